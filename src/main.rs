@@ -1,1 +1,243 @@
-fn main(){}
+//! The command line.
+
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lexopt::{Arg, Parser, ValueExt};
+
+use pihook::certificate;
+use pihook::config::{self, Config};
+use pihook::host;
+use pihook::registration::Registration;
+use pihook::run;
+use pihook::telegram::client::Api;
+use pihook::telegram::types::WebhookInfo;
+
+const USAGE: &str = "\
+pihook answers every text message to a Telegram bot with the same text.
+
+  pihook run [--config FILE]
+      serve the webhook, and keep it registered with Telegram
+  pihook cert [--host HOST] [--days N] [--out DIR] [--force]
+      make the certificate and its key
+  pihook webhook info|set|delete [--config FILE]
+      show, set or remove the webhook at Telegram
+  pihook check [--config FILE]
+      find what is wrong with the settings, and print them
+
+The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihook/pihook.toml.";
+
+/// How a command ends without success. The codes are those of sysexits.h.
+enum Failure {
+    /// 64: the command line is wrong.
+    Usage(String),
+    /// 78: the settings are wrong.
+    Config(String),
+    /// 1: something else is.
+    Other(String),
+}
+
+impl From<config::Problems> for Failure {
+    fn from(problems: config::Problems) -> Self {
+        Self::Config(problems.to_string())
+    }
+}
+
+impl From<run::Error> for Failure {
+    fn from(error: run::Error) -> Self {
+        match error {
+            run::Error::Config(why) => Self::Config(why),
+            run::Error::System(why) => Self::Other(why),
+        }
+    }
+}
+
+impl From<lexopt::Error> for Failure {
+    fn from(error: lexopt::Error) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+/// What can stand on the command line, whatever the command.
+#[derive(Default)]
+struct Options {
+    words: Vec<String>,
+    config: Option<PathBuf>,
+    host: Option<String>,
+    days: Option<u32>,
+    out: Option<PathBuf>,
+    force: bool,
+}
+
+fn main() -> ExitCode {
+    let (code, why) = match options().and_then(|options| command(&options)) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(why)) => (64, format!("{why}\n\n{USAGE}")),
+        Err(Failure::Config(why)) => (78, why),
+        Err(Failure::Other(why)) => (1, why),
+    };
+    eprintln!("{why}");
+    ExitCode::from(code)
+}
+
+fn options() -> Result<Options, Failure> {
+    let mut options = Options::default();
+    let mut parser = Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("config") => options.config = Some(parser.value()?.into()),
+            Arg::Long("host") => options.host = Some(parser.value()?.string()?),
+            Arg::Long("days") => options.days = Some(parser.value()?.parse()?),
+            Arg::Long("out") => options.out = Some(parser.value()?.into()),
+            Arg::Long("force") => options.force = true,
+            Arg::Long("help") | Arg::Short('h') => options.words = vec!["help".into()],
+            Arg::Long("version") | Arg::Short('V') => options.words = vec!["version".into()],
+            Arg::Value(word) => options.words.push(word.string()?),
+            _ => return Err(argument.unexpected().into()),
+        }
+    }
+    Ok(options)
+}
+
+fn command(options: &Options) -> Result<(), Failure> {
+    let words: Vec<_> = options.words.iter().map(String::as_str).collect();
+    let for_cert = options.host.is_some() || options.days.is_some() || options.out.is_some() || options.force;
+    if for_cert && words != ["cert"] {
+        return Err(Failure::Usage("--host, --days, --out and --force belong to `pihook cert`.".into()));
+    }
+    match words[..] {
+        ["run"] => run(options),
+        ["cert"] => cert(options),
+        ["webhook", "info"] => webhook_info(options),
+        ["webhook", "set"] => webhook_set(options),
+        ["webhook", "delete"] => webhook_delete(options),
+        ["check"] => check(options),
+        ["help"] => print(USAGE),
+        ["version"] => print(concat!("pihook ", env!("CARGO_PKG_VERSION"))),
+        [] => Err(Failure::Usage("What shall it do?".into())),
+        _ => Err(Failure::Usage(format!("There is no command {:?}.", words.join(" ")))),
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    println!("{text}");
+    Ok(())
+}
+
+fn environment(name: &str) -> Option<OsString> {
+    env::var_os(name)
+}
+
+fn load(options: &Options) -> Result<Config, Failure> {
+    let path = config::find(options.config.clone(), &environment)?;
+    Ok(config::load(&path, &environment)?)
+}
+
+fn run(options: &Options) -> Result<(), Failure> {
+    host::start_logging();
+    Ok(run::run(&load(options)?)?)
+}
+
+fn cert(options: &Options) -> Result<(), Failure> {
+    let days = options.days.unwrap_or(certificate::DAYS);
+    if !(1..=36_500).contains(&days) {
+        return Err(Failure::Usage("--days must be from 1 to 36500.".into()));
+    }
+    // What the command line says of both needs no settings.
+    let config = if options.host.is_some() && options.out.is_some() { None } else { load(options).ok() };
+    let Some(host) = options.host.clone().or_else(|| config.as_ref().map(|config| config.public_host.clone())) else {
+        return Err(Failure::Usage(
+            "No settings name the public_host: give --host, the address or name that Telegram calls.".into(),
+        ));
+    };
+    let (certificate, key) = match (&options.out, config) {
+        (None, Some(config)) => (config.certificate, config.private_key),
+        (out, _) => {
+            let folder = out.as_deref().unwrap_or(Path::new("certs"));
+            (folder.join("webhook_cert.pem"), folder.join("webhook_pkey.pem"))
+        }
+    };
+    let failed = |why: certificate::Error| Failure::Other(why.to_string());
+    let pair = certificate::make(&host, days, SystemTime::now(), None).map_err(failed)?;
+    certificate::write(&pair, &certificate, &key, options.force).map_err(failed)?;
+    println!("{}\n{}", certificate.display(), key.display());
+    Ok(())
+}
+
+/// Has `act` done for each bot, and goes on to the next when it fails.
+fn each_bot(
+    options: &Options,
+    act: impl Fn(&Registration) -> Result<String, pihook::registration::Error>,
+) -> Result<(), Failure> {
+    let config = load(options)?;
+    let certificate = certificate::load(&config.certificate, &config.private_key).map_err(run::Error::from)?;
+    let api = Api::new(&config.api_url, 1);
+    let mut failures = Vec::new();
+    for bot in &config.bots {
+        let registration = Registration::new(&config, bot, &api, certificate.upload());
+        match act(&registration) {
+            Ok(text) => println!("bot {}: {text}", registration.bot()),
+            Err(why) => failures.push(format!("bot {}: {why}.", registration.bot())),
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Failure::Other(failures.join("\n"))) }
+}
+
+fn webhook_info(options: &Options) -> Result<(), Failure> {
+    each_bot(options, |registration| {
+        let info = registration.info()?;
+        let ours = match registration.agrees(&info) {
+            Ok(()) => "as these settings want it".to_owned(),
+            Err(_) if info.url.is_empty() => "not set".to_owned(),
+            Err(what) => format!("another {what} than these settings want"),
+        };
+        Ok(format!("the webhook is {ours}\n{}", describe(&info)))
+    })
+}
+
+/// What Telegram says of a webhook, but for its URL, which holds the token.
+fn describe(info: &WebhookInfo) -> String {
+    let mut lines = vec![format!("  updates waiting: {}", info.pending_update_count)];
+    if let Some(address) = &info.ip_address {
+        lines.push(format!("  address called: {address}"));
+    }
+    if let Some(connections) = info.max_connections {
+        lines.push(format!("  connections at most: {connections}"));
+    }
+    if let (Some(date), Some(message)) = (info.last_error_date, &info.last_error_message) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let ago = now.saturating_sub(date.unsigned_abs());
+        lines.push(format!("  last error, {ago} s ago: {message}"));
+    }
+    lines.join("\n")
+}
+
+fn webhook_set(options: &Options) -> Result<(), Failure> {
+    each_bot(options, |registration| registration.set().map(|()| "the webhook is set".into()))
+}
+
+fn webhook_delete(options: &Options) -> Result<(), Failure> {
+    each_bot(options, |registration| registration.delete().map(|()| "the webhook is removed".into()))
+}
+
+fn check(options: &Options) -> Result<(), Failure> {
+    let path = config::find(options.config.clone(), &environment)?;
+    let (config, mut problems) = config::examine(&path, &environment);
+    // Where there is no certificate, `run` makes one.
+    if config.certificate.exists() {
+        let loaded = certificate::load(&config.certificate, &config.private_key);
+        let checked = loaded.and_then(|certificate| match config.public_host.as_str() {
+            // Already among the problems.
+            "" => Ok(()),
+            host => certificate.check(host, SystemTime::now()),
+        });
+        problems.extend(checked.err().map(|why| why.to_string()));
+    }
+    print!("{config}");
+    if problems.is_empty() { Ok(()) } else { Err(config::Problems(problems).into()) }
+}

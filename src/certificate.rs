@@ -1,0 +1,329 @@
+//! The webhook's certificate: made, loaded, and held against what Telegram checks.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pem::Pem;
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
+use rustls::sign::CertifiedKey;
+use x509_cert::Certificate as Parsed;
+use x509_cert::der::Decode;
+use x509_cert::der::oid::AssociatedOid;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
+
+/// How long a certificate of ours is valid, as in the lesson's openssl command.
+pub const DAYS: u32 = 3650;
+/// A Pi has no clock that survives its power, and Telegram's clock is another one: a certificate
+/// made by a clock that is a little ahead must be valid at once.
+const BACKDATED: Duration = Duration::from_secs(2 * 86400);
+/// Extended key usage: TLS server.
+const SERVER_AUTH: &str = "1.3.6.1.5.5.7.3.1";
+
+/// A certificate with its key, as files hold it: ours and a user's own are loaded alike.
+pub struct Certificate {
+    key: Arc<CertifiedKey>,
+    common_names: Vec<String>,
+    dns_names: Vec<String>,
+    addresses: Vec<IpAddr>,
+    not_before: SystemTime,
+    not_after: SystemTime,
+    serves_tls: bool,
+    /// Whether one of the chain signed itself: then Telegram knows it only by upload.
+    self_signed: bool,
+}
+
+/// Why a certificate cannot serve.
+#[derive(Debug)]
+pub enum Error {
+    /// A file could not be read or written.
+    File(PathBuf, io::Error),
+    /// A file holds no such thing.
+    NotPem(PathBuf, &'static str),
+    /// The key's kind or size is unknown to us.
+    Key(PathBuf),
+    /// The key belongs to another certificate.
+    Mismatch(PathBuf, PathBuf),
+    /// The end was then, seconds since 1970.
+    Expired(u64),
+    /// The beginning lies ahead.
+    NotYetValid,
+    /// It is for something else than a TLS server.
+    Purpose,
+    /// It names another host, and which way Telegram looks.
+    Name(String, &'static str),
+    /// There is a file already.
+    Exists(PathBuf),
+    /// The library could not make one.
+    Make(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path, why) => write!(f, "{}: {why}.", path.display()),
+            Self::NotPem(path, what) => write!(f, "{} holds no {what} in PEM form.", path.display()),
+            Self::Key(path) => write!(
+                f,
+                "The key in {} cannot serve: it must be RSA of 2048 bits or more, EC P-256 or P-384, or Ed25519, without a password.",
+                path.display()
+            ),
+            Self::Mismatch(certificate, key) => {
+                write!(
+                    f,
+                    "The key in {} does not belong to the certificate in {}.",
+                    key.display(),
+                    certificate.display()
+                )
+            }
+            Self::Expired(at) => {
+                let days = since(UNIX_EPOCH).saturating_sub(*at) / 86400;
+                write!(f, "The certificate expired {days} days ago: make a new one with `pihook cert --force`.")
+            }
+            Self::NotYetValid => f.write_str("The certificate is not valid yet: is the clock of this machine right?"),
+            Self::Purpose => f.write_str("The certificate is not for a TLS server (key usage)."),
+            Self::Name(host, rule) => write!(
+                f,
+                "The certificate does not carry the public_host {host} where Telegram looks for it: {rule}; make one with `pihook cert --force`."
+            ),
+            Self::Exists(path) => write!(f, "{} is there already: --force replaces it.", path.display()),
+            Self::Make(why) => write!(f, "The certificate could not be made: {why}."),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+fn since(start: SystemTime) -> u64 {
+    SystemTime::now().duration_since(start).map_or(0, |time| time.as_secs())
+}
+
+/// Loads a certificate, the rest of its chain if it has one, and its key (PKCS#8, PKCS#1 or SEC1).
+///
+/// # Errors
+/// When a file cannot be read, holds something else, or the two do not belong together.
+pub fn load(certificate: &Path, key: &Path) -> Result<Certificate, Error> {
+    let read = |path: &Path| fs::read(path).map_err(|why| Error::File(path.to_owned(), why));
+    let not_certificate = || Error::NotPem(certificate.to_owned(), "certificate");
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(certificate)?)
+        .collect::<Result<_, PemError>>()
+        .map_err(|_| not_certificate())?;
+    let private = PrivateKeyDer::from_pem_slice(&read(key)?)
+        .map_err(|_| Error::NotPem(key.to_owned(), "private key (without a password)"))?;
+    let signer = ring::sign::any_supported_type(&private).map_err(|_| Error::Key(key.to_owned()))?;
+
+    let parsed: Vec<_> =
+        chain.iter().map(|der| Parsed::from_der(der)).collect::<Result<_, _>>().map_err(|_| not_certificate())?;
+    let leaf = parsed.first().ok_or_else(not_certificate)?;
+    let names = extension::<SubjectAltName>(leaf).map(|names| names.0).unwrap_or_default();
+    let validity = leaf.tbs_certificate.validity;
+    let self_signed = parsed.iter().any(|one| one.tbs_certificate.issuer == one.tbs_certificate.subject);
+
+    let loaded = Certificate {
+        key: Arc::new(CertifiedKey::new(chain, signer)),
+        common_names: common_names(leaf),
+        dns_names: names.iter().filter_map(dns_name).collect(),
+        addresses: names.iter().filter_map(address).collect(),
+        not_before: UNIX_EPOCH + validity.not_before.to_unix_duration(),
+        not_after: UNIX_EPOCH + validity.not_after.to_unix_duration(),
+        serves_tls: serves_tls(leaf),
+        self_signed,
+    };
+    match loaded.key.keys_match() {
+        Ok(()) => Ok(loaded),
+        Err(_) => Err(Error::Mismatch(certificate.to_owned(), key.to_owned())),
+    }
+}
+
+fn extension<'a, T: Decode<'a> + AssociatedOid>(certificate: &'a Parsed) -> Option<T> {
+    certificate.tbs_certificate.get::<T>().ok().flatten().map(|(_, value)| value)
+}
+
+/// What OpenSSL calls the purpose `sslserver`.
+fn serves_tls(certificate: &Parsed) -> bool {
+    extension::<ExtendedKeyUsage>(certificate)
+        .is_none_or(|purposes| purposes.0.iter().any(|oid| oid.to_string() == SERVER_AUTH))
+        && extension::<KeyUsage>(certificate)
+            .is_none_or(|usage| usage.digital_signature() || usage.key_encipherment() || usage.key_agreement())
+}
+
+fn common_names(certificate: &Parsed) -> Vec<String> {
+    const COMMON_NAME: &str = "2.5.4.3";
+    let names = certificate.tbs_certificate.subject.0.iter().flat_map(|name| name.0.iter());
+    names
+        .filter(|name| name.oid.to_string() == COMMON_NAME)
+        .map(|name| String::from_utf8_lossy(name.value.value()).into_owned())
+        .collect()
+}
+
+fn dns_name(name: &GeneralName) -> Option<String> {
+    match name {
+        GeneralName::DnsName(name) => Some(name.to_string()),
+        _ => None,
+    }
+}
+
+fn address(name: &GeneralName) -> Option<IpAddr> {
+    match name {
+        GeneralName::IpAddress(bytes) => match bytes.as_bytes() {
+            v4 if v4.len() == 4 => <[u8; 4]>::try_from(v4).ok().map(IpAddr::from),
+            v6 => <[u8; 16]>::try_from(v6).ok().map(IpAddr::from),
+        },
+        _ => None,
+    }
+}
+
+impl Certificate {
+    /// Checks all that Telegram will check when it calls `host`, at the time `now`. It does not say
+    /// which check failed: "certificate verify failed" is all that its users ever see.
+    ///
+    /// # Errors
+    /// The first thing that it would refuse.
+    pub fn check(&self, host: &str, now: SystemTime) -> Result<(), Error> {
+        if now < self.not_before {
+            return Err(Error::NotYetValid);
+        }
+        if now > self.not_after {
+            let end = self.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+            return Err(Error::Expired(end.as_secs()));
+        }
+        if !self.serves_tls {
+            return Err(Error::Purpose);
+        }
+        self.check_name(host)
+    }
+
+    /// Telegram checks an uploaded certificate's name as a host name even when it is an address
+    /// (tdlib/td, `SslStream::init`), and OpenSSL takes the common name only where no DNS name is.
+    fn check_name(&self, host: &str) -> Result<(), Error> {
+        let found = match host.parse::<Ipv4Addr>() {
+            Ok(address) if !self.self_signed => {
+                let rule = "it must be an IP address of the subject alternative name";
+                return if self.addresses.contains(&address.into()) {
+                    Ok(())
+                } else {
+                    Err(Error::Name(host.into(), rule))
+                };
+            }
+            _ if self.dns_names.is_empty() => self.common_names.iter().any(|name| covers(name, host)),
+            _ => self.dns_names.iter().any(|name| covers(name, host)),
+        };
+        let rule = "it must be the common name (CN), and no other DNS name may be in it";
+        if found { Ok(()) } else { Err(Error::Name(host.into(), rule)) }
+    }
+
+    /// What to upload with setWebhook, PEM: the certificates and nothing else of the file. None
+    /// when a public CA vouches for it: Telegram would trust the upload alone, and then refuse.
+    #[must_use]
+    pub fn upload(&self) -> Option<String> {
+        let pem = |der: &CertificateDer| pem::encode(&Pem::new("CERTIFICATE", der.as_ref()));
+        self.self_signed.then(|| self.key.cert.iter().map(pem).collect())
+    }
+
+    /// TLS 1.2 and 1.3 with this certificate; no SNI is needed, since Telegram sends none for an address.
+    ///
+    /// # Errors
+    /// When rustls finds that the two do not fit.
+    pub fn tls(&self) -> Result<ServerConfig, rustls::Error> {
+        let provider = Arc::new(ring::default_provider());
+        let resolver = Arc::new(rustls::sign::SingleCertAndKey::from((*self.key).clone()));
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        // Telegram never resumes a session: tickets would be made for nobody.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        Ok(config)
+    }
+}
+
+/// OpenSSL's rule for host names: letters of either case, and one `*` as the whole first label.
+fn covers(pattern: &str, host: &str) -> bool {
+    if pattern.eq_ignore_ascii_case(host) {
+        return true;
+    }
+    let (Some(parent), Some((first, rest))) = (pattern.strip_prefix("*."), host.split_once('.')) else { return false };
+    host.parse::<Ipv4Addr>().is_err() && !first.is_empty() && parent.contains('.') && parent.eq_ignore_ascii_case(rest)
+}
+
+/// Makes a self-signed certificate for `host`, with an EC P-256 key of its own or with `key`; both PEM.
+///
+/// # Errors
+/// When the key is of no use, or the random source fails.
+pub fn make(host: &str, days: u32, now: SystemTime, key: Option<&str>) -> Result<(String, String), Error> {
+    let failed = |why: rcgen::Error| Error::Make(why.to_string());
+    let key = key.map_or_else(KeyPair::generate, KeyPair::from_pem).map_err(failed)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, host);
+    // Telegram looks at the common name; curl, browsers and the rest at this.
+    params.subject_alt_names = vec![match host.parse::<IpAddr>() {
+        Ok(address) => SanType::IpAddress(address),
+        Err(_) => SanType::DnsName(host.try_into().map_err(failed)?),
+    }];
+    // Our own reader knows no date before 1970, where a Pi's clock may start.
+    params.not_before = (now - BACKDATED).max(UNIX_EPOCH).into();
+    params.not_after = (now + Duration::from_secs(u64::from(days) * 86400)).into();
+    let certificate = params.self_signed(&key).map_err(failed)?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+/// Writes a new pair, the key readable by its owner alone. Neither file is ever seen half-written.
+///
+/// # Errors
+/// When a file cannot be written, or is there and `replace` is not set.
+pub fn write(pair: &(String, String), certificate: &Path, key: &Path, replace: bool) -> Result<(), Error> {
+    if !replace && let Some(there) = [certificate, key].into_iter().find(|path| path.exists()) {
+        return Err(Error::Exists(there.to_owned()));
+    }
+    for (path, text, mode) in [(key, &pair.1, 0o600), (certificate, &pair.0, 0o644)] {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        fs::create_dir_all(folder)
+            .and_then(|()| replace_file(path, text.as_bytes(), mode))
+            .map_err(|why| Error::File(path.to_owned(), why))?;
+    }
+    Ok(())
+}
+
+/// Makes the pair for `host` where there is none. A certificate alone is made for the key that is there:
+/// the power may have gone between the two.
+///
+/// # Errors
+/// When a file cannot be read or written, or the key is of no use.
+pub fn make_if_missing(host: &str, certificate: &Path, key: &Path) -> Result<bool, Error> {
+    if certificate.exists() {
+        return Ok(false);
+    }
+    let old = match fs::read_to_string(key) {
+        Ok(text) => Some(text),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => None,
+        Err(why) => return Err(Error::File(key.to_owned(), why)),
+    };
+    let pair = make(host, DAYS, SystemTime::now(), old.as_deref())?;
+    write(&pair, certificate, key, true).map(|()| true)
+}
+
+/// Replaces a file's content in one step that a power cut cannot halve.
+///
+/// # Errors
+/// As the file system has them.
+pub fn replace_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let _ = fs::remove_file(&new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}

@@ -1,0 +1,288 @@
+//! `pihook.toml` and the environment, checked.
+
+mod file;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use self::file::Keys;
+use crate::network::{self, Network};
+use crate::secret::Secret;
+use crate::telegram::token::Token;
+
+/// The Bot API that Telegram runs.
+const TELEGRAM: &str = "https://api.telegram.org";
+/// Where Telegram's webhook calls come from: <https://core.telegram.org/bots/webhooks>.
+const TELEGRAMS_NETWORKS: [&str; 2] = ["149.154.160.0/20", "91.108.4.0/22"];
+/// The only ports that Telegram calls.
+const TELEGRAMS_PORTS: [u16; 4] = [443, 80, 88, 8443];
+/// Telegram builds its request head in 4096 bytes and falls silent when it does not fit.
+const PATH_LIMIT: usize = 1024;
+
+/// Everything that can be set, with the defaults filled in.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The IPv4 address or DNS name that Telegram calls, in lower case.
+    pub public_host: String,
+    /// The port that Telegram calls.
+    pub public_port: u16,
+    /// Where we listen.
+    pub listen: SocketAddr,
+    /// PEM: the certificate, and the rest of its chain if it has one.
+    pub certificate: PathBuf,
+    /// PEM: its private key.
+    pub private_key: PathBuf,
+    /// The Bot API, without a slash at the end.
+    pub api_url: String,
+    /// Who may connect.
+    pub allow_from: Vec<Network>,
+    /// Connections that Telegram may open for each bot, 1 to 100.
+    pub max_connections: u16,
+    /// What must outlive a reboot: what was registered last.
+    pub state_dir: PathBuf,
+    /// What need not: the socket to the workers.
+    pub runtime_dir: PathBuf,
+    /// At least one.
+    pub bots: Vec<Bot>,
+}
+
+/// One bot on the shared port.
+#[derive(Debug, Clone)]
+pub struct Bot {
+    /// From `BotFather`.
+    pub token: Token,
+    /// The URL path that Telegram calls for this bot, secret since it is `/TOKEN/` by default.
+    pub path: Secret,
+}
+
+impl Config {
+    /// The URL to register for `bot`.
+    #[must_use]
+    pub fn webhook_url(&self, bot: &Bot) -> Secret {
+        let Self { public_host, public_port, .. } = self;
+        format!("https://{public_host}:{public_port}{}", bot.path.expose()).into()
+    }
+}
+
+/// The environment, so that tests bring their own.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// Everything that is wrong with a configuration, a sentence each.
+#[derive(Debug)]
+pub struct Problems(pub Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+/// Finds the configuration file: `given`, `$PIHOOK_CONFIG`, `./pihook.toml`, `/etc/pihook/pihook.toml`.
+///
+/// # Errors
+/// When there is none.
+pub fn find(given: Option<PathBuf>, environment: Environment) -> Result<PathBuf, Problems> {
+    if let Some(path) = given.or_else(|| environment("PIHOOK_CONFIG").map(PathBuf::from)) {
+        return Ok(path);
+    }
+    let places = ["pihook.toml", "/etc/pihook/pihook.toml"];
+    places.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
+        Problems(vec![format!("There is no {}: write one, or name yours with --config.", places.join(" and no "))])
+    })
+}
+
+/// Reads and checks the configuration in the file at `path`.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn load(path: &Path, environment: Environment) -> Result<Config, Problems> {
+    match examine(path, environment) {
+        (config, problems) if problems.is_empty() => Ok(config),
+        (_, problems) => Err(Problems(problems)),
+    }
+}
+
+/// Like [`load`], but goes on: settings that are wrong have their default, or are empty.
+#[must_use]
+pub fn examine(path: &Path, environment: Environment) -> (Config, Vec<String>) {
+    let (text, unreadable) = match fs::read_to_string(path) {
+        Ok(text) => (text, None),
+        Err(why) => (String::new(), Some(format!("{} cannot be read: {why}.", path.display()))),
+    };
+    let mut keys = Keys::parse(path, &text);
+    // Where nothing could be read, nothing is missing.
+    let unread = unreadable.into_iter().chain(std::mem::take(&mut keys.problems)).next();
+    let folder = path.parent().unwrap_or(Path::new(""));
+
+    let api_url = keys.parsed("api_url", TELEGRAM, api_url).unwrap_or_else(|| TELEGRAM.to_owned());
+    let own_api = !is_telegrams(&api_url);
+    let config = Config {
+        public_host: keys.parsed("public_host", "", |host| public_host(host, own_api)).unwrap_or_default(),
+        public_port: public_port(&mut keys, own_api),
+        listen: keys.parsed("listen", "0.0.0.0:8443", listen).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 8443))),
+        certificate: folder.join(keys.string("certificate", "certs/webhook_cert.pem")),
+        private_key: folder.join(keys.string("private_key", "certs/webhook_pkey.pem")),
+        allow_from: keys.list("allow_from", &TELEGRAMS_NETWORKS, |text| {
+            text.parse().map_err(|why| format!("has {text:?}, which {why}"))
+        }),
+        max_connections: keys.number("max_connections", 40, 1..=100),
+        state_dir: directory(&mut keys, ("state_dir", "state", "STATE_DIRECTORY"), folder, environment),
+        runtime_dir: directory(&mut keys, ("runtime_dir", "run", "RUNTIME_DIRECTORY"), folder, environment),
+        bots: bots(&mut keys, folder, environment),
+        api_url,
+    };
+    keys.finish();
+    match unread {
+        Some(problem) => (config, vec![problem]),
+        None => (config, keys.problems),
+    }
+}
+
+fn is_telegrams(api_url: &str) -> bool {
+    let host = api_url.split("://").nth(1).and_then(|rest| rest.split(['/', ':']).next());
+    host.is_some_and(|host| host.eq_ignore_ascii_case("api.telegram.org"))
+}
+
+fn api_url(url: &str) -> Result<String, String> {
+    let url = url.trim_end_matches('/');
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let plain = rest.bytes().all(|b| b.is_ascii_graphic() && !b"@?#".contains(&b));
+    if !matches!(scheme, "http" | "https") || rest.is_empty() || rest.starts_with(['/', ':']) || !plain {
+        return Err("must be like https://api.telegram.org or http://127.0.0.1:8081".into());
+    }
+    if scheme == "http" && is_telegrams(url) {
+        return Err("must use https: only a Bot API server of your own may be called by http".into());
+    }
+    Ok(url.to_owned())
+}
+
+fn public_host(host: &str, own_api: bool) -> Result<String, String> {
+    let label_fits = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let is_name =
+        host.len() <= 253 && host.split('.').all(label_fits) && !host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    match host.parse::<Ipv4Addr>() {
+        Ok(address) if network::is_reserved(address) && !own_api => {
+            Err(format!("{host} is a private or reserved address: set the one that the internet sees"))
+        }
+        Err(_) if host.is_empty() => Err("is missing: set the IPv4 address or DNS name that Telegram calls".into()),
+        Err(_) if !is_name => {
+            Err("must be an IPv4 address or a DNS name, without a port (Telegram calls no IPv6)".into())
+        }
+        _ => Ok(host.to_ascii_lowercase()),
+    }
+}
+
+fn public_port(keys: &mut Keys, own_api: bool) -> u16 {
+    let port = keys.number("public_port", 8443, 1..=65535);
+    if !own_api && !TELEGRAMS_PORTS.contains(&port) {
+        keys.problem("public_port", "must be 443, 80, 88 or 8443: Telegram calls no other");
+    }
+    port
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "must be an address and a port, like 0.0.0.0:8443".into())
+}
+
+/// A folder of ours; systemd says where it is to be by an environment variable.
+fn directory(
+    keys: &mut Keys,
+    (key, default, variable): (&str, &str, &str),
+    folder: &Path,
+    environment: Environment,
+) -> PathBuf {
+    match environment(variable) {
+        Some(path) if !keys.has(key) => path.into(),
+        _ => folder.join(keys.string(key, default)),
+    }
+}
+
+fn bots(keys: &mut Keys, folder: &Path, environment: Environment) -> Vec<Bot> {
+    let mut bots: Vec<Bot> = Vec::new();
+    keys.tables("bot", |keys| {
+        let token = token(keys, folder, environment);
+        // Taken in any case: it is no unknown key.
+        let pattern = keys.string("path", "/{token}/");
+        let Some(token) = token else { return };
+        let Some(path) = webhook_path(&pattern, &token) else {
+            return keys.problem(
+                "path",
+                &format!("must begin with / and hold at most {PATH_LIMIT} letters, digits and -._~!$&'()*+,;=:@%/"),
+            );
+        };
+        if bots.iter().any(|bot| bot.token.id() == token.id()) {
+            keys.problem("[[bot]]", &format!("{} stands there twice: each needs a token of its own", token.id()));
+        } else if bots.iter().any(|bot| bot.path == path) {
+            keys.problem("path", "is the same for two bots: each needs its own");
+        }
+        bots.push(Bot { token, path });
+    });
+    bots
+}
+
+fn webhook_path(pattern: &str, token: &Token) -> Option<Secret> {
+    let path = pattern.replace("{token}", token.expose());
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&b);
+    (path.starts_with('/') && path.len() <= PATH_LIMIT && path.bytes().all(allowed)).then(|| path.into())
+}
+
+/// The token of one `[[bot]]`: `token`, `token_file`, `$TELEGRAM_BOT_TOKEN`, or systemd's credential `token`.
+fn token(keys: &mut Keys, folder: &Path, environment: Environment) -> Option<Token> {
+    let (given, file) = (keys.string("token", ""), keys.string("token_file", ""));
+    let credential = environment("CREDENTIALS_DIRECTORY").map(|dir| Path::new(&dir).join("token"));
+    let (text, source) = match (given.is_empty(), file.is_empty()) {
+        (false, false) => {
+            keys.problem("token", "and token_file are both set: leave one out");
+            return None;
+        }
+        (false, true) => (Ok(given), "token".to_owned()),
+        (true, false) => (fs::read_to_string(folder.join(&file)), format!("token_file {file}")),
+        (true, true) => match (environment("TELEGRAM_BOT_TOKEN"), credential.filter(|path| path.exists())) {
+            (Some(text), _) => (Ok(text.to_string_lossy().into_owned()), "TELEGRAM_BOT_TOKEN".to_owned()),
+            (None, Some(path)) => (fs::read_to_string(path), "the credential token".to_owned()),
+            (None, None) => {
+                keys.problem("token_file", "is missing: put the token that BotFather gave you in a file, and name it");
+                return None;
+            }
+        },
+    };
+    match text.map(|text| Token::parse(&text)) {
+        Ok(Some(token)) => return Some(token),
+        Ok(None) => {
+            keys.problem(&source, "holds no token: one looks like 123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11")
+        }
+        Err(why) => keys.problem(&source, &format!("cannot be read: {why}")),
+    }
+    None
+}
+
+impl fmt::Display for Config {
+    /// The effective settings, in the file's own form, with the tokens masked.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let networks: Vec<_> = self.allow_from.iter().map(|network| format!("\"{network}\"")).collect();
+        writeln!(f, "public_host     = {:?}", self.public_host)?;
+        writeln!(f, "public_port     = {}", self.public_port)?;
+        writeln!(f, "listen          = \"{}\"", self.listen)?;
+        writeln!(f, "certificate     = {:?}", self.certificate)?;
+        writeln!(f, "private_key     = {:?}", self.private_key)?;
+        writeln!(f, "api_url         = {:?}", self.api_url)?;
+        writeln!(f, "allow_from      = [{}]", networks.join(", "))?;
+        writeln!(f, "max_connections = {}", self.max_connections)?;
+        writeln!(f, "state_dir       = {:?}", self.state_dir)?;
+        writeln!(f, "runtime_dir     = {:?}", self.runtime_dir)?;
+        for bot in &self.bots {
+            let path = bot.path.expose().replace(bot.token.expose(), "{token}");
+            write!(f, "\n[[bot]]\ntoken = \"{}:***\"\npath  = {path:?}\n", bot.token.id())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

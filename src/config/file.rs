@@ -1,0 +1,150 @@
+//! A TOML file, read key by key, so that all of its mistakes are found at once.
+
+use std::fmt;
+use std::ops::{Range, RangeInclusive};
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// One table of the file. What is taken out of it is known; what is left at the end is a mistake.
+pub struct Keys<'t> {
+    table: DeTable<'t>,
+    /// What is wrong, in the order in which it was found.
+    pub problems: Vec<String>,
+    name: String,
+    text: &'t str,
+}
+
+impl<'t> Keys<'t> {
+    /// Reads the text of the file at `path`. Where it is no TOML, that is the one problem.
+    #[must_use]
+    pub fn parse(path: &Path, text: &'t str) -> Self {
+        let name = path.display().to_string();
+        match DeTable::parse(text) {
+            Ok(table) => Self { table: table.into_inner(), problems: Vec::new(), name, text },
+            Err(error) => {
+                let mut keys = Self { table: DeTable::new(), problems: Vec::new(), name, text };
+                // Not the error's Display: it quotes the line, and a token may stand in it.
+                keys.problem_at(error.span(), &error.message().replace('\n', ", "));
+                keys
+            }
+        }
+    }
+
+    /// Notes a problem with a key that was taken already, or is missing.
+    pub fn problem(&mut self, key: &str, what: &str) {
+        self.problem_at(None, &format!("{key} {what}"));
+    }
+
+    fn problem_at(&mut self, place: Option<Range<usize>>, what: &str) {
+        let line = place.and_then(|place| self.text.get(..place.start)).map(|before| before.matches('\n').count() + 1);
+        let line = line.map_or(String::new(), |line| format!(", line {line}"));
+        self.problems.push(format!("{}{line}: {what}.", self.name));
+    }
+
+    fn take(&mut self, key: &str) -> Option<Spanned<DeValue<'t>>> {
+        self.table.remove(key)
+    }
+
+    /// Whether the key is set, and not taken yet.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// A string that `read` makes something of; `read` says what is wrong with it.
+    pub fn parsed<T>(&mut self, key: &str, default: &str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let value = self.take(key);
+        let place = value.as_ref().map(Spanned::span);
+        let read = match value.as_ref().map(Spanned::get_ref) {
+            None => read(default),
+            Some(DeValue::String(text)) => read(text),
+            // The value is not shown: a token can stand in the wrong place.
+            Some(_) => Err("must be a string, in quotes".into()),
+        };
+        read.map_err(|what| self.problem_at(place, &format!("{key} {what}"))).ok()
+    }
+
+    /// Any string.
+    pub fn string(&mut self, key: &str, default: &str) -> String {
+        self.parsed(key, default, |text| Ok(text.to_owned())).unwrap_or_default()
+    }
+
+    /// A number of a range.
+    pub fn number(&mut self, key: &str, default: u16, range: RangeInclusive<u16>) -> u16 {
+        let Some(value) = self.take(key) else { return default };
+        let number = match value.get_ref() {
+            DeValue::Integer(digits) => u16::from_str_radix(digits.as_str(), digits.radix()).ok(),
+            _ => None,
+        };
+        number.filter(|number| range.contains(number)).unwrap_or_else(|| {
+            let what = format!("{key} must be a whole number from {} to {}", range.start(), range.end());
+            self.problem_at(Some(value.span()), &what);
+            default
+        })
+    }
+
+    /// A list of strings, each of which `read` makes something of.
+    pub fn list<T>(&mut self, key: &str, default: &[&str], read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let Some(value) = self.take(key) else {
+            return default.iter().filter_map(|text| read(text).ok()).collect();
+        };
+        let mut list = Vec::new();
+        let DeValue::Array(items) = value.get_ref() else {
+            self.problem_at(Some(value.span()), &format!("{key} must be a list of strings, [\"…\", \"…\"]"));
+            return list;
+        };
+        for item in items.iter() {
+            let read = match item.get_ref() {
+                DeValue::String(text) => read(text),
+                _ => Err("must hold strings, in quotes".into()),
+            };
+            match read {
+                Ok(entry) => list.push(entry),
+                Err(what) => self.problem_at(Some(item.span()), &format!("{key} {what}")),
+            }
+        }
+        list
+    }
+
+    /// Hands each `[[key]]` table to `read`, one empty table if there is none.
+    pub fn tables(&mut self, key: &str, mut read: impl FnMut(&mut Keys<'t>)) {
+        let items = match self.take(key).map(|value| (value.span(), value.into_inner())) {
+            None => vec![DeTable::new()],
+            Some((_, DeValue::Array(items))) => {
+                items.into_iter().filter_map(|item| into_table(item.into_inner())).collect()
+            }
+            Some((place, _)) => return self.problem_at(Some(place), &format!("{key} must be written as [[{key}]]")),
+        };
+        for table in items {
+            let mut keys =
+                Keys { table, problems: std::mem::take(&mut self.problems), name: self.name.clone(), text: self.text };
+            read(&mut keys);
+            keys.finish();
+            self.problems = keys.problems;
+        }
+    }
+
+    /// Notes every key that nobody took.
+    pub fn finish(&mut self) {
+        for key in std::mem::take(&mut self.table).keys() {
+            let what = format!("{:?} is no setting here: deploy/pihook.toml has them all", key.get_ref());
+            self.problem_at(Some(key.span()), &what);
+        }
+    }
+}
+
+fn into_table(value: DeValue<'_>) -> Option<DeTable<'_>> {
+    match value {
+        DeValue::Table(table) => Some(table),
+        _ => None,
+    }
+}
+
+impl fmt::Debug for Keys<'_> {
+    /// Without the values: tokens are among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("name", &self.name).finish_non_exhaustive()
+    }
+}

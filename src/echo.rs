@@ -1,0 +1,92 @@
+//! THE BOT. It gets what happened and says what to answer: no network, no clock, no files.
+//! To make another bot, edit this file.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::telegram::types::Update;
+
+/// A message to send, with the names that `sendMessage` gives its parameters.
+#[derive(Debug, Serialize)]
+pub struct Reply<'a> {
+    /// The chat that it goes to.
+    pub chat_id: i64,
+    /// The forum topic within the chat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_thread_id: Option<i64>,
+    /// What it says.
+    pub text: &'a str,
+    /// How the text is formatted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entities: Option<&'a RawValue>,
+    /// The message that it answers.
+    pub reply_parameters: ReplyParameters,
+}
+
+/// Which message a reply points at.
+#[derive(Debug, Serialize)]
+pub struct ReplyParameters {
+    /// A message of the same chat.
+    pub message_id: i64,
+    /// A user may delete the message before we answer: then the text alone still arrives.
+    pub allow_sending_without_reply: bool,
+}
+
+/// Answers every new text message with the same text, as a reply to it, and nothing else.
+#[must_use]
+pub fn echo(update: &Update) -> Option<Reply<'_>> {
+    let message = update.message.as_ref()?;
+    let text = message.text.as_deref()?;
+    Some(Reply {
+        chat_id: message.chat.id,
+        message_thread_id: message.message_thread_id.filter(|_| message.is_topic_message),
+        text,
+        entities: message.entities.as_deref(),
+        reply_parameters: ReplyParameters { message_id: message.message_id, allow_sending_without_reply: true },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn answer(update: &Value) -> Option<Value> {
+        let update: Update = serde_json::from_str(&update.to_string()).unwrap();
+        echo(&update).map(|reply| serde_json::to_value(&reply).unwrap())
+    }
+
+    #[test]
+    fn a_text_comes_back_as_a_reply() {
+        let update = json!({"update_id": 7, "message": {"message_id": 5, "date": 1, "text": "hi", "chat": {"id": 42, "type": "private"}}});
+        let reply = json!({"chat_id": 42, "text": "hi", "reply_parameters": {"message_id": 5, "allow_sending_without_reply": true}});
+        assert_eq!(answer(&update), Some(reply));
+    }
+
+    #[test]
+    fn formatting_survives_to_the_letter() {
+        let entities =
+            json!([{"type": "bold", "offset": 0, "length": 2}, {"type": "a_type_of_tomorrow", "x": {"y": [1]}}]);
+        let update = json!({"update_id": 7, "message": {"message_id": 5, "text": "hi", "entities": entities, "chat": {"id": 42}}});
+        assert_eq!(answer(&update).unwrap()["entities"], entities);
+    }
+
+    #[test]
+    fn a_reply_stays_in_its_forum_topic_but_not_in_a_mere_thread() {
+        let mut update = json!({"update_id": 7, "message": {"message_id": 5, "text": "hi", "chat": {"id": -100},
+            "message_thread_id": 9, "is_topic_message": true}});
+        assert_eq!(answer(&update).unwrap()["message_thread_id"], 9);
+        update["message"]["is_topic_message"] = false.into();
+        assert_eq!(answer(&update).unwrap().get("message_thread_id"), None);
+    }
+
+    #[test]
+    fn everything_else_is_left_alone() {
+        let photo = json!({"message_id": 5, "photo": [], "caption": "look", "chat": {"id": 42}});
+        let text = json!({"message_id": 5, "text": "hi", "chat": {"id": 42}});
+        assert_eq!(answer(&json!({"update_id": 7, "message": photo})), None);
+        assert_eq!(answer(&json!({"update_id": 7, "edited_message": text})), None);
+        assert_eq!(answer(&json!({"update_id": 7, "channel_post": text})), None);
+        assert_eq!(answer(&json!({"update_id": 7})), None);
+    }
+}

@@ -1,0 +1,29 @@
+//! pihook: a Telegram webhook echo bot for a Raspberry Pi at home.
+//!
+//! # The journey of one update
+//!
+//! Telegram connects to [`webhook::edge`] (async, one thread). The edge closes on whom the allowlist does
+//! not name, ends TLS, and reads one request under limits of time and size. [`webhook::request`] frames it and
+//! [`webhook::door`] decides by path and secret whether it is let in. A whole request then goes over
+//! [`webhook::handover`]'s Unix connections to tiny_http, where a blocking [`webhook::worker`] parses the
+//! update, asks [`echo`] what to answer, and sends that with [`telegram::client`]. Only then is the update
+//! answered: 200 when it is dealt with, 503 when Telegram shall bring it back. Telegram is the queue.
+//!
+//! # Who knows whom
+//!
+//! [`echo`] and [`telegram::types`] know nobody. [`webhook`] knows [`telegram`] and [`echo`]. [`registration`]
+//! knows [`telegram`], [`config`] and [`certificate`]. [`run`] wires them, and `main` is the command line.
+//! Only the edge, its way to the workers and the supervisor in [`run`] are async.
+
+#![forbid(unsafe_code)]
+
+pub mod certificate;
+pub mod config;
+pub mod echo;
+pub mod host;
+pub mod network;
+pub mod registration;
+pub mod run;
+pub mod secret;
+pub mod telegram;
+pub mod webhook;

@@ -1,0 +1,126 @@
+//! An address block such as `149.154.160.0/20`.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// A block of addresses, IPv4 or IPv6, written `ADDRESS/PREFIX` or as one plain address.
+///
+/// IPv4 is kept as its IPv4-mapped IPv6 form, so that a dual-stack socket, which reports
+/// `::ffff:149.154.167.1`, and an IPv4 socket compare alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    address: u128,
+    /// Length in bits of the mapped form, 0 to 128.
+    prefix: u32,
+}
+
+impl Network {
+    /// Whether `peer` lies in this block.
+    #[must_use]
+    pub fn contains(&self, peer: IpAddr) -> bool {
+        (mapped(peer) ^ self.address) & mask(self.prefix) == 0
+    }
+}
+
+fn mapped(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+fn mask(prefix: u32) -> u128 {
+    u128::MAX.checked_shl(128 - prefix).unwrap_or(0)
+}
+
+impl FromStr for Network {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| "is no IP address")?;
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            None => bits,
+            Some(digits) => match digits.parse::<u32>() {
+                Ok(length) if length <= bits => length,
+                _ => return Err("has an impossible prefix length"),
+            },
+        };
+        let network = Self { address: mapped(address), prefix: prefix + 128 - bits };
+        if network.address & !mask(network.prefix) != 0 {
+            return Err("has address bits behind its prefix length");
+        }
+        Ok(network)
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let v6 = Ipv6Addr::from_bits(self.address);
+        match v6.to_ipv4_mapped() {
+            Some(v4) if self.prefix >= 96 => write!(f, "{v4}/{}", self.prefix - 96),
+            _ => write!(f, "{v6}/{}", self.prefix),
+        }
+    }
+}
+
+/// Whether Telegram refuses to call this address: the blocks of `IPAddress::is_reserved` in
+/// tdlib/td, `tdutils/td/utils/port/IPAddress.cpp`.
+#[must_use]
+pub fn is_reserved(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    match (a, b) {
+        (0 | 10 | 127 | 224..=255, _) | (169, 254) | (192, 168) => true,
+        (100, 64..=127) | (172, 16..=31) | (198, 18 | 19) => true,
+        (192, 0) => c == 0 || c == 2,
+        (192, 88) => c == 99,
+        (198, 51) => c == 100,
+        (203, 0) => c == 113,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds(network: &str, peer: &str) -> bool {
+        network.parse::<Network>().unwrap().contains(peer.parse().unwrap())
+    }
+
+    #[test]
+    fn telegrams_blocks_hold_their_edges_and_nothing_more() {
+        for edge in ["91.108.4.0", "91.108.7.255", "::ffff:91.108.4.1"] {
+            assert!(holds("91.108.4.0/22", edge), "{edge}");
+        }
+        for outside in ["91.108.3.255", "91.108.8.0", "::1", "::5b6c:0401"] {
+            assert!(!holds("91.108.4.0/22", outside), "{outside}");
+        }
+        assert!(holds("0.0.0.0/0", "8.8.8.8") && !holds("0.0.0.0/0", "2001:db8::1"));
+        assert!(holds("::/0", "8.8.8.8") && holds("2001:db8::/32", "2001:db8::7"));
+    }
+
+    #[test]
+    fn what_is_no_block_is_refused() {
+        for text in ["", "telegram", "1.2.3.4/33", "1.2.3.4/-1", "10.0.0.1/8", "::1/129", "1.2.3/8"] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
+        }
+        assert_eq!("149.154.160.0/20".parse::<Network>().unwrap().to_string(), "149.154.160.0/20");
+        assert_eq!("::1".parse::<Network>().unwrap().to_string(), "::1/128");
+    }
+
+    #[test]
+    fn reserved_addresses_are_those_that_telegram_refuses() {
+        for text in ["192.168.1.5", "10.0.0.1", "100.64.0.1", "172.31.255.255", "203.0.113.7", "240.0.0.1"] {
+            assert!(is_reserved(text.parse().unwrap()), "{text}");
+        }
+        for text in ["80.100.95.20", "100.63.255.255", "172.32.0.1", "192.0.1.1", "198.20.0.1"] {
+            assert!(!is_reserved(text.parse().unwrap()), "{text}");
+        }
+    }
+}

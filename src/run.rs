@@ -1,0 +1,210 @@
+//! The wiring of `pihook run`: binds, starts the workers and the registration, and serves until it
+//! is told to stop.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use rustls::ServerConfig;
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::certificate::{self, Certificate};
+use crate::config::{Bot, Config};
+use crate::registration::{self, Registration};
+use crate::telegram::client::{Api, Client};
+use crate::webhook::door::Door;
+use crate::webhook::edge::Edge;
+use crate::webhook::handover::Handover;
+use crate::webhook::worker;
+
+/// Connections beyond those that Telegram may open: for its change-over to a new webhook, and for
+/// strangers on their way out.
+const SLACK: usize = 64;
+/// How long what is in flight may take when we are told to stop.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
+
+/// Why the bot cannot run.
+#[derive(Debug)]
+pub enum Error {
+    /// The settings are to be changed first.
+    Config(String),
+    /// The machine refuses something.
+    System(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(why) | Self::System(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<certificate::Error> for Error {
+    fn from(error: certificate::Error) -> Self {
+        Self::Config(error.to_string())
+    }
+}
+
+fn system(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Error {
+    move |why| Error::System(format!("{what}: {why}."))
+}
+
+/// Runs the bots until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from starting, one sentence.
+pub fn run(config: &Config) -> Result<(), Error> {
+    if certificate::make_if_missing(&config.public_host, &config.certificate, &config.private_key)? {
+        log::info!("Made a certificate for {}: {}.", config.public_host, config.certificate.display());
+    }
+    let certificate = load_certificate(config)?;
+    let listener =
+        TcpListener::bind(config.listen).map_err(system(format!("{} cannot be listened on", config.listen)))?;
+
+    let _lock = own_directory(&config.runtime_dir)?;
+    let socket = config.runtime_dir.join("workers.sock");
+    let api = Api::new(&config.api_url, workers(config));
+    start_workers(config, &api, &socket)?;
+
+    let (tls, new_tls) = watch::channel(tls(&certificate)?);
+    let edge = Edge {
+        allow_from: config.allow_from.clone(),
+        doors: config.bots.iter().map(door).collect(),
+        handover: Handover::new(socket.clone(), workers(config)),
+        connections: config.bots.len() * usize::from(config.max_connections) + SLACK,
+        tls: new_tls,
+    };
+    let registrar = Registrar::start(config, api)?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(system("The runtime"))?;
+    runtime.block_on(async {
+        let reload = || {
+            let new = load_certificate(config)?;
+            tls.send_replace(self::tls(&new)?);
+            registrar.register(config, &new);
+            Ok(())
+        };
+        registrar.register(config, &certificate);
+        supervise(Arc::new(edge), listener, reload).await
+    })?;
+    let _ = fs::remove_file(socket);
+    Ok(())
+}
+
+/// A worker for each update that Telegram may have in flight.
+fn workers(config: &Config) -> usize {
+    (config.bots.len() * usize::from(config.max_connections)).min(100)
+}
+
+fn door(bot: &Bot) -> Door {
+    Door { path: bot.path.clone(), secret_token: bot.token.secret_token() }
+}
+
+fn load_certificate(config: &Config) -> Result<Certificate, Error> {
+    let certificate = certificate::load(&config.certificate, &config.private_key)?;
+    certificate.check(&config.public_host, SystemTime::now())?;
+    Ok(certificate)
+}
+
+fn tls(certificate: &Certificate) -> Result<Arc<ServerConfig>, Error> {
+    certificate.tls().map(Arc::new).map_err(|why| Error::Config(format!("The certificate cannot serve: {why}.")))
+}
+
+/// Makes the folder for our eyes only, and holds it: a second instance must not take our socket.
+fn own_directory(path: &Path) -> Result<File, Error> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let private = made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)));
+    let folder = private.and_then(|()| File::open(path)).map_err(system(format!("runtime_dir {}", path.display())))?;
+    folder.try_lock().map_err(|_| {
+        Error::System(format!("Another pihook uses {}: stop it, or set another runtime_dir.", path.display()))
+    })?;
+    Ok(folder)
+}
+
+fn start_workers(config: &Config, api: &Api, socket: &PathBuf) -> Result<(), Error> {
+    // One that was killed leaves its socket behind.
+    let _ = fs::remove_file(socket);
+    let what = || format!("The socket {}", socket.display());
+    let listener = UnixListener::bind(socket).map_err(system(what()))?;
+    let clients = config.bots.iter().map(|bot| Client::new(api.clone(), bot.token.clone())).collect();
+    worker::start(listener, workers(config), clients).map_err(system("The workers cannot be started"))
+}
+
+/// The threads that keep the webhooks registered, one for each bot.
+struct Registrar {
+    api: Api,
+    wanted: Vec<Sender<Registration>>,
+}
+
+impl Registrar {
+    fn start(config: &Config, api: Api) -> Result<Self, Error> {
+        let mut wanted = Vec::new();
+        for bot in &config.bots {
+            let (sender, receiver) = mpsc::channel();
+            let name = format!("webhook {}", bot.token.id());
+            let keep = move || registration::keep(&receiver);
+            thread::Builder::new().name(name).spawn(keep).map_err(system("A thread cannot be started"))?;
+            wanted.push(sender);
+        }
+        Ok(Self { api, wanted })
+    }
+
+    fn register(&self, config: &Config, certificate: &Certificate) {
+        for (bot, wanted) in config.bots.iter().zip(&self.wanted) {
+            // The thread lives as long as this sender.
+            let _ = wanted.send(Registration::new(config, bot, &self.api, certificate.upload()));
+        }
+    }
+}
+
+/// Serves, reloads on SIGHUP, and stops on SIGTERM or SIGINT.
+async fn supervise(
+    edge: Arc<Edge>,
+    listener: TcpListener,
+    reload: impl Fn() -> Result<(), Error>,
+) -> Result<(), Error> {
+    let listen = |kind| signal(kind).map_err(system("Signals cannot be received"));
+    let (mut term, mut int, mut hup): (Signal, Signal, Signal) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+    let listener = listener
+        .set_nonblocking(true)
+        .and_then(|()| tokio::net::TcpListener::from_std(listener))
+        .map_err(system("The listening socket"))?;
+    match listener.local_addr() {
+        Ok(address) => log::info!("Listening on {address}."),
+        Err(why) => return Err(system("The listening socket")(why)),
+    }
+    let (stop, stopped) = watch::channel(false);
+    let mut serving = tokio::spawn(edge.serve(listener, stopped));
+    loop {
+        tokio::select! {
+            _ = hup.recv() => match reload() {
+                Ok(()) => log::info!("The certificate was loaded anew."),
+                Err(why) => log::error!("The old certificate stays: {why}"),
+            },
+            _ = term.recv() => break,
+            _ = int.recv() => break,
+            // It ends only when told to; were it to end, so do we.
+            _ = &mut serving => return Ok(()),
+        }
+    }
+    log::info!("Stopping: what is in flight gets its answer.");
+    stop.send_replace(true);
+    if timeout(LAST_ANSWERS, serving).await.is_err() {
+        log::warn!("Some updates were not answered in {} s; Telegram brings them back.", LAST_ANSWERS.as_secs());
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! The Bot API, as far as this bot calls it: blocking, on one pool of connections for all bots.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::json;
+use ureq::Agent;
+use ureq::config::IpFamily;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::multipart::{Form, Part};
+
+use super::error::Error;
+use super::token::Token;
+use super::types::WebhookInfo;
+use crate::echo::Reply;
+use crate::secret::Secret;
+
+/// A whole call may take this long. Well below the 60 s that Telegram waits for a webhook's answer;
+/// above the 8 s of flood wait that the Bot API sits out by itself.
+const CALL: Duration = Duration::from_secs(20);
+const CONNECT: Duration = Duration::from_secs(5);
+/// Bytes of an answer that are read: one message with its 4096 characters fits many times.
+const ANSWER_LIMIT: u64 = 256 * 1024;
+
+/// A Bot API server and the connections to it. Clones share them.
+#[derive(Clone)]
+pub struct Api {
+    /// Without a slash at its end.
+    url: String,
+    connections: usize,
+    /// Made at the first call: reading the system's certificates must not delay the start.
+    agent: Arc<OnceLock<Agent>>,
+}
+
+impl Api {
+    /// The server at `url`, keeping up to `connections` idle connections.
+    #[must_use]
+    pub fn new(url: &str, connections: usize) -> Self {
+        Self { url: url.to_owned(), connections, agent: Arc::default() }
+    }
+
+    fn agent(&self) -> &Agent {
+        self.agent.get_or_init(|| {
+            let mut config = Agent::config_builder()
+                .http_status_as_error(false)
+                .max_redirects(0)
+                .ip_family(IpFamily::Ipv4Only)
+                .user_agent(concat!("pihook/", env!("CARGO_PKG_VERSION")))
+                .timeout_global(Some(CALL))
+                .timeout_resolve(Some(CONNECT))
+                .timeout_connect(Some(CONNECT))
+                .timeout_send_request(Some(CONNECT))
+                .timeout_send_body(Some(CONNECT))
+                .timeout_recv_response(Some(CALL))
+                .timeout_recv_body(Some(CONNECT))
+                .max_idle_connections(self.connections)
+                .max_idle_connections_per_host(self.connections);
+            if self.url.starts_with("https:") {
+                config = config.tls_config(TlsConfig::builder().root_certs(roots()).build());
+            }
+            config.build().new_agent()
+        })
+    }
+}
+
+/// The system's certificates (`SSL_CERT_FILE` names others): they are renewed with the system, for
+/// years after this program was built. The list that was built in serves where there is none.
+fn roots() -> RootCerts {
+    let found = rustls_native_certs::load_native_certs();
+    let certificates: Vec<_> = found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+    if certificates.is_empty() {
+        log::warn!("No CA certificates on this system: using the list built in. Install ca-certificates.");
+        return RootCerts::WebPki;
+    }
+    RootCerts::Specific(Arc::new(certificates))
+}
+
+/// One bot's side of the Bot API.
+#[derive(Clone)]
+pub struct Client {
+    api: Api,
+    token: Token,
+}
+
+/// How the Bot API wraps every answer.
+#[derive(Deserialize)]
+struct Envelope<T> {
+    ok: bool,
+    result: Option<T>,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    parameters: Parameters,
+}
+
+#[derive(Default, Deserialize)]
+struct Parameters {
+    retry_after: Option<u64>,
+    migrate_to_chat_id: Option<i64>,
+}
+
+/// What setWebhook is told.
+pub struct Webhook<'a> {
+    /// `https://HOST:PORT/PATH`.
+    pub url: &'a Secret,
+    /// The self-signed certificate or private root, PEM; none when a public CA signed it.
+    pub certificate: Option<&'a str>,
+    /// Shown with every call.
+    pub secret_token: &'a Secret,
+    /// 1 to 100.
+    pub max_connections: u16,
+}
+
+impl Client {
+    /// The bot with this token, on this server.
+    #[must_use]
+    pub fn new(api: Api, token: Token) -> Self {
+        Self { api, token }
+    }
+
+    /// The bot's own id: the public half of its token.
+    #[must_use]
+    pub fn bot(&self) -> u64 {
+        self.token.id()
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// See [`Error`]. With `Unanswered` the message may have been sent.
+    pub fn send_message(&self, reply: &Reply<'_>) -> Result<(), Error> {
+        self.call::<IgnoredAny>("sendMessage", |request| request.send_json(reply)).map(|_| ())
+    }
+
+    /// Registers the webhook, with its certificate as a file: sent as text it would be ignored.
+    ///
+    /// # Errors
+    /// See [`Error`]. After some of them the bot has no webhook at all.
+    pub fn set_webhook(&self, webhook: &Webhook<'_>) -> Result<(), Error> {
+        let connections = webhook.max_connections.to_string();
+        let mut form = Form::new()
+            .text("url", webhook.url.expose())
+            .text("secret_token", webhook.secret_token.expose())
+            .text("max_connections", &connections)
+            .text("allowed_updates", r#"["message"]"#);
+        if let Some(pem) = webhook.certificate {
+            form = form.part("certificate", Part::bytes(pem.as_bytes()).file_name("webhook_cert.pem"));
+        }
+        self.call::<IgnoredAny>("setWebhook", |request| request.send(form)).map(|_| ())
+    }
+
+    /// Removes the webhook; there need not be one.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn delete_webhook(&self) -> Result<(), Error> {
+        self.call::<IgnoredAny>("deleteWebhook", |request| request.send_json(json!({}))).map(|_| ())
+    }
+
+    /// What Telegram knows of the webhook.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn webhook_info(&self) -> Result<WebhookInfo, Error> {
+        self.call("getWebhookInfo", |request| request.send_json(json!({})))
+    }
+
+    fn call<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        send: impl FnOnce(
+            ureq::RequestBuilder<ureq::typestate::WithBody>,
+        ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<T, Error> {
+        let url = format!("{}/bot{}/{method}", self.api.url, self.token.expose());
+        let mut response = send(self.api.agent().post(url))?;
+        let status = response.status().as_u16();
+        let body = response.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec()?;
+        read_answer(status, &body)
+    }
+}
+
+/// Reads the Bot API's answer. Gateways before it answer HTML, or JSON of their own.
+///
+/// # Errors
+/// `Refused` or `Foreign`.
+fn read_answer<T: DeserializeOwned>(status: u16, body: &[u8]) -> Result<T, Error> {
+    match serde_json::from_slice::<Envelope<T>>(body) {
+        Ok(Envelope { ok: true, result: Some(result), .. }) => Ok(result),
+        Ok(envelope) if !envelope.ok => Err(Error::Refused {
+            code: status,
+            description: envelope.description.chars().map(printable).take(300).collect(),
+            retry_after: envelope.parameters.retry_after,
+            migrate_to_chat_id: envelope.parameters.migrate_to_chat_id,
+        }),
+        _ => Err(Error::Foreign { status }),
+    }
+}
+
+fn printable(c: char) -> char {
+    if c.is_control() { ' ' } else { c }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_as_telegram_words_them() {
+        let read = |status, body: &str| read_answer::<bool>(status, body.as_bytes());
+        assert_eq!(read(200, r#"{"ok":true,"result":true,"description":"Webhook was set"}"#), Ok(true));
+        let flood = r#"{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 5","parameters":{"retry_after":5}}"#;
+        assert!(matches!(read(429, flood), Err(Error::Refused { code: 429, retry_after: Some(5), .. })));
+        let moved = r#"{"ok":false,"error_code":400,"description":"x","parameters":{"migrate_to_chat_id":-1001}}"#;
+        assert!(matches!(read(400, moved), Err(Error::Refused { migrate_to_chat_id: Some(-1001), .. })));
+    }
+
+    #[test]
+    fn what_is_not_the_bot_api_is_called_so() {
+        for body in ["<html>502 Bad Gateway</html>", "", "{}", "[]", r#"{"ok":true}"#, r#"{"ok":true,"result":{}}"#] {
+            assert_eq!(read_answer::<bool>(502, body.as_bytes()), Err(Error::Foreign { status: 502 }), "{body}");
+        }
+    }
+
+    #[test]
+    fn descriptions_cannot_forge_log_lines() {
+        let body = "{\"ok\":false,\"description\":\"a\\n<3>b\"}";
+        let error = read_answer::<bool>(400, body.as_bytes()).unwrap_err();
+        assert!(!error.to_string().contains('\n'));
+    }
+}

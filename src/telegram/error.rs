@@ -1,0 +1,115 @@
+//! What can come back from the Bot API instead of a result.
+
+use std::fmt;
+use std::io::ErrorKind;
+
+use ureq::Timeout;
+
+/// Why a call of the Bot API brought no result. What it means for an update is decided in
+/// `webhook::worker`, for the registration in `registration`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The Bot API answered, and said no.
+    Refused {
+        /// The HTTP status: 400, 401, 403, 404, 409, 429, 500…
+        code: u16,
+        /// Telegram's words, with control characters escaped.
+        description: String,
+        /// Seconds to wait, with a 429.
+        retry_after: Option<u64>,
+        /// The chat's new id, when a group became a supergroup.
+        migrate_to_chat_id: Option<i64>,
+    },
+    /// Something answered that is not the Bot API: a gateway's HTML page, say.
+    Foreign {
+        /// Its HTTP status.
+        status: u16,
+    },
+    /// No connection came about, so nothing was carried out.
+    Unreachable(String),
+    /// The call went out and no whole answer came back: it may have been carried out.
+    Unanswered(String),
+}
+
+impl Error {
+    /// Whether the token is not, or no longer, a bot's: nothing will work until it is changed.
+    #[must_use]
+    pub fn token_is_refused(&self) -> bool {
+        matches!(self, Self::Refused { code: 401 | 404, .. })
+    }
+}
+
+impl From<ureq::Error> for Error {
+    /// Takes care that no URL gets into the text: it holds the token.
+    fn from(error: ureq::Error) -> Self {
+        use ureq::Error as E;
+        match error {
+            E::HostNotFound => Self::Unreachable("its name is not found (no DNS, or no network)".into()),
+            E::Timeout(Timeout::Resolve) => Self::Unreachable("looking up its name took too long".into()),
+            E::Timeout(Timeout::Connect) => Self::Unreachable("connecting took too long".into()),
+            E::Timeout(_) => Self::Unanswered("no answer in time".into()),
+            E::Rustls(reason) => Self::Unreachable(format!("TLS failed: {reason}")),
+            E::Tls(reason) => Self::Unreachable(format!("TLS failed: {reason}")),
+            E::Io(reason) if never_connected(reason.kind()) => Self::Unreachable(reason.to_string()),
+            E::Io(reason) => Self::Unanswered(reason.to_string()),
+            E::Protocol(_) | E::Json(_) | E::LargeResponseHeader(..) | E::BodyExceedsLimit(_) => {
+                Self::Unanswered("its answer is not to be understood".into())
+            }
+            E::ConnectionFailed | E::ConnectProxyFailed(_) | E::InvalidProxyUrl => {
+                Self::Unreachable("no connection".into())
+            }
+            // The rest are mistakes in how a request is built; some of them quote the URL.
+            _ => Self::Unreachable("the request could not be made".into()),
+        }
+    }
+}
+
+fn never_connected(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ConnectionRefused
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown
+            | ErrorKind::AddrNotAvailable
+    )
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { code, description, .. } if description.is_empty() => {
+                write!(f, "the Bot API refused with {code}")
+            }
+            Self::Refused { description, .. } => write!(f, "the Bot API said: {description}"),
+            Self::Foreign { status } => write!(f, "status {status} from something that is not the Bot API"),
+            Self::Unreachable(why) => write!(f, "the Bot API cannot be reached: {why}"),
+            Self::Unanswered(why) => write!(f, "the Bot API did not answer: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_shows_the_url() {
+        let url = "https://api.telegram.org/bot1:secret/getMe";
+        for error in [ureq::Error::BadUri(url.into()), ureq::Error::RequireHttpsOnly(url.into())] {
+            let error = Error::from(error);
+            assert!(!format!("{error} {error:?}").contains("secret"));
+        }
+    }
+
+    #[test]
+    fn what_never_connected_is_told_from_what_may_have_been_carried_out() {
+        let refused = std::io::Error::from(ErrorKind::ConnectionRefused);
+        assert!(matches!(Error::from(ureq::Error::Io(refused)), Error::Unreachable(_)));
+        let reset = std::io::Error::from(ErrorKind::ConnectionReset);
+        assert!(matches!(Error::from(ureq::Error::Io(reset)), Error::Unanswered(_)));
+        assert!(matches!(Error::from(ureq::Error::Timeout(Timeout::RecvResponse)), Error::Unanswered(_)));
+    }
+}

@@ -1,0 +1,6 @@
+//! Telegram's words: what it sends, what it can be asked, and what its refusals mean.
+
+pub mod client;
+pub mod error;
+pub mod token;
+pub mod types;

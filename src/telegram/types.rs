@@ -1,0 +1,58 @@
+//! What Telegram sends, as far as an echo needs it. Unknown fields are passed over, so that a newer
+//! Bot API changes nothing; add here what your own bot wants to read.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// One thing that happened, as `https://core.telegram.org/bots/api#update` has it.
+#[derive(Debug, Deserialize)]
+pub struct Update {
+    /// Positive, one higher than the update before; the same when an update is delivered again.
+    pub update_id: i64,
+    /// A new message. Other kinds of update leave it empty.
+    pub message: Option<Message>,
+}
+
+/// A message, `https://core.telegram.org/bots/api#message`.
+#[derive(Debug, Deserialize)]
+pub struct Message {
+    /// Unique within the chat only.
+    pub message_id: i64,
+    /// Where it was written.
+    pub chat: Chat,
+    /// The topic of a forum, or another thread.
+    pub message_thread_id: Option<i64>,
+    /// Whether `message_thread_id` is a topic that messages can be sent to.
+    #[serde(default)]
+    pub is_topic_message: bool,
+    /// The text, at most 4096 code points; photos, stickers and the rest have none.
+    pub text: Option<String>,
+    /// What is bold, a link, a spoiler…: JSON as Telegram wrote it, since an echo only passes it on.
+    pub entities: Option<Box<RawValue>>,
+}
+
+/// A chat, `https://core.telegram.org/bots/api#chat`.
+#[derive(Debug, Deserialize)]
+pub struct Chat {
+    /// Negative for groups; up to 52 bits.
+    pub id: i64,
+}
+
+/// `https://core.telegram.org/bots/api#webhookinfo`.
+#[derive(Debug, Deserialize)]
+pub struct WebhookInfo {
+    /// Empty when no webhook is set.
+    pub url: String,
+    /// Whether a certificate was uploaded.
+    pub has_custom_certificate: bool,
+    /// Updates that wait for delivery.
+    pub pending_update_count: u64,
+    /// The address that Telegram calls.
+    pub ip_address: Option<String>,
+    /// Unix time of the last failed call, in seconds.
+    pub last_error_date: Option<i64>,
+    /// Why it failed. A later success does not clear it.
+    pub last_error_message: Option<String>,
+    /// Connections that Telegram may open at once.
+    pub max_connections: Option<u32>,
+}

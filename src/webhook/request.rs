@@ -1,0 +1,228 @@
+//! One HTTP request, framed. Pure: bytes in, a verdict out.
+//!
+//! Only what a webhook needs is HTTP here: a head, a `Content-Length`, a body. What could be read in
+//! two ways is refused.
+
+/// Bytes of a request line and its headers. Telegram's are below 4096.
+pub const HEAD_LIMIT: usize = 8 * 1024;
+/// Bytes of a body: Telegram's largest update (tdlib/td, `MAX_EVENT_LENGTH`).
+pub const BODY_LIMIT: usize = 512 * 1024;
+/// Headers of a request. Telegram sends eight.
+const HEADERS: usize = 64;
+
+/// What a request is refused with; the connection is closed behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// 400: malformed, or open to more than one reading.
+    BadRequest,
+    /// 403: not from whom it should be, or not JSON.
+    Forbidden,
+    /// 404: no bot has this path.
+    NotFound,
+    /// 405: not POST.
+    MethodNotAllowed,
+    /// 408: too slow.
+    Timeout,
+    /// 413: the body is over [`BODY_LIMIT`].
+    TooLarge,
+    /// 417: a client that waits for an interim answer.
+    ExpectationFailed,
+    /// 431: the head is over [`HEAD_LIMIT`] or has too many headers.
+    HeadTooLarge,
+}
+
+impl Refusal {
+    /// The whole answer.
+    #[must_use]
+    pub fn answer(self) -> &'static [u8] {
+        macro_rules! close {
+            ($status:literal) => {
+                concat!("HTTP/1.1 ", $status, "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes()
+            };
+        }
+        match self {
+            Self::BadRequest => close!("400 Bad Request"),
+            Self::Forbidden => close!("403 Forbidden"),
+            Self::NotFound => close!("404 Not Found"),
+            Self::MethodNotAllowed => close!("405 Method Not Allowed\r\nAllow: POST"),
+            Self::Timeout => close!("408 Request Timeout"),
+            Self::TooLarge => close!("413 Content Too Large"),
+            Self::ExpectationFailed => close!("417 Expectation Failed"),
+            Self::HeadTooLarge => close!("431 Request Header Fields Too Large"),
+        }
+    }
+
+    /// The status alone.
+    #[must_use]
+    pub fn status(self) -> &'static str {
+        std::str::from_utf8(&self.answer()[9..12]).unwrap_or_default()
+    }
+}
+
+/// A complete request head, borrowed from the bytes that were read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Head<'b> {
+    /// As sent: `POST`.
+    pub method: &'b str,
+    /// Path and query, as sent.
+    pub path: &'b str,
+    /// The media type, without parameters.
+    pub content_type: Option<&'b [u8]>,
+    /// `X-Telegram-Bot-Api-Secret-Token`.
+    pub secret_token: Option<&'b [u8]>,
+    /// Bytes of the body.
+    pub content_length: Option<usize>,
+    /// Bytes of the head, with the empty line.
+    pub length: usize,
+    /// Whether the client wants the connection closed behind the answer.
+    pub close: bool,
+}
+
+/// Reads the head at the start of `bytes`; `None` while it is not complete.
+///
+/// # Errors
+/// The refusal that it deserves. What is incomplete is refused as soon as it can no longer be right.
+pub fn head(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let length = match request.parse(&bytes[..bytes.len().min(HEAD_LIMIT)]) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if bytes.len() < HEAD_LIMIT => return Ok(None),
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => return Err(Refusal::HeadTooLarge),
+        Err(_) => return Err(Refusal::BadRequest),
+    };
+    // httparse takes a bare LF for a line end; other servers do not.
+    let bare_lf = bytes[..length].windows(2).any(|pair| pair[1] == b'\n' && pair[0] != b'\r');
+    let (Some(method), Some(path), Some(1), false) = (request.method, request.path, request.version, bare_lf) else {
+        return Err(Refusal::BadRequest);
+    };
+    let mut head =
+        Head { method, path, content_type: None, secret_token: None, content_length: None, length, close: false };
+    for header in request.headers.iter() {
+        read_header(&mut head, header)?;
+    }
+    Ok(Some(head))
+}
+
+fn read_header<'b>(head: &mut Head<'b>, header: &httparse::Header<'b>) -> Result<(), Refusal> {
+    let value = header.value.trim_ascii();
+    let name = |name: &str| header.name.eq_ignore_ascii_case(name);
+    if name("content-length") {
+        let length = decimal(value).ok_or(Refusal::BadRequest)?;
+        only_once(&mut head.content_length, length)
+    } else if name("content-type") {
+        let media_type = value.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+        only_once(&mut head.content_type, media_type)
+    } else if name("x-telegram-bot-api-secret-token") {
+        only_once(&mut head.secret_token, value)
+    } else if name("connection") {
+        head.close |= value.eq_ignore_ascii_case(b"close");
+        Ok(())
+    } else if name("expect") {
+        Err(Refusal::ExpectationFailed)
+    } else if name("transfer-encoding") || name("upgrade") {
+        Err(Refusal::BadRequest)
+    } else {
+        Ok(())
+    }
+}
+
+/// A second header of the same name is a second reading of the same request.
+fn only_once<T>(slot: &mut Option<T>, value: T) -> Result<(), Refusal> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Refusal::BadRequest),
+    }
+}
+
+/// Digits only, no sign, no list. What does not fit is as large as can be said: too large.
+fn decimal(text: &[u8]) -> Option<usize> {
+    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    digits.then(|| std::str::from_utf8(text).ok()?.parse().ok().or(Some(usize::MAX))).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Telegram sends it: telegram-bot-api, `WebhookActor::send_update`.
+    const TELEGRAMS: &str = "POST /110201543:AAHd/ HTTP/1.1\r\nHost: 80.100.95.20:8443\r\nX-Telegram-Bot-Api-Secret-Token: s3cret\r\n\
+        Content-Type: application/json\r\nContent-Length: 11\r\nConnection: keep-alive\r\nAccept-Encoding: gzip, deflate\r\n\r\n";
+
+    fn refusal(text: &str) -> Option<Refusal> {
+        head(text.as_bytes()).err()
+    }
+
+    #[test]
+    fn telegrams_request_is_read() {
+        let head = head(TELEGRAMS.as_bytes()).unwrap().unwrap();
+        assert_eq!((head.method, head.path), ("POST", "/110201543:AAHd/"));
+        assert_eq!(head.content_type, Some(&b"application/json"[..]));
+        assert_eq!(head.secret_token, Some(&b"s3cret"[..]));
+        assert_eq!((head.content_length, head.length, head.close), (Some(11), TELEGRAMS.len(), false));
+    }
+
+    #[test]
+    fn a_head_is_awaited_to_its_last_byte() {
+        for end in 0..TELEGRAMS.len() {
+            assert_eq!(head(&TELEGRAMS.as_bytes()[..end]), Ok(None), "{end}");
+        }
+    }
+
+    #[test]
+    fn names_and_the_close_word_are_read_in_any_case() {
+        let text = "POST / HTTP/1.1\r\nCONTENT-LENGTH: 2\r\ncontent-type:application/json; charset=utf-8\r\nConnection: Close\r\n\r\n";
+        let head = head(text.as_bytes()).unwrap().unwrap();
+        assert_eq!((head.content_length, head.close), (Some(2), true));
+        assert_eq!(head.content_type, Some(&b"application/json"[..]));
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_refused() {
+        for (headers, expected) in [
+            ("Content-Length: 1\r\nContent-Length: 1\r\n", Refusal::BadRequest),
+            ("Content-Length: 1, 1\r\n", Refusal::BadRequest),
+            ("Content-Length: +1\r\n", Refusal::BadRequest),
+            ("Content-Length: -1\r\n", Refusal::BadRequest),
+            ("Content-Length: 0x10\r\n", Refusal::BadRequest),
+            ("Content-Length:\r\n", Refusal::BadRequest),
+            ("Content-Length : 1\r\n", Refusal::BadRequest),
+            ("Transfer-Encoding: chunked\r\n", Refusal::BadRequest),
+            ("Content-Length: 1\r\nTransfer-Encoding: identity\r\n", Refusal::BadRequest),
+            ("Upgrade: h2c\r\n", Refusal::BadRequest),
+            ("Expect: 100-continue\r\n", Refusal::ExpectationFailed),
+            ("Content-Length: 1\nHost: a\r\n", Refusal::BadRequest),
+            (" folded: x\r\n", Refusal::BadRequest),
+            ("A: b\r\n continued\r\n", Refusal::BadRequest),
+            ("A: b\0c\r\n", Refusal::BadRequest),
+        ] {
+            let text = format!("POST / HTTP/1.1\r\n{headers}\r\n");
+            assert_eq!(refusal(&text), Some(expected), "{headers:?}");
+        }
+        for text in [
+            "POST / HTTP/1.0\r\n\r\n",
+            "POST /\r\n\r\n",
+            "\x16\x03\x01\x02\x00\x01",
+            "POST / HTTP/2.0\r\n\r\n",
+            "POST / HTTP/1.1\n\n",
+        ] {
+            assert_eq!(refusal(text), Some(Refusal::BadRequest), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn heads_are_bounded_in_bytes_and_lines() {
+        let line = "POST / HTTP/1.1\r\n";
+        let long = format!("{line}A: {}", "b".repeat(HEAD_LIMIT));
+        assert_eq!(refusal(&long), Some(Refusal::HeadTooLarge));
+        let many = |count| format!("{line}{}\r\n", "A: b\r\n".repeat(count));
+        assert_eq!(refusal(&many(HEADERS)), None);
+        assert_eq!(refusal(&many(HEADERS + 1)), Some(Refusal::HeadTooLarge));
+    }
+
+    #[test]
+    fn a_length_beyond_all_numbers_is_too_large_not_malformed() {
+        let text = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", "9".repeat(40));
+        assert_eq!(head(text.as_bytes()).unwrap().unwrap().content_length, Some(usize::MAX));
+    }
+}
