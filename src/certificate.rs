@@ -18,8 +18,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
 use x509_cert::Certificate as Parsed;
-use x509_cert::der::Decode;
 use x509_cert::der::oid::AssociatedOid;
+use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
 
@@ -72,6 +72,9 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::File(path, why) if why.kind() == io::ErrorKind::NotFound => {
+                write!(f, "{} is not there: `pihook cert` makes it.", path.display())
+            }
             Self::File(path, why) => write!(f, "{}: {why}.", path.display()),
             Self::NotPem(path, what) => write!(f, "{} holds no {what} in PEM form.", path.display()),
             Self::Key(path) => write!(
@@ -119,13 +122,13 @@ pub fn load(certificate: &Path, key: &Path) -> Result<Certificate, Error> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(certificate)?)
         .collect::<Result<_, PemError>>()
         .map_err(|_| not_certificate())?;
+    let parsed: Vec<_> =
+        chain.iter().map(|der| Parsed::from_der(der)).collect::<Result<_, _>>().map_err(|_| not_certificate())?;
+    let leaf = parsed.first().ok_or_else(not_certificate)?;
     let private = PrivateKeyDer::from_pem_slice(&read(key)?)
         .map_err(|_| Error::NotPem(key.to_owned(), "private key (without a password)"))?;
     let signer = ring::sign::any_supported_type(&private).map_err(|_| Error::Key(key.to_owned()))?;
 
-    let parsed: Vec<_> =
-        chain.iter().map(|der| Parsed::from_der(der)).collect::<Result<_, _>>().map_err(|_| not_certificate())?;
-    let leaf = parsed.first().ok_or_else(not_certificate)?;
     let names = extension::<SubjectAltName>(leaf).map(|names| names.0).unwrap_or_default();
     let validity = leaf.tbs_certificate.validity;
     let self_signed = parsed.iter().any(|one| one.tbs_certificate.issuer == one.tbs_certificate.subject);
@@ -140,9 +143,12 @@ pub fn load(certificate: &Path, key: &Path) -> Result<Certificate, Error> {
         serves_tls: serves_tls(leaf),
         self_signed,
     };
-    match loaded.key.keys_match() {
-        Ok(()) => Ok(loaded),
-        Err(_) => Err(Error::Mismatch(certificate.to_owned(), key.to_owned())),
+    // Not rustls' own comparison: it refuses certificates of version 1, which Telegram takes.
+    let public = leaf.tbs_certificate.subject_public_key_info.to_der().ok();
+    if loaded.key.key.public_key().map(|key| key.to_vec()) == public {
+        Ok(loaded)
+    } else {
+        Err(Error::Mismatch(certificate.to_owned(), key.to_owned()))
     }
 }
 

@@ -253,9 +253,7 @@ fn token(keys: &mut Keys, folder: &Path, environment: Environment) -> Option<Tok
     };
     match text.map(|text| Token::parse(&text)) {
         Ok(Some(token)) => return Some(token),
-        Ok(None) => {
-            keys.problem(&source, "holds no token: one looks like 123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11")
-        }
+        Ok(None) => keys.problem(&source, "holds no token: one looks like 123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11"),
         Err(why) => keys.problem(&source, &format!("cannot be read: {why}")),
     }
     None

@@ -42,7 +42,8 @@ fn every_key_has_a_default_but_host_and_token() {
 
 #[test]
 fn systemds_folders_serve_unless_others_are_set() {
-    let systemd = [("STATE_DIRECTORY", "/var/lib/pihook"), ("RUNTIME_DIRECTORY", "/run/pihook"), ("TELEGRAM_BOT_TOKEN", TOKEN)];
+    let systemd =
+        [("STATE_DIRECTORY", "/var/lib/pihook"), ("RUNTIME_DIRECTORY", "/run/pihook"), ("TELEGRAM_BOT_TOKEN", TOKEN)];
     let (config, _) = read("public_host = 'pi.example.org'\nruntime_dir = '/elsewhere'", &systemd);
     assert_eq!(config.state_dir, Path::new("/var/lib/pihook"));
     assert_eq!(config.runtime_dir, Path::new("/elsewhere"));
@@ -86,7 +87,9 @@ fn hosts_that_telegram_cannot_call_are_refused() {
 
 #[test]
 fn other_ports_and_http_belong_to_a_bot_api_of_ones_own() {
-    let with = |api: &str, rest: &str| problems(&format!("public_host = '80.100.95.20'\napi_url = '{api}'\n{rest}\n[[bot]]\ntoken = '{TOKEN}'"));
+    let with = |api: &str, rest: &str| {
+        problems(&format!("public_host = '80.100.95.20'\napi_url = '{api}'\n{rest}\n[[bot]]\ntoken = '{TOKEN}'"))
+    };
     assert_eq!(with("http://127.0.0.1:8081/", "public_port = 5000"), [""; 0]);
     assert_eq!(with("https://API.telegram.org", "public_port = 5000").len(), 1);
     assert_eq!(with("http://api.telegram.org", "").len(), 1);
@@ -98,7 +101,8 @@ fn other_ports_and_http_belong_to_a_bot_api_of_ones_own() {
 
 #[test]
 fn many_bots_share_a_port_but_neither_token_nor_path() {
-    let two = |first: &str, second: &str| problems(&format!("public_host = 'a.b'\n[[bot]]\n{first}\n[[bot]]\n{second}"));
+    let two =
+        |first: &str, second: &str| problems(&format!("public_host = 'a.b'\n[[bot]]\n{first}\n[[bot]]\n{second}"));
     assert_eq!(two(&format!("token = '{TOKEN}'"), &format!("token = '{OTHER}'")), [""; 0]);
     assert!(two(&format!("token = '{TOKEN}'"), &format!("token = '{TOKEN}'"))[0].contains("stands there twice"));
     let paths = two(&format!("token = '{TOKEN}'\npath = '/x'"), &format!("token = '{OTHER}'\npath = '/x'"));

@@ -1,11 +1,20 @@
 //! The machine around us: systemd and its journal.
 
 use std::env;
-use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Write};
 
 use log::LevelFilter;
+use nix::sys::prctl;
+use nix::sys::stat::fstat;
 use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
+use time::macros::format_description;
+
+/// Keeps the tokens in this process: no core dump, and no other process of the same user may look in.
+pub fn guard_memory() {
+    if let Err(why) = prctl::set_dumpable(false) {
+        log::warn!("A core dump could show the token: {why}.");
+    }
+}
 
 /// Starts logging to standard error: lines with a time for a person, lines with a priority for the
 /// journal, which adds the time itself.
@@ -14,7 +23,7 @@ pub fn start_logging() {
     let mut config = ConfigBuilder::new();
     config
         .set_time_level(if journal { LevelFilter::Off } else { LevelFilter::Error })
-        .set_time_format_rfc3339()
+        .set_time_format_custom(format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z"))
         .set_level_padding(LevelPadding::Off)
         .set_thread_level(LevelFilter::Off)
         .set_target_level(LevelFilter::Off)
@@ -29,11 +38,7 @@ pub fn start_logging() {
 /// Whether standard error is the journal: systemd names its device and inode.
 fn is_journal() -> bool {
     let Ok(named) = env::var("JOURNAL_STREAM") else { return false };
-    let stderr = io::stderr();
-    if stderr.is_terminal() {
-        return false;
-    }
-    std::fs::metadata("/proc/self/fd/2").is_ok_and(|file| named == format!("{}:{}", file.dev(), file.ino()))
+    fstat(io::stderr()).is_ok_and(|file| named == format!("{}:{}", file.st_dev, file.st_ino))
 }
 
 /// Gathers what the logger writes in pieces, and writes each line whole.

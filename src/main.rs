@@ -140,6 +140,7 @@ fn load(options: &Options) -> Result<Config, Failure> {
 
 fn run(options: &Options) -> Result<(), Failure> {
     host::start_logging();
+    host::guard_memory();
     Ok(run::run(&load(options)?)?)
 }
 

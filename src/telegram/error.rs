@@ -50,6 +50,10 @@ impl From<ureq::Error> for Error {
             E::Timeout(_) => Self::Unanswered("no answer in time".into()),
             E::Rustls(reason) => Self::Unreachable(format!("TLS failed: {reason}")),
             E::Tls(reason) => Self::Unreachable(format!("TLS failed: {reason}")),
+            // The handshake's errors come wrapped.
+            E::Io(reason) if reason.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+                Self::Unreachable(format!("TLS failed: {reason}"))
+            }
             E::Io(reason) if never_connected(reason.kind()) => Self::Unreachable(reason.to_string()),
             E::Io(reason) => Self::Unanswered(reason.to_string()),
             E::Protocol(_) | E::Json(_) | E::LargeResponseHeader(..) | E::BodyExceedsLimit(_) => {

@@ -1,1 +1,148 @@
-//! A simulated Telegram.
+//! A simulated Telegram, for tests and for a demonstration without the internet. It is both sides:
+//! a Bot API server, which bots call, and the client that calls bots' webhooks, with Telegram's habits.
+//!
+//! ```text
+//!  a test ── Bot::say ──▶ state ◀── methods, webhook ◀── api ◀── http ◀── the bot's API calls
+//!                           │
+//!                           └─ queue ──▶ delivery ──▶ line ──▶ client ──▶ the bot's webhook
+//!                              order      pool        one      bytes,
+//!                              back-off              connection TLS
+//! ```
+//!
+//! * [`Telegram`] and [`Bot`] are what a test holds. They block, and need no runtime.
+//! * `state` is all there is to know: accounts, updates, what was sent and delivered.
+//! * `api` answers the bot's calls: `http` reads them, `methods` and `webhook` carry them out.
+//! * `delivery` is one task for each webhook; it hands updates from `queue` to connections (`line`).
+//! * [`client`] is one connection with Telegram's way of HTTP (`response`), TLS (`tls`) and URLs (`url`).
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod api;
+mod bot;
+pub mod client;
+mod delivery;
+mod http;
+mod json;
+mod line;
+mod methods;
+mod queue;
+mod response;
+mod state;
+mod tls;
+mod url;
+mod webhook;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use api::{Call, Fault};
+pub use bot::{Bot, Said, Sent};
+pub use delivery::{Cut, Delivery};
+use state::Shared;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+/// What kind of Telegram to start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Divides every waiting time of Telegram's own; 1.0 is real time.
+    pub speed: f64,
+    /// PEM certificate chain and key: the Bot API is served over HTTPS. `None`: over HTTP.
+    pub api_tls: Option<(String, String)>,
+    /// The local address that webhook calls come from.
+    pub source: Ipv4Addr,
+    /// Like `telegram-bot-api --local`: webhooks may have any port and address, and plain HTTP.
+    pub local: bool,
+    /// PEM roots that count for webhooks whose certificate was not uploaded.
+    pub roots: String,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { speed: 1.0, api_tls: None, source: Ipv4Addr::LOCALHOST, local: false, roots: String::new() }
+    }
+}
+
+impl Options {
+    /// A waiting time of Telegram's, as long as it is here.
+    pub(crate) fn scaled(&self, seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds / self.speed)
+    }
+}
+
+/// A running Telegram. It ends when dropped.
+pub struct Telegram {
+    shared: Arc<Shared>,
+    url: String,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Telegram {
+    /// Starts a Telegram on a thread of its own and a free port.
+    pub fn start(options: Options) -> io::Result<Telegram> {
+        let tls = options.api_tls.as_ref().map(|(chain, key)| api::acceptor(chain, key)).transpose()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        let port = listener.local_addr()?.port();
+        let url = if tls.is_some() { format!("https://localhost:{port}") } else { format!("http://127.0.0.1:{port}") };
+        let shared = Arc::new(Shared::new(options));
+        let (stop, stopped) = oneshot::channel();
+        let server = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("telegram".into()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = api::serve(listener, tls, server) => {}
+                    _ = stopped => {}
+                }
+            });
+        })?;
+        Ok(Telegram { shared, url, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where the Bot API is, without a slash at the end.
+    pub fn api_url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// The bot with this token, which is known from now on.
+    pub fn bot(&self, token: &str) -> Bot {
+        Bot::new(&self.shared, token)
+    }
+
+    /// The internet: connections to this host and port of webhook URLs go to `to`. Without a route they wait
+    /// for one (a local Telegram connects directly). When the route changes, so does the next connection,
+    /// and those that are open close after their next response.
+    pub fn route(&self, host: &str, port: u16, to: SocketAddr) {
+        self.shared.change(|state| state.routes.insert((host.to_ascii_lowercase(), port), to));
+        self.shared.wake();
+    }
+
+    /// Asks `rule` about every API call of a known bot, before it is carried out. It replaces the rule before,
+    /// and must not wait for Telegram: nothing else happens meanwhile.
+    pub fn on_call(&self, rule: impl FnMut(&Call) -> Option<Fault> + Send + 'static) {
+        state::set_rule(&self.shared.on_call, rule);
+    }
+
+    /// Asks `rule` about every webhook request. It replaces the rule before, and must not wait for Telegram.
+    pub fn on_delivery(&self, rule: impl FnMut(&Delivery) -> Option<Cut> + Send + 'static) {
+        state::set_rule(&self.shared.on_delivery, rule);
+    }
+}
+
+impl Drop for Telegram {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic over there was printed there.
+            let _ = thread.join();
+        }
+        // A rule may hold a bot, and so what holds the rule.
+        state::clear_rule(&self.shared.on_call);
+        state::clear_rule(&self.shared.on_delivery);
+    }
+}

@@ -1,0 +1,138 @@
+//! A Bot API that does as little as it can: it takes every call, and remembers which updates were echoed.
+
+use std::io;
+use std::mem::take;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+
+#[derive(Default)]
+struct State {
+    delay: Duration,
+    /// The numbers at the end of the texts that were sent.
+    echoes: Vec<u64>,
+    webhook: String,
+    registered: bool,
+}
+
+/// A running Bot API.
+#[derive(Clone)]
+pub struct Api {
+    pub url: String,
+    state: Arc<Mutex<State>>,
+}
+
+impl Api {
+    pub async fn start() -> io::Result<Api> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let api = Api { url: format!("http://{}", listener.local_addr()?), state: Arc::default() };
+        let server = api.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(server.clone().serve(stream));
+            }
+        });
+        Ok(api)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// How long every answer takes from now on.
+    pub fn answer_after(&self, delay: Duration) {
+        self.state().delay = delay;
+    }
+
+    /// What was echoed since this was asked last.
+    pub fn take_echoes(&self) -> Vec<u64> {
+        take(&mut self.state().echoes)
+    }
+
+    /// Whether a webhook was set and looked at since this was asked last.
+    pub fn take_registered(&self) -> bool {
+        take(&mut self.state().registered)
+    }
+
+    async fn serve(self, mut stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let mut input = Vec::with_capacity(4096);
+        loop {
+            let Some((head, end)) = ends(&input).filter(|(_, end)| input.len() >= *end) else {
+                match stream.read_buf(&mut input).await? {
+                    0 => return Ok(()),
+                    _ => continue,
+                }
+            };
+            let answer = self.state().answer(&input[..head], &input[head..end]);
+            input.drain(..end);
+            let delay = self.state().delay;
+            if !delay.is_zero() {
+                sleep(delay).await;
+            }
+            let length = answer.len();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+            stream.write_all((head + &answer).as_bytes()).await?;
+        }
+    }
+}
+
+/// Where the head and where the body of a request end, once its head is there.
+fn ends(input: &[u8]) -> Option<(usize, usize)> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut request = httparse::Request::new(&mut headers);
+    let httparse::Status::Complete(head) = request.parse(input).expect("a request") else { return None };
+    let length = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let length = length.map_or("0", |header| str::from_utf8(header.value).expect("a length"));
+    Some((head, head + length.parse::<usize>().expect("a length")))
+}
+
+#[derive(Deserialize)]
+struct SendMessage {
+    chat_id: i64,
+    text: String,
+}
+
+impl State {
+    fn answer(&mut self, head: &[u8], body: &[u8]) -> String {
+        let method = head.split(|b| *b == b' ').nth(1).and_then(|path| path.rsplit(|b| *b == b'/').next());
+        let result = match method.unwrap_or_default() {
+            b"sendMessage" => self.send_message(&serde_json::from_slice(body).expect("a message to send")),
+            b"setWebhook" => {
+                self.webhook = url_of(&String::from_utf8_lossy(body)).to_owned();
+                "true".into()
+            }
+            b"getWebhookInfo" => {
+                self.registered = !self.webhook.is_empty();
+                let url = &self.webhook;
+                format!(
+                    r#"{{"url":"{url}","has_custom_certificate":true,"pending_update_count":0,"max_connections":40}}"#
+                )
+            }
+            _ => "true".into(),
+        };
+        format!(r#"{{"ok":true,"result":{result}}}"#)
+    }
+
+    fn send_message(&mut self, sent: &SendMessage) -> String {
+        let SendMessage { chat_id, text } = sent;
+        let number = text.rsplit(' ').next().and_then(|number| number.parse().ok());
+        self.echoes.push(number.expect("an update's text"));
+        let text = serde_json::Value::from(text.as_str());
+        let bot = r#""id":110201543,"is_bot":true,"first_name":"Echo","username":"echo_bot""#;
+        let names = r#""first_name":"Ada","last_name":"Lovelace","username":"ada_l""#;
+        format!(
+            r#"{{"message_id":7,"from":{{{bot}}},"chat":{{"id":{chat_id},{names},"type":"private"}},"date":1764000001,"text":{text}}}"#
+        )
+    }
+}
+
+/// The field `url` of a multipart form.
+fn url_of(form: &str) -> &str {
+    let part = form.split("name=\"url\"").nth(1).and_then(|rest| rest.split("\r\n\r\n").nth(1));
+    part.and_then(|part| part.split("\r\n").next()).unwrap_or_default()
+}

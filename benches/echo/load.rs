@@ -1,0 +1,91 @@
+//! Telegram's side of the load: connections that each send one update after the other.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use simulated_telegram::client::{Connection, Target};
+use tokio::task::JoinSet;
+
+use crate::Result;
+use crate::api::Api;
+use crate::bot::Running;
+
+/// The number of the next update, whoever gets it. They only ever grow, as Telegram's do.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// Connections to one bot.
+pub struct Load {
+    connections: Vec<Connection>,
+    target: Target,
+}
+
+/// What a load saw.
+pub struct Run {
+    pub time: Duration,
+    /// Of each update, sorted.
+    pub round_trips: Vec<Duration>,
+}
+
+impl Run {
+    /// A round trip, in milliseconds.
+    pub fn percentile(&self, percent: usize) -> f64 {
+        self.round_trips[(self.round_trips.len() - 1) * percent / 100].as_secs_f64() * 1e3
+    }
+}
+
+impl Load {
+    /// Opens one connection after the other: a burst of them can leave some of bare's without a thread.
+    pub async fn open(bot: &Running, count: usize) -> Result<Load> {
+        let mut connections = Vec::with_capacity(count);
+        for _ in 0..count {
+            connections.push(bot.connect().await?);
+        }
+        Ok(Load { connections, target: bot.target() })
+    }
+
+    /// Sends updates for so long, and sees to it that each was answered and echoed once.
+    pub async fn run(&mut self, time: Duration, api: &Api) -> Result<Run> {
+        let (first, start) = (NEXT.load(Ordering::Relaxed), Instant::now());
+        let mut tasks = JoinSet::new();
+        for connection in self.connections.drain(..) {
+            tasks.spawn(send(connection, self.target.clone(), start + time));
+        }
+        let mut round_trips = Vec::new();
+        while let Some(task) = tasks.join_next().await {
+            let (connection, times) = task??;
+            self.connections.push(connection);
+            round_trips.extend(times);
+        }
+        let time = start.elapsed();
+        let mut echoes = api.take_echoes();
+        echoes.sort_unstable();
+        if !echoes.iter().copied().eq(first..NEXT.load(Ordering::Relaxed)) {
+            return Err(format!("{} updates came back as {} echoes", round_trips.len(), echoes.len()).into());
+        }
+        round_trips.sort_unstable();
+        Ok(Run { time, round_trips })
+    }
+}
+
+async fn send(mut connection: Connection, target: Target, end: Instant) -> Result<(Connection, Vec<Duration>)> {
+    let mut times = Vec::new();
+    while Instant::now() < end {
+        let update = update(NEXT.fetch_add(1, Ordering::Relaxed));
+        let start = Instant::now();
+        let response = connection.post(&target, update.as_bytes()).await?;
+        times.push(start.elapsed());
+        if response.code != 200 {
+            return Err(format!("an update was answered {} {}", response.code, response.reason).into());
+        }
+    }
+    Ok((connection, times))
+}
+
+/// A private text message. The number at its end is how its echo is known again.
+fn update(number: u64) -> String {
+    let (id, user, message) = (471_000_000 + number, 5_000_000_000 + number % 1000, number / 1000 + 1);
+    let names = r#""first_name":"Ada","last_name":"Lovelace","username":"ada_l""#;
+    format!(
+        r#"{{"update_id":{id},"message":{{"message_id":{message},"from":{{"id":{user},"is_bot":false,{names},"language_code":"en"}},"chat":{{"id":{user},{names},"type":"private"}},"date":1764000000,"text":"Shall we meet at nine, at the usual place? 🙂 {number}"}}}}"#
+    )
+}

@@ -1,0 +1,61 @@
+//! The way to the Bot API by HTTPS: the system's CA store counts, which `SSL_CERT_FILE` can name.
+
+mod common;
+
+use common::{HOST, Home, Pihook, SOON, TOKEN};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use simulated_telegram::{Options, Telegram};
+
+/// A root of the test's own, and a certificate for localhost that it signed, with its key.
+fn authority() -> (String, (String, String)) {
+    let root_key = KeyPair::generate().unwrap();
+    let mut root = CertificateParams::default();
+    root.distinguished_name.push(DnType::CommonName, "A root of the test's own");
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let pem = root.self_signed(&root_key).unwrap().pem();
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let issuer = Issuer::new(root, root_key);
+    (pem, (leaf.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem()))
+}
+
+fn run(home: &Home, roots: &str) -> Pihook {
+    let mut command = home.command(&["run"]);
+    command.env("SSL_CERT_FILE", home.write("roots.pem", roots));
+    Pihook::start(command)
+}
+
+#[test]
+fn a_root_of_the_system_is_trusted() {
+    let (root, pair) = authority();
+    let telegram = Telegram::start(Options { api_tls: Some(pair), speed: 10.0, ..Options::default() }).unwrap();
+    let bot = telegram.bot(TOKEN);
+    let home = Home::new(&telegram.api_url());
+    let pihook = run(&home, &root);
+    telegram.route(HOST, 8443, pihook.address);
+    bot.say(42, "over TLS");
+    bot.wait_sent(1, SOON).unwrap();
+}
+
+#[test]
+fn any_other_is_not() {
+    let (_, pair) = authority();
+    let (stranger, _) = authority();
+    let telegram = Telegram::start(Options { api_tls: Some(pair), speed: 10.0, ..Options::default() }).unwrap();
+    let bot = telegram.bot(TOKEN);
+    let home = Home::new(&telegram.api_url());
+    let pihook = run(&home, &stranger);
+    let line = pihook.wait_log("TLS failed");
+    assert!(line.contains("certificate"), "{line}");
+    assert_eq!(bot.calls().len(), 0);
+}
+
+#[test]
+fn a_store_without_a_single_root_falls_back_to_the_list_built_in() {
+    let (_, pair) = authority();
+    let telegram = Telegram::start(Options { api_tls: Some(pair), speed: 10.0, ..Options::default() }).unwrap();
+    let home = Home::new(&telegram.api_url());
+    let pihook = run(&home, "");
+    pihook.wait_log("No CA certificates on this system");
+    pihook.wait_log("TLS failed");
+}

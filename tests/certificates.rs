@@ -1,0 +1,274 @@
+//! The certificate: made here, or by the lesson's openssl commands; judged as Telegram judges it.
+//! Needs the commands openssl and curl.
+
+mod common;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use common::{HOST, Home, SOON, TOKEN, settings, telegram, text, tool};
+use simulated_telegram::{Options, Telegram};
+
+fn openssl(home: &Home, arguments: &str) {
+    let certs = home.folder.join("certs");
+    std::fs::create_dir_all(&certs).unwrap();
+    let arguments: Vec<_> = arguments.split(' ').collect();
+    let output = tool("openssl", &arguments, &certs);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+}
+
+/// The lesson's second command, its questions answered on the command line.
+fn self_sign(home: &Home, subject: &str, more: &str) {
+    openssl(
+        home,
+        &format!("req -new -x509 -days 3650 -key webhook_pkey.pem -out webhook_cert.pem -subj {subject}{more}"),
+    );
+}
+
+fn echoes(home: &Home, telegram: &Telegram) {
+    let bot = telegram.bot(TOKEN);
+    let pihook = home.run_for(telegram);
+    pihook.wait_log("the webhook is registered");
+    bot.say(42, "through");
+    bot.wait_sent(1, SOON).unwrap();
+    assert!(pihook.stop().0.success());
+}
+
+#[test]
+fn ours_is_as_the_lesson_wants_it() {
+    let home = Home::new("http://127.0.0.1:1");
+    let output = home.pihook(&["cert"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let mode = |name: &str| home.folder.join(name).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("certs/webhook_pkey.pem"), 0o600);
+    assert_eq!(mode("certs/webhook_cert.pem"), 0o644);
+
+    let shown = tool("openssl", &["x509", "-in", "certs/webhook_cert.pem", "-noout", "-text"], &home.folder);
+    let shown = text(&shown);
+    for line in ["Subject: CN = 80.100.95.20", "IP Address:80.100.95.20", "prime256v1"] {
+        assert!(shown.contains(line), "{line}\n{shown}");
+    }
+    let ends =
+        |seconds: &str| tool("openssl", &["x509", "-in", "certs/webhook_cert.pem", "-checkend", seconds], &home.folder);
+    assert!(ends(&(3649 * 86400).to_string()).status.success());
+    assert!(!ends(&(3651 * 86400).to_string()).status.success());
+    let key = tool("openssl", &["pkey", "-in", "certs/webhook_pkey.pem", "-check", "-noout"], &home.folder);
+    assert!(key.status.success(), "{}", text(&key));
+}
+
+#[test]
+fn a_name_goes_into_the_alternative_names_too() {
+    let home = Home::new("http://127.0.0.1:1");
+    let arguments = ["cert", "--host", "pi.example.org", "--days", "7", "--out", "elsewhere"];
+    assert!(home.pihook(&arguments).status.success());
+    let shown = text(&tool("openssl", &["x509", "-in", "elsewhere/webhook_cert.pem", "-noout", "-text"], &home.folder));
+    assert!(shown.contains("CN = pi.example.org") && shown.contains("DNS:pi.example.org"), "{shown}");
+    assert!(!shown.contains("IP Address"));
+}
+
+#[test]
+fn what_is_there_is_replaced_only_by_force() {
+    let home = Home::new("http://127.0.0.1:1");
+    assert!(home.pihook(&["cert"]).status.success());
+    let (certificate, key) = (home.read("certs/webhook_cert.pem"), home.read("certs/webhook_pkey.pem"));
+    let refused = home.pihook(&["cert"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused).contains("--force"), "{}", text(&refused));
+    assert_eq!((home.read("certs/webhook_cert.pem"), home.read("certs/webhook_pkey.pem")), (certificate, key.clone()));
+    assert!(home.pihook(&["cert", "--force"]).status.success());
+    assert_ne!(home.read("certs/webhook_pkey.pem"), key);
+}
+
+#[test]
+fn run_makes_what_is_missing_and_keeps_the_key_that_is_there() {
+    let telegram = telegram();
+    let home = Home::new(&telegram.api_url());
+    echoes(&home, &telegram);
+    let key = home.read("certs/webhook_pkey.pem");
+    std::fs::remove_file(home.folder.join("certs/webhook_cert.pem")).unwrap();
+    let pihook = home.run_for(&telegram);
+    pihook.wait_log("Made a certificate for 80.100.95.20");
+    pihook.wait_log("the webhook is registered");
+    assert_eq!(home.read("certs/webhook_pkey.pem"), key);
+}
+
+#[test]
+fn the_lessons_rsa_files_serve_as_they_are() {
+    let telegram = telegram();
+    let home = Home::new(&telegram.api_url());
+    openssl(&home, "genrsa -out webhook_pkey.pem 2048");
+    self_sign(&home, &format!("/CN={HOST}"), "");
+    assert!(home.read("certs/webhook_pkey.pem").starts_with("-----BEGIN PRIVATE KEY-----"));
+    echoes(&home, &telegram);
+}
+
+#[test]
+fn rsa_keys_in_the_older_form_serve() {
+    let telegram = telegram();
+    let home = Home::new(&telegram.api_url());
+    openssl(&home, "genrsa -traditional -out webhook_pkey.pem 2048");
+    self_sign(&home, &format!("/C=DE/O=Home/CN={HOST}"), "");
+    assert!(home.read("certs/webhook_pkey.pem").starts_with("-----BEGIN RSA PRIVATE KEY-----"));
+    echoes(&home, &telegram);
+}
+
+#[test]
+fn ec_keys_of_both_forms_serve() {
+    for (arguments, begin) in [
+        ("ecparam -name prime256v1 -genkey -noout -out webhook_pkey.pem", "-----BEGIN EC PRIVATE KEY-----"),
+        ("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out webhook_pkey.pem", "-----BEGIN PRIVATE KEY-----"),
+    ] {
+        let telegram = telegram();
+        let home = Home::new(&telegram.api_url());
+        openssl(&home, arguments);
+        assert!(home.read("certs/webhook_pkey.pem").starts_with(begin));
+        self_sign(&home, &format!("/CN={HOST}"), "");
+        echoes(&home, &telegram);
+    }
+}
+
+#[test]
+fn a_private_root_and_its_leaf_serve_when_both_are_in_the_file() {
+    let telegram = telegram();
+    let home = Home::new(&telegram.api_url());
+    openssl(&home, "req -new -x509 -newkey rsa:2048 -nodes -days 30 -keyout root.key -out root.pem -subj /CN=Home");
+    openssl(&home, "genrsa -out webhook_pkey.pem 2048");
+    openssl(&home, &format!("req -new -key webhook_pkey.pem -out leaf.csr -subj /CN={HOST}"));
+    home.write("certs/san.cnf", &format!("subjectAltName=IP:{HOST}\n"));
+    openssl(
+        &home,
+        "x509 -req -in leaf.csr -CA root.pem -CAkey root.key -CAcreateserial -days 30 -extfile san.cnf -out leaf.pem",
+    );
+    home.write("certs/webhook_cert.pem", &(home.read("certs/leaf.pem") + &home.read("certs/root.pem")));
+    echoes(&home, &telegram);
+}
+
+#[test]
+fn a_certificate_that_a_known_authority_signed_is_not_uploaded() {
+    let home = Home::with("", "");
+    openssl(
+        &home,
+        "req -new -x509 -newkey rsa:2048 -nodes -days 30 -keyout root.key -out root.pem -subj /CN=Authority",
+    );
+    openssl(&home, "genrsa -out webhook_pkey.pem 2048");
+    openssl(&home, "req -new -key webhook_pkey.pem -out leaf.csr -subj /CN=whatever");
+    home.write("certs/san.cnf", &format!("subjectAltName=IP:{HOST}\n"));
+    openssl(
+        &home,
+        "x509 -req -in leaf.csr -CA root.pem -CAkey root.key -CAcreateserial -days 30 -extfile san.cnf -out webhook_cert.pem",
+    );
+    let roots = home.read("certs/root.pem");
+    let telegram = Telegram::start(Options { speed: 10.0, roots, ..Options::default() }).unwrap();
+    home.write("pihook.toml", &format!("{}[[bot]]\ntoken = '{TOKEN}'\n", settings(&telegram.api_url(), "")));
+    let bot = telegram.bot(TOKEN);
+    echoes(&home, &telegram);
+    assert!(bot.wait_call("setWebhook", 1, SOON).unwrap()[0].files.is_empty());
+}
+
+/// Runs with `subject` and extensions, and says what became of it: an echo, or a refusal at the start.
+fn verdict(subject: &str, more: &str) -> Result<(), String> {
+    let telegram = telegram();
+    let home = Home::new(&telegram.api_url());
+    openssl(&home, "ecparam -name prime256v1 -genkey -noout -out webhook_pkey.pem");
+    self_sign(&home, subject, more);
+    let output = home.pihook(&["check"]);
+    if output.status.success() {
+        echoes(&home, &telegram);
+        return Ok(());
+    }
+    let refused = home.pihook(&["run"]);
+    assert_eq!((output.status.code(), refused.status.code()), (Some(78), Some(78)));
+    Err(text(&refused))
+}
+
+#[test]
+fn certificates_pass_exactly_where_telegram_lets_them_pass() {
+    // The rows of "Result for an IP host with an uploaded certificate", observed with OpenSSL.
+    let cn = format!("/CN={HOST}");
+    let san = |names: &str| format!(" -addext subjectAltName={names}");
+    assert_eq!(verdict(&cn, ""), Ok(()));
+    assert_eq!(verdict(&cn, &san(&format!("IP:{HOST}"))), Ok(()));
+    assert_eq!(verdict(&cn, &san("IP:1.2.3.4")), Ok(()));
+    assert_eq!(verdict(&cn, &san(&format!("IP:{HOST},DNS:{HOST}"))), Ok(()));
+    assert_eq!(verdict("/CN=anything", &san(&format!("DNS:{HOST}"))), Ok(()));
+    for (subject, more) in [
+        ("/CN=other", san(&format!("IP:{HOST}"))),
+        ("/O=nobody", san(&format!("IP:{HOST}"))),
+        (cn.as_str(), san("DNS:other.example")),
+    ] {
+        let why = verdict(subject, &more).unwrap_err();
+        assert!(why.contains(HOST) && why.contains("common name"), "{subject} {more}: {why}");
+    }
+}
+
+#[test]
+fn what_cannot_serve_is_told_in_one_sentence() {
+    let home = Home::new("http://127.0.0.1:1");
+    let fails = |sentence: &str| {
+        let output = home.pihook(&["run"]);
+        assert_eq!(output.status.code(), Some(78));
+        let said = text(&output);
+        assert!(said.contains(sentence) && said.lines().count() == 1, "{sentence}: {said}");
+    };
+    for (year, sentence) in [(2001, "expired"), (4000, "is the clock of this machine right?")] {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, HOST);
+        params.not_before = rcgen::date_time_ymd(year - 1, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        home.write("certs/webhook_cert.pem", &params.self_signed(&key).unwrap().pem());
+        home.write("certs/webhook_pkey.pem", &key.serialize_pem());
+        fails(sentence);
+        assert!(text(&home.pihook(&["check"])).contains(sentence));
+    }
+    openssl(&home, "genrsa -out webhook_pkey.pem 2048");
+    self_sign(&home, &format!("/CN={HOST}"), " -addext extendedKeyUsage=clientAuth");
+    fails("not for a TLS server");
+    self_sign(&home, &format!("/CN={HOST}"), "");
+    openssl(&home, "genrsa -out webhook_pkey.pem 2048");
+    fails("does not belong to the certificate");
+    openssl(&home, "genrsa -out webhook_pkey.pem 1024");
+    fails("RSA of 2048 bits or more");
+    openssl(&home, "genrsa -aes128 -passout pass:x -out webhook_pkey.pem 2048");
+    fails("webhook_pkey.pem");
+    home.write("certs/webhook_pkey.pem", "");
+    fails("holds no private key");
+    home.write("certs/webhook_cert.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    fails("holds no certificate");
+    std::fs::remove_file(home.folder.join("certs/webhook_pkey.pem")).unwrap();
+    fails("is not there");
+}
+
+#[test]
+fn curl_and_openssl_get_through_with_the_certificate_alone() {
+    let home = Home::new("http://127.0.0.1:1");
+    let pihook = home.run();
+    let port = pihook.address.port().to_string();
+    let connect = format!("{HOST}:8443:127.0.0.1:{port}");
+    let url = format!("https://{HOST}:8443/{TOKEN}/");
+    let common =
+        ["-sS", "--http1.1", "--cacert", "certs/webhook_cert.pem", "--connect-to", &connect, "-w", "%{http_code}"];
+    let curl = |more: &[&str]| {
+        let output = tool("curl", &[&common[..], more, &[url.as_str()]].concat(), &home.folder);
+        assert!(output.status.success(), "{}", text(&output));
+        text(&output)
+    };
+    assert_eq!(curl(&[]), "405");
+    assert_eq!(curl(&["-H", "Content-Type: application/json", "-d", "{}"]), "403");
+    assert_eq!(curl(&["--tlsv1.2", "--tls-max", "1.2"]), "405");
+
+    let address = format!("127.0.0.1:{port}");
+    let arguments = [
+        "s_client",
+        "-connect",
+        &address,
+        "-noservername",
+        "-CAfile",
+        "certs/webhook_cert.pem",
+        "-verify_return_error",
+    ];
+    for check in [["-verify_ip", HOST], ["-verify_hostname", HOST]] {
+        let output = tool("openssl", &[&arguments[..], &check].concat(), Path::new(&home.folder));
+        assert!(text(&output).contains("Verify return code: 0 (ok)"), "{check:?}: {}", text(&output));
+    }
+}

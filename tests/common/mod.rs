@@ -1,0 +1,210 @@
+//! What the tests share: a home with a `pihook.toml`, and the real binary in it.
+//!
+//! `PIHOOK_BINARY` names another binary to test, and `PIHOOK_RUNNER` a program to run it with: an emulator.
+
+// Each test file is a program of its own, and uses only a part of this.
+#![allow(dead_code)]
+
+pub mod tls;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use simulated_telegram::{Options, Telegram};
+
+pub const TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
+pub const OTHER_TOKEN: &str = "4839574812:AAFD39kkdpWt3ywyRZergyOLMaJhac60qcg";
+pub const HOST: &str = "80.100.95.20";
+/// How long an event is awaited that comes at once on an idle machine; emulated ones take their time.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// A simulated Telegram whose waiting times are a tenth of the real ones.
+pub fn telegram() -> Telegram {
+    Telegram::start(Options { speed: 10.0, ..Options::default() }).unwrap()
+}
+
+/// A folder of its own, with settings; it goes with the value.
+pub struct Home {
+    pub folder: PathBuf,
+}
+
+impl Home {
+    /// Settings for one bot at `api_url`.
+    pub fn new(api_url: &str) -> Home {
+        Home::with(&settings(api_url, ""), &format!("[[bot]]\ntoken = '{TOKEN}'\n"))
+    }
+
+    pub fn with(settings: &str, bots: &str) -> Home {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("pihook-{}-{number}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let home = Home { folder };
+        home.write("pihook.toml", &format!("{settings}\n{bots}"));
+        home
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.join(name)).unwrap()
+    }
+
+    /// `pihook ARGUMENTS`, in this folder and an environment that says nothing.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let binary = std::env::var_os("PIHOOK_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_pihook").into());
+        let mut command = match std::env::var_os("PIHOOK_RUNNER") {
+            Some(runner) => {
+                let mut command = Command::new(runner);
+                command.arg(binary);
+                command
+            }
+            None => Command::new(binary),
+        };
+        command.args(arguments).current_dir(&self.folder).stdin(Stdio::null()).env_clear();
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn pihook(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// `pihook run`, until it listens.
+    pub fn run(&self) -> Pihook {
+        Pihook::start(self.command(&["run"]))
+    }
+
+    /// `pihook run`, and tells `telegram` where it is.
+    pub fn run_for(&self, telegram: &Telegram) -> Pihook {
+        let pihook = self.run();
+        telegram.route(HOST, 8443, pihook.address);
+        pihook
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The settings of a test's bot, up to the bots themselves.
+pub fn settings(api_url: &str, more: &str) -> String {
+    format!(
+        "public_host = '{HOST}'\nlisten = '127.0.0.1:0'\nallow_from = ['127.0.0.0/8']\napi_url = '{api_url}'\n{more}\n"
+    )
+}
+
+/// The program as it runs; it is killed with the value.
+pub struct Pihook {
+    pub child: Child,
+    pub address: SocketAddr,
+    log: Arc<(Mutex<Log>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+impl Pihook {
+    /// Starts it, and waits until it listens.
+    pub fn start(mut command: Command) -> Pihook {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new((Mutex::new(Log::default()), Condvar::new()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let writer = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                writer.0.lock().unwrap().lines.push(line);
+                writer.1.notify_all();
+            }
+            writer.0.lock().unwrap().ended = true;
+            writer.1.notify_all();
+        });
+        let mut pihook = Pihook { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), log };
+        let line = pihook.wait_log("Listening on ");
+        pihook.address = line.split("Listening on ").nth(1).unwrap().trim_end_matches('.').parse().unwrap();
+        pihook
+    }
+
+    pub fn log(&self) -> Vec<String> {
+        self.log.0.lock().unwrap().lines.clone()
+    }
+
+    /// Waits for a line that holds `text`.
+    pub fn wait_log(&self, text: &str) -> String {
+        self.wait_logs(text, 1).remove(0)
+    }
+
+    /// Waits for so many lines that hold `text`.
+    pub fn wait_logs(&self, text: &str, count: usize) -> Vec<String> {
+        let found =
+            |log: &Log| -> Vec<String> { log.lines.iter().filter(|line| line.contains(text)).cloned().collect() };
+        let log = self.log.0.lock().unwrap();
+        let (log, _) = self.log.1.wait_timeout_while(log, SOON, |log| found(log).len() < count && !log.ended).unwrap();
+        let found = found(&log);
+        assert!(found.len() >= count, "{count} × {text:?} in the log: {:#?}", log.lines);
+        found
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
+        let status = self.child.wait().unwrap();
+        let log = self.log.1.wait_while(self.log.0.lock().unwrap(), |log| !log.ended).unwrap().lines.clone();
+        (status, log)
+    }
+
+    /// SIGTERM, and its end.
+    pub fn stop(self) -> (ExitStatus, Vec<String>) {
+        self.signal(Signal::SIGTERM);
+        self.wait()
+    }
+}
+
+impl Drop for Pihook {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a program that a test needs, and says so if it is not there.
+pub fn tool(program: &str, arguments: &[&str], folder: &Path) -> Output {
+    let output = Command::new(program).args(arguments).current_dir(folder).stdin(Stdio::null()).output();
+    output.unwrap_or_else(|why| panic!("this test needs the command {program} ({why}): apt install {program}"))
+}
+
+/// Waits until `condition` holds; for what no event tells.
+pub fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + SOON;
+    while !condition() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        thread::yield_now();
+    }
+}
+
+/// All that a program said.
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}

@@ -1,0 +1,205 @@
+//! The edge: what is let in, what is refused with which status, and that a burst is answered whole.
+
+mod common;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::tls::Tls;
+use common::{Home, SOON, TOKEN, settings, telegram};
+use rustls::version::{TLS12, TLS13};
+use simulated_telegram::Telegram;
+
+/// A bot that is registered, and the secret that Telegram got.
+struct Scene {
+    telegram: Telegram,
+    _home: Home,
+    pihook: common::Pihook,
+    secret: String,
+}
+
+fn scene() -> Scene {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home = Home::new(&telegram.api_url());
+    let pihook = home.run_for(&telegram);
+    let secret = bot.wait_call("setWebhook", 1, SOON).unwrap()[0].text("secret_token");
+    Scene { telegram, _home: home, pihook, secret }
+}
+
+impl Scene {
+    /// A request as Telegram sends it, with these changes to the headers.
+    fn request(&self, body: &str, change: impl Fn(&str) -> String) -> Vec<u8> {
+        let head = format!(
+            "POST /{TOKEN}/ HTTP/1.1\r\nHost: 80.100.95.20:8443\r\nX-Telegram-Bot-Api-Secret-Token: {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: keep-alive\r\nAccept-Encoding: gzip, deflate\r\n\r\n",
+            self.secret,
+            body.len()
+        );
+        (change(&head) + body).into_bytes()
+    }
+
+    fn good(&self) -> Vec<u8> {
+        self.request("{\"update_id\":1}", str::to_owned)
+    }
+}
+
+#[test]
+fn telegrams_request_is_answered_and_the_connection_kept() {
+    let scene = scene();
+    let mut tls = Tls::connect(scene.pihook.address);
+    for _ in 0..3 {
+        tls.send(&scene.good()).unwrap();
+        let answer = tls.answer();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("Content-Length: 0\r\n"), "{answer}");
+        assert!(!answer.to_lowercase().contains("connection: close"), "{answer}");
+    }
+}
+
+#[test]
+fn everyone_else_is_refused_with_the_right_status() {
+    let scene = scene();
+    let body = "{\"update_id\":1}";
+    let replace = |from: &'static str, to: &'static str| move |head: &str| head.replace(from, to);
+    let secret = scene.secret.clone();
+    let cases: Vec<(u16, Vec<u8>)> = vec![
+        (404, scene.request(body, replace("110201543", "110201544"))),
+        (404, scene.request(body, |head| head.replace(&format!("/{TOKEN}/"), "/"))),
+        (404, b"GET /wp-login.php HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        (405, scene.request(body, replace("POST", "GET"))),
+        (405, scene.request(body, replace("POST", "PUT"))),
+        (403, scene.request(body, replace("Content-Type: application/json\r\n", ""))),
+        (403, scene.request(body, replace("application/json", "text/plain"))),
+        (403, scene.request(body, replace("Content-Length: 15\r\n", ""))),
+        (403, scene.request(body, |head| head.replace(&secret, "guessed"))),
+        (403, scene.request(body, |head| head.replace(&format!("X-Telegram-Bot-Api-Secret-Token: {secret}\r\n"), ""))),
+        (413, scene.request(body, replace("Content-Length: 15", "Content-Length: 524289"))),
+        (413, scene.request(body, replace("Content-Length: 15", "Content-Length: 1000000000000"))),
+        (413, scene.request(body, replace("Content-Length: 15", "Content-Length: 99999999999999999999999"))),
+        (400, scene.request(body, replace("Content-Length: 15", "Content-Length: -15"))),
+        (400, scene.request(body, replace("Content-Length: 15", "Transfer-Encoding: chunked"))),
+        (400, [scene.good(), scene.good()].concat()),
+        (400, b"\x00\x01\x02\x03\r\n\r\n".to_vec()),
+        (417, scene.request(body, replace("Connection: keep-alive", "Expect: 100-continue"))),
+        (431, scene.request(body, |head| head.replace("Host: ", &format!("Host: {}", "x".repeat(9000))))),
+    ];
+    for (status, request) in cases {
+        let mut tls = Tls::connect(scene.pihook.address);
+        assert_eq!(tls.ask(&request), status, "{:?}", String::from_utf8_lossy(&request[..request.len().min(300)]));
+        assert!(tls.is_closed(), "after {status}");
+    }
+}
+
+#[test]
+fn the_largest_update_is_taken_in_any_pieces() {
+    let scene = scene();
+    let filler = "x".repeat(512 * 1024 - "{\"update_id\":1,\"f\":\"\"}".len());
+    let body = format!("{{\"update_id\":1,\"f\":\"{filler}\"}}");
+    assert_eq!(body.len(), 512 * 1024);
+    let mut tls = Tls::connect(scene.pihook.address);
+    assert_eq!(tls.ask(&scene.request(&body, str::to_owned)), 200);
+    for byte in scene.good().chunks(1) {
+        tls.send(byte).unwrap();
+    }
+    assert_eq!(tls.status(), 200);
+}
+
+#[test]
+fn both_versions_of_tls_serve_without_a_server_name() {
+    let scene = scene();
+    for (version, expected) in [(&TLS12, rustls::ProtocolVersion::TLSv1_2), (&TLS13, rustls::ProtocolVersion::TLSv1_3)]
+    {
+        let mut tls = Tls::with(scene.pihook.address, &[version]).unwrap();
+        assert_eq!(tls.version(), expected);
+        assert_eq!(tls.ask(&scene.good()), 200);
+    }
+}
+
+#[test]
+fn strangers_are_closed_before_a_byte_of_tls() {
+    let telegram = telegram();
+    let more = settings(&telegram.api_url(), "").replace("127.0.0.0/8", "127.0.0.2/32");
+    let home = Home::with(&more, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let pihook = home.run();
+    let mut stranger = TcpStream::connect(pihook.address).unwrap();
+    stranger.set_read_timeout(Some(SOON)).unwrap();
+    let _ = stranger.write_all(b"\x16\x03\x01");
+    match stranger.read(&mut [0; 16]) {
+        Ok(0) => {}
+        Err(why) if why.kind() == ErrorKind::ConnectionReset => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_dual_stack_socket_knows_its_ipv4_peers() {
+    let telegram = telegram();
+    let text = settings(&telegram.api_url(), "").replace("127.0.0.1:0", "[::]:0");
+    let home = Home::with(&text, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let pihook = home.run();
+    let port = pihook.address.port();
+    assert_eq!(Tls::connect(SocketAddr::from(([127, 0, 0, 1], port))).ask(b"GET / HTTP/1.1\r\n\r\n"), 404);
+}
+
+#[test]
+fn silence_ends_a_handshake_and_a_half_request_in_seconds() {
+    let scene = scene();
+    let start = Instant::now();
+    let mut silent = TcpStream::connect(scene.pihook.address).unwrap();
+    silent.set_read_timeout(Some(SOON)).unwrap();
+    let mut half = Tls::connect(scene.pihook.address);
+    half.send(&scene.good()[..40]).unwrap();
+    assert_eq!(half.status(), 408);
+    assert!(half.is_closed());
+    assert!(!matches!(silent.read(&mut [0]), Ok(1)));
+    // Not at once, though: a slow line is no attack.
+    assert!(start.elapsed() > Duration::from_secs(4));
+}
+
+#[test]
+fn a_hundred_connections_at_once_are_all_answered_at_each_of_fifty_starts() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home = Home::new(&telegram.api_url());
+    let starts = if std::env::var_os("PIHOOK_RUNNER").is_some() { 3 } else { 50 };
+    for start in 0..starts {
+        let pihook = home.run_for(&telegram);
+        let secret = bot.wait_call("setWebhook", 1, SOON).unwrap()[0].text("secret_token");
+        let request = format!(
+            "POST /{TOKEN}/ HTTP/1.1\r\nX-Telegram-Bot-Api-Secret-Token: {secret}\r\n\
+             Content-Type: application/json\r\nContent-Length: 15\r\n\r\n{{\"update_id\":1}}"
+        );
+        let (address, barrier) = (pihook.address, Arc::new(Barrier::new(100)));
+        let clients: Vec<_> = (0..100)
+            .map(|_| {
+                let (barrier, request) = (Arc::clone(&barrier), request.clone());
+                thread::spawn(move || {
+                    let mut tls = Tls::connect(address);
+                    barrier.wait();
+                    (tls.ask(request.as_bytes()), tls.ask(request.as_bytes()))
+                })
+            })
+            .collect();
+        for client in clients {
+            assert_eq!(client.join().unwrap(), (200, 200), "start {start}");
+        }
+        assert!(pihook.stop().0.success());
+    }
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_and_the_rest_served() {
+    let scene = scene();
+    // One bot: 40 connections and 64 of slack.
+    let mut held: Vec<_> = (0..103).map(|_| Tls::connect(scene.pihook.address)).collect();
+    scene.pihook.wait_log("the webhook is registered");
+    common::eventually("a connection too many", || Tls::with(scene.pihook.address, rustls::ALL_VERSIONS).is_err());
+    scene.pihook.wait_log("one connection too many");
+    assert_eq!(held[0].ask(&scene.good()), 200);
+    held.clear();
+    common::eventually("room again", || Tls::with(scene.pihook.address, rustls::ALL_VERSIONS).is_ok());
+    drop(scene.telegram);
+}

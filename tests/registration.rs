@@ -1,0 +1,184 @@
+//! The webhook's registration: in the lesson's order, only when needed, and for as long as it takes.
+
+mod common;
+
+use common::{HOST, Home, Pihook, SOON, TOKEN, telegram, text};
+use nix::sys::signal::Signal;
+use simulated_telegram::{Bot, Call, Fault, Telegram};
+
+fn methods(bot: &Bot) -> Vec<String> {
+    bot.calls().into_iter().map(|call| call.method).collect()
+}
+
+fn error(code: u16, description: &str, retry_after: Option<u64>) -> Fault {
+    Fault::Error { code, description: description.into(), retry_after, migrate_to_chat_id: None }
+}
+
+/// Has the first `count` calls of `method` go wrong.
+fn fail(telegram: &Telegram, method: &'static str, count: usize, fault: impl Fn() -> Fault + Send + 'static) {
+    let mut left = count;
+    telegram.on_call(move |call: &Call| {
+        let fails = call.method.eq_ignore_ascii_case(method) && left > 0;
+        left -= usize::from(fails);
+        fails.then(&fault)
+    });
+}
+
+fn registered(pihook: &Pihook) -> String {
+    pihook.wait_log("the webhook is registered")
+}
+
+#[test]
+fn the_old_webhook_goes_and_the_new_one_comes_with_its_certificate() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home = Home::new(&telegram.api_url());
+    let pihook = home.run_for(&telegram);
+    registered(&pihook);
+    assert_eq!(methods(&bot), ["deleteWebhook", "setWebhook", "getWebhookInfo"]);
+    let call = &bot.calls()[1];
+    assert_eq!(call.text("url"), format!("https://{HOST}:8443/{TOKEN}/"));
+    assert_eq!(call.text("max_connections"), "40");
+    assert_eq!(call.text("allowed_updates"), "[\"message\"]");
+    assert_eq!(call.text("secret_token").len(), 64);
+    let certificate = String::from_utf8(call.files["certificate"].clone()).unwrap();
+    assert_eq!(certificate.replace("\r\n", "\n"), home.read("certs/webhook_cert.pem").replace("\r\n", "\n"));
+    assert_eq!(bot.webhook_info()["has_custom_certificate"], true);
+    assert_eq!(bot.webhook_info()["last_error_message"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_restart_sets_nothing_again() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home = Home::new(&telegram.api_url());
+    let first = home.run_for(&telegram);
+    registered(&first);
+    assert!(first.stop().0.success());
+    let second = home.run_for(&telegram);
+    assert!(registered(&second).contains("unchanged"));
+    assert_eq!(methods(&bot)[3..], ["getWebhookInfo"]);
+    bot.say(42, "still there");
+    bot.wait_sent(1, SOON).unwrap();
+    let note = home.read("state/webhook-110201543");
+    assert!(!note.contains("AAHdq") && note.trim().len() == 64, "{note}");
+}
+
+#[test]
+fn a_change_of_settings_or_certificate_sets_it_again() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home = Home::new(&telegram.api_url());
+    registered(&home.run_for(&telegram));
+    let config = home.read("pihook.toml");
+    home.write("pihook.toml", &format!("max_connections = 20\n{config}"));
+    registered(&home.run_for(&telegram));
+    assert_eq!(bot.wait_call("setWebhook", 2, SOON).unwrap()[1].text("max_connections"), "20");
+    assert!(home.pihook(&["cert", "--force"]).status.success());
+    registered(&home.run_for(&telegram));
+    bot.wait_call("setWebhook", 3, SOON).unwrap();
+}
+
+#[test]
+fn a_webhook_that_someone_else_took_is_taken_back_at_the_start() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home = Home::new(&telegram.api_url());
+    registered(&home.run_for(&telegram));
+    assert!(home.pihook(&["webhook", "delete"]).status.success());
+    assert_eq!(bot.webhook_info()["url"], "");
+    registered(&home.run_for(&telegram));
+    assert_eq!(bot.webhook_info()["url"], format!("https://{HOST}:8443/{TOKEN}/"));
+}
+
+#[test]
+fn a_flood_limit_is_waited_out() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    fail(&telegram, "setWebhook", 1, || error(429, "Too Many Requests: retry after 2", Some(2)));
+    let home = Home::new(&telegram.api_url());
+    let pihook = home.run_for(&telegram);
+    assert!(pihook.wait_log("retry after 2").contains("Next try in 2 s"));
+    registered(&pihook);
+    let calls = bot.wait_call("setWebhook", 2, SOON).unwrap();
+    assert!((calls[1].at - calls[0].at).as_secs() >= 2);
+}
+
+#[test]
+fn a_gateways_html_a_cut_line_and_a_silent_api_are_survived() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let mut faults = vec![Fault::Hang, Fault::CutBefore, Fault::Html(502)];
+    telegram.on_call(move |call| if call.method.eq_ignore_ascii_case("setWebhook") { faults.pop() } else { None });
+    let home = Home::new(&telegram.api_url());
+    let pihook = home.run_for(&telegram);
+    pihook.wait_log("status 502 from something that is not the Bot API. Next try in 1 s");
+    pihook.wait_log("did not answer");
+    pihook.wait_log("no answer in time. Next try in 4 s");
+    registered(&pihook);
+    bot.say(42, "hello");
+    bot.wait_sent(1, SOON).unwrap();
+}
+
+#[test]
+fn the_bot_serves_while_the_api_cannot_be_reached() {
+    // A port where nobody listens: taken, and given back.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let home = Home::new(&format!("http://{nobody}"));
+    let pihook = home.run();
+    pihook.wait_logs("the webhook is not registered: the Bot API cannot be reached", 2);
+    let mut tls = common::tls::Tls::connect(pihook.address);
+    assert_eq!(tls.ask(b"GET / HTTP/1.1\r\n\r\n"), 404);
+    assert!(pihook.stop().0.success());
+}
+
+#[test]
+fn a_token_that_telegram_does_not_know_is_told_once_and_loudly() {
+    let telegram = telegram();
+    let home = Home::new(&telegram.api_url());
+    let pihook = home.run();
+    let line = pihook.wait_log("Telegram does not know this token");
+    assert!(line.contains("[ERROR]") && line.contains("BotFather"), "{line}");
+    assert!(pihook.stop().0.success());
+}
+
+#[test]
+fn a_new_certificate_is_uploaded_on_sighup() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home = Home::new(&telegram.api_url());
+    let pihook = home.run_for(&telegram);
+    registered(&pihook);
+    assert!(home.pihook(&["cert", "--force"]).status.success());
+    pihook.signal(Signal::SIGHUP);
+    let calls = bot.wait_call("setWebhook", 2, SOON).unwrap();
+    assert_ne!(calls[0].files["certificate"], calls[1].files["certificate"]);
+    bot.say(42, "with the new one");
+    bot.wait_sent(1, SOON).unwrap();
+}
+
+#[test]
+fn the_command_line_shows_sets_and_removes_it() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home = Home::new(&telegram.api_url());
+    assert!(home.pihook(&["cert"]).status.success());
+    let said = |arguments: &[&str]| {
+        let output = home.pihook(arguments);
+        assert!(output.status.success(), "{}", text(&output));
+        assert!(!text(&output).contains("AAHdq"));
+        text(&output)
+    };
+    assert!(said(&["webhook", "info"]).contains("the webhook is not set"));
+    assert!(said(&["webhook", "set"]).contains("the webhook is set"));
+    let info = said(&["webhook", "info"]);
+    assert!(info.contains("as these settings want it") && info.contains("updates waiting: 0"), "{info}");
+    assert!(said(&["webhook", "delete"]).contains("removed"));
+    assert_eq!(bot.webhook_info()["url"], "");
+
+    // It does not end well when Telegram says no.
+    fail(&telegram, "setWebhook", 1, || error(400, "Bad Request: bad webhook: whatever", None));
+    let output = home.pihook(&["webhook", "set"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("bad webhook: whatever"), "{}", text(&output));
+}

@@ -1,0 +1,126 @@
+//! The command line, the settings and the log, as a user meets them.
+
+mod common;
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+
+use common::{HOST, Home, SOON, TOKEN, eventually, settings, telegram, text};
+
+#[test]
+fn check_finds_all_mistakes_at_once() {
+    let home =
+        Home::with("public_host = '192.168.0.2'\npublic_port = 8444\ntypo = 1\n", "[[bot]]\ntoken_file = 'nowhere'\n");
+    home.write("certs/webhook_cert.pem", "nothing");
+    home.write("certs/webhook_pkey.pem", "nothing");
+    let output = home.pihook(&["check"]);
+    assert_eq!(output.status.code(), Some(78));
+    let said = text(&output);
+    for part in [
+        "192.168.0.2 is a private",
+        "443, 80, 88 or 8443",
+        "\"typo\" is no setting",
+        "token_file nowhere cannot be read",
+        "holds no certificate",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(home.pihook(&["run"]).status.code(), Some(78));
+}
+
+#[test]
+fn check_prints_what_counts_without_the_token() {
+    let home = Home::new("http://127.0.0.1:8081");
+    let output = home.pihook(&["check"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let said = text(&output);
+    for line in [
+        "public_host     = \"80.100.95.20\"",
+        "api_url         = \"http://127.0.0.1:8081\"",
+        "max_connections = 40",
+        "token = \"110201543:***\"",
+        "path  = \"/{token}/\"",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(!said.contains("AAHdq"));
+    assert!(!home.folder.join("certs").exists(), "check changes nothing");
+}
+
+#[test]
+fn settings_are_found_where_they_are_said_to_be() {
+    let home = Home::new("http://127.0.0.1:1");
+    let other =
+        home.write("other.toml", &(settings("http://127.0.0.1:2", "") + &format!("[[bot]]\ntoken = '{TOKEN}'\n")));
+    let said = |arguments: &[&str], variable: Option<&str>| {
+        let mut command = home.command(arguments);
+        if let Some(path) = variable {
+            command.env("PIHOOK_CONFIG", path);
+        }
+        text(&command.output().unwrap())
+    };
+    assert!(said(&["check"], None).contains("http://127.0.0.1:1"));
+    assert!(said(&["check", "--config", "other.toml"], None).contains("http://127.0.0.1:2"));
+    assert!(said(&["check"], other.to_str()).contains("http://127.0.0.1:2"));
+    assert!(said(&["check", "--config=pihook.toml"], other.to_str()).contains("http://127.0.0.1:1"));
+    let missing = home.pihook(&["check", "--config", "missing.toml"]);
+    assert_eq!(missing.status.code(), Some(78));
+    assert!(text(&missing).contains("missing.toml cannot be read"), "{}", text(&missing));
+}
+
+#[test]
+fn the_token_may_come_by_environment() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home = Home::with(&settings(&telegram.api_url(), ""), "");
+    let mut command = home.command(&["run"]);
+    command.env("TELEGRAM_BOT_TOKEN", TOKEN);
+    let pihook = common::Pihook::start(command);
+    telegram.route(HOST, 8443, pihook.address);
+    bot.say(42, "hello");
+    bot.wait_sent(1, SOON).unwrap();
+}
+
+#[test]
+fn a_wrong_command_line_is_told_how_it_goes() {
+    let home = Home::new("http://127.0.0.1:1");
+    for arguments in [
+        &["walk"][..],
+        &[],
+        &["run", "--loud"],
+        &["cert", "--days", "x"],
+        &["run", "--force"],
+        &["webhook"],
+        &["cert", "--days", "0"],
+    ] {
+        let output = home.pihook(arguments);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {}", text(&output));
+        assert!(text(&output).contains("pihook run [--config FILE]"), "{arguments:?}");
+    }
+    let help = home.pihook(&["--help"]);
+    assert!(help.status.success() && help.stderr.is_empty() && text(&help).contains("pihook check"));
+    assert!(text(&home.pihook(&["--version"])).starts_with("pihook "));
+}
+
+#[test]
+fn a_person_gets_times_and_the_journal_priorities() {
+    let home = Home::new("http://127.0.0.1:1");
+    let pihook = home.run();
+    let line = pihook.wait_log("Listening on");
+    assert!(line.starts_with("20") && line.contains("Z [INFO] Listening on"), "{line}");
+    drop(pihook);
+
+    // systemd names the device and inode of the stream that it reads.
+    let path = home.folder.join("journal");
+    let journal = File::create(&path).unwrap();
+    let file = journal.metadata().unwrap();
+    let mut command = home.command(&["run"]);
+    command.env("JOURNAL_STREAM", format!("{}:{}", file.dev(), file.ino())).stderr(journal);
+    let mut child = command.spawn().unwrap();
+    eventually("two lines in the journal", || {
+        let text = std::fs::read_to_string(&path).unwrap();
+        text.starts_with("<6>Listening on ") && text.contains("\n<4>bot 110201543: the webhook is not registered")
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -1,0 +1,263 @@
+//! The Bot API server: calls in, answers out, and the ways in which it can misbehave.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::http::{self, Parameters, Request};
+use crate::state::{Shared, ask};
+use crate::{json, methods};
+
+/// One call of the Bot API.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The bot: the number before the colon of its token.
+    pub bot: i64,
+    /// The method, as the bot wrote it.
+    pub method: String,
+    /// The parameters, an object. Those of a JSON body have their types; others are strings.
+    pub params: Value,
+    /// The files of a multipart body.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// When the call was complete.
+    pub at: Instant,
+}
+
+impl Call {
+    /// A parameter as text, however it was sent; an absent one is empty.
+    pub fn text(&self, name: &str) -> String {
+        match self.params.get(name) {
+            None => String::new(),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        }
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        ["true", "yes", "1"].contains(&self.text(name).to_ascii_lowercase().as_str())
+    }
+}
+
+/// How the Bot API misbehaves on one call.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// An error as Telegram words it; `retry_after` also goes into a Retry-After header.
+    #[allow(missing_docs)]
+    Error { code: u16, description: String, retry_after: Option<u64>, migrate_to_chat_id: Option<i64> },
+    /// The error page of a web server in front of Telegram.
+    Html(u16),
+    /// A pause in real time, then as usual.
+    Stall(Duration),
+    /// No answer, ever.
+    Hang,
+    /// The connection is closed and nothing carried out.
+    CutBefore,
+    /// Carried out, and the connection closed without an answer.
+    CutAfter,
+    /// Carried out, and the connection closed after this many bytes of the answer.
+    CutInside(usize),
+    /// This status and body instead, as application/json.
+    Body(u16, String),
+}
+
+/// What the server says to one call.
+pub(crate) struct Answer {
+    code: u16,
+    content_type: &'static str,
+    body: String,
+    retry_after: Option<u64>,
+}
+
+impl Answer {
+    fn new(code: u16, body: String) -> Answer {
+        Answer { code, content_type: "application/json", body, retry_after: None }
+    }
+
+    /// Success, with `result` as JSON.
+    pub fn ok(result: &str) -> Answer {
+        Answer::new(200, format!("{{\"ok\":true,\"result\":{result}}}"))
+    }
+
+    /// Success of a webhook call.
+    pub fn described(description: &str) -> Answer {
+        Answer::new(200, format!("{{\"ok\":true,\"result\":true,\"description\":{}}}", json::string(description)))
+    }
+
+    pub fn error(code: u16, description: &str) -> Answer {
+        Answer::with_parameters(code, description, None, None)
+    }
+
+    pub fn too_many(seconds: u64) -> Answer {
+        Answer::with_parameters(429, &format!("Too Many Requests: retry after {seconds}"), Some(seconds), None)
+    }
+
+    fn with_parameters(code: u16, description: &str, retry_after: Option<u64>, migrate_to: Option<i64>) -> Answer {
+        let mut body = format!("{{\"ok\":false,\"error_code\":{code},\"description\":{}", json::string(description));
+        let seconds = retry_after.map(|seconds| format!("\"retry_after\":{seconds}"));
+        let chat = migrate_to.map(|chat| format!("\"migrate_to_chat_id\":{chat}"));
+        if let Some(parameter) = seconds.or(chat) {
+            body += &format!(",\"parameters\":{{{parameter}}}");
+        }
+        Answer { retry_after, ..Answer::new(code, body + "}") }
+    }
+
+    fn html(code: u16) -> Answer {
+        let title = format!("{code} {}", reason(code));
+        let body = format!(
+            "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
+             <hr><center>nginx/1.18.0</center>\r\n</body>\r\n</html>\r\n"
+        );
+        Answer { content_type: "text/html", ..Answer::new(code, body) }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let retry_after = self.retry_after.map_or(String::new(), |seconds| format!("Retry-After: {seconds}\r\n"));
+        format!(
+            "HTTP/1.1 {} {}\r\nConnection: keep-alive\r\nContent-Type: {}\r\n{retry_after}Content-Length: {}\r\n\r\n{}",
+            self.code,
+            reason(self.code),
+            self.content_type,
+            self.body.len(),
+            self.body
+        )
+        .into_bytes()
+    }
+}
+
+fn reason(code: u16) -> &'static str {
+    match code {
+        200 => "OK",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        409 => "Conflict",
+        413 => "Request Entity Too Large",
+        429 => "Too Many Requests",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "Unknown",
+    }
+}
+
+/// The server's side of TLS.
+pub(crate) fn acceptor(chain: &str, key: &str) -> io::Result<TlsAcceptor> {
+    let invalid = |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidInput, error.to_string());
+    let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| invalid(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| invalid(&error))?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|error| invalid(&error))?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Serves the Bot API until it is dropped.
+pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(connection(stream, tls.clone(), Arc::clone(&shared)))),
+            // Out of file descriptors, perhaps: others need the time to give some back.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+}
+
+/// A connection that fails is simply over.
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    match tls {
+        Some(tls) => exchange(tls.accept(stream).await?, &shared).await,
+        None => exchange(stream, &shared).await,
+    }
+}
+
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Arc<Shared>) -> io::Result<()> {
+    let mut input = Vec::new();
+    while let Some(request) = http::read(&mut stream, &mut input).await? {
+        let close = request.close;
+        let (answer, limit) = answer(shared, request).await;
+        let bytes = answer.bytes();
+        let bytes = &bytes[..limit.unwrap_or(bytes.len()).min(bytes.len())];
+        stream.write_all(bytes).await?;
+        stream.flush().await?;
+        if limit.is_some() {
+            break;
+        }
+        if close {
+            stream.shutdown().await?;
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The answer, and after how many of its bytes the connection is cut, if it is.
+async fn answer(shared: &Arc<Shared>, request: Request) -> (Answer, Option<usize>) {
+    let (token, call) = match read_call(shared, &request) {
+        Ok(call) => call,
+        Err(answer) => return (answer, None),
+    };
+    let fault = ask(&shared.on_call, &call);
+    let is_at_once = matches!(fault, None | Some(Fault::CutAfter | Fault::CutInside(_)));
+    // In one step, so that who sees a call sees what it did.
+    let answer = shared.account(&token, |account| {
+        account.calls.push(call.clone());
+        if is_at_once { methods::carry_out(shared, &token, account, &call) } else { Answer::ok("true") }
+    });
+    match fault {
+        None => (answer, None),
+        Some(Fault::Error { code, description, retry_after, migrate_to_chat_id }) => {
+            (Answer::with_parameters(code, &description, retry_after, migrate_to_chat_id), None)
+        }
+        Some(Fault::Html(code)) => (Answer::html(code), None),
+        Some(Fault::Stall(pause)) => {
+            tokio::time::sleep(pause).await;
+            (shared.account(&token, |account| methods::carry_out(shared, &token, account, &call)), None)
+        }
+        Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::CutBefore | Fault::CutAfter) => (answer, Some(0)),
+        Some(Fault::CutInside(bytes)) => (answer, Some(bytes)),
+        Some(Fault::Body(code, body)) => (Answer::new(code, body), None),
+    }
+}
+
+fn read_call(shared: &Shared, request: &Request) -> Result<(String, Call), Answer> {
+    let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+    let not_found = || Answer::error(404, "Not Found");
+    let (token, method) = path.strip_prefix("/bot").and_then(|rest| rest.split_once('/')).ok_or_else(not_found)?;
+    let is_form = !request.content_type.to_ascii_lowercase().starts_with("multipart/");
+    if is_form && request.body.len() > 1024 * 1024 {
+        return Err(Answer::new(413, String::new()));
+    }
+    let is_id = |id: &str| id.parse::<u64>().is_ok() && !id.starts_with('0');
+    if token.len() > 80 || !token.split_once(':').is_some_and(|(id, _)| is_id(id)) {
+        return Err(Answer::error(401, "Unauthorized: invalid token specified"));
+    }
+    if !shared.knows(token) {
+        return Err(Answer::error(401, "Unauthorized"));
+    }
+    let parameters = Parameters::read(query, &request.content_type, &request.body);
+    let call = Call {
+        bot: token.split(':').next().and_then(|id| id.parse().ok()).unwrap_or(0),
+        method: method.to_owned(),
+        params: Value::Object(parameters.values),
+        files: parameters.files,
+        at: Instant::now(),
+    };
+    Ok((token.to_owned(), call))
+}

@@ -1,0 +1,380 @@
+//! One webhook: which update goes out when, on which connection, and what its answer means.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::client::{Error, Response, Target, Trust};
+use crate::line::{Job, Line, Report};
+use crate::state::{Shared, ask, date};
+use crate::{methods, webhook};
+
+/// One webhook request.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The bot: the number before the colon of its token.
+    pub bot: i64,
+    /// The update.
+    pub update_id: i64,
+    /// From 1, and again from 1 under a new webhook.
+    pub attempt: u32,
+    /// Which connection, in the order of their opening.
+    pub connection: u64,
+    /// The status of the answer, when there is one.
+    pub status: Option<u16>,
+    /// The headers of the answer.
+    pub headers: Vec<(String, String)>,
+    /// When the request was handed to the connection.
+    pub started: Instant,
+    /// When it was answered or lost; `None` while it is on its way, and for ever if its webhook was replaced.
+    pub ended: Option<Instant>,
+    /// Why there was no answer; Telegram's user sees most of these texts.
+    pub error: Option<String>,
+}
+
+impl Delivery {
+    /// The update has arrived.
+    pub fn succeeded(&self) -> bool {
+        self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+
+    fn end(&mut self, now: Instant, result: &Result<(Response, SocketAddr), Error>) {
+        self.ended = Some(now);
+        match result {
+            Ok((response, _)) => {
+                let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+                self.status = Some(response.code);
+                self.headers = response.headers().map(owned).collect();
+            }
+            Err(error) => self.error = Some(error.to_string()),
+        }
+    }
+}
+
+/// How a webhook connection is cut. Telegram takes it for a loss and tries again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Before the request.
+    Before,
+    /// After this many bytes of the request.
+    RequestAt(usize),
+    /// After the whole request, without reading the answer.
+    BeforeAnswer,
+}
+
+/// What one setWebhook call has set.
+pub(crate) struct Settings {
+    pub url: String,
+    pub target: Target,
+    pub trust: Trust,
+    pub secret: String,
+    pub max_connections: usize,
+    pub fixed_ip: Option<Ipv4Addr>,
+    pub certificate: bool,
+}
+
+impl Settings {
+    /// As getWebhookInfo shows it. Names are never really resolved here.
+    pub fn ip_address(&self) -> String {
+        let literal = || self.target.host.parse().ok();
+        self.fixed_ip.or_else(literal).map_or("<unknown>".to_owned(), |address: Ipv4Addr| address.to_string())
+    }
+
+    /// Where the internet has this webhook now.
+    pub fn address(&self, shared: &Shared) -> Option<SocketAddr> {
+        let fixed = self.fixed_ip.and_then(|ip| shared.route(&ip.to_string(), self.target.port));
+        fixed.or_else(|| shared.route(&self.target.host, self.target.port))
+    }
+}
+
+/// A webhook at work. Dropping it cuts its connections.
+pub(crate) struct Webhook {
+    pub settings: Arc<Settings>,
+    task: AbortHandle,
+}
+
+impl Webhook {
+    pub fn start(shared: &Arc<Shared>, token: &str, settings: Settings) -> Webhook {
+        let settings = Arc::new(settings);
+        let pool = Pool::new(shared, token, &settings);
+        Webhook { settings, task: tokio::spawn(pool.run()).abort_handle() }
+    }
+}
+
+impl Drop for Webhook {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// At most `burst` events at once, and one for each `step` in the long run.
+struct Pace {
+    step: Duration,
+    burst: u32,
+    full: Option<Instant>,
+}
+
+impl Pace {
+    fn new(step: Duration, burst: u32) -> Pace {
+        Pace { step, burst, full: None }
+    }
+
+    /// When the next event may be.
+    fn next(&self, now: Instant) -> Instant {
+        self.full
+            .and_then(|full| (full + self.step).checked_sub(self.step * self.burst))
+            .map_or(now, |next| next.max(now))
+    }
+
+    fn count(&mut self, now: Instant) {
+        self.full = Some(self.full.map_or(now, |full| full.max(now)) + self.step);
+    }
+}
+
+/// Since when every answer is 410.
+#[derive(Default)]
+struct Gone(Option<Instant>);
+
+impl Gone {
+    /// One more answer: has there been nothing but 410 for longer than `patience`?
+    fn is_for_good(&mut self, code: u16, now: Instant, patience: Duration) -> bool {
+        self.0 = (code == 410).then(|| self.0.unwrap_or(now));
+        self.0.is_some_and(|since| now > since + patience)
+    }
+}
+
+struct Pool {
+    shared: Arc<Shared>,
+    token: String,
+    settings: Arc<Settings>,
+    lines: HashMap<u64, Open>,
+    ready: VecDeque<u64>,
+    tasks: JoinSet<()>,
+    reports: (mpsc::UnboundedSender<Report>, mpsc::UnboundedReceiver<Report>),
+    next_line: u64,
+    last_success: Option<Instant>,
+    cold: Pace,
+    warm: Pace,
+    gone: Gone,
+}
+
+/// The pool's end of a line.
+struct Open {
+    jobs: mpsc::UnboundedSender<Job>,
+    /// The queue whose update is on its way, and its place in the list of deliveries.
+    busy: Option<(i64, usize)>,
+}
+
+impl Pool {
+    fn new(shared: &Arc<Shared>, token: &str, settings: &Arc<Settings>) -> Pool {
+        let options = &shared.options;
+        Pool {
+            shared: Arc::clone(shared),
+            token: token.to_owned(),
+            settings: Arc::clone(settings),
+            lines: HashMap::new(),
+            ready: VecDeque::new(),
+            tasks: JoinSet::new(),
+            reports: mpsc::unbounded_channel(),
+            next_line: 1,
+            last_success: None,
+            cold: Pace::new(options.scaled(2.0), 1),
+            warm: Pace::new(options.scaled(0.05), 10),
+            gone: Gone::default(),
+        }
+    }
+
+    async fn run(mut self) {
+        let mut wakes = self.shared.wakes();
+        // The webhook is set: one connection at once, and nothing on it.
+        self.open(Instant::now());
+        loop {
+            let now = Instant::now();
+            let limit = 2 * self.settings.max_connections;
+            self.shared.look(&self.token, |account| account.queues.load(limit, now));
+            let next_open = self.grow(now);
+            let next_send = self.send(now);
+            let next = [next_open, next_send].into_iter().flatten().min();
+            let next = async {
+                match next {
+                    Some(next) => tokio::time::sleep_until(next.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                Some(report) = self.reports.1.recv() => {
+                    self.take(report);
+                    while let Ok(report) = self.reports.1.try_recv() {
+                        self.take(report);
+                    }
+                }
+                _ = wakes.changed() => {}
+                () = next => {}
+            }
+        }
+    }
+
+    /// Opens connections as far as they are wanted; when the next one may be opened, if more are.
+    fn grow(&mut self, now: Instant) -> Option<Instant> {
+        let loaded = self.shared.look(&self.token, |account| account.queues.loaded());
+        let wanted = loaded.min(self.settings.max_connections);
+        let window = self.shared.options.scaled(10.0);
+        let is_warm = self.last_success.is_some_and(|last| now < last + window);
+        let wanted = if is_warm { wanted.max(1) } else { wanted.min(1) };
+        while self.lines.len() < wanted {
+            let pace = if is_warm { &mut self.warm } else { &mut self.cold };
+            let next = pace.next(now);
+            if next > now {
+                return Some(next);
+            }
+            self.open(now);
+        }
+        None
+    }
+
+    fn open(&mut self, now: Instant) {
+        let is_warm = self.last_success.is_some_and(|last| now < last + self.shared.options.scaled(10.0));
+        if is_warm { &mut self.warm } else { &mut self.cold }.count(now);
+        let id = self.next_line;
+        self.next_line += 1;
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let line = Line::new(id, &self.shared, &self.token, &self.settings, queue, self.reports.0.clone());
+        self.tasks.spawn(line.run());
+        self.lines.insert(id, Open { jobs, busy: None });
+        // It takes a request while it is still being opened.
+        self.ready.push_back(id);
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    /// Hands due updates to connections that are ready; when the next update is due, if a connection is left.
+    fn send(&mut self, now: Instant) -> Option<Instant> {
+        while let Some(&line) = self.ready.front() {
+            if !self.settings.target.fits() {
+                return None;
+            }
+            let begun = self.shared.account(&self.token, |account| {
+                let (queue, update) = account.queues.take(now)?;
+                let delivery = Delivery {
+                    bot: account.id,
+                    update_id: update.id,
+                    attempt: update.attempt(),
+                    connection: line,
+                    status: None,
+                    headers: Vec::new(),
+                    started: now,
+                    ended: None,
+                    error: None,
+                };
+                account.deliveries.push(delivery.clone());
+                Some((queue, update, account.deliveries.len() - 1, delivery))
+            });
+            let Some((queue, update, place, delivery)) = begun else {
+                break;
+            };
+            self.ready.pop_front();
+            let cut = ask(&self.shared.on_delivery, &delivery);
+            if let Some(open) = self.lines.get_mut(&line) {
+                open.busy = Some((queue, place));
+                // A line that has just ended has reported so, and the report gives the update back.
+                let _ = open.jobs.send(Job { body: update.body, cut });
+            }
+        }
+        if self.ready.is_empty() { None } else { self.shared.look(&self.token, |account| account.queues.next_due()) }
+    }
+
+    fn take(&mut self, report: Report) {
+        let (id, result) = report;
+        let Some(open) = self.lines.get_mut(&id) else {
+            return;
+        };
+        let busy = open.busy.take();
+        let is_over = match &result {
+            Ok((response, address)) => {
+                response.close || self.settings.address(&self.shared).is_some_and(|now| now != *address)
+            }
+            Err(_) => true,
+        };
+        if is_over {
+            self.lines.remove(&id);
+            self.ready.retain(|ready| *ready != id);
+        } else {
+            self.ready.push_back(id);
+        }
+        let complaint = match &result {
+            Ok((response, _)) if response.is_success() => None,
+            Ok((response, _)) => {
+                Some(format!("Wrong response from the webhook: {} {}", response.code, response.reason))
+            }
+            Err(Error::Failed(message)) => Some(message.clone()),
+            Err(Error::Closed) => None,
+        };
+        // In one step, so that nobody sees an update delivered and still pending.
+        let now = Instant::now();
+        self.shared.account(&self.token, |account| {
+            if let Some(message) = complaint {
+                account.last_error = Some((date(), message));
+            }
+            let Some((queue, place)) = busy else { return };
+            account.deliveries[place].end(now, &result);
+            match &result {
+                Ok((response, _)) if response.is_success() => account.queues.delivered(queue, now),
+                _ => {
+                    let retry_after = result.as_ref().map_or(0, |(response, _)| response.retry_after());
+                    account.queues.failed(queue, retry_after, self.shared.options.speed, now);
+                }
+            }
+        });
+        if let (Some(_), Ok((response, _))) = (busy, result) {
+            self.answered(&response, now);
+        }
+    }
+
+    /// What an answer means beside its update.
+    fn answered(&mut self, response: &Response, now: Instant) {
+        if response.is_success() {
+            self.last_success = Some(now);
+            methods::call_in_response(&self.shared, &self.token, response);
+        }
+        let patience = self.shared.options.scaled(23.0 * 3600.0);
+        if self.gone.is_for_good(response.code, now, patience) {
+            self.shared.account(&self.token, webhook::remove);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_410_for_long_enough_is_gone_for_good() {
+        let start = Instant::now();
+        let mut gone = Gone::default();
+        let mut after = |seconds: u64, code: u16| {
+            let now = start + Duration::from_secs(seconds);
+            gone.is_for_good(code, now, Duration::from_secs(10))
+        };
+        assert!(!after(0, 410));
+        assert!(!after(9, 410));
+        assert!(!after(10, 500));
+        assert!(!after(11, 410));
+        assert!(!after(21, 410));
+        assert!(after(22, 410));
+    }
+
+    #[test]
+    fn a_pace_has_a_burst_and_then_a_step() {
+        let (start, step) = (Instant::now(), Duration::from_secs(1));
+        let mut pace = Pace::new(step, 3);
+        for _ in 0..3 {
+            assert_eq!(pace.next(start), start);
+            pace.count(start);
+        }
+        assert_eq!(pace.next(start), start + step);
+        assert_eq!(pace.next(start + 5 * step), start + 5 * step);
+    }
+}

@@ -1,0 +1,242 @@
+//! All there is to know about one Telegram, and how others hear of changes.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::delivery::Webhook;
+use crate::queue::{Queues, Update, random};
+use crate::{Call, Cut, Delivery, Fault, Options, Sent, json};
+
+/// A rule that a test may set.
+pub(crate) type Rule<A, B> = Mutex<Option<Box<dyn FnMut(&A) -> Option<B> + Send>>>;
+
+/// What all parts of one Telegram share.
+pub(crate) struct Shared {
+    pub options: Options,
+    pub on_call: Rule<Call, Fault>,
+    pub on_delivery: Rule<Delivery, Cut>,
+    state: Mutex<State>,
+    /// Something happened that a test may wait for.
+    changed: Condvar,
+    /// Something happened that a webhook may wait for.
+    woken: watch::Sender<()>,
+}
+
+/// Behind the lock.
+#[derive(Default)]
+pub(crate) struct State {
+    pub routes: HashMap<(String, u16), SocketAddr>,
+    accounts: HashMap<String, Account>,
+}
+
+impl Shared {
+    pub fn new(options: Options) -> Shared {
+        Shared {
+            options,
+            on_call: Mutex::default(),
+            on_delivery: Mutex::default(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            woken: watch::Sender::new(()),
+        }
+    }
+
+    /// Does something to the state, and tells whoever waits for it.
+    pub fn change<T>(&self, action: impl FnOnce(&mut State) -> T) -> T {
+        let result = action(&mut lock(&self.state));
+        self.changed.notify_all();
+        result
+    }
+
+    /// Does something to one account that nobody waits for.
+    pub fn look<T>(&self, token: &str, action: impl FnOnce(&mut Account) -> T) -> T {
+        action(lock(&self.state).account(token))
+    }
+
+    /// Does something to one account, and tells whoever waits for it.
+    pub fn account<T>(&self, token: &str, action: impl FnOnce(&mut Account) -> T) -> T {
+        self.change(|state| action(state.account(token)))
+    }
+
+    pub fn knows(&self, token: &str) -> bool {
+        lock(&self.state).accounts.contains_key(token)
+    }
+
+    pub fn route(&self, host: &str, port: u16) -> Option<SocketAddr> {
+        lock(&self.state).routes.get(&(host.to_owned(), port)).copied()
+    }
+
+    /// Waits until `ready` has something, no longer than `within`.
+    pub fn wait<T>(&self, within: Duration, mut ready: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
+        let end = Instant::now() + within;
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(result) = ready(&mut state) {
+                return Some(result);
+            }
+            let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Lets every webhook look whether there is something to do.
+    pub fn wake(&self) {
+        self.woken.send_replace(());
+    }
+
+    pub fn wakes(&self) -> watch::Receiver<()> {
+        self.woken.subscribe()
+    }
+}
+
+impl State {
+    pub fn account(&mut self, token: &str) -> &mut Account {
+        if !self.accounts.contains_key(token) {
+            self.accounts.insert(token.to_owned(), Account::new(token));
+        }
+        // It is there: inserted just above if it was not.
+        self.accounts.get_mut(token).unwrap()
+    }
+}
+
+/// A lock that a panicking test has not made useless.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn set_rule<A, B>(rule: &Rule<A, B>, new: impl FnMut(&A) -> Option<B> + Send + 'static) {
+    *lock(rule) = Some(Box::new(new));
+}
+
+pub(crate) fn clear_rule<A, B>(rule: &Rule<A, B>) {
+    *lock(rule) = None;
+}
+
+pub(crate) fn ask<A, B>(rule: &Rule<A, B>, about: &A) -> Option<B> {
+    lock(rule).as_mut().and_then(|rule| rule(about))
+}
+
+/// Seconds since 1970.
+pub(crate) fn date() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+/// One chat of a bot. Message ids count from 1.
+#[derive(Default)]
+pub(crate) struct Chat {
+    pub last_message: i64,
+    pub threads: HashSet<i64>,
+}
+
+/// One bot.
+pub(crate) struct Account {
+    /// The number before the colon of its token.
+    pub id: i64,
+    pub queues: Queues,
+    pub chats: HashMap<i64, Chat>,
+    /// `None`: the default kinds.
+    pub allowed_updates: Option<Vec<String>>,
+    pub webhook: Option<Webhook>,
+    /// When and what; a success does not clear it.
+    pub last_error: Option<(u64, String)>,
+    pub last_set_webhook: Option<Instant>,
+    pub sent: Vec<Sent>,
+    pub calls: Vec<Call>,
+    pub deliveries: Vec<Delivery>,
+    pub connections: usize,
+    next_update: i64,
+    /// Every update there ever was, by id, with its queue.
+    past: HashMap<i64, (i64, Update)>,
+}
+
+const NOT_BY_DEFAULT: [&str; 3] = ["chat_member", "message_reaction", "message_reaction_count"];
+const MAX_UPDATES: usize = 100_000;
+const MAX_UPDATE_BYTES: usize = 512 * 1024;
+
+impl Account {
+    fn new(token: &str) -> Account {
+        Account {
+            id: token.split(':').next().and_then(|id| id.parse().ok()).unwrap_or(0),
+            queues: Queues::default(),
+            chats: HashMap::new(),
+            allowed_updates: None,
+            webhook: None,
+            last_error: None,
+            last_set_webhook: None,
+            sent: Vec::new(),
+            calls: Vec::new(),
+            deliveries: Vec::new(),
+            connections: 0,
+            next_update: random(100_000_000, 900_000_000).cast_signed(),
+            past: HashMap::new(),
+        }
+    }
+
+    /// Queues an update and returns its id; 0 when Telegram would discard it.
+    pub fn push(&mut self, kind: &str, queue: i64, value: &Value, options: &Options) -> i64 {
+        let allowed = match &self.allowed_updates {
+            Some(kinds) => kinds.iter().any(|allowed| allowed == kind),
+            None => !NOT_BY_DEFAULT.contains(&kind),
+        };
+        let mut body = format!("{{\"update_id\":{},\n\"{kind}\":", self.next_update);
+        json::write(value, &mut body);
+        body.push('}');
+        if !allowed || self.queues.len() >= MAX_UPDATES || body.len() > MAX_UPDATE_BYTES {
+            return 0;
+        }
+        let id = self.next_update;
+        self.next_update += 1;
+        let update = Update::new(id, body.into(), Instant::now() + options.scaled(lifetime(kind)));
+        self.past.insert(id, (queue, update.clone()));
+        self.queues.push(queue, update);
+        id
+    }
+
+    /// Queues an update once more, for another day.
+    pub fn push_again(&mut self, id: i64, options: &Options) {
+        if let Some((queue, update)) = self.past.get(&id) {
+            let update = Update::new(id, update.body.clone(), Instant::now() + options.scaled(lifetime("")));
+            self.queues.push(*queue, update);
+        }
+    }
+
+    /// What getWebhookInfo answers.
+    pub fn webhook_info(&self) -> String {
+        let settings = self.webhook.as_ref().map(|webhook| &webhook.settings);
+        let mut info = format!(
+            "{{\"url\":{},\"has_custom_certificate\":{},\"pending_update_count\":{}",
+            json::string(settings.map_or("", |settings| &settings.url)),
+            settings.is_some_and(|settings| settings.certificate),
+            self.queues.len(),
+        );
+        if let Some((date, message)) = &self.last_error {
+            info += &format!(",\"last_error_date\":{date},\"last_error_message\":{}", json::string(message));
+        }
+        if let Some(settings) = settings {
+            info += &format!(
+                ",\"max_connections\":{},\"ip_address\":{}",
+                settings.max_connections,
+                json::string(&settings.ip_address())
+            );
+        }
+        if let Some(allowed) = &self.allowed_updates {
+            info += &format!(",\"allowed_updates\":{}", json::text(&allowed.as_slice().into()));
+        }
+        info + "}"
+    }
+}
+
+/// Seconds until Telegram gives an update up.
+fn lifetime(kind: &str) -> f64 {
+    match kind {
+        "inline_query" => 30.0,
+        "callback_query" | "shipping_query" | "pre_checkout_query" => 150.0,
+        "chosen_inline_result" => 600.0,
+        _ => 86400.0,
+    }
+}

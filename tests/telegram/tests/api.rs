@@ -1,0 +1,213 @@
+//! What the Bot API answers.
+
+mod common;
+
+use std::io::Read;
+use std::time::Duration;
+
+use common::{HOST, SOON, TOKEN, call, post, upload};
+use serde_json::{Value, json};
+use simulated_telegram::{Fault, Options, Telegram};
+
+fn start() -> Telegram {
+    // So fast that setWebhook may be called as often as one likes.
+    let telegram = Telegram::start(Options { speed: 1e6, ..Options::default() }).unwrap();
+    telegram.bot(TOKEN);
+    telegram
+}
+
+fn error(telegram: &Telegram, method: &str, params: Value) -> String {
+    let (code, body) = call(telegram, method, &params);
+    assert_eq!(body["ok"], code == 200, "{body}");
+    if code != 200 {
+        assert_eq!(body["error_code"], code);
+    }
+    format!("{code} {}", body["description"].as_str().unwrap_or_default())
+}
+
+#[test]
+fn set_webhook_refuses_in_telegrams_words() {
+    let telegram = start();
+    let long = "x".repeat(257);
+    let table = [
+        (json!({"url": "https://a:0/"}), "invalid webhook URL specified"),
+        (json!({"url": "https://a/", "secret_token": long}), "secret token is too long"),
+        (json!({"url": "https://a/", "secret_token": "a b"}), "secret token contains unallowed characters"),
+        (json!({"url": "http://a:1/"}), "bad webhook: An HTTPS URL must be provided for webhook"),
+        (json!({"url": "https://a:444/"}), "bad webhook: Webhook can be set up only on ports 80, 88, 443 or 8443"),
+        (json!({"url": "https://a/", "ip_address": "x"}), "bad webhook: Invalid IP address specified"),
+        (json!({"url": "https://192.168.0.5/"}), "bad webhook: IP address 192.168.0.5 is reserved"),
+        (json!({"url": "https://localhost/"}), "bad webhook: IP address 127.0.0.1 is reserved"),
+        (json!({"url": "https://a/", "ip_address": "10.0.0.1"}), "bad webhook: IP address 10.0.0.1 is reserved"),
+        (json!({"url": "https://[2001:db8::1]/"}), "bad webhook: IPv6-only addresses are not allowed"),
+        (json!({"url": "https://a.invalid/"}), "bad webhook: Failed to resolve host: Name or service not known"),
+    ];
+    for (params, expected) in table {
+        assert_eq!(error(&telegram, "setWebhook", params), format!("400 Bad Request: {expected}"));
+    }
+    let url = format!("https://{HOST}/");
+    let answer = upload(&telegram, &[("url", &url)], "junk");
+    assert_eq!(
+        answer["description"],
+        "Bad Request: bad webhook: Failed to set custom certificate file{error:05800088:x509 certificate routines::no certificate or crl found}"
+    );
+    let answer = upload(&telegram, &[("url", &url)], &"x".repeat(3145729));
+    assert_eq!(answer["description"], "Bad Request: certificate size is too big (3145729 bytes)");
+}
+
+#[test]
+fn a_webhook_is_set_kept_and_deleted() {
+    let telegram = start();
+    let bot = telegram.bot(TOKEN);
+    let params = json!({"url": format!("https://{HOST}/"), "allowed_updates": ["message", "nonsense"], "certificate": "ignored", "max_connections": 1000});
+    assert_eq!(error(&telegram, "setWebhook", params.clone()), "200 Webhook was set");
+    assert_eq!(error(&telegram, "setWebhook", params), "200 Webhook is already set");
+    assert_eq!(
+        bot.webhook_info(),
+        json!({"url": format!("https://{HOST}/"), "has_custom_certificate": false, "pending_update_count": 0,
+               "max_connections": 100, "ip_address": HOST, "allowed_updates": ["message"]})
+    );
+    assert_eq!(bot.update("callback_query", 1, json!({})), 0, "not allowed");
+    assert_eq!(
+        error(&telegram, "getUpdates", json!({})),
+        "409 Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first"
+    );
+    bot.say(7, "x");
+    assert_eq!(
+        error(&telegram, "setWebhook", json!({"url": "x y", "drop_pending_updates": true})),
+        "400 Bad Request: invalid webhook URL specified"
+    );
+    assert_eq!(
+        bot.webhook_info(),
+        json!({"url": "", "has_custom_certificate": false, "pending_update_count": 0, "allowed_updates": ["message"]})
+    );
+    assert_eq!(error(&telegram, "deleteWebhook", json!({})), "200 Webhook is already deleted");
+    assert_eq!(error(&telegram, "setWebhook", json!({"url": "a"})), "200 Webhook was set");
+    assert_eq!(error(&telegram, "setWebhook", json!({})), "200 Webhook was deleted");
+}
+
+#[test]
+fn set_webhook_may_be_called_once_a_second() {
+    let telegram = Telegram::start(Options::default()).unwrap();
+    telegram.bot(TOKEN);
+    let params = json!({"url": "https://a/"});
+    assert_eq!(error(&telegram, "setWebhook", params.clone()), "200 Webhook was set");
+    let (code, body) = call(&telegram, "setWebhook", &params);
+    assert_eq!((code, &body["parameters"]["retry_after"]), (429, &json!(1)));
+    assert_eq!(body["description"], "Too Many Requests: retry after 1");
+    assert_eq!(error(&telegram, "deleteWebhook", json!({})), "200 Webhook was deleted");
+}
+
+#[test]
+fn updates_can_be_fetched() {
+    let telegram = start();
+    let bot = telegram.bot(TOKEN);
+    let first = bot.say(7, "x").update_id;
+    bot.say(8, "y");
+    let (_, body) = call(&telegram, "getUpdates", &json!({"offset": first + 1}));
+    assert_eq!(body["result"].as_array().unwrap().len(), 1);
+    assert_eq!(body["result"][0]["message"]["text"], "y");
+    assert_eq!(bot.pending(), 1);
+}
+
+#[test]
+fn messages_are_sent_or_refused() {
+    let telegram = start();
+    let bot = telegram.bot(TOKEN);
+    let said = bot.message(-5, json!({"text": "x", "message_thread_id": 3}));
+    let send = |params| error(&telegram, "sendMessage", params);
+    assert_eq!(send(json!({"chat_id": -5})), "400 Bad Request: message text is empty");
+    assert_eq!(send(json!({"text": "x"})), "400 Bad Request: chat_id is empty");
+    assert_eq!(send(json!({"chat_id": 9, "text": "x"})), "400 Bad Request: chat not found");
+    assert_eq!(send(json!({"chat_id": -5, "text": " \n"})), "400 Bad Request: text must be non-empty");
+    assert_eq!(send(json!({"chat_id": -5, "text": "é".repeat(4097)})), "400 Bad Request: message is too long");
+    assert_eq!(send(json!({"chat_id": -5, "text": "é".repeat(16385)})), "400 Bad Request: text is too long");
+    assert_eq!(
+        send(json!({"chat_id": -5, "text": "x", "message_thread_id": 4})),
+        "400 Bad Request: message thread not found"
+    );
+    let reply = |id: i64, lax: bool| json!({"chat_id": -5, "text": " 😀 ", "reply_parameters": {"message_id": id, "allow_sending_without_reply": lax}});
+    assert_eq!(send(reply(99, false)), "400 Bad Request: message to be replied not found");
+    assert_eq!(send(reply(99, true)), "200 ");
+    assert_eq!(send(reply(said.message_id, false)), "200 ");
+    let entities = json!([{"type": "bold", "offset": 0, "length": 1}]);
+    let (_, body) = call(
+        &telegram,
+        "sendMessage",
+        &json!({"chat_id": "-5", "text": "x", "message_thread_id": 3, "entities": entities}),
+    );
+    assert_eq!(body["result"]["message_id"], 4);
+    let sent = bot.sent();
+    assert_eq!((sent[0].text.as_str(), sent[0].reply_to, sent[1].reply_to), (" 😀 ", None, Some(1)));
+    assert_eq!((sent[2].thread, sent[2].entities.clone()), (Some(3), Some(entities)));
+    assert_eq!(bot.calls().len(), 11);
+}
+
+#[test]
+fn strangers_and_nonsense_are_refused() {
+    let telegram = start();
+    let status = |path: &str| post(&telegram, path, "", b"")[9..12].to_owned();
+    assert_eq!(status("/bot43:AA/getMe"), "401");
+    assert_eq!(status("/bot0:AA/getMe"), "401");
+    assert_eq!(status("/index.html"), "404");
+    assert_eq!(status(&format!("/bot{TOKEN}/nothing")), "404");
+    assert_eq!(status(&format!("/bot{TOKEN}/GETME")), "200");
+    let big = vec![b'x'; 1024 * 1024 + 1];
+    assert_eq!(&post(&telegram, &format!("/bot{TOKEN}/getMe"), "application/json", &big)[9..12], "413");
+}
+
+#[test]
+fn calls_can_be_made_to_fail() {
+    let telegram = start();
+    let bot = telegram.bot(TOKEN);
+    bot.say(7, "x");
+    let path = format!("/bot{TOKEN}/sendMessage?chat_id=7&text=x");
+    let with = |fault: Fault| {
+        telegram.on_call(move |call| (call.text("text") == "x").then(|| fault.clone()));
+        let answer = post(&telegram, &path, "", b"");
+        (answer, bot.sent().len())
+    };
+    let flood = Fault::Error {
+        code: 429,
+        description: "Too Many Requests: retry after 5".into(),
+        retry_after: Some(5),
+        migrate_to_chat_id: None,
+    };
+    let (answer, _) = with(flood);
+    assert!(
+        answer.contains("Retry-After: 5\r\n") && answer.ends_with("\"parameters\":{\"retry_after\":5}}"),
+        "{answer}"
+    );
+    assert!(with(Fault::Html(502)).0.contains("<h1>502 Bad Gateway</h1>"));
+    assert_eq!(with(Fault::Body(200, "[".into())).0.chars().last(), Some('['));
+    assert_eq!(with(Fault::CutBefore), (String::new(), 0));
+    assert_eq!(with(Fault::CutAfter), (String::new(), 1));
+    assert_eq!(with(Fault::CutInside(8)), ("HTTP/1.1".into(), 2));
+    assert_eq!(with(Fault::Stall(Duration::from_millis(1))).1, 3);
+    telegram.on_call(|_| Some(Fault::Hang));
+    let mut stream = std::net::TcpStream::connect(telegram.api_url().strip_prefix("http://").unwrap()).unwrap();
+    std::io::Write::write_all(&mut stream, format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
+    bot.wait_call("sendmessage", 8, SOON).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    assert!(stream.read(&mut [0]).is_err());
+}
+
+#[test]
+fn the_api_can_be_served_over_tls() {
+    let identity = common::self_signed(common::params(Some("localhost")));
+    let options = Options { api_tls: Some((identity.chain.clone(), identity.key)), ..Options::default() };
+    let telegram = Telegram::start(options).unwrap();
+    telegram.bot(TOKEN);
+    let port = telegram.api_url().strip_prefix("https://localhost:").unwrap().parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    use simulated_telegram::client::{Connection, Target, Trust};
+    let target = Target::new(&format!("https://localhost:{port}/bot{TOKEN}/getMe"), None).unwrap();
+    let trust = Trust::uploaded(identity.chain.as_bytes()).unwrap();
+    let response = runtime.block_on(async {
+        let to = ([127, 0, 0, 1], port).into();
+        let mut connection = Connection::open(to, [127, 0, 0, 1].into(), &target.host, &trust).await.unwrap();
+        connection.post(&target, b"{}").await.unwrap();
+        connection.post(&target, b"{}").await.unwrap()
+    });
+    assert_eq!(serde_json::from_slice::<Value>(&response.body).unwrap()["result"]["id"], 42);
+}
