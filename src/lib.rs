@@ -16,6 +16,7 @@
 //! Only the edge, its way to the workers and the supervisor in [`run`] are async.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs, clippy::expect_used, clippy::unwrap_used)]
 
 pub mod certificate;
 pub mod config;

@@ -1,6 +1,7 @@
 //! The command line.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs, clippy::expect_used, clippy::unwrap_used)]
 
 use std::env;
 use std::ffi::OsString;

@@ -231,12 +231,12 @@ fn what_cannot_serve_is_told_in_one_sentence() {
     fails("RSA of 2048 bits or more");
     openssl(&home, "genrsa -aes128 -passout pass:x -out webhook_pkey.pem 2048");
     fails("webhook_pkey.pem");
+    std::fs::remove_file(home.folder.join("certs/webhook_pkey.pem")).unwrap();
+    fails("is not there");
     home.write("certs/webhook_pkey.pem", "");
     fails("holds no private key");
     home.write("certs/webhook_cert.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     fails("holds no certificate");
-    std::fs::remove_file(home.folder.join("certs/webhook_pkey.pem")).unwrap();
-    fails("is not there");
 }
 
 #[test]

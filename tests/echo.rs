@@ -88,13 +88,13 @@ fn each_chat_keeps_its_order_on_forty_connections() {
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
     let _pihook = home.run_for(&telegram);
-    let (chats, each) = (60, 10);
+    let (chats, each) = (60, 10_usize);
     for number in 0..each {
         for chat in 1..=chats {
             bot.say(chat, &format!("{number}"));
         }
     }
-    let sent = bot.wait_sent((chats * each) as usize, SOON).unwrap();
+    let sent = bot.wait_sent(60 * each, SOON).unwrap();
     for chat in 1..=chats {
         let texts: Vec<_> = sent.iter().filter(|sent| sent.chat == chat).map(|sent| sent.text.clone()).collect();
         assert_eq!(texts, (0..each).map(|number| number.to_string()).collect::<Vec<_>>(), "chat {chat}");

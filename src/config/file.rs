@@ -95,7 +95,7 @@ impl<'t> Keys<'t> {
             self.problem_at(Some(value.span()), &format!("{key} must be a list of strings, [\"…\", \"…\"]"));
             return list;
         };
-        for item in items.iter() {
+        for item in items {
             let read = match item.get_ref() {
                 DeValue::String(text) => read(text),
                 _ => Err("must hold strings, in quotes".into()),

@@ -51,7 +51,9 @@ impl From<ureq::Error> for Error {
             E::Rustls(reason) => Self::Unreachable(format!("TLS failed: {reason}")),
             E::Tls(reason) => Self::Unreachable(format!("TLS failed: {reason}")),
             // The handshake's errors come wrapped.
-            E::Io(reason) if reason.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+            E::Io(reason)
+                if reason.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>) =>
+            {
                 Self::Unreachable(format!("TLS failed: {reason}"))
             }
             E::Io(reason) if never_connected(reason.kind()) => Self::Unreachable(reason.to_string()),
