@@ -82,15 +82,14 @@ impl Edge {
     ) {
         let address = peer.ip().to_canonical();
         if !self.allow_from.iter().any(|network| network.contains(address)) {
-            log::debug!("{address} is not in allow_from: closed.");
+            // Closed without a word: the internet is full of them.
         } else if tasks.len() >= self.connections {
             log::warn!("{address} is one connection too many: closed.");
         } else {
             let stop = stop.clone();
             tasks.spawn(async move {
-                if let Err(why) = self.connection(stream, stop).await {
-                    log::debug!("{address}: {why}");
-                }
+                // A broken connection is the peer's to mend: Telegram brings its update back.
+                let _ = self.connection(stream, stop).await;
             });
         }
     }
@@ -105,10 +104,7 @@ impl Edge {
             match self.request(&mut connection).await {
                 Ok(true) => {}
                 Ok(false) => return connection.close().await,
-                Err(End::Refused(refusal)) => {
-                    log::debug!("A request was refused with {}.", refusal.status());
-                    return connection.refuse(refusal).await;
-                }
+                Err(End::Refused(refusal)) => return connection.refuse(refusal).await,
                 Err(End::Broken(why)) => return Err(why),
             }
         }

@@ -51,12 +51,6 @@ impl Refusal {
             Self::HeadTooLarge => close!("431 Request Header Fields Too Large"),
         }
     }
-
-    /// The status alone.
-    #[must_use]
-    pub fn status(self) -> &'static str {
-        std::str::from_utf8(&self.answer()[9..12]).unwrap_or_default()
-    }
 }
 
 /// A complete request head, borrowed from the bytes that were read.
