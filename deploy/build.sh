@@ -3,8 +3,8 @@
 #
 #   deploy/build.sh            the first of these that works
 #   deploy/build.sh rustup     rustup's aarch64 target, and aarch64-linux-gnu-gcc as the linker
-#   deploy/build.sh cross      cross, in Docker: runs on the oldest Raspberry Pi OS (see cross.toml)
 #   deploy/build.sh debian     Debian's rustc-web with the arm64 standard library, and aarch64-linux-gnu-gcc
+#   deploy/build.sh cross      cross, in Docker: runs on the oldest Raspberry Pi OS (see cross.toml)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -22,7 +22,8 @@ can_debian() { has cargo && has aarch64-linux-gnu-gcc && knows_arm /usr/bin/rust
 can_cross() { has cross && timeout 20 docker info >/dev/null 2>&1; }
 
 way=${1:-}
-for candidate in rustup cross debian; do
+# cross is last: it may update the toolchain of rustup (see cross.toml).
+for candidate in rustup debian cross; do
     [[ -n $way ]] || ! "can_$candidate" || way=$candidate
 done
 build=(build --locked --release --package pihook --target "$triple")

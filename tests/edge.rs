@@ -15,9 +15,10 @@ use simulated_telegram::Telegram;
 
 /// A bot that is registered, and the secret that Telegram got.
 struct Scene {
-    telegram: Telegram,
-    _home: Home,
     pihook: common::Pihook,
+    // The folder goes after the program that uses it.
+    _home: Home,
+    telegram: Telegram,
     secret: String,
 }
 
