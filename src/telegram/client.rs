@@ -24,6 +24,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Bytes of an answer that are read: one message with its 4096 characters fits many times.
 const ANSWER_LIMIT: u64 = 256 * 1024;
 
+/// Bytes that a connection buffers each way; the default is 128 KiB, for each of 40 connections and more.
+const BUFFER: usize = 8 * 1024;
+
 /// A Bot API server and the connections to it. Clones share them.
 #[derive(Clone)]
 pub struct Api {
@@ -55,6 +58,8 @@ impl Api {
                 .timeout_send_body(Some(CONNECT))
                 .timeout_recv_response(Some(CALL))
                 .timeout_recv_body(Some(CONNECT))
+                .input_buffer_size(BUFFER)
+                .output_buffer_size(BUFFER)
                 .max_idle_connections(self.connections)
                 .max_idle_connections_per_host(self.connections);
             if self.url.starts_with("https:") {
@@ -131,7 +136,10 @@ impl Client {
     /// # Errors
     /// See [`Error`]. With `Unanswered` the message may have been sent.
     pub fn send_message(&self, reply: &Reply<'_>) -> Result<(), Error> {
-        self.call::<IgnoredAny>("sendMessage", |request| request.send_json(reply)).map(|_| ())
+        // Compact, where ureq's own JSON is indented.
+        let body = serde_json::to_vec(reply).map_err(|_| Error::Unreachable("the reply is no JSON".into()))?;
+        self.call::<IgnoredAny>("sendMessage", |request| request.content_type("application/json").send(&body))
+            .map(|_| ())
     }
 
     /// Registers the webhook, with its certificate as a file: sent as text it would be ignored.
