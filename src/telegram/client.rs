@@ -10,8 +10,10 @@ use ureq::Agent;
 use ureq::config::IpFamily;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::multipart::{Form, Part};
+use ureq::unversioned::transport::DefaultConnector;
 
 use super::error::Error;
+use super::resolver::Remembering;
 use super::token::Token;
 use super::types::WebhookInfo;
 use crate::echo::Reply;
@@ -65,7 +67,7 @@ impl Api {
             if self.url.starts_with("https:") {
                 config = config.tls_config(TlsConfig::builder().root_certs(roots()).build());
             }
-            config.build().new_agent()
+            Agent::with_parts(config.build(), DefaultConnector::default(), Remembering::default())
         })
     }
 }

@@ -2,5 +2,6 @@
 
 pub mod client;
 pub mod error;
+mod resolver;
 pub mod token;
 pub mod types;
