@@ -83,7 +83,8 @@ impl fmt::Display for Report {
             let [ours, bare] = [Kind::Pihook, Kind::Bare].map(|kind| median(&values[&kind]));
             let cell_name = cell.map_or(String::new(), |cell| cell.to_string());
             write!(f, "{:<20}{cell_name:<25}", metric.name())?;
-            write!(f, "{:>9}{:>9}{:>8.2}", number(ours), number(bare), ours / bare)?;
+            let ratio = if bare > 0.0 { format!("{:.2}", ours / bare) } else { "–".into() };
+            write!(f, "{:>9}{:>9}{ratio:>8}", number(ours), number(bare))?;
             if let Some(budget) = metric.budget(*cell) {
                 write!(f, "  {} {budget}", if ours <= budget { "within" } else { "over" })?;
             }
@@ -99,7 +100,7 @@ fn median(values: &[f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// Three digits that mean something.
+/// Three digits: more would be noise.
 fn number(value: f64) -> String {
     let decimals = match value {
         100.0.. => 0,
