@@ -1,10 +1,9 @@
 //! The webhook's certificate: made, loaded, and held against what Telegram checks.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,6 +22,8 @@ use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
 
+use crate::files;
+
 /// How long a certificate of ours is valid, as in the lesson's openssl command.
 pub const DAYS: u32 = 3650;
 /// A Pi has no clock that survives its power, and Telegram's clock is another one: a certificate
@@ -33,7 +34,7 @@ const SERVER_AUTH: &str = "1.3.6.1.5.5.7.3.1";
 
 /// A certificate with its key, as files hold it: ours and a user's own are loaded alike.
 pub struct Certificate {
-    key: Arc<CertifiedKey>,
+    key: CertifiedKey,
     common_names: Vec<String>,
     dns_names: Vec<String>,
     addresses: Vec<IpAddr>,
@@ -55,7 +56,7 @@ pub enum Error {
     Key(PathBuf),
     /// The key belongs to another certificate.
     Mismatch(PathBuf, PathBuf),
-    /// The end was then, seconds since 1970.
+    /// The end was so many days ago.
     Expired(u64),
     /// The beginning lies ahead.
     NotYetValid,
@@ -90,8 +91,7 @@ impl fmt::Display for Error {
                     certificate.display()
                 )
             }
-            Self::Expired(at) => {
-                let days = since(UNIX_EPOCH).saturating_sub(*at) / 86400;
+            Self::Expired(days) => {
                 write!(f, "The certificate expired {days} days ago: make a new one with `pihook cert --force`.")
             }
             Self::NotYetValid => f.write_str("The certificate is not valid yet: is the clock of this machine right?"),
@@ -107,10 +107,6 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-fn since(start: SystemTime) -> u64 {
-    SystemTime::now().duration_since(start).map_or(0, |time| time.as_secs())
-}
 
 /// Loads a certificate, the rest of its chain if it has one, and its key (PKCS#8, PKCS#1 or SEC1).
 ///
@@ -134,7 +130,7 @@ pub fn load(certificate: &Path, key: &Path) -> Result<Certificate, Error> {
     let self_signed = parsed.iter().any(|one| one.tbs_certificate.issuer == one.tbs_certificate.subject);
 
     let loaded = Certificate {
-        key: Arc::new(CertifiedKey::new(chain, signer)),
+        key: CertifiedKey::new(chain, signer),
         common_names: common_names(leaf),
         dns_names: names.iter().filter_map(dns_name).collect(),
         addresses: names.iter().filter_map(address).collect(),
@@ -201,8 +197,8 @@ impl Certificate {
             return Err(Error::NotYetValid);
         }
         if now > self.not_after {
-            let end = self.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
-            return Err(Error::Expired(end.as_secs()));
+            let past = now.duration_since(self.not_after).unwrap_or_default();
+            return Err(Error::Expired(past.as_secs() / 86400));
         }
         if !self.serves_tls {
             return Err(Error::Purpose);
@@ -213,19 +209,16 @@ impl Certificate {
     /// Telegram checks an uploaded certificate's name as a host name even when it is an address
     /// (tdlib/td, `SslStream::init`), and OpenSSL takes the common name only where no DNS name is.
     fn check_name(&self, host: &str) -> Result<(), Error> {
-        let found = match host.parse::<Ipv4Addr>() {
+        let names = if self.dns_names.is_empty() { &self.common_names } else { &self.dns_names };
+        let (found, rule) = match host.parse::<Ipv4Addr>() {
             Ok(address) if !self.self_signed => {
-                let rule = "it must be an IP address of the subject alternative name";
-                return if self.addresses.contains(&address.into()) {
-                    Ok(())
-                } else {
-                    Err(Error::Name(host.into(), rule))
-                };
+                (self.addresses.contains(&address.into()), "it must be an IP address of the subject alternative name")
             }
-            _ if self.dns_names.is_empty() => self.common_names.iter().any(|name| covers(name, host)),
-            _ => self.dns_names.iter().any(|name| covers(name, host)),
+            _ => (
+                names.iter().any(|name| covers(name, host)),
+                "it must be the common name (CN), and no other DNS name may be in it",
+            ),
         };
-        let rule = "it must be the common name (CN), and no other DNS name may be in it";
         if found { Ok(()) } else { Err(Error::Name(host.into(), rule)) }
     }
 
@@ -243,7 +236,7 @@ impl Certificate {
     /// When rustls finds that the two do not fit.
     pub fn tls(&self) -> Result<ServerConfig, rustls::Error> {
         let provider = Arc::new(ring::default_provider());
-        let resolver = Arc::new(rustls::sign::SingleCertAndKey::from((*self.key).clone()));
+        let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(self.key.clone()));
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
@@ -297,7 +290,7 @@ pub fn write(pair: &(String, String), certificate: &Path, key: &Path, replace: b
     for (path, text, mode) in [(key, &pair.1, 0o600), (certificate, &pair.0, 0o644)] {
         let folder = path.parent().unwrap_or(Path::new(""));
         fs::create_dir_all(folder)
-            .and_then(|()| replace_file(path, text.as_bytes(), mode))
+            .and_then(|()| files::replace(path, text.as_bytes(), mode))
             .map_err(|why| Error::File(path.to_owned(), why))?;
     }
     Ok(())
@@ -319,17 +312,4 @@ pub fn make_if_missing(host: &str, certificate: &Path, key: &Path) -> Result<boo
     };
     let pair = make(host, DAYS, SystemTime::now(), old.as_deref())?;
     write(&pair, certificate, key, true).map(|()| true)
-}
-
-/// Replaces a file's content in one step that a power cut cannot halve.
-///
-/// # Errors
-/// As the file system has them.
-pub fn replace_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let _ = fs::remove_file(&new);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&new, path)
 }

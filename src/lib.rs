@@ -11,8 +11,9 @@
 //!
 //! # Who knows whom
 //!
-//! [`echo`] and [`telegram::types`] know nobody. [`webhook`] knows [`telegram`] and [`echo`]. [`registration`]
-//! knows [`telegram`], [`config`] and [`certificate`]. [`run`] wires them, and `main` is the command line.
+//! [`telegram::types`] knows nobody, and [`echo`] only the types. [`telegram::client`] sends what echo says. [`webhook`]
+//! knows [`telegram`] and [`echo`]; [`registration`] knows [`telegram`] and [`config`]. [`run`] wires them, and `main` is
+//! the command line.
 //! Only the edge, its way to the workers and the supervisor in [`run`] are async.
 
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@
 pub mod certificate;
 pub mod config;
 pub mod echo;
+pub mod files;
 pub mod host;
 pub mod network;
 pub mod registration;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use ring::digest;
 
-use crate::certificate;
 use crate::config::{Bot, Config};
+use crate::files;
 use crate::secret::Secret;
 use crate::telegram::client::{Api, Client, Webhook};
 use crate::telegram::error::Error as ApiError;
@@ -24,7 +24,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// What is to be registered for one bot, and where it is noted what was.
 #[derive(Clone)]
 pub struct Registration {
-    bot: u64,
     client: Client,
     url: Secret,
     secret_token: Secret,
@@ -84,7 +83,6 @@ impl Registration {
         ];
         let digest = hex(digest::digest(&digest::SHA256, parts.join("\n").as_bytes()).as_ref());
         Self {
-            bot: bot.token.id(),
             client: Client::new(api.clone(), bot.token.clone()),
             url,
             secret_token,
@@ -159,7 +157,7 @@ impl Registration {
     /// The public half of the token.
     #[must_use]
     pub fn bot(&self) -> u64 {
-        self.bot
+        self.client.bot()
     }
 
     fn is_noted(&self) -> bool {
@@ -168,7 +166,7 @@ impl Registration {
 
     fn write_note(&self) -> io::Result<()> {
         fs::create_dir_all(self.note.parent().unwrap_or(Path::new("")))?;
-        certificate::replace_file(&self.note, format!("{}\n", self.digest).as_bytes(), 0o600)
+        files::replace(&self.note, format!("{}\n", self.digest).as_bytes(), 0o600)
     }
 }
 
@@ -189,7 +187,7 @@ pub fn keep(wanted: &Receiver<Registration>) {
 
 /// Tries once; how long to wait before the next try, or None when there is to be none.
 fn attempt(registration: &Registration, pauses: &mut Pauses) -> Option<Duration> {
-    let bot = registration.bot;
+    let bot = registration.bot();
     match registration.ensure() {
         Ok(Done::Already) => log::info!("bot {bot}: the webhook is registered, and unchanged."),
         Ok(Done::Set) => log::info!("bot {bot}: the webhook is registered."),

@@ -7,7 +7,7 @@ use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -31,6 +31,8 @@ use crate::webhook::worker;
 /// Connections beyond those that Telegram may open: for its change-over to a new webhook, and for
 /// strangers on their way out.
 const SLACK: usize = 64;
+/// Threads, however many bots there are.
+const MOST_WORKERS: usize = 100;
 /// How long what is in flight may take when we are told to stop.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
@@ -77,15 +79,18 @@ pub fn run(config: &Config) -> Result<(), Error> {
 
     let _lock = own_directory(&config.runtime_dir)?;
     let socket = config.runtime_dir.join("workers.sock");
-    let api = Api::new(&config.api_url, workers(config));
-    start_workers(config, &api, &socket)?;
+    // What Telegram may have in flight, a connection and a worker for each.
+    let in_flight = config.bots.len() * usize::from(config.max_connections);
+    let workers = in_flight.min(MOST_WORKERS);
+    let api = Api::new(&config.api_url, workers);
+    start_workers(config, &api, &socket, workers)?;
 
     let (tls, new_tls) = watch::channel(tls(&certificate)?);
     let edge = Edge {
         allow_from: config.allow_from.clone(),
         doors: config.bots.iter().map(door).collect(),
-        handover: Handover::new(socket.clone(), workers(config)),
-        connections: config.bots.len() * usize::from(config.max_connections) + SLACK,
+        handover: Handover::new(socket.clone(), workers),
+        connections: in_flight + SLACK,
         tls: new_tls,
     };
     let registrar = Registrar::start(config, api)?;
@@ -102,11 +107,6 @@ pub fn run(config: &Config) -> Result<(), Error> {
     })?;
     let _ = fs::remove_file(socket);
     Ok(())
-}
-
-/// A worker for each update that Telegram may have in flight.
-fn workers(config: &Config) -> usize {
-    (config.bots.len() * usize::from(config.max_connections)).min(100)
 }
 
 fn door(bot: &Bot) -> Door {
@@ -134,13 +134,12 @@ fn own_directory(path: &Path) -> Result<File, Error> {
     Ok(folder)
 }
 
-fn start_workers(config: &Config, api: &Api, socket: &PathBuf) -> Result<(), Error> {
+fn start_workers(config: &Config, api: &Api, socket: &Path, workers: usize) -> Result<(), Error> {
     // One that was killed leaves its socket behind.
     let _ = fs::remove_file(socket);
-    let what = || format!("The socket {}", socket.display());
-    let listener = UnixListener::bind(socket).map_err(system(what()))?;
+    let listener = UnixListener::bind(socket).map_err(system(format!("The socket {}", socket.display())))?;
     let clients = config.bots.iter().map(|bot| Client::new(api.clone(), bot.token.clone())).collect();
-    worker::start(listener, workers(config), clients).map_err(system("The workers cannot be started"))
+    worker::start(listener, workers, clients).map_err(system("The workers cannot be started"))
 }
 
 /// The threads that keep the webhooks registered, one for each bot.

@@ -4,15 +4,12 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Home, SOON, TOKEN, telegram};
+use common::{SOON, start};
 use serde_json::json;
 
 #[test]
 fn texts_come_back_to_the_last_code_point() {
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let home = Home::new(&telegram.api_url());
-    let _pihook = home.run_for(&telegram);
+    let (_telegram, bot, _home, _pihook) = start();
     let emoji = "😀".repeat(4096);
     let texts = [
         "hello",
@@ -35,10 +32,7 @@ fn texts_come_back_to_the_last_code_point() {
 
 #[test]
 fn formatting_and_forum_topics_survive() {
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let home = Home::new(&telegram.api_url());
-    let _pihook = home.run_for(&telegram);
+    let (_telegram, bot, _home, _pihook) = start();
     let entities = json!([
         {"type": "bold", "offset": 0, "length": 4},
         {"type": "text_link", "offset": 5, "length": 4, "url": "https://example.org/?a=1&b=\"2\""},
@@ -55,10 +49,7 @@ fn formatting_and_forum_topics_survive() {
 
 #[test]
 fn what_is_no_new_text_is_acknowledged_and_let_be() {
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let home = Home::new(&telegram.api_url());
-    let _pihook = home.run_for(&telegram);
+    let (_telegram, bot, _home, _pihook) = start();
     bot.message(42, json!({"photo": [], "caption": "look"}));
     bot.message(42, json!({"sticker": {"emoji": "👍"}}));
     bot.message(42, json!({"new_chat_members": []}));
@@ -72,10 +63,7 @@ fn what_is_no_new_text_is_acknowledged_and_let_be() {
 
 #[test]
 fn a_reply_to_a_deleted_message_still_arrives() {
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let home = Home::new(&telegram.api_url());
-    let _pihook = home.run_for(&telegram);
+    let (_telegram, bot, _home, _pihook) = start();
     bot.say(42, "here");
     bot.message(42, json!({"text": "deleted soon after", "message_id": 999}));
     let sent = bot.wait_sent(2, SOON).unwrap();
@@ -84,10 +72,7 @@ fn a_reply_to_a_deleted_message_still_arrives() {
 
 #[test]
 fn each_chat_keeps_its_order_on_forty_connections() {
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let home = Home::new(&telegram.api_url());
-    let _pihook = home.run_for(&telegram);
+    let (_telegram, bot, _home, _pihook) = start();
     let (chats, each) = (60, 10_usize);
     for number in 0..each {
         for chat in 1..=chats {
@@ -107,10 +92,7 @@ fn each_chat_keeps_its_order_on_forty_connections() {
 
 #[test]
 fn an_update_is_one_line_without_its_text_or_the_token() {
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let home = Home::new(&telegram.api_url());
-    let pihook = home.run_for(&telegram);
+    let (_telegram, bot, _home, pihook) = start();
     let said = bot.say(42, "a very private matter");
     bot.wait_delivered(1, SOON).unwrap();
     let line = pihook.wait_log(&format!("update {}", said.update_id));
@@ -124,10 +106,7 @@ fn an_update_is_one_line_without_its_text_or_the_token() {
 
 #[test]
 fn a_body_that_is_no_update_is_dropped_not_brought_back() {
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let home = Home::new(&telegram.api_url());
-    let pihook = home.run_for(&telegram);
+    let (_telegram, bot, _home, pihook) = start();
     bot.update("message", 42, json!({"message_id": "secret text instead of a number", "chat": 7}));
     bot.wait_delivered(1, SOON).unwrap();
     let line = pihook.wait_log("is no update");
@@ -138,10 +117,7 @@ fn a_body_that_is_no_update_is_dropped_not_brought_back() {
 #[test]
 fn a_refused_reply_is_dropped_and_a_failed_one_is_brought_back() {
     use simulated_telegram::Fault;
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let home = Home::new(&telegram.api_url());
-    let pihook = home.run_for(&telegram);
+    let (telegram, bot, _home, pihook) = start();
     let mut failures = 0;
     telegram.on_call(move |call| match call.text("text").as_str() {
         "blocked" => Some(Fault::Error {

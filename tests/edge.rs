@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::tls::Tls;
-use common::{Home, SOON, TOKEN, settings, telegram};
+use common::{Home, SOON, TOKEN, settings, start, telegram};
 use rustls::version::{TLS12, TLS13};
 use simulated_telegram::Telegram;
 
@@ -23,10 +23,7 @@ struct Scene {
 }
 
 fn scene() -> Scene {
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let home = Home::new(&telegram.api_url());
-    let pihook = home.run_for(&telegram);
+    let (telegram, bot, home, pihook) = start();
     let secret = bot.wait_call("setWebhook", 1, SOON).unwrap()[0].text("secret_token");
     Scene { telegram, _home: home, pihook, secret }
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use common::tls::Tls;
-use common::{Home, SOON, TOKEN, settings, telegram, text};
+use common::{Home, SOON, TOKEN, settings, start, telegram, text};
 use nix::sys::signal::Signal;
 use simulated_telegram::Fault;
 
@@ -40,10 +40,7 @@ fn a_stop_in_the_middle_of_a_slow_reply_loses_nothing() {
 
 #[test]
 fn what_came_while_it_was_down_is_answered_after_the_start() {
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let home = Home::new(&telegram.api_url());
-    let pihook = home.run_for(&telegram);
+    let (telegram, bot, home, pihook) = start();
     pihook.wait_log("the webhook is registered");
     assert!(pihook.stop().0.success());
     for chat in 1..=20 {
@@ -55,10 +52,7 @@ fn what_came_while_it_was_down_is_answered_after_the_start() {
 
 #[test]
 fn sighup_changes_the_certificate_and_drops_no_connection() {
-    let telegram = telegram();
-    let _bot = telegram.bot(TOKEN);
-    let home = Home::new(&telegram.api_url());
-    let pihook = home.run_for(&telegram);
+    let (_telegram, _bot, home, pihook) = start();
     let mut old = Tls::connect(pihook.address);
     assert!(home.pihook(&["cert", "--force"]).status.success());
     pihook.signal(Signal::SIGHUP);
@@ -70,10 +64,7 @@ fn sighup_changes_the_certificate_and_drops_no_connection() {
 
 #[test]
 fn a_bad_pair_is_refused_and_the_old_one_stays() {
-    let telegram = telegram();
-    let _bot = telegram.bot(TOKEN);
-    let home = Home::new(&telegram.api_url());
-    let pihook = home.run_for(&telegram);
+    let (_telegram, _bot, home, pihook) = start();
     let old = Tls::connect(pihook.address).certificate();
     assert!(home.pihook(&["cert", "--out", "other"]).status.success());
     home.write("certs/webhook_cert.pem", &home.read("other/webhook_cert.pem"));
@@ -125,10 +116,7 @@ fn a_kill_leaves_nothing_in_the_way_of_the_next_start() {
 #[test]
 fn its_folders_are_its_own() {
     use std::os::unix::fs::PermissionsExt;
-    let telegram = telegram();
-    let _bot = telegram.bot(TOKEN);
-    let home = Home::new(&telegram.api_url());
-    let pihook = home.run_for(&telegram);
+    let (_telegram, _bot, home, pihook) = start();
     pihook.wait_log("the webhook is registered");
     let mode = |name: &str| home.folder.join(name).metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode("run"), 0o700);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{HOST, Home, Pihook, SOON, TOKEN, telegram, text};
+use common::{HOST, Home, Pihook, SOON, TOKEN, start, telegram, text};
 use nix::sys::signal::Signal;
 use simulated_telegram::{Bot, Call, Fault, Telegram};
 
@@ -30,10 +30,7 @@ fn registered(pihook: &Pihook) -> String {
 
 #[test]
 fn the_old_webhook_goes_and_the_new_one_comes_with_its_certificate() {
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let home = Home::new(&telegram.api_url());
-    let pihook = home.run_for(&telegram);
+    let (_telegram, bot, home, pihook) = start();
     registered(&pihook);
     assert_eq!(methods(&bot), ["deleteWebhook", "setWebhook", "getWebhookInfo"]);
     let call = &bot.calls()[1];
@@ -144,10 +141,7 @@ fn a_token_that_telegram_does_not_know_is_told_once_and_loudly() {
 
 #[test]
 fn a_new_certificate_is_uploaded_on_sighup() {
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let home = Home::new(&telegram.api_url());
-    let pihook = home.run_for(&telegram);
+    let (_telegram, bot, home, pihook) = start();
     registered(&pihook);
     assert!(home.pihook(&["cert", "--force"]).status.success());
     pihook.signal(Signal::SIGHUP);

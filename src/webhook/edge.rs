@@ -192,8 +192,7 @@ impl Connection {
     async fn read_some(&mut self, limit: usize, deadline: Instant) -> Result<(), End> {
         self.read.reserve(4096.min(limit + 1));
         let room = (limit + 1 - self.read.len()) as u64;
-        let read = (&mut self.stream).take(room);
-        tokio::pin!(read);
+        let mut read = (&mut self.stream).take(room);
         match timeout_at(deadline, read.read_buf(&mut self.read)).await {
             Ok(Ok(0)) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             Ok(Ok(_)) => Ok(()),

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use simulated_telegram::{Options, Telegram};
+use simulated_telegram::{Bot, Options, Telegram};
 
 pub const TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
 pub const OTHER_TOKEN: &str = "4839574812:AAFD39kkdpWt3ywyRZergyOLMaJhac60qcg";
@@ -30,6 +30,16 @@ pub const SOON: Duration = Duration::from_secs(60);
 /// A simulated Telegram whose waiting times are a tenth of the real ones.
 pub fn telegram() -> Telegram {
     Telegram::start(Options { speed: 10.0, ..Options::default() }).unwrap()
+}
+
+/// A Telegram, one bot's account there, and the bot in its home, as most tests want them. Bound in this order, the program
+/// ends before its home goes.
+pub fn start() -> (Telegram, Bot, Home, Pihook) {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home = Home::new(&telegram.api_url());
+    let pihook = home.run_for(&telegram);
+    (telegram, bot, home, pihook)
 }
 
 /// A folder of its own, with settings; it goes with the value.
