@@ -150,9 +150,11 @@ fn cert(options: &Options) -> Result<(), Failure> {
     if !(1..=36_500).contains(&days) {
         return Err(Failure::Usage("--days must be from 1 to 36500.".into()));
     }
-    // What the command line says of both needs no settings.
-    let config = if options.host.is_some() && options.out.is_some() { None } else { load(options).ok() };
-    let Some(host) = options.host.clone().or_else(|| config.as_ref().map(|config| config.public_host.clone())) else {
+    // Only three settings count here: a token that is not there yet, say, is no reason not to make a certificate.
+    let config = config::find(options.config.clone(), &environment).ok();
+    let config = config.map(|path| config::examine(&path, &environment).0);
+    let set = config.as_ref().map(|config| config.public_host.clone()).filter(|host| !host.is_empty());
+    let Some(host) = options.host.clone().or(set) else {
         return Err(Failure::Usage(
             "No settings name the public_host: give --host, the address or name that Telegram calls.".into(),
         ));

@@ -57,6 +57,17 @@ fn ours_is_as_the_lesson_wants_it() {
 }
 
 #[test]
+fn it_can_be_made_before_there_is_a_token() {
+    let home = Home::with("public_host = '80.100.95.20'\ncertificate = 'c.pem'\nprivate_key = 'k.pem'\n", "");
+    let output = home.pihook(&["cert"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(home.read("c.pem").contains("BEGIN CERTIFICATE") && home.read("k.pem").contains("PRIVATE KEY"));
+    // Without a host there is nothing to put into it.
+    home.write("pihook.toml", "");
+    assert_eq!(home.pihook(&["cert", "--force"]).status.code(), Some(64));
+}
+
+#[test]
 fn a_name_goes_into_the_alternative_names_too() {
     let home = Home::new("http://127.0.0.1:1");
     let arguments = ["cert", "--host", "pi.example.org", "--days", "7", "--out", "elsewhere"];
