@@ -65,6 +65,13 @@ impl Config {
         let Self { public_host, public_port, .. } = self;
         format!("https://{public_host}:{public_port}{}", bot.path.expose()).into()
     }
+
+    /// Who may connect and is no stranger: Telegram, and whom `allow_from` names more closely than "everyone".
+    #[must_use]
+    pub fn known(&self) -> Vec<Network> {
+        let telegram = TELEGRAMS_NETWORKS.iter().filter_map(|network| network.parse().ok());
+        self.allow_from.iter().copied().filter(|network| !network.is_everyone()).chain(telegram).collect()
+    }
 }
 
 /// The environment, so that tests bring their own.

@@ -20,7 +20,8 @@ pub struct Reply<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entities: Option<&'a RawValue>,
     /// The message that it answers.
-    pub reply_parameters: ReplyParameters,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_parameters: Option<ReplyParameters>,
 }
 
 /// Which message a reply points at.
@@ -42,7 +43,7 @@ pub fn echo(update: &Update) -> Option<Reply<'_>> {
         message_thread_id: message.message_thread_id.filter(|_| message.is_topic_message),
         text,
         entities: message.entities.as_deref(),
-        reply_parameters: ReplyParameters { message_id: message.message_id, allow_sending_without_reply: true },
+        reply_parameters: Some(ReplyParameters { message_id: message.message_id, allow_sending_without_reply: true }),
     })
 }
 

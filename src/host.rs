@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use log::LevelFilter;
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::fstat;
 use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
 use time::macros::format_description;
@@ -13,6 +14,20 @@ use time::macros::format_description;
 pub fn guard_memory() {
     if let Err(why) = prctl::set_dumpable(false) {
         log::warn!("A core dump could show the token: {why}.");
+    }
+}
+
+/// Sees to it that so many files can be open at once, as far as the system allows.
+pub fn want_files(count: usize) {
+    let count = count as u64;
+    let enough = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < count {
+            setrlimit(Resource::RLIMIT_NOFILE, count.min(hard), hard)?;
+        }
+        Ok(soft.max(hard) >= count)
+    });
+    if enough != Ok(true) {
+        log::warn!("This program may not open {count} files at once: raise LimitNOFILE, or lower max_connections.");
     }
 }
 

@@ -28,5 +28,6 @@ pub mod network;
 pub mod registration;
 pub mod run;
 pub mod secret;
+pub mod seldom;
 pub mod telegram;
 pub mod webhook;

@@ -21,6 +21,12 @@ impl Network {
     pub fn contains(&self, peer: IpAddr) -> bool {
         (mapped(peer) ^ self.address) & mask(self.prefix) == 0
     }
+
+    /// Whether this is everyone: `0.0.0.0/0` or `::/0`.
+    #[must_use]
+    pub fn is_everyone(&self) -> bool {
+        self.prefix == 0 || (self.prefix == 96 && self.contains(Ipv4Addr::UNSPECIFIED.into()))
+    }
 }
 
 fn mapped(address: IpAddr) -> u128 {
@@ -104,6 +110,13 @@ mod tests {
         }
         assert!(holds("0.0.0.0/0", "8.8.8.8") && !holds("0.0.0.0/0", "2001:db8::1"));
         assert!(holds("::/0", "8.8.8.8") && holds("2001:db8::/32", "2001:db8::7"));
+    }
+
+    #[test]
+    fn everyone_is_told_from_a_large_network() {
+        let everyone = |text: &str| text.parse::<Network>().unwrap().is_everyone();
+        assert!(everyone("0.0.0.0/0") && everyone("::/0"));
+        assert!(!everyone("0.0.0.0/1") && !everyone("127.0.0.0/8") && !everyone("2000::/3") && !everyone("::1"));
     }
 
     #[test]

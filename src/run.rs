@@ -8,8 +8,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -21,16 +21,23 @@ use tokio::time::timeout;
 
 use crate::certificate::{self, Certificate};
 use crate::config::{Bot, Config};
+use crate::host;
 use crate::registration::{self, Registration};
 use crate::telegram::client::{Api, Client};
+use crate::webhook::connections::{Connections, Limits};
 use crate::webhook::door::Door;
 use crate::webhook::edge::Edge;
 use crate::webhook::handover::Handover;
+use crate::webhook::once::Once;
 use crate::webhook::worker;
 
-/// Connections beyond those that Telegram may open: for its change-over to a new webhook, and for
-/// strangers on their way out.
+/// Connections beyond those that Telegram may open: for its change-over to a new webhook.
 const SLACK: usize = 64;
+/// Connections of those whom only `0.0.0.0/0` names, and who have not shown path and secret.
+const STRANGERS: usize = 64;
+const STRANGERS_OF_ADDRESS: usize = 16;
+/// Open files beside connections.
+const OTHER_FILES: usize = 32;
 /// Threads, however many bots there are.
 const MOST_WORKERS: usize = 100;
 /// How long what is in flight may take when we are told to stop.
@@ -82,15 +89,19 @@ pub fn run(config: &Config) -> Result<(), Error> {
     // What Telegram may have in flight, a connection and a worker for each.
     let in_flight = config.bots.len() * usize::from(config.max_connections);
     let workers = in_flight.min(MOST_WORKERS);
+    let limits = Limits { known: in_flight + SLACK, strangers: STRANGERS, address: STRANGERS_OF_ADDRESS };
+    // Each worker has both ends of a Unix connection, and one to the Bot API.
+    host::want_files(limits.known + limits.strangers + 3 * workers + OTHER_FILES);
     let api = Api::new(&config.api_url, workers);
     start_workers(config, &api, &socket, workers)?;
 
     let (tls, new_tls) = watch::channel(tls(&certificate)?);
     let edge = Edge {
         allow_from: config.allow_from.clone(),
+        known: config.known(),
         doors: config.bots.iter().map(door).collect(),
         handover: Handover::new(socket.clone(), workers),
-        connections: in_flight + SLACK,
+        connections: Mutex::new(Connections::new(limits)),
         tls: new_tls,
     };
     let registrar = Registrar::start(config, api)?;
@@ -138,8 +149,18 @@ fn start_workers(config: &Config, api: &Api, socket: &Path, workers: usize) -> R
     // One that was killed leaves its socket behind.
     let _ = fs::remove_file(socket);
     let listener = UnixListener::bind(socket).map_err(system(format!("The socket {}", socket.display())))?;
-    let clients = config.bots.iter().map(|bot| Client::new(api.clone(), bot.token.clone())).collect();
-    worker::start(listener, workers, clients).map_err(system("The workers cannot be started"))
+    let bots = config.bots.iter().map(|bot| worker::Bot {
+        client: Client::new(api.clone(), bot.token.clone()),
+        once: once(&config.runtime_dir.join(format!("once-{}", bot.token.id()))),
+    });
+    worker::start(listener, workers, bots.collect()).map_err(system("The workers cannot be started"))
+}
+
+fn once(path: &Path) -> Once {
+    Once::open(path).unwrap_or_else(|why| {
+        log::info!("What was answered is not remembered across a restart: {}: {why}.", path.display());
+        Once::in_memory()
+    })
 }
 
 /// The threads that keep the webhooks registered, one for each bot.

@@ -8,13 +8,18 @@ use simulated_telegram::{Options, Telegram};
 
 /// A root of the test's own, and a certificate for localhost that it signed, with its key.
 fn authority() -> (String, (String, String)) {
+    authority_until(rcgen::date_time_ymd(4096, 1, 1))
+}
+
+fn authority_until(end: time::OffsetDateTime) -> (String, (String, String)) {
     let root_key = KeyPair::generate().unwrap();
     let mut root = CertificateParams::default();
     root.distinguished_name.push(DnType::CommonName, "A root of the test's own");
     root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let pem = root.self_signed(&root_key).unwrap().pem();
     let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    leaf.not_after = end;
     let issuer = Issuer::new(root, root_key);
     (pem, (leaf.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem()))
 }
@@ -58,4 +63,14 @@ fn a_store_without_a_single_root_falls_back_to_the_list_built_in() {
     let pihook = run(&home, "");
     pihook.wait_log("No CA certificates on this system");
     pihook.wait_log("TLS failed");
+}
+
+#[test]
+fn a_clock_that_may_be_wrong_is_named_with_the_certificates_date() {
+    let (root, pair) = authority_until(rcgen::date_time_ymd(2001, 1, 1));
+    let telegram = Telegram::start(Options { api_tls: Some(pair), speed: 10.0, ..Options::default() }).unwrap();
+    let home = Home::new(&telegram.api_url());
+    let pihook = run(&home, &root);
+    let line = pihook.wait_log("TLS failed");
+    assert!(line.contains("its certificate is expired, if it is ") && line.contains("the clock is off by "), "{line}");
 }

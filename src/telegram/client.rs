@@ -6,28 +6,28 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::json;
-use ureq::Agent;
 use ureq::config::IpFamily;
+use ureq::http::Response;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::typestate::WithBody;
 use ureq::unversioned::multipart::{Form, Part};
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::{Agent, Body, RequestBuilder};
 
+use super::clock;
 use super::error::Error;
 use super::resolver::Remembering;
 use super::token::Token;
+use super::transport::{self, BUFFER};
 use super::types::WebhookInfo;
 use crate::echo::Reply;
 use crate::secret::Secret;
 
 /// A whole call may take this long. Well below the 60 s that Telegram waits for a webhook's answer;
 /// above the 8 s of flood wait that the Bot API sits out by itself.
-const CALL: Duration = Duration::from_secs(20);
+pub const CALL: Duration = Duration::from_secs(20);
 const CONNECT: Duration = Duration::from_secs(5);
 /// Bytes of an answer that are read: one message with its 4096 characters fits many times.
 const ANSWER_LIMIT: u64 = 256 * 1024;
-
-/// Bytes that a connection buffers each way; the default is 128 KiB, for each of 40 connections and more.
-const BUFFER: usize = 8 * 1024;
 
 /// A Bot API server and the connections to it. Clones share them.
 #[derive(Clone)]
@@ -67,7 +67,7 @@ impl Api {
             if self.url.starts_with("https:") {
                 config = config.tls_config(TlsConfig::builder().root_certs(roots()).build());
             }
-            Agent::with_parts(config.build(), DefaultConnector::default(), Remembering::default())
+            Agent::with_parts(config.build(), transport::connector(), Remembering::default())
         })
     }
 }
@@ -140,8 +140,13 @@ impl Client {
     pub fn send_message(&self, reply: &Reply<'_>) -> Result<(), Error> {
         // Compact, where ureq's own JSON is indented.
         let body = serde_json::to_vec(reply).map_err(|_| Error::Unreachable("the reply is no JSON".into()))?;
-        self.call::<IgnoredAny>("sendMessage", |request| request.content_type("application/json").send(&body))
-            .map(|_| ())
+        let (status, answer) =
+            self.exchange("sendMessage", |request| request.content_type("application/json").send(&body))?;
+        match answer {
+            // It was sent, and the rest of the answer would say no more than that.
+            Err(_) if status == 200 => Ok(()),
+            answer => read_answer::<IgnoredAny>(status, &answer?).map(|_| ()),
+        }
     }
 
     /// Registers the webhook, with its certificate as a file: sent as text it would be ignored.
@@ -180,15 +185,26 @@ impl Client {
     fn call<T: DeserializeOwned>(
         &self,
         method: &str,
-        send: impl FnOnce(
-            ureq::RequestBuilder<ureq::typestate::WithBody>,
-        ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+        send: impl FnOnce(RequestBuilder<WithBody>) -> Result<Response<Body>, ureq::Error>,
     ) -> Result<T, Error> {
+        let (status, answer) = self.exchange(method, send)?;
+        read_answer(status, &answer?)
+    }
+
+    /// Status and body of the answer; the body can be cut off.
+    fn exchange(
+        &self,
+        method: &str,
+        send: impl FnOnce(RequestBuilder<WithBody>) -> Result<Response<Body>, ureq::Error>,
+    ) -> Result<(u16, Result<Vec<u8>, Error>), Error> {
         let url = format!("{}/bot{}/{method}", self.api.url, self.token.expose());
         let mut response = send(self.api.agent().post(url))?;
+        if let Some(date) = response.headers().get("date").and_then(|date| date.to_str().ok()) {
+            clock::compare(date);
+        }
         let status = response.status().as_u16();
-        let body = response.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec()?;
-        read_answer(status, &body)
+        let body = response.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec();
+        Ok((status, body.map_err(Error::from)))
     }
 }
 

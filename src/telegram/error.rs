@@ -5,6 +5,9 @@ use std::io::ErrorKind;
 
 use ureq::Timeout;
 
+use super::clock;
+use super::transport::Broken;
+
 /// Why a call of the Bot API brought no result. What it means for an update is decided in
 /// `webhook::worker`, for the registration in `registration`.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,11 +30,20 @@ pub enum Error {
     },
     /// No connection came about, so nothing was carried out.
     Unreachable(String),
+    /// A kept connection broke before a byte of the answer came, as one does that died while the network was away: most
+    /// likely nothing was carried out, and a new connection will serve.
+    Broken(String),
     /// The call went out and no whole answer came back: it may have been carried out.
     Unanswered(String),
 }
 
 impl Error {
+    /// Whether the Bot API itself is there and working, and this is what it says.
+    #[must_use]
+    pub fn is_an_answer(&self) -> bool {
+        matches!(self, Self::Refused { code: ..500, .. })
+    }
+
     /// Whether the token is not, or no longer, a bot's: nothing will work until it is changed.
     #[must_use]
     pub fn token_is_refused(&self) -> bool {
@@ -48,14 +60,14 @@ impl From<ureq::Error> for Error {
             E::Timeout(Timeout::Resolve) => Self::Unreachable("looking up its name took too long".into()),
             E::Timeout(Timeout::Connect) => Self::Unreachable("connecting took too long".into()),
             E::Timeout(_) => Self::Unanswered("no answer in time".into()),
-            E::Rustls(reason) => Self::Unreachable(format!("TLS failed: {reason}")),
+            E::Rustls(reason) => tls(&reason),
             E::Tls(reason) => Self::Unreachable(format!("TLS failed: {reason}")),
-            // The handshake's errors come wrapped.
-            E::Io(reason)
-                if reason.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>) =>
-            {
-                Self::Unreachable(format!("TLS failed: {reason}"))
+            E::Io(reason) if is_tls(&reason) => {
+                // The handshake's errors come wrapped.
+                let inner = reason.get_ref().and_then(|inner| inner.downcast_ref());
+                inner.map_or_else(|| Self::Unreachable(reason.to_string()), tls)
             }
+            E::Other(reason) if reason.is::<Broken>() => Self::Broken(reason.to_string()),
             E::Io(reason) if never_connected(reason.kind()) => Self::Unreachable(reason.to_string()),
             E::Io(reason) => Self::Unanswered(reason.to_string()),
             E::Protocol(_) | E::Json(_) | E::LargeResponseHeader(..) | E::BodyExceedsLimit(_) => {
@@ -68,6 +80,15 @@ impl From<ureq::Error> for Error {
             _ => Self::Unreachable("the request could not be made".into()),
         }
     }
+}
+
+fn is_tls(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+}
+
+fn tls(error: &rustls::Error) -> Error {
+    let why = clock::blame(error).map_or_else(|| format!("TLS failed: {error}"), |why| format!("TLS failed: {why}"));
+    Error::Unreachable(why)
 }
 
 fn never_connected(kind: ErrorKind) -> bool {
@@ -90,6 +111,7 @@ impl fmt::Display for Error {
             Self::Refused { description, .. } => write!(f, "the Bot API said: {description}"),
             Self::Foreign { status } => write!(f, "status {status} from something that is not the Bot API"),
             Self::Unreachable(why) => write!(f, "the Bot API cannot be reached: {why}"),
+            Self::Broken(why) => write!(f, "the connection to the Bot API broke: {why}"),
             Self::Unanswered(why) => write!(f, "the Bot API did not answer: {why}"),
         }
     }

@@ -18,6 +18,9 @@ pub struct Update {
 pub struct Message {
     /// Unique within the chat only.
     pub message_id: i64,
+    /// When it was written: Unix time in seconds.
+    #[serde(default)]
+    pub date: i64,
     /// Where it was written.
     pub chat: Chat,
     /// The topic of a forum, or another thread.

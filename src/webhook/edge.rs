@@ -3,23 +3,25 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::connections::{Connections, Room};
 use super::door::{self, Admitted, Door};
 use super::handover::Handover;
 use super::request::{self, Refusal};
 use crate::network::Network;
+use crate::seldom::Seldom;
 
 /// The TLS handshake, and the head of a request from its first byte on.
 const HEAD: Duration = Duration::from_secs(5);
@@ -37,16 +39,22 @@ const LINGER_BYTES: usize = 64 * 1024;
 /// When accepting fails (no file descriptors are left, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+static NOT_ACCEPTED: Seldom = Seldom::new(1);
+static TOO_MANY: Seldom = Seldom::new(1);
+static FROM_HOME: Seldom = Seldom::new(1);
+
 /// What all connections share.
 pub struct Edge {
     /// Who may connect.
     pub allow_from: Vec<Network>,
+    /// Who of them is no stranger.
+    pub known: Vec<Network>,
     /// How to be let in, a door for each bot.
     pub doors: Vec<Door>,
     /// The way to the workers.
     pub handover: Handover,
-    /// Connections at once; one more is closed.
-    pub connections: usize,
+    /// What ends each connection.
+    pub connections: Mutex<Connections<AbortHandle>>,
     /// The certificate of new connections; it can be changed at any time.
     pub tls: watch::Receiver<Arc<ServerConfig>>,
 }
@@ -61,7 +69,10 @@ impl Edge {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => self.clone().admit(stream, peer, &stop, &mut tasks),
                     Err(why) => {
-                        log::warn!("A connection could not be accepted: {why}.");
+                        NOT_ACCEPTED.warn(format_args!("A connection could not be accepted: {why}."));
+                        if let Some(oldest) = self.connections().oldest() {
+                            oldest.abort();
+                        }
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -81,23 +92,59 @@ impl Edge {
         tasks: &mut JoinSet<()>,
     ) {
         let address = peer.ip().to_canonical();
-        if !self.allow_from.iter().any(|network| network.contains(address)) {
+        let among = |networks: &[Network]| networks.iter().any(|network| network.contains(address));
+        if !among(&self.allow_from) {
             // Closed without a word: the internet is full of them.
-        } else if tasks.len() >= self.connections {
-            log::warn!("{address} is one connection too many: closed.");
-        } else {
-            let stop = stop.clone();
-            tasks.spawn(async move {
-                // A broken connection is the peer's to mend: Telegram brings its update back.
-                let _ = self.connection(stream, stop).await;
-            });
+            if is_at_home(address) {
+                FROM_HOME.warn(format_args!(
+                    "{address} was closed: allow_from does not name it. If your router rewrites the source of what it \
+                     forwards, Telegram's calls come from there: then add \"{address}\" to allow_from."
+                ));
+            }
+            return;
         }
+        let stranger = !among(&self.known);
+        let mut connections = self.connections();
+        match connections.room(address, stranger) {
+            Room::Free => {}
+            Room::Instead(oldest) => {
+                oldest.abort();
+                TOO_MANY.warn(format_args!("{address} is one connection too many: an older one was closed for it."));
+            }
+            Room::No => return TOO_MANY.warn(format_args!("{address} is one connection too many: closed.")),
+        }
+        let number = connections.number();
+        let (edge, stop) = (self.clone(), stop.clone());
+        let end = tasks.spawn(async move {
+            let present = Present { edge: &edge, number };
+            // A broken connection is the peer's to mend: Telegram brings its update back.
+            let _ = present.serve(stream, stop).await;
+        });
+        connections.enter(number, address, stranger, end);
     }
 
-    async fn connection(&self, stream: TcpStream, stop: watch::Receiver<bool>) -> io::Result<()> {
+    fn connections(&self) -> MutexGuard<'_, Connections<AbortHandle>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection among the others, for as long as this lives.
+struct Present<'e> {
+    edge: &'e Edge,
+    number: u64,
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        self.edge.connections().leave(self.number);
+    }
+}
+
+impl Present<'_> {
+    async fn serve(&self, stream: TcpStream, stop: watch::Receiver<bool>) -> io::Result<()> {
         // Without it every first answer waits 40 ms for the peer's delayed acknowledgement.
         stream.set_nodelay(true)?;
-        let acceptor = TlsAcceptor::from(self.tls.borrow().clone());
+        let acceptor = TlsAcceptor::from(self.edge.tls.borrow().clone());
         let stream = within(HEAD, acceptor.accept(stream)).await?;
         let mut connection = Connection { stream, read: Vec::new(), stop };
         loop {
@@ -116,14 +163,15 @@ impl Edge {
             return Ok(false);
         }
         let start = Instant::now();
-        let admitted = connection.head(start + HEAD, &self.doors).await?;
+        let admitted = connection.head(start + HEAD, &self.edge.doors).await?;
+        self.edge.connections().prove(self.number);
         let whole = admitted.head + admitted.body;
         connection.fill(whole, start + REQUEST).await?;
         if connection.read.len() > whole {
             // Telegram sends one request at a time; what follows unasked is not from it.
             return Err(Refusal::BadRequest.into());
         }
-        let asked = self.handover.ask(admitted.bot, &connection.read[admitted.head..]);
+        let asked = self.edge.handover.ask(admitted.bot, &connection.read[admitted.head..]);
         let answer = within(ANSWER, asked).await?;
         // Nothing of this request is kept: a large one must not cost its memory while idle.
         connection.read = Vec::new();
@@ -220,6 +268,14 @@ impl Connection {
         // A peer that goes on for longer gets its reset.
         let _ = timeout(LINGER, tokio::io::copy(&mut left, &mut tokio::io::sink())).await;
         Ok(())
+    }
+}
+
+/// Whether this is an address of a home network, which no call from the internet has.
+fn is_at_home(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local(),
     }
 }
 

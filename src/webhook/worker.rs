@@ -5,20 +5,33 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tiny_http::{Method, Request, Response, Server};
 
-use crate::echo::echo;
+use super::once::{Begun, Once};
+use super::outage::Outage;
+use super::outcome::{self, Next, Tried};
+use crate::echo::{Reply, echo};
+use crate::seldom::Seldom;
 use crate::telegram::client::Client;
 use crate::telegram::error::Error;
 use crate::telegram::types::Update;
 
-/// Seconds after which Telegram tries again what could not be answered now. With a `Retry-After` it
-/// comes back exactly then, and its own, growing back-off stays out of it.
-const RETRY: u64 = 5;
-/// The longest wait that Telegram takes (telegram-bot-api, `WebhookActor::on_update_error`).
-const LONGEST_RETRY: u64 = 3600;
+/// After so many seconds Telegram asks again for an update that is being answered at this moment.
+const BUSY: u64 = 1;
+
+/// Lines about replies that could not be sent: hundreds may wait while the Bot API is away.
+static NOT_SENT: Seldom = Seldom::new(20);
+static TOKEN_REFUSED: Seldom = Seldom::new(1);
+
+/// One bot, as its workers need it.
+pub struct Bot {
+    /// To send with.
+    pub client: Client,
+    /// What was answered.
+    pub once: Once,
+}
 
 /// What the webhook answers, and with it what becomes of the update.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,15 +55,15 @@ impl Answer {
 ///
 /// # Errors
 /// When a thread cannot be started.
-pub fn start(listener: UnixListener, workers: usize, bots: Vec<Client>) -> io::Result<()> {
+pub fn start(listener: UnixListener, workers: usize, bots: Vec<Bot>) -> io::Result<()> {
     let server = Arc::new(Server::from_listener(listener, None).map_err(io::Error::other)?);
-    let bots: Arc<[Client]> = bots.into();
+    let shared: Arc<(Vec<Bot>, Outage)> = Arc::new((bots, Outage::default()));
     for number in 0..workers {
-        let (server, bots) = (Arc::clone(&server), Arc::clone(&bots));
+        let (server, shared) = (Arc::clone(&server), Arc::clone(&shared));
         let work = move || {
             // It ends only with an accept error, after which tiny_http takes no connection for ever.
             while let Ok(request) = server.recv() {
-                serve(request, &bots);
+                serve(request, &shared.0, &shared.1);
             }
             log::error!("The workers' socket failed: stopping, so that systemd starts me anew.");
             std::process::exit(1);
@@ -60,14 +73,14 @@ pub fn start(listener: UnixListener, workers: usize, bots: Vec<Client>) -> io::R
     Ok(())
 }
 
-fn serve(mut request: Request, bots: &[Client]) {
+fn serve(mut request: Request, bots: &[Bot], outage: &Outage) {
     let bot = request.url().strip_prefix('/').and_then(|index| index.parse::<usize>().ok());
     let answer = match bot.and_then(|index| bots.get(index)) {
         Some(bot) if *request.method() == Method::Post => {
             let mut body = Vec::with_capacity(request.body_length().unwrap_or_default());
             match request.as_reader().read_to_end(&mut body) {
-                Ok(_) => answer(bot, &body),
-                Err(_) => Answer::Later(RETRY),
+                Ok(_) => answer(bot, &body, outage),
+                Err(_) => Answer::Later(BUSY),
             }
         }
         // The edge sees whether it is heard.
@@ -83,66 +96,93 @@ fn serve(mut request: Request, bots: &[Client]) {
     let _ = request.respond(response);
 }
 
-fn answer(bot: &Client, body: &[u8]) -> Answer {
+fn answer(bot: &Bot, body: &[u8], outage: &Outage) -> Answer {
     let start = Instant::now();
+    let bot_id = bot.client.bot();
     let update: Update = match serde_json::from_slice(body) {
         Ok(update) => update,
         Err(error) => {
             // Only where, not what: the error quotes the text.
             let (line, column) = (error.line(), error.column());
-            log::warn!("bot {}: this is no update (line {line}, column {column}); it is dropped.", bot.bot());
+            log::warn!("bot {bot_id}: this is no update (line {line}, column {column}); it is dropped.");
             return Answer::Done;
         }
     };
-    let (bot_id, id) = (bot.bot(), update.update_id);
+    let id = update.update_id;
     let Some(reply) = echo(&update) else {
         log::info!("bot {bot_id} update {id}: 200, nothing to answer");
         return Answer::Done;
     };
-    let chat = reply.chat_id;
-    let sent = bot.send_message(&reply);
-    let answer = sent.as_ref().map_or_else(after, |()| Answer::Done);
-    let (status, took) = (answer.status(), start.elapsed().as_millis());
+    let sending = match bot.once.begin(id) {
+        Begun::Now(sending) => sending,
+        Begun::Busy => {
+            log::info!("bot {bot_id} update {id}: 503, its reply is being sent");
+            return Answer::Later(BUSY);
+        }
+        Begun::Answered => {
+            log::info!("bot {bot_id} update {id}: 200, it was answered before");
+            return Answer::Done;
+        }
+    };
+    if sending.again {
+        log::warn!("bot {bot_id} update {id}: the program ended while it was sending this reply, which may come twice");
+    }
+    let date = update.message.as_ref().map_or(0, |message| message.date);
+    let (chat, sent) = (reply.chat_id, send(&bot.client, reply, date, start, outage));
+    let took = start.elapsed().as_millis();
     match sent {
-        Ok(()) => log::info!("bot {bot_id} update {id} chat {chat}: {status} in {took} ms"),
-        Err(why) => log::warn!("bot {bot_id} update {id} chat {chat}: {status} in {took} ms, {why}"),
+        Ok(()) => {
+            sending.answered();
+            log::info!("bot {bot_id} update {id} chat {chat}: 200 in {took} ms");
+            Answer::Done
+        }
+        Err((answer, why)) => {
+            let status = answer.status();
+            NOT_SENT.warn(format_args!("bot {bot_id} update {id} chat {chat}: {status} in {took} ms, {why}"));
+            if why.token_is_refused() {
+                TOKEN_REFUSED.log(
+                    log::Level::Error,
+                    format_args!("bot {bot_id}: Telegram does not know this token: get a new one from BotFather."),
+                );
+            }
+            answer
+        }
     }
-    answer
 }
 
-/// What becomes of an update whose reply was not taken.
-fn after(error: &Error) -> Answer {
-    match error {
-        // This reply will never be taken: blocked, kicked, deleted, too long…
-        Error::Refused { code: 400 | 403, .. } => Answer::Done,
-        Error::Refused { retry_after: Some(seconds), .. } => Answer::Later((*seconds).clamp(1, LONGEST_RETRY)),
-        _ => Answer::Later(RETRY),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(code: u16, retry_after: Option<u64>) -> Error {
-        Error::Refused { code, description: String::new(), retry_after, migrate_to_chat_id: None }
-    }
-
-    #[test]
-    fn what_can_never_be_sent_is_done_and_the_rest_comes_back() {
-        for (error, expected) in [
-            (refused(400, None), Answer::Done),
-            (refused(403, None), Answer::Done),
-            (refused(429, Some(7)), Answer::Later(7)),
-            (refused(429, Some(0)), Answer::Later(1)),
-            (refused(429, Some(100_000)), Answer::Later(LONGEST_RETRY)),
-            (refused(401, None), Answer::Later(RETRY)),
-            (refused(500, None), Answer::Later(RETRY)),
-            (Error::Foreign { status: 502 }, Answer::Later(RETRY)),
-            (Error::Unreachable(String::new()), Answer::Later(RETRY)),
-            (Error::Unanswered(String::new()), Answer::Later(RETRY)),
-        ] {
-            assert_eq!(after(&error), expected, "{error:?}");
+/// Sends a reply, as often as [`outcome`] says.
+fn send(
+    client: &Client,
+    mut reply: Reply<'_>,
+    date: i64,
+    start: Instant,
+    outage: &Outage,
+) -> Result<(), (Answer, Error)> {
+    let mut tried = Tried::default();
+    loop {
+        let Err(why) = client.send_message(&reply) else {
+            outage.over();
+            return Ok(());
+        };
+        tried.elapsed = start.elapsed();
+        tried.outage = if why.is_an_answer() {
+            outage.over();
+            Duration::ZERO
+        } else {
+            outage.goes_on(Instant::now())
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        tried.left = outcome::left(date, now.try_into().unwrap_or(i64::MAX));
+        match outcome::next(&why, &tried) {
+            Next::Done => return Err((Answer::Done, why)),
+            Next::Later(seconds) => return Err((Answer::Later(seconds), why)),
+            Next::Again => tried.again = true,
+            Next::Wait(time) => thread::sleep(time),
+            Next::SendTo(chat) => {
+                tried.moved = true;
+                // The chat's messages have other numbers now.
+                reply = Reply { chat_id: chat, reply_parameters: None, message_thread_id: None, ..reply };
+            }
         }
     }
 }

@@ -82,6 +82,11 @@ impl Tls {
     pub fn is_closed(&mut self) -> bool {
         matches!(self.0.read(&mut [0]), Ok(0))
     }
+
+    /// Whether the server closes now, in whatever way.
+    pub fn is_gone(&mut self) -> bool {
+        !matches!(self.0.read(&mut [0]), Ok(1))
+    }
 }
 
 #[derive(Debug)]

@@ -1,0 +1,71 @@
+//! Lines of the log that others can cause again and again: a few a minute, and how many were left out.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// One kind of line. The next one that is written says how many were not.
+pub struct Seldom {
+    a_minute: u32,
+    state: Mutex<State>,
+}
+
+struct State {
+    minute: Option<Instant>,
+    written: u32,
+    left_out: u64,
+}
+
+impl Seldom {
+    /// A kind of which so many lines are written in a minute.
+    #[must_use]
+    pub const fn new(a_minute: u32) -> Self {
+        Self { a_minute, state: Mutex::new(State { minute: None, written: 0, left_out: 0 }) }
+    }
+
+    /// Writes the line, or counts it.
+    pub fn log(&self, level: log::Level, line: impl fmt::Display) {
+        match self.ask(Instant::now()) {
+            Some(0) => log::log!(level, "{line}"),
+            Some(left_out) => log::log!(level, "{line} ({left_out} more like it before)"),
+            None => {}
+        }
+    }
+
+    /// Writes the line as a warning, or counts it.
+    pub fn warn(&self, line: impl fmt::Display) {
+        self.log(log::Level::Warn, line);
+    }
+
+    /// Whether a line may be written now; then, how many could not before.
+    fn ask(&self, now: Instant) -> Option<u64> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.minute.is_none_or(|minute| now.saturating_duration_since(minute) >= MINUTE) {
+            state.minute = Some(now);
+            state.written = 0;
+        }
+        if state.written < self.a_minute {
+            state.written += 1;
+            return Some(std::mem::take(&mut state.left_out));
+        }
+        state.left_out += 1;
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_a_few_lines_and_a_number() {
+        let (kind, start) = (Seldom::new(2), Instant::now());
+        let first: Vec<_> = (0..1000).map(|_| kind.ask(start)).collect();
+        assert_eq!(first[..3], [Some(0), Some(0), None]);
+        assert_eq!(kind.ask(start + MINUTE), Some(998));
+        assert_eq!(kind.ask(start + MINUTE), Some(0));
+        assert_eq!(kind.ask(start + MINUTE), None);
+    }
+}

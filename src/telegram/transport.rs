@@ -1,0 +1,196 @@
+//! The connections to the Bot API: ureq's, but for three things that it does not do. A request leaves as one piece, not as
+//! head and body; what the other side does not acknowledge is given up soon; and a kept connection that turns out to be
+//! dead says so, in place of an error that could mean anything.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::mem;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+use ureq::Error;
+use ureq::unversioned::transport::{
+    Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, RustlsConnector,
+    Transport,
+};
+
+/// Bytes that a connection buffers each way; ureq's default is 128 KiB, for each of 40 connections and more.
+pub const BUFFER: usize = 8 * 1024;
+/// What was sent and is not acknowledged within this never arrived: the network is gone, or the router forgot us.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+
+/// Makes the connections.
+pub fn connector() -> impl Connector<Out = Kept<impl Transport>> {
+    ConnectProxyConnector::default().chain(Tcp).chain(RustlsConnector::default()).chain(Keep)
+}
+
+/// A kept connection broke before a byte of the answer came: in all likelihood it had been dead before.
+#[derive(Debug)]
+pub struct Broken(pub String);
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Broken {}
+
+#[derive(Debug)]
+struct Tcp;
+
+impl<In: Transport> Connector<In> for Tcp {
+    type Out = Either<In, Socket>;
+
+    fn connect(&self, details: &ConnectionDetails, proxy: Option<In>) -> Result<Option<Self::Out>, Error> {
+        if let Some(proxy) = proxy {
+            return Ok(Some(Either::A(proxy)));
+        }
+        let each = *details.timeout.after / u32::try_from(details.addrs.len().max(1)).unwrap_or(1);
+        let mut result = Err(Error::ConnectionFailed);
+        for address in &details.addrs {
+            result = TcpStream::connect_timeout(address, each).map_err(|why| match why.kind() {
+                io::ErrorKind::TimedOut => Error::Timeout(details.timeout.reason),
+                _ => Error::Io(why),
+            });
+            if result.is_ok() {
+                break;
+            }
+        }
+        let stream = result?;
+        stream.set_nodelay(true)?;
+        let milliseconds = u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX);
+        setsockopt(&stream, TcpUserTimeout, &milliseconds).map_err(io::Error::from)?;
+        Ok(Some(Either::B(Socket { stream, buffers: LazyBuffers::new(BUFFER, BUFFER) })))
+    }
+}
+
+#[derive(Debug)]
+struct Socket {
+    stream: TcpStream,
+    buffers: LazyBuffers,
+}
+
+impl Socket {
+    /// An end of the time that the call has is told from the kernel giving the connection up.
+    fn timed(why: io::Error, timeout: NextTimeout) -> Error {
+        if why.kind() == io::ErrorKind::WouldBlock { Error::Timeout(timeout.reason) } else { Error::Io(why) }
+    }
+}
+
+impl Transport for Socket {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.stream.set_write_timeout(timeout.not_zero().map(|time| *time))?;
+        self.stream.write_all(&self.buffers.output()[..amount]).map_err(|why| Self::timed(why, timeout))
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.stream.set_read_timeout(timeout.not_zero().map(|time| *time))?;
+        let amount = loop {
+            match self.stream.read(self.buffers.input_append_buf()) {
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                read => break read.map_err(|why| Self::timed(why, timeout))?,
+            }
+        };
+        self.buffers.input_appended(amount);
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        // What comes unasked is as bad as an end.
+        let nothing = |read: io::Result<usize>| read.is_err_and(|why| why.kind() == io::ErrorKind::WouldBlock);
+        self.stream.set_nonblocking(true).is_ok()
+            && nothing(self.stream.read(&mut [0]))
+            && self.stream.set_nonblocking(false).is_ok()
+    }
+}
+
+#[derive(Debug)]
+struct Keep;
+
+impl<In: Transport> Connector<In> for Keep {
+    type Out = Kept<In>;
+
+    fn connect(&self, _: &ConnectionDetails, connection: Option<In>) -> Result<Option<Self::Out>, Error> {
+        Ok(connection.map(|inner| Kept { inner, unsent: Vec::new(), used: false, answering: false }))
+    }
+}
+
+/// A connection that may serve many calls.
+#[derive(Debug)]
+pub struct Kept<T> {
+    inner: T,
+    /// The request, as far as it was made: it is sent when its answer is awaited.
+    unsent: Vec<u8>,
+    /// It has served a call before this one.
+    used: bool,
+    /// Something of the answer is there.
+    answering: bool,
+}
+
+impl<T: Transport> Kept<T> {
+    fn send(&mut self, timeout: NextTimeout) -> Result<(), Error> {
+        let unsent = mem::take(&mut self.unsent);
+        let mut rest = &unsent[..];
+        while !rest.is_empty() {
+            let output = self.inner.buffers().output();
+            let (piece, later) = rest.split_at(rest.len().min(output.len()));
+            output[..piece.len()].copy_from_slice(piece);
+            self.inner.transmit_output(piece.len(), timeout)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn exchange(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.send(timeout)?;
+        self.inner.await_input(timeout)
+    }
+
+    /// Whether the kernel gave up on what was not acknowledged, or the other side had closed before.
+    fn was_dead(&self, why: &io::Error) -> bool {
+        let unacknowledged = why.raw_os_error() == Some(nix::errno::Errno::ETIMEDOUT as i32);
+        !self.answering && (unacknowledged || self.used)
+    }
+}
+
+impl<T: Transport> Transport for Kept<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.inner.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        self.used |= mem::take(&mut self.answering);
+        let output = &self.inner.buffers().output()[..amount];
+        self.unsent.extend_from_slice(output);
+        if self.unsent.len() < BUFFER { Ok(()) } else { self.send(timeout) }
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        let more = match self.exchange(timeout) {
+            Ok(false) if !self.answering && self.used => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            other => other,
+        };
+        match more {
+            Err(Error::Io(why)) if self.was_dead(&why) => Err(Error::Other(Box::new(Broken(why.to_string())))),
+            Ok(more) => {
+                self.answering |= more;
+                Ok(more)
+            }
+            other => other,
+        }
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.inner.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.inner.is_tls()
+    }
+}

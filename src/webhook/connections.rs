@@ -1,0 +1,209 @@
+//! Who is connected, and who must go when there are too many. Pure.
+//!
+//! Everyone can connect who is let in at all: at a limit it is the oldest connection that has to go, of those that did not
+//! yet show path and secret. So whoever holds many, holds them against himself.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// How many connections there may be at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From those whom the settings name, or who have shown path and secret.
+    pub known: usize,
+    /// From all others, which there are when everyone may connect.
+    pub strangers: usize,
+    /// From one stranger's address.
+    pub address: usize,
+}
+
+/// The open connections; `T` is what ends one.
+pub struct Connections<T> {
+    limits: Limits,
+    last: u64,
+    /// By their number, so in the order of their coming.
+    open: BTreeMap<u64, Open<T>>,
+}
+
+struct Open<T> {
+    address: IpAddr,
+    stranger: bool,
+    proven: bool,
+    end: T,
+}
+
+/// Whether there is room for one more.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Room<T> {
+    /// There is.
+    Free,
+    /// When this one is ended: it counts no longer.
+    Instead(T),
+    /// There is none.
+    No,
+}
+
+impl<T> Connections<T> {
+    /// None are open yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, last: 0, open: BTreeMap::new() }
+    }
+
+    /// Looks for room for a connection from this address.
+    pub fn room(&mut self, address: IpAddr, stranger: bool) -> Room<T> {
+        let from = origin(address);
+        let limits = self.limits;
+        let many = |count: usize, limit: usize| count >= limit;
+        let strangers = self.open.values().filter(|open| open.stranger).count();
+        let (full, of_address) = if stranger {
+            let same = self.open.values().filter(|open| open.stranger && open.address == from).count();
+            let of_address = many(same, limits.address);
+            let all = many(self.open.len(), limits.known + limits.strangers);
+            (of_address || many(strangers, limits.strangers) || all, of_address)
+        } else {
+            (many(self.open.len() - strangers, limits.known), false)
+        };
+        if !full {
+            return Room::Free;
+        }
+        let oldest = self
+            .open
+            .iter()
+            .find(|(_, open)| !open.proven && open.stranger == stranger && (!of_address || open.address == from));
+        match oldest.map(|(number, _)| *number).and_then(|number| self.open.remove(&number)) {
+            Some(open) => Room::Instead(open.end),
+            None => Room::No,
+        }
+    }
+
+    /// The oldest that has not shown path and secret, to be ended; for when the machine has no more to give.
+    pub fn oldest(&mut self) -> Option<T> {
+        let number = *self.open.iter().find(|(_, open)| !open.proven)?.0;
+        self.open.remove(&number).map(|open| open.end)
+    }
+
+    /// Takes a connection in, for which there is room. Its number is the one that [`Connections::number`] gave.
+    pub fn enter(&mut self, number: u64, address: IpAddr, stranger: bool, end: T) {
+        self.open.insert(number, Open { address: origin(address), stranger, proven: false, end });
+    }
+
+    /// The number of the next connection.
+    pub fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// A connection has shown path and secret.
+    pub fn prove(&mut self, number: u64) {
+        if let Some(open) = self.open.get_mut(&number) {
+            open.proven = true;
+            open.stranger = false;
+        }
+    }
+
+    /// A connection is gone.
+    pub fn leave(&mut self, number: u64) {
+        self.open.remove(&number);
+    }
+}
+
+/// What counts as one address: with IPv6 everyone has 2^64 of them.
+fn origin(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { known: 3, strangers: 4, address: 2 };
+    const TELEGRAM: &str = "149.154.167.1";
+
+    struct Scene(Connections<u64>);
+
+    impl Scene {
+        fn new() -> Self {
+            Self(Connections::new(LIMITS))
+        }
+
+        /// What becomes of a newcomer; who is closed is told by number.
+        fn come(&mut self, address: &str, stranger: bool) -> Room<u64> {
+            let address = address.parse().unwrap();
+            let room = self.0.room(address, stranger);
+            if room != Room::No {
+                let number = self.0.number();
+                self.0.enter(number, address, stranger, number);
+            }
+            room
+        }
+    }
+
+    #[test]
+    fn a_strangers_flood_is_against_himself() {
+        let mut scene = Scene::new();
+        assert_eq!([scene.come("1.1.1.1", true), scene.come("1.1.1.1", true)], [Room::Free, Room::Free]);
+        assert_eq!(scene.come("2.2.2.2", true), Room::Free);
+        // Two of his own address are there, 1 the older.
+        assert_eq!(scene.come("1.1.1.1", true), Room::Instead(1));
+        assert_eq!(scene.come("1.1.1.1", true), Room::Instead(2));
+        assert_eq!(scene.come("2.2.2.2", true), Room::Free);
+        // Four strangers are there, 2.2.2.2's first the oldest.
+        assert_eq!(scene.come("3.3.3.3", true), Room::Instead(3));
+    }
+
+    #[test]
+    fn strangers_leave_the_share_of_the_known_alone_and_the_other_way_round() {
+        let mut scene = Scene::new();
+        for last in 0..20 {
+            assert_ne!(scene.come(&format!("1.1.1.{last}"), true), Room::No);
+        }
+        for _ in 0..LIMITS.known {
+            assert_eq!(scene.come(TELEGRAM, false), Room::Free);
+        }
+        // One known address may have all of it; there, too, the oldest goes.
+        assert_eq!(scene.come(TELEGRAM, false), Room::Instead(21));
+        assert_eq!(scene.come("9.9.9.9", true), Room::Instead(17));
+    }
+
+    #[test]
+    fn who_has_shown_path_and_secret_stays() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.come("1.1.1.1", true), Room::Free);
+        scene.0.prove(1);
+        for _ in 0..20 {
+            assert_ne!(scene.come("1.1.1.1", true), Room::Instead(1));
+        }
+        let mut scene = Scene::new();
+        for number in 1..=3 {
+            scene.come(TELEGRAM, false);
+            scene.0.prove(number);
+        }
+        assert_eq!(scene.come(TELEGRAM, false), Room::No);
+        scene.0.leave(2);
+        assert_eq!(scene.come(TELEGRAM, false), Room::Free);
+        assert_eq!(scene.0.oldest(), Some(4));
+        assert_eq!(scene.0.oldest(), None);
+    }
+
+    #[test]
+    fn all_together_are_bounded() {
+        let mut scene = Scene::new();
+        for number in 1..100 {
+            scene.come(&format!("1.1.1.{number}"), true);
+            scene.0.prove(number);
+        }
+        assert_eq!(scene.0.open.len(), LIMITS.known + LIMITS.strangers);
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_address() {
+        let mut scene = Scene::new();
+        assert_eq!([scene.come("2001:db8::1", true), scene.come("2001:db8::2", true)], [Room::Free, Room::Free]);
+        assert_eq!(scene.come("2001:db8::ffff:3", true), Room::Instead(1));
+        assert_eq!(scene.come("2001:db8:0:1::1", true), Room::Free);
+    }
+}

@@ -1,0 +1,143 @@
+//! What becomes of a reply that the Bot API does not simply take. The whole table is `src/webhook/outcome.rs`.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{SOON, start};
+use simulated_telegram::{Call, Delivery, Fault, Telegram};
+
+/// Has sendMessage fail so, as many times as there are faults.
+fn fail(telegram: &Telegram, faults: impl IntoIterator<Item = Fault>) {
+    let mut faults: Vec<_> = faults.into_iter().collect();
+    faults.reverse();
+    telegram.on_call(move |call| is_reply(call).then(|| faults.pop()).flatten());
+}
+
+fn is_reply(call: &Call) -> bool {
+    call.method.eq_ignore_ascii_case("sendMessage")
+}
+
+fn refusal(code: u16, description: &str) -> Fault {
+    Fault::Error { code, description: description.into(), retry_after: None, migrate_to_chat_id: None }
+}
+
+fn flood(seconds: u64) -> Fault {
+    let description = format!("Too Many Requests: retry after {seconds}");
+    Fault::Error { code: 429, description, retry_after: Some(seconds), migrate_to_chat_id: None }
+}
+
+fn retry_after(delivery: &Delivery) -> Option<&str> {
+    let header = delivery.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
+    header.map(|(_, value)| value.as_str())
+}
+
+#[test]
+fn a_short_flood_wait_is_waited_out() {
+    let (telegram, bot, _home, _pihook) = start();
+    fail(&telegram, [flood(1), flood(1)]);
+    bot.say(42, "hello");
+    let delivered = bot.wait_delivered(1, SOON).unwrap();
+    assert_eq!((bot.deliveries().len(), bot.sent().len()), (1, 1));
+    assert!(delivered[0].ended.unwrap() - delivered[0].started >= Duration::from_secs(2));
+}
+
+#[test]
+fn a_long_flood_wait_is_left_to_telegram() {
+    let (telegram, bot, _home, _pihook) = start();
+    fail(&telegram, [flood(17)]);
+    bot.say(42, "hello");
+    bot.wait_sent(1, SOON).unwrap();
+    let deliveries = bot.deliveries();
+    assert_eq!((deliveries[0].status, retry_after(&deliveries[0])), (Some(503), Some("17")));
+}
+
+#[test]
+fn a_group_that_became_a_supergroup_gets_its_reply_there() {
+    let (telegram, bot, _home, _pihook) = start();
+    bot.say(-100_123, "the new group is there");
+    bot.wait_delivered(1, SOON).unwrap();
+    let moved = Fault::Error {
+        code: 400,
+        description: "Bad Request: group chat was upgraded to a supergroup chat".into(),
+        retry_after: None,
+        migrate_to_chat_id: Some(-100_123),
+    };
+    fail(&telegram, [moved]);
+    bot.say(-5, "hello");
+    let sent = bot.wait_sent(2, SOON).unwrap();
+    assert_eq!((sent[1].chat, sent[1].text.as_str(), sent[1].reply_to), (-100_123, "hello", None));
+    bot.wait_delivered(2, SOON).unwrap();
+    assert_eq!(bot.deliveries().len(), 2);
+}
+
+#[test]
+fn what_will_never_be_taken_is_told_and_dropped() {
+    let (telegram, bot, _home, pihook) = start();
+    fail(&telegram, [refusal(400, "Bad Request: message is too long"), refusal(403, "Forbidden: bot was kicked")]);
+    bot.say(1, "one");
+    bot.wait_delivered(1, SOON).unwrap();
+    bot.say(2, "two");
+    bot.wait_delivered(2, SOON).unwrap();
+    assert_eq!((bot.sent().len(), bot.deliveries().len()), (0, 2));
+    pihook.wait_log("message is too long");
+    pihook.wait_log("bot was kicked");
+}
+
+#[test]
+fn a_token_that_is_gone_is_told_loudly_and_nothing_is_lost() {
+    let (telegram, bot, _home, pihook) = start();
+    fail(&telegram, [refusal(401, "Unauthorized"), refusal(404, "Not Found")]);
+    bot.say(42, "hello");
+    bot.wait_sent(1, SOON).unwrap();
+    let deliveries = bot.wait_deliveries(3, SOON).unwrap();
+    assert_eq!((deliveries[0].status, retry_after(&deliveries[0])), (Some(503), Some("60")));
+    let line = pihook.wait_log("Telegram does not know this token");
+    assert!(line.contains("[ERROR]"), "{line}");
+}
+
+#[test]
+fn a_connection_that_died_in_the_pool_costs_one_retry_and_no_delivery() {
+    let (telegram, bot, _home, _pihook) = start();
+    bot.say(42, "this opens the connection");
+    bot.wait_delivered(1, SOON).unwrap();
+    fail(&telegram, [Fault::CutBefore]);
+    bot.say(42, "and this finds it dead");
+    let sent = bot.wait_sent(2, SOON).unwrap();
+    assert_eq!(sent[1].text, "and this finds it dead");
+    bot.wait_delivered(2, SOON).unwrap();
+    assert_eq!(bot.deliveries().len(), 2);
+}
+
+#[test]
+fn an_answer_cut_off_behind_its_status_says_enough() {
+    let (telegram, bot, _home, _pihook) = start();
+    // The head is some hundred bytes long, the body longer.
+    fail(&telegram, [Fault::CutInside(200)]);
+    bot.say(42, "hello");
+    bot.wait_delivered(1, SOON).unwrap();
+    assert_eq!((bot.sent().len(), bot.deliveries().len()), (1, 1));
+}
+
+#[test]
+fn gateways_garbage_and_cut_lines_lose_nothing() {
+    let (telegram, bot, _home, _pihook) = start();
+    fail(
+        &telegram,
+        [
+            Fault::Html(502),
+            refusal(500, "Internal Server Error"),
+            Fault::Body(200, "{".into()),
+            Fault::Body(504, String::new()),
+            Fault::CutBefore,
+            Fault::CutBefore,
+        ],
+    );
+    bot.say(42, "hello");
+    let sent = bot.wait_sent(1, SOON).unwrap();
+    assert_eq!(sent[0].text, "hello");
+    bot.wait_delivered(1, SOON).unwrap();
+    for delivery in bot.deliveries().iter().filter(|delivery| delivery.status == Some(503)) {
+        assert_eq!(retry_after(delivery), Some("5"));
+    }
+}
