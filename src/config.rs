@@ -13,6 +13,8 @@ use crate::network::{self, Network};
 use crate::secret::Secret;
 use crate::telegram::token::Token;
 
+/// Where the token may come from, for a bot that names none.
+pub const TOKEN_VARIABLE: &str = "TELEGRAM_BOT_TOKEN";
 /// The Bot API that Telegram runs.
 const TELEGRAM: &str = "https://api.telegram.org";
 /// Where Telegram's webhook calls come from: <https://core.telegram.org/bots/webhooks>.
@@ -249,8 +251,8 @@ fn token(keys: &mut Keys, folder: &Path, environment: Environment) -> Option<Tok
         }
         (false, true) => (Ok(given), "token".to_owned()),
         (true, false) => (fs::read_to_string(folder.join(&file)), format!("token_file {file}")),
-        (true, true) => match (environment("TELEGRAM_BOT_TOKEN"), credential.filter(|path| path.exists())) {
-            (Some(text), _) => (Ok(text.to_string_lossy().into_owned()), "TELEGRAM_BOT_TOKEN".to_owned()),
+        (true, true) => match (environment(TOKEN_VARIABLE), credential.filter(|path| path.exists())) {
+            (Some(text), _) => (Ok(text.to_string_lossy().into_owned()), TOKEN_VARIABLE.to_owned()),
             (None, Some(path)) => (fs::read_to_string(path), "the credential token".to_owned()),
             (None, None) => {
                 keys.problem("token_file", "is missing: put the token that BotFather gave you in a file, and name it");

@@ -1,7 +1,11 @@
 //! The machine around us: systemd and its journal.
 
 use std::env;
-use std::io::{self, Write};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use log::LevelFilter;
 use nix::sys::prctl;
@@ -10,10 +14,51 @@ use nix::sys::stat::fstat;
 use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
 use time::macros::format_description;
 
+/// Names the variable whose value stands on standard input.
+const ON_STDIN: &str = "PIHOOK_SECRET_ON_STDIN";
+
+/// Bytes that a pipe holds until they are read.
+const PIPE: usize = 4096;
+
 /// Keeps the tokens in this process: no core dump, and no other process of the same user may look in.
 pub fn guard_memory() {
     if let Err(why) = prctl::set_dumpable(false) {
         log::warn!("A core dump could show the token: {why}.");
+    }
+}
+
+/// Takes a secret out of this process's environment, where it could be read for as long as the process runs.
+///
+/// The environment that a program begins with stays readable until it begins anew. So it does: as the same process, with the
+/// secret no longer in the environment but on its standard input, which it needs for nothing else.
+#[must_use]
+pub fn take_from_environment(name: &str) -> Option<OsString> {
+    if env::var_os(ON_STDIN).is_some_and(|given| given == name) {
+        let mut secret = String::new();
+        return io::stdin().read_to_string(&mut secret).is_ok().then(|| secret.into());
+    }
+    let secret = env::var_os(name)?;
+    let failed = begin_anew(name, &secret);
+    log::warn!("{name} stays readable in the environment: {failed}.");
+    Some(secret)
+}
+
+/// Returns only when it fails.
+fn begin_anew(name: &str, secret: &OsStr) -> io::Error {
+    let prepare = || {
+        let (reader, mut writer) = io::pipe()?;
+        if secret.len() > PIPE {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        writer.write_all(secret.as_bytes())?;
+        Ok((env::current_exe()?, reader))
+    };
+    match prepare() {
+        Ok((program, reader)) => {
+            let arguments = env::args_os().skip(1);
+            Command::new(program).args(arguments).env_remove(name).env(ON_STDIN, name).stdin(reader).exec()
+        }
+        Err(why) => why,
     }
 }
 

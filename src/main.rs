@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use lexopt::{Arg, Parser, ValueExt};
 
 use pihook::certificate;
-use pihook::config::{self, Config};
+use pihook::config::{self, Config, Environment};
 use pihook::host;
 use pihook::registration::Registration;
 use pihook::run;
@@ -134,15 +134,17 @@ fn environment(name: &str) -> Option<OsString> {
     env::var_os(name)
 }
 
-fn load(options: &Options) -> Result<Config, Failure> {
-    let path = config::find(options.config.clone(), &environment)?;
-    Ok(config::load(&path, &environment)?)
+fn load(options: &Options, environment: Environment) -> Result<Config, Failure> {
+    let path = config::find(options.config.clone(), environment)?;
+    Ok(config::load(&path, environment)?)
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
     host::start_logging();
     host::guard_memory();
-    Ok(run::run(&load(options)?)?)
+    let token = host::take_from_environment(config::TOKEN_VARIABLE);
+    let environment = |name: &str| if name == config::TOKEN_VARIABLE { token.clone() } else { env::var_os(name) };
+    Ok(run::run(&load(options, &environment)?)?)
 }
 
 fn cert(options: &Options) -> Result<(), Failure> {
@@ -178,7 +180,7 @@ fn each_bot(
     options: &Options,
     act: impl Fn(&Registration) -> Result<String, pihook::registration::Error>,
 ) -> Result<(), Failure> {
-    let config = load(options)?;
+    let config = load(options, &environment)?;
     let certificate = certificate::load(&config.certificate, &config.private_key).map_err(run::Error::from)?;
     let api = Api::new(&config.api_url, 1);
     let mut failures = Vec::new();

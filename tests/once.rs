@@ -11,7 +11,7 @@ use common::{Home, SOON, TOKEN, settings, start, telegram};
 use nix::sys::signal::Signal;
 use simulated_telegram::{Cut, Fault};
 
-/// A runtime_dir in memory, as systemd's is; it goes with the value.
+/// A `runtime_dir` in memory, as systemd's is; it goes with the value.
 struct Memory(PathBuf);
 
 impl Memory {

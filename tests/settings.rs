@@ -69,7 +69,7 @@ fn settings_are_found_where_they_are_said_to_be() {
 }
 
 #[test]
-fn the_token_may_come_by_environment() {
+fn the_token_may_come_by_environment_and_does_not_stay_there() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let home = Home::with(&settings(&telegram.api_url(), ""), "");
@@ -79,6 +79,13 @@ fn the_token_may_come_by_environment() {
     telegram.route(HOST, 8443, pihook.address);
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
+    for place in ["environ", "cmdline"] {
+        match std::fs::read(format!("/proc/{}/{place}", pihook.child.id())) {
+            Ok(text) => assert!(!text.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes()), "{place}"),
+            // Only root may look into it at all.
+            Err(why) => assert_eq!((place, why.kind()), ("environ", std::io::ErrorKind::PermissionDenied)),
+        }
+    }
 }
 
 #[test]
