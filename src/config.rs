@@ -45,7 +45,7 @@ pub struct Config {
     pub max_connections: u16,
     /// What must outlive a reboot: what was registered last.
     pub state_dir: PathBuf,
-    /// What need not: the socket to the workers.
+    /// What need not: the socket to the workers, and what was answered.
     pub runtime_dir: PathBuf,
     /// At least one.
     pub bots: Vec<Bot>,

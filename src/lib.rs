@@ -6,8 +6,9 @@
 //! not name, ends TLS, and reads one request under limits of time and size. [`webhook::request`] frames it and
 //! [`webhook::door`] decides by path and secret whether it is let in. A whole request then goes over
 //! [`webhook::handover`]'s Unix connections to tiny_http, where a blocking [`webhook::worker`] parses the
-//! update, asks [`echo`] what to answer, and sends that with [`telegram::client`]. Only then is the update
-//! answered: 200 when it is dealt with, 503 when Telegram shall bring it back. Telegram is the queue.
+//! update, asks [`echo`] what to answer and [`webhook::once`] whether that was sent before, and sends it with
+//! [`telegram::client`]. Only then is the update answered: 200 when it is dealt with, 503 when Telegram shall bring it back,
+//! as [`webhook::outcome`] decides. Telegram is the queue.
 //!
 //! # Who knows whom
 //!
