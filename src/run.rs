@@ -127,6 +127,10 @@ fn door(bot: &Bot) -> Door {
 fn load_certificate(config: &Config) -> Result<Certificate, Error> {
     let certificate = certificate::load(&config.certificate, &config.private_key)?;
     certificate.check(&config.public_host, SystemTime::now())?;
+    let key = &config.private_key;
+    if fs::metadata(key).is_ok_and(|file| file.permissions().mode() & 0o007 != 0) {
+        log::warn!("Everyone on this machine can read {}: chmod 600 it.", key.display());
+    }
     Ok(certificate)
 }
 

@@ -122,3 +122,14 @@ fn its_folders_are_its_own() {
     assert_eq!(mode("run"), 0o700);
     assert_eq!(mode("state/webhook-110201543"), 0o600);
 }
+
+#[test]
+fn a_key_that_everyone_can_read_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_telegram, _bot, home, pihook) = start();
+    assert!(!pihook.log().iter().any(|line| line.contains("can read")));
+    let key = home.folder.join("certs/webhook_pkey.pem");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    pihook.signal(Signal::SIGHUP);
+    pihook.wait_log("webhook_pkey.pem: chmod 600 it");
+}
