@@ -240,10 +240,12 @@ fn webhook_path(pattern: &str, token: &Token) -> Option<Secret> {
     (path.starts_with('/') && path.len() <= PATH_LIMIT && path.bytes().all(allowed)).then(|| path.into())
 }
 
-/// The token of one `[[bot]]`: `token`, `token_file`, `$TELEGRAM_BOT_TOKEN`, or systemd's credential `token`.
+/// The token of one `[[bot]]`: `token`, `token_file`, `$TELEGRAM_BOT_TOKEN`, systemd's credential `token`, or the file `token`
+/// beside the settings.
 fn token(keys: &mut Keys, folder: &Path, environment: Environment) -> Option<Token> {
     let (given, file) = (keys.string("token", ""), keys.string("token_file", ""));
-    let credential = environment("CREDENTIALS_DIRECTORY").map(|dir| Path::new(&dir).join("token"));
+    // systemd's credential, if this is its unit; else the file that it is made from.
+    let credential = environment("CREDENTIALS_DIRECTORY").map_or(folder.to_owned(), PathBuf::from).join("token");
     let (text, source) = match (given.is_empty(), file.is_empty()) {
         (false, false) => {
             keys.problem("token", "and token_file are both set: leave one out");
@@ -251,11 +253,14 @@ fn token(keys: &mut Keys, folder: &Path, environment: Environment) -> Option<Tok
         }
         (false, true) => (Ok(given), "token".to_owned()),
         (true, false) => (fs::read_to_string(folder.join(&file)), format!("token_file {file}")),
-        (true, true) => match (environment(TOKEN_VARIABLE), credential.filter(|path| path.exists())) {
+        (true, true) => match (environment(TOKEN_VARIABLE), Some(credential).filter(|path| path.exists())) {
             (Some(text), _) => (Ok(text.to_string_lossy().into_owned()), TOKEN_VARIABLE.to_owned()),
-            (None, Some(path)) => (fs::read_to_string(path), "the credential token".to_owned()),
+            (None, Some(path)) => (fs::read_to_string(&path), path.display().to_string()),
             (None, None) => {
-                keys.problem("token_file", "is missing: put the token that BotFather gave you in a file, and name it");
+                keys.problem(
+                    "token_file",
+                    "is missing: put the token that BotFather gave you in the file token, beside this one",
+                );
                 return None;
             }
         },

@@ -13,6 +13,7 @@ use ring::digest;
 use crate::config::{Bot, Config};
 use crate::files;
 use crate::secret::Secret;
+use crate::status::Status;
 use crate::telegram::client::{Api, Client, Webhook};
 use crate::telegram::error::Error as ApiError;
 use crate::telegram::token::hex;
@@ -172,10 +173,10 @@ impl Registration {
 
 /// Registers what comes through `wanted`, the newest first of all, and tries until it succeeds. Ends
 /// when the other end is gone.
-pub fn keep(wanted: &Receiver<Registration>) {
+pub fn keep(wanted: &Receiver<Registration>, status: &Status) {
     while let Ok(mut registration) = wanted.recv() {
         let mut pauses = Pauses::default();
-        while let Some(pause) = attempt(&registration, &mut pauses) {
+        while let Some(pause) = attempt(&registration, &mut pauses, status) {
             match wanted.recv_timeout(pause) {
                 Ok(newer) => registration = newer,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -186,9 +187,11 @@ pub fn keep(wanted: &Receiver<Registration>) {
 }
 
 /// Tries once; how long to wait before the next try, or None when there is to be none.
-fn attempt(registration: &Registration, pauses: &mut Pauses) -> Option<Duration> {
+fn attempt(registration: &Registration, pauses: &mut Pauses, status: &Status) -> Option<Duration> {
     let bot = registration.bot();
-    match registration.ensure() {
+    let done = registration.ensure();
+    status.webhook(bot, done.as_ref().err().map(|why| format!("the webhook is not registered: {why}")));
+    match done {
         Ok(Done::Already) => log::info!("bot {bot}: the webhook is registered, and unchanged."),
         Ok(Done::Set) => log::info!("bot {bot}: the webhook is registered."),
         Err(Error::Api(why)) if why.token_is_refused() => {

@@ -21,8 +21,10 @@ use tokio::time::timeout;
 
 use crate::certificate::{self, Certificate};
 use crate::config::{Bot, Config};
-use crate::host;
+use crate::host::{self, systemd};
+use crate::probe::{self, Probe};
 use crate::registration::{self, Registration};
+use crate::status::Status;
 use crate::telegram::client::{Api, Client};
 use crate::webhook::connections::{Connections, Limits};
 use crate::webhook::door::Door;
@@ -81,8 +83,10 @@ pub fn run(config: &Config) -> Result<(), Error> {
         log::info!("Made a certificate for {}: {}.", config.public_host, config.certificate.display());
     }
     let certificate = load_certificate(config)?;
-    let listener =
-        TcpListener::bind(config.listen).map_err(system(format!("{} cannot be listened on", config.listen)))?;
+    let listener = match systemd::listener().map_err(system("The socket that systemd handed over"))? {
+        Some(listener) => listener,
+        None => TcpListener::bind(config.listen).map_err(system(format!("{} cannot be listened on", config.listen)))?,
+    };
 
     let _lock = own_directory(&config.runtime_dir)?;
     let socket = config.runtime_dir.join("workers.sock");
@@ -93,18 +97,23 @@ pub fn run(config: &Config) -> Result<(), Error> {
     // Each worker has both ends of a Unix connection, and one to the Bot API.
     host::want_files(limits.known + limits.strangers + 3 * workers + OTHER_FILES);
     let api = Api::new(&config.api_url, workers);
-    start_workers(config, &api, &socket, workers)?;
+    let status = Arc::new(Status::default());
+    start_workers(config, &api, &socket, workers, &status)?;
+    let own_door = probe::door().map_err(|_| Error::System("The system has no random numbers.".into()))?;
 
     let (tls, new_tls) = watch::channel(tls(&certificate)?);
     let edge = Edge {
         allow_from: config.allow_from.clone(),
         known: config.known(),
-        doors: config.bots.iter().map(door).collect(),
+        doors: config.bots.iter().map(door).chain([own_door.clone()]).collect(),
         handover: Handover::new(socket.clone(), workers),
         connections: Mutex::new(Connections::new(limits)),
         tls: new_tls,
     };
-    let registrar = Registrar::start(config, api)?;
+    let registrar = Registrar::start(config, api, &status)?;
+    let address = listener.local_addr().map_err(system("The listening socket"))?;
+    systemd::watch(Probe::new(address, &own_door), Arc::clone(&status))
+        .map_err(system("A thread cannot be started"))?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(system("The runtime"))?;
     runtime.block_on(async {
         let reload = || {
@@ -114,6 +123,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
             Ok(())
         };
         registrar.register(config, &certificate);
+        log::info!("Listening on {address}.");
+        systemd::ready(&status);
         supervise(Arc::new(edge), listener, reload).await
     })?;
     let _ = fs::remove_file(socket);
@@ -149,7 +160,7 @@ fn own_directory(path: &Path) -> Result<File, Error> {
     Ok(folder)
 }
 
-fn start_workers(config: &Config, api: &Api, socket: &Path, workers: usize) -> Result<(), Error> {
+fn start_workers(config: &Config, api: &Api, socket: &Path, workers: usize, status: &Arc<Status>) -> Result<(), Error> {
     // One that was killed leaves its socket behind.
     let _ = fs::remove_file(socket);
     let listener = UnixListener::bind(socket).map_err(system(format!("The socket {}", socket.display())))?;
@@ -157,7 +168,7 @@ fn start_workers(config: &Config, api: &Api, socket: &Path, workers: usize) -> R
         client: Client::new(api.clone(), bot.token.clone()),
         once: once(&config.runtime_dir.join(format!("once-{}", bot.token.id()))),
     });
-    worker::start(listener, workers, bots.collect()).map_err(system("The workers cannot be started"))
+    worker::start(listener, workers, bots.collect(), status.clone()).map_err(system("The workers cannot be started"))
 }
 
 fn once(path: &Path) -> Once {
@@ -174,12 +185,13 @@ struct Registrar {
 }
 
 impl Registrar {
-    fn start(config: &Config, api: Api) -> Result<Self, Error> {
+    fn start(config: &Config, api: Api, status: &Arc<Status>) -> Result<Self, Error> {
         let mut wanted = Vec::new();
         for bot in &config.bots {
             let (sender, receiver) = mpsc::channel();
             let name = format!("webhook {}", bot.token.id());
-            let keep = move || registration::keep(&receiver);
+            let status = status.clone();
+            let keep = move || registration::keep(&receiver, &status);
             thread::Builder::new().name(name).spawn(keep).map_err(system("A thread cannot be started"))?;
             wanted.push(sender);
         }
@@ -207,10 +219,6 @@ async fn supervise(
         .set_nonblocking(true)
         .and_then(|()| tokio::net::TcpListener::from_std(listener))
         .map_err(system("The listening socket"))?;
-    match listener.local_addr() {
-        Ok(address) => log::info!("Listening on {address}."),
-        Err(why) => return Err(system("The listening socket")(why)),
-    }
     let (stop, stopped) = watch::channel(false);
     let mut serving = tokio::spawn(edge.serve(listener, stopped));
     loop {
@@ -226,6 +234,7 @@ async fn supervise(
         }
     }
     log::info!("Stopping: what is in flight gets its answer.");
+    systemd::stopping();
     stop.send_replace(true);
     if timeout(LAST_ANSWERS, serving).await.is_err() {
         log::warn!("Some updates were not answered in {} s; Telegram brings them back.", LAST_ANSWERS.as_secs());

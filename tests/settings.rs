@@ -89,6 +89,16 @@ fn the_token_may_come_by_environment_and_does_not_stay_there() {
 }
 
 #[test]
+fn the_token_may_lie_beside_the_settings() {
+    let home = Home::with(&settings("http://127.0.0.1:1", ""), "[[bot]]\n");
+    let missing = home.pihook(&["check"]);
+    assert!(text(&missing).contains("in the file token, beside this one"), "{}", text(&missing));
+    home.write("token", TOKEN);
+    let found = home.pihook(&["check"]);
+    assert!(found.status.success(), "{}", text(&found));
+}
+
+#[test]
 fn a_wrong_command_line_is_told_how_it_goes() {
     let home = Home::new("http://127.0.0.1:1");
     for arguments in [

@@ -93,7 +93,9 @@ impl Edge {
     ) {
         let address = peer.ip().to_canonical();
         let among = |networks: &[Network]| networks.iter().any(|network| network.contains(address));
-        if !among(&self.allow_from) {
+        // Our own probe calls from the address that it calls.
+        let ours = stream.local_addr().is_ok_and(|local| local.ip().to_canonical() == address);
+        if !ours && !among(&self.allow_from) {
             // Closed without a word: the internet is full of them.
             if is_at_home(address) {
                 FROM_HOME.warn(format_args!(
@@ -103,7 +105,7 @@ impl Edge {
             }
             return;
         }
-        let stranger = !among(&self.known);
+        let stranger = !ours && !among(&self.known);
         let mut connections = self.connections();
         match connections.room(address, stranger) {
             Room::Free => {}

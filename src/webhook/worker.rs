@@ -14,6 +14,7 @@ use super::outage::Outage;
 use super::outcome::{self, Next, Tried};
 use crate::echo::{Reply, echo};
 use crate::seldom::Seldom;
+use crate::status::Status;
 use crate::telegram::client::Client;
 use crate::telegram::error::Error;
 use crate::telegram::types::Update;
@@ -51,19 +52,26 @@ impl Answer {
     }
 }
 
+/// What all workers share.
+struct Shared {
+    bots: Vec<Bot>,
+    outage: Outage,
+    status: Arc<Status>,
+}
+
 /// Starts tiny_http on `listener`, and `workers` threads that serve it for as long as the program runs.
 ///
 /// # Errors
 /// When a thread cannot be started.
-pub fn start(listener: UnixListener, workers: usize, bots: Vec<Bot>) -> io::Result<()> {
+pub fn start(listener: UnixListener, workers: usize, bots: Vec<Bot>, status: Arc<Status>) -> io::Result<()> {
     let server = Arc::new(Server::from_listener(listener, None).map_err(io::Error::other)?);
-    let shared: Arc<(Vec<Bot>, Outage)> = Arc::new((bots, Outage::default()));
+    let shared = Arc::new(Shared { bots, outage: Outage::default(), status });
     for number in 0..workers {
         let (server, shared) = (Arc::clone(&server), Arc::clone(&shared));
         let work = move || {
             // It ends only with an accept error, after which tiny_http takes no connection for ever.
             while let Ok(request) = server.recv() {
-                serve(request, &shared.0, &shared.1);
+                shared.serve(request);
             }
             log::error!("The workers' socket failed: stopping, so that systemd starts me anew.");
             std::process::exit(1);
@@ -73,115 +81,114 @@ pub fn start(listener: UnixListener, workers: usize, bots: Vec<Bot>) -> io::Resu
     Ok(())
 }
 
-fn serve(mut request: Request, bots: &[Bot], outage: &Outage) {
-    let bot = request.url().strip_prefix('/').and_then(|index| index.parse::<usize>().ok());
-    let answer = match bot.and_then(|index| bots.get(index)) {
-        Some(bot) if *request.method() == Method::Post => {
-            let mut body = Vec::with_capacity(request.body_length().unwrap_or_default());
-            match request.as_reader().read_to_end(&mut body) {
-                Ok(_) => answer(bot, &body, outage),
-                Err(_) => Answer::Later(BUSY),
+impl Shared {
+    fn serve(&self, mut request: Request) {
+        let bot = request.url().strip_prefix('/').and_then(|index| index.parse::<usize>().ok());
+        let answer = match bot.and_then(|index| self.bots.get(index)) {
+            Some(bot) if *request.method() == Method::Post => {
+                let mut body = Vec::with_capacity(request.body_length().unwrap_or_default());
+                match request.as_reader().read_to_end(&mut body) {
+                    Ok(_) => self.answer(bot, &body),
+                    Err(_) => Answer::Later(BUSY),
+                }
+            }
+            // The edge sees whether it is heard, and the probe whether anyone is there.
+            _ => Answer::Done,
+        };
+        let mut response = Response::empty(answer.status());
+        if let Answer::Later(seconds) = answer
+            && let Ok(header) = format!("Retry-After: {seconds}").parse::<tiny_http::Header>()
+        {
+            response.add_header(header);
+        }
+        // The edge is gone with its connection; Telegram brings the update back.
+        let _ = request.respond(response);
+    }
+
+    fn answer(&self, bot: &Bot, body: &[u8]) -> Answer {
+        let start = Instant::now();
+        let bot_id = bot.client.bot();
+        let update: Update = match serde_json::from_slice(body) {
+            Ok(update) => update,
+            Err(error) => {
+                // Only where, not what: the error quotes the text.
+                let (line, column) = (error.line(), error.column());
+                log::warn!("bot {bot_id}: this is no update (line {line}, column {column}); it is dropped.");
+                return Answer::Done;
+            }
+        };
+        let id = update.update_id;
+        let Some(reply) = echo(&update) else {
+            log::info!("bot {bot_id} update {id}: 200, nothing to answer");
+            return Answer::Done;
+        };
+        let sending = match bot.once.begin(id) {
+            Begun::Now(sending) => sending,
+            Begun::Busy => {
+                log::info!("bot {bot_id} update {id}: 503, its reply is being sent");
+                return Answer::Later(BUSY);
+            }
+            Begun::Answered => {
+                log::info!("bot {bot_id} update {id}: 200, it was answered before");
+                return Answer::Done;
+            }
+        };
+        if sending.again {
+            log::warn!(
+                "bot {bot_id} update {id}: the program ended while it was sending this reply, which may come twice"
+            );
+        }
+        let date = update.message.as_ref().map_or(0, |message| message.date);
+        let (chat, sent) = (reply.chat_id, self.send(&bot.client, reply, date, start));
+        let took = start.elapsed().as_millis();
+        match sent {
+            Ok(()) => {
+                sending.answered();
+                self.status.answered();
+                log::info!("bot {bot_id} update {id} chat {chat}: 200 in {took} ms");
+                Answer::Done
+            }
+            Err((answer, why)) => {
+                let status = answer.status();
+                NOT_SENT.warn(format_args!("bot {bot_id} update {id} chat {chat}: {status} in {took} ms, {why}"));
+                if why.token_is_refused() {
+                    TOKEN_REFUSED.log(
+                        log::Level::Error,
+                        format_args!("bot {bot_id}: Telegram does not know this token: get a new one from BotFather."),
+                    );
+                }
+                answer
             }
         }
-        // The edge sees whether it is heard.
-        _ => Answer::Done,
-    };
-    let mut response = Response::empty(answer.status());
-    if let Answer::Later(seconds) = answer
-        && let Ok(header) = format!("Retry-After: {seconds}").parse::<tiny_http::Header>()
-    {
-        response.add_header(header);
     }
-    // The edge is gone with its connection; Telegram brings the update back.
-    let _ = request.respond(response);
-}
 
-fn answer(bot: &Bot, body: &[u8], outage: &Outage) -> Answer {
-    let start = Instant::now();
-    let bot_id = bot.client.bot();
-    let update: Update = match serde_json::from_slice(body) {
-        Ok(update) => update,
-        Err(error) => {
-            // Only where, not what: the error quotes the text.
-            let (line, column) = (error.line(), error.column());
-            log::warn!("bot {bot_id}: this is no update (line {line}, column {column}); it is dropped.");
-            return Answer::Done;
-        }
-    };
-    let id = update.update_id;
-    let Some(reply) = echo(&update) else {
-        log::info!("bot {bot_id} update {id}: 200, nothing to answer");
-        return Answer::Done;
-    };
-    let sending = match bot.once.begin(id) {
-        Begun::Now(sending) => sending,
-        Begun::Busy => {
-            log::info!("bot {bot_id} update {id}: 503, its reply is being sent");
-            return Answer::Later(BUSY);
-        }
-        Begun::Answered => {
-            log::info!("bot {bot_id} update {id}: 200, it was answered before");
-            return Answer::Done;
-        }
-    };
-    if sending.again {
-        log::warn!("bot {bot_id} update {id}: the program ended while it was sending this reply, which may come twice");
-    }
-    let date = update.message.as_ref().map_or(0, |message| message.date);
-    let (chat, sent) = (reply.chat_id, send(&bot.client, reply, date, start, outage));
-    let took = start.elapsed().as_millis();
-    match sent {
-        Ok(()) => {
-            sending.answered();
-            log::info!("bot {bot_id} update {id} chat {chat}: 200 in {took} ms");
-            Answer::Done
-        }
-        Err((answer, why)) => {
-            let status = answer.status();
-            NOT_SENT.warn(format_args!("bot {bot_id} update {id} chat {chat}: {status} in {took} ms, {why}"));
-            if why.token_is_refused() {
-                TOKEN_REFUSED.log(
-                    log::Level::Error,
-                    format_args!("bot {bot_id}: Telegram does not know this token: get a new one from BotFather."),
-                );
-            }
-            answer
-        }
-    }
-}
-
-/// Sends a reply, as often as [`outcome`] says.
-fn send(
-    client: &Client,
-    mut reply: Reply<'_>,
-    date: i64,
-    start: Instant,
-    outage: &Outage,
-) -> Result<(), (Answer, Error)> {
-    let mut tried = Tried::default();
-    loop {
-        let Err(why) = client.send_message(&reply) else {
-            outage.over();
-            return Ok(());
-        };
-        tried.elapsed = start.elapsed();
-        tried.outage = if why.is_an_answer() {
-            outage.over();
-            Duration::ZERO
-        } else {
-            outage.goes_on(Instant::now())
-        };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        tried.left = outcome::left(date, now.try_into().unwrap_or(i64::MAX));
-        match outcome::next(&why, &tried) {
-            Next::Done => return Err((Answer::Done, why)),
-            Next::Later(seconds) => return Err((Answer::Later(seconds), why)),
-            Next::Again => tried.again = true,
-            Next::Wait(time) => thread::sleep(time),
-            Next::SendTo(chat) => {
-                tried.moved = true;
-                // The chat's messages have other numbers now.
-                reply = Reply { chat_id: chat, reply_parameters: None, message_thread_id: None, ..reply };
+    /// Sends a reply, as often as [`outcome`] says.
+    fn send(&self, client: &Client, mut reply: Reply<'_>, date: i64, start: Instant) -> Result<(), (Answer, Error)> {
+        let mut tried = Tried::default();
+        loop {
+            let Err(why) = client.send_message(&reply) else {
+                self.outage.over();
+                return Ok(());
+            };
+            tried.elapsed = start.elapsed();
+            tried.outage = if why.is_an_answer() {
+                self.outage.over();
+                Duration::ZERO
+            } else {
+                self.outage.goes_on(Instant::now())
+            };
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+            tried.left = outcome::left(date, now.try_into().unwrap_or(i64::MAX));
+            match outcome::next(&why, &tried) {
+                Next::Done => return Err((Answer::Done, why)),
+                Next::Later(seconds) => return Err((Answer::Later(seconds), why)),
+                Next::Again => tried.again = true,
+                Next::Wait(time) => thread::sleep(time),
+                Next::SendTo(chat) => {
+                    tried.moved = true;
+                    // The chat's messages have other numbers now.
+                    reply = Reply { chat_id: chat, reply_parameters: None, message_thread_id: None, ..reply };
+                }
             }
         }
     }

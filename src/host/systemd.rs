@@ -1,0 +1,57 @@
+//! systemd: what it is told (`sd_notify(3)`), and the socket that it hands over (`sd_listen_fds(3)`). Without systemd
+//! nothing happens.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+
+use crate::probe::Probe;
+use crate::status::Status;
+
+/// The listener that systemd bound for us, if it did.
+///
+/// # Errors
+/// When what it handed over is something else.
+pub fn listener() -> io::Result<Option<TcpListener>> {
+    let mut sockets = ListenFd::from_env();
+    if sockets.len() == 0 { Ok(None) } else { sockets.take_tcp_listener(0) }
+}
+
+/// The webhook is served.
+pub fn ready(status: &Status) {
+    tell(&[NotifyState::Ready, NotifyState::Status(&status.to_string())]);
+}
+
+/// It ends.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// Feeds the watchdog for as long as the probe is answered, and tells how the bot is.
+///
+/// # Errors
+/// When the thread for it cannot be started.
+pub fn watch(probe: Probe, status: Arc<Status>) -> io::Result<()> {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return Ok(()) };
+    let watch = move || {
+        loop {
+            if probe.is_answered() {
+                tell(&[NotifyState::Watchdog, NotifyState::Status(&status.to_string())]);
+            } else {
+                log::warn!("The webhook did not answer its own probe.");
+            }
+            thread::sleep(limit / 4);
+        }
+    };
+    thread::Builder::new().name("watchdog".into()).spawn(watch).map(|_| ())
+}
+
+fn tell(states: &[NotifyState]) {
+    if let Err(why) = sd_notify::notify(states) {
+        log::warn!("systemd cannot be told: {why}.");
+    }
+}

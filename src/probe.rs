@@ -1,0 +1,69 @@
+//! Asks the own webhook as Telegram would: through the real listener, TLS, the edge, tiny_http and a worker, and back. It
+//! alone feeds systemd's watchdog.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ring::error::Unspecified;
+use ring::rand::{SecureRandom, SystemRandom};
+use ureq::Agent;
+use ureq::tls::TlsConfig;
+
+use crate::secret::Secret;
+use crate::telegram::token::hex;
+use crate::webhook::door::Door;
+
+/// When all workers wait for a Bot API that does not answer, one of them is free after this.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// The door that is known to nobody but us.
+///
+/// # Errors
+/// When the system has no random numbers.
+pub fn door() -> Result<Door, Unspecified> {
+    let mut random = [[0; 16]; 2];
+    SystemRandom::new().fill(random.as_flattened_mut())?;
+    let [path, secret] = random.map(|bytes| hex(&bytes));
+    Ok(Door { path: format!("/{path}").into(), secret_token: secret.into() })
+}
+
+/// Calls the webhook that listens at `listener`.
+pub struct Probe {
+    agent: Agent,
+    url: Secret,
+    secret_token: Secret,
+}
+
+impl Probe {
+    /// Goes through `door`, behind which nothing is done.
+    #[must_use]
+    pub fn new(listener: SocketAddr, door: &Door) -> Self {
+        let config = Agent::config_builder()
+            // It is our own, and whose certificate it shows is another matter.
+            .tls_config(TlsConfig::builder().disable_verification(true).build())
+            .proxy(None)
+            .max_idle_connections(0)
+            .timeout_global(Some(PATIENCE))
+            .build();
+        let address = SocketAddr::new(this_machine(listener.ip()), listener.port());
+        let url = format!("https://{address}{}", door.path.expose());
+        Self { agent: config.into(), url: url.into(), secret_token: door.secret_token.clone() }
+    }
+
+    /// Whether the webhook answers.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        let request = self.agent.post(self.url.expose());
+        let request = request.header("X-Telegram-Bot-Api-Secret-Token", self.secret_token.expose());
+        request.content_type("application/json").send("{}").is_ok()
+    }
+}
+
+/// An address at which a listener on `address` can be reached from here.
+fn this_machine(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        address => address,
+    }
+}

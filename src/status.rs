@@ -1,0 +1,69 @@
+//! How the running bot is: what a person sees in `systemctl status`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// Shared by all who have something to tell.
+#[derive(Default)]
+pub struct Status(Mutex<Facts>);
+
+#[derive(Default)]
+struct Facts {
+    answered: u64,
+    last: Option<Instant>,
+    /// By the bot's id; None when all is well.
+    webhooks: BTreeMap<u64, Option<String>>,
+}
+
+impl Status {
+    /// A reply is out.
+    pub fn answered(&self) {
+        let mut facts = self.facts();
+        facts.answered += 1;
+        facts.last = Some(Instant::now());
+    }
+
+    /// How a bot's webhook is: None when it is registered, else what is wrong.
+    pub fn webhook(&self, bot: u64, trouble: Option<String>) {
+        self.facts().webhooks.insert(bot, trouble);
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let facts = self.facts();
+        write!(f, "{} updates answered", facts.answered)?;
+        if let Some(last) = facts.last {
+            write!(f, ", the last {} s ago", last.elapsed().as_secs())?;
+        }
+        for (bot, trouble) in &facts.webhooks {
+            match trouble {
+                None => write!(f, "; bot {bot}: webhook registered")?,
+                Some(why) => write!(f, "; bot {bot}: {why}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_says_how_it_is() {
+        let status = Status::default();
+        assert_eq!(status.to_string(), "0 updates answered");
+        status.webhook(7, Some("the webhook is not registered: no network".into()));
+        assert_eq!(status.to_string(), "0 updates answered; bot 7: the webhook is not registered: no network");
+        status.answered();
+        status.webhook(7, None);
+        assert_eq!(status.to_string(), "1 updates answered, the last 0 s ago; bot 7: webhook registered");
+    }
+}
