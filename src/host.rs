@@ -64,18 +64,22 @@ fn begin_anew(name: &str, secret: &OsStr) -> io::Error {
     }
 }
 
-/// Sees to it that so many files can be open at once, as far as the system allows.
-pub fn want_files(count: usize) {
-    let count = count as u64;
-    let enough = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
-        if soft < count {
-            setrlimit(Resource::RLIMIT_NOFILE, count.min(hard), hard)?;
+/// Sees to it that so many files can be open at once. Returns how many can: the system may allow fewer.
+#[must_use]
+pub fn want_files(count: usize) -> usize {
+    let wanted = count as u64;
+    let allowed = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < wanted {
+            setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard)?;
         }
-        Ok(soft.max(hard) >= count)
+        Ok(soft.max(wanted.min(hard)))
     });
-    if enough != Ok(true) {
-        log::warn!("This program may not open {count} files at once: raise LimitNOFILE, or lower max_connections.");
+    // Where nobody knows, an error will tell.
+    let allowed = allowed.unwrap_or(wanted).try_into().unwrap_or(usize::MAX);
+    if allowed < count {
+        log::warn!("Only {allowed} files can be open at once, and {count} may be needed: raise LimitNOFILE.");
     }
+    allowed
 }
 
 /// Starts logging to standard error: lines with a time for a person, lines with a priority for the

@@ -38,7 +38,9 @@ const SLACK: usize = 64;
 /// Connections of those whom only `0.0.0.0/0` names, and who have not shown path and secret.
 const STRANGERS: usize = 64;
 const STRANGERS_OF_ADDRESS: usize = 16;
-/// Open files beside connections.
+/// Open files of a worker: both ends of its Unix connection, one of them twice, and its connection to the Bot API.
+const FILES_OF_WORKER: usize = 4;
+/// Open files beside those.
 const OTHER_FILES: usize = 32;
 /// Threads, however many bots there are.
 const MOST_WORKERS: usize = 100;
@@ -93,9 +95,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     // What Telegram may have in flight, a connection and a worker for each.
     let in_flight = config.bots.len() * usize::from(config.max_connections);
     let workers = in_flight.min(MOST_WORKERS);
-    let limits = Limits { known: in_flight + SLACK, strangers: STRANGERS, address: STRANGERS_OF_ADDRESS };
-    // Each worker has both ends of a Unix connection, and one to the Bot API.
-    host::want_files(limits.known + limits.strangers + 3 * workers + OTHER_FILES);
+    let limits = limits(in_flight, workers)?;
     let api = Api::new(&config.api_url, workers);
     let status = Arc::new(Status::default());
     start_workers(config, &api, &socket, workers, &status)?;
@@ -129,6 +129,21 @@ pub fn run(config: &Config) -> Result<(), Error> {
     })?;
     let _ = fs::remove_file(socket);
     Ok(())
+}
+
+/// As many connections as there shall be, and no more than leave the workers what they need.
+fn limits(in_flight: usize, workers: usize) -> Result<Limits, Error> {
+    let known = in_flight + SLACK;
+    let own = FILES_OF_WORKER * workers + OTHER_FILES;
+    let files = host::want_files(known + STRANGERS + own);
+    let all = files.saturating_sub(own).min(known + STRANGERS);
+    if all < in_flight {
+        let needed = in_flight + own;
+        return Err(Error::System(format!(
+            "Only {files} files can be open at once, and {needed} are needed: raise LimitNOFILE, or lower max_connections."
+        )));
+    }
+    Ok(Limits { known, strangers: STRANGERS, address: STRANGERS_OF_ADDRESS, all })
 }
 
 fn door(bot: &Bot) -> Door {

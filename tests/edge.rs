@@ -8,42 +8,11 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::peer;
+use common::scene::scene;
 use common::tls::Tls;
-use common::{Home, SOON, TOKEN, settings, start, telegram};
+use common::{Home, SOON, TOKEN, settings, telegram};
 use rustls::version::{TLS12, TLS13};
-use simulated_telegram::Telegram;
-
-/// A bot that is registered, and the secret that Telegram got.
-struct Scene {
-    pihook: common::Pihook,
-    // The folder goes after the program that uses it.
-    _home: Home,
-    _telegram: Telegram,
-    secret: String,
-}
-
-fn scene() -> Scene {
-    let (telegram, bot, home, pihook) = start();
-    let secret = bot.wait_call("setWebhook", 1, SOON).unwrap()[0].text("secret_token");
-    Scene { _telegram: telegram, _home: home, pihook, secret }
-}
-
-impl Scene {
-    /// A request as Telegram sends it, with these changes to the headers.
-    fn request(&self, body: &str, change: impl Fn(&str) -> String) -> Vec<u8> {
-        let head = format!(
-            "POST /{TOKEN}/ HTTP/1.1\r\nHost: 80.100.95.20:8443\r\nX-Telegram-Bot-Api-Secret-Token: {}\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: keep-alive\r\nAccept-Encoding: gzip, deflate\r\n\r\n",
-            self.secret,
-            body.len()
-        );
-        (change(&head) + body).into_bytes()
-    }
-
-    fn good(&self) -> Vec<u8> {
-        self.request("{\"update_id\":1}", str::to_owned)
-    }
-}
 
 #[test]
 fn telegrams_request_is_answered_and_the_connection_kept() {
@@ -122,8 +91,8 @@ fn strangers_are_closed_before_a_byte_of_tls() {
     let more = settings(&telegram.api_url(), "").replace("127.0.0.0/8", "127.0.0.2/32");
     let home = Home::with(&more, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     let pihook = home.run();
-    let mut stranger = TcpStream::connect(pihook.address).unwrap();
-    stranger.set_read_timeout(Some(SOON)).unwrap();
+    // From the bot's own address comes its own probe.
+    let mut stranger = peer::connect([127, 0, 0, 3].into(), pihook.address).unwrap();
     let _ = stranger.write_all(b"\x16\x03\x01");
     match stranger.read(&mut [0; 16]) {
         Ok(0) => {}
@@ -186,18 +155,4 @@ fn a_hundred_connections_at_once_are_all_answered_at_each_of_fifty_starts() {
         }
         assert!(pihook.stop().0.success());
     }
-}
-
-#[test]
-fn beyond_the_limit_the_oldest_that_has_shown_no_secret_gives_way() {
-    let scene = scene();
-    scene.pihook.wait_log("the webhook is registered");
-    let mut proven = Tls::connect(scene.pihook.address);
-    assert_eq!(proven.ask(&scene.good()), 200);
-    // One bot: 40 connections and 64 of slack, one of them Telegram's own.
-    let mut idle: Vec<_> = (0..110).map(|_| Tls::connect(scene.pihook.address)).collect();
-    scene.pihook.wait_log("one connection too many");
-    assert!(idle[0].is_gone());
-    assert_eq!(idle[109].ask(&scene.good()), 200);
-    assert_eq!(proven.ask(&scene.good()), 200);
 }

@@ -15,6 +15,8 @@ pub struct Limits {
     pub strangers: usize,
     /// From one stranger's address.
     pub address: usize,
+    /// All together.
+    pub all: usize,
 }
 
 /// The open connections; `T` is what ends one.
@@ -53,25 +55,20 @@ impl<T> Connections<T> {
     /// Looks for room for a connection from this address.
     pub fn room(&mut self, address: IpAddr, stranger: bool) -> Room<T> {
         let from = origin(address);
-        let limits = self.limits;
-        let many = |count: usize, limit: usize| count >= limit;
-        let strangers = self.open.values().filter(|open| open.stranger).count();
-        let (full, of_address) = if stranger {
-            let same = self.open.values().filter(|open| open.stranger && open.address == from).count();
-            let of_address = many(same, limits.address);
-            let all = many(self.open.len(), limits.known + limits.strangers);
-            (of_address || many(strangers, limits.strangers) || all, of_address)
-        } else {
-            (many(self.open.len() - strangers, limits.known), false)
-        };
-        if !full {
+        let count = |of: &dyn Fn(&Open<T>) -> bool| self.open.values().filter(|open| of(open)).count();
+        let (strangers, limits) = (count(&|open| open.stranger), self.limits);
+        let of_address = stranger && count(&|open| open.stranger && open.address == from) >= limits.address;
+        let of_kind =
+            if stranger { strangers >= limits.strangers } else { self.open.len() - strangers >= limits.known };
+        let of_all = self.open.len() >= limits.all;
+        if !(of_address || of_kind || of_all) {
             return Room::Free;
         }
-        let oldest = self
-            .open
-            .iter()
-            .find(|(_, open)| !open.proven && open.stranger == stranger && (!of_address || open.address == from));
-        match oldest.map(|(number, _)| *number).and_then(|number| self.open.remove(&number)) {
+        // Where only the whole is full, it is a stranger who has to go first.
+        let kind = stranger || (of_all && !of_kind && strangers > 0);
+        let goes = |open: &Open<T>| !open.proven && open.stranger == kind && (!of_address || open.address == from);
+        let oldest = self.open.iter().find(|(_, open)| goes(open)).map(|(number, _)| *number);
+        match oldest.and_then(|number| self.open.remove(&number)) {
             Some(open) => Room::Instead(open.end),
             None => Room::No,
         }
@@ -120,7 +117,7 @@ fn origin(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { known: 3, strangers: 4, address: 2 };
+    const LIMITS: Limits = Limits { known: 3, strangers: 4, address: 2, all: 7 };
     const TELEGRAM: &str = "149.154.167.1";
 
     struct Scene(Connections<u64>);
@@ -196,7 +193,19 @@ mod tests {
             scene.come(&format!("1.1.1.{number}"), true);
             scene.0.prove(number);
         }
-        assert_eq!(scene.0.open.len(), LIMITS.known + LIMITS.strangers);
+        assert_eq!(scene.0.open.len(), LIMITS.all);
+    }
+
+    #[test]
+    fn where_descriptors_are_few_strangers_go_first() {
+        let mut scene = Scene(Connections::new(Limits { all: 3, ..LIMITS }));
+        scene.come("1.1.1.1", true);
+        scene.come("2.2.2.2", true);
+        assert_eq!(scene.come(TELEGRAM, false), Room::Free);
+        assert_eq!(scene.come("3.3.3.3", true), Room::Instead(1));
+        assert_eq!([scene.come(TELEGRAM, false), scene.come(TELEGRAM, false)], [Room::Instead(2), Room::Instead(4)]);
+        assert_eq!(scene.come(TELEGRAM, false), Room::Instead(3));
+        assert_eq!(scene.come("1.1.1.1", true), Room::No);
     }
 
     #[test]

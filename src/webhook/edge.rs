@@ -11,7 +11,7 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinSet, yield_now};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -67,7 +67,11 @@ impl Edge {
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.clone().admit(stream, peer, &stop, &mut tasks),
+                    Ok((stream, peer)) => {
+                        self.clone().admit(stream, peer, &stop, &mut tasks);
+                        // If an older one had to go, it goes before the next one comes.
+                        yield_now().await;
+                    }
                     Err(why) => {
                         NOT_ACCEPTED.warn(format_args!("A connection could not be accepted: {why}."));
                         if let Some(oldest) = self.connections().oldest() {

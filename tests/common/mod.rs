@@ -5,6 +5,8 @@
 // Each test file is a program of its own, and uses only a part of this.
 #![allow(dead_code)]
 
+pub mod peer;
+pub mod scene;
 pub mod tls;
 
 use std::fs;
@@ -77,6 +79,8 @@ impl Home {
     /// `pihook ARGUMENTS`, in this folder and an environment that says nothing.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let binary = std::env::var_os("PIHOOK_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_pihook").into());
+        // It runs in another folder.
+        let binary = std::path::absolute(binary).unwrap();
         let mut command = match std::env::var_os("PIHOOK_RUNNER") {
             Some(runner) => {
                 let mut command = Command::new(runner);
@@ -172,6 +176,38 @@ impl Pihook {
         let found = found(&log);
         assert!(found.len() >= count, "{count} × {text:?} in the log: {:#?}", log.lines);
         found
+    }
+
+    /// How many threads it has.
+    pub fn threads(&self) -> usize {
+        self.status("Threads:")
+    }
+
+    /// KiB of memory that it holds now.
+    pub fn memory(&self) -> usize {
+        self.status("VmRSS:")
+    }
+
+    /// The most KiB of memory that it ever held.
+    pub fn peak(&self) -> usize {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        // One that has ended has no memory.
+        let line = status.lines().find(|line| line.starts_with(name));
+        let line = line.unwrap_or_else(|| panic!("it has ended: {:#?}", self.log()));
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// The processor time that it has taken.
+    pub fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The name of the program, in brackets, comes before; utime and stime are the fields 14 and 15, in ticks.
+        let fields = stat.rsplit(')').next().unwrap().split_whitespace().skip(11);
+        let ticks: u64 = fields.take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     pub fn signal(&self, signal: Signal) {

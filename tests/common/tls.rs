@@ -1,7 +1,7 @@
 //! A blocking TLS client that trusts everyone: for what Telegram would never send.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -24,21 +24,26 @@ impl Tls {
     pub fn with(to: SocketAddr, versions: &[&'static SupportedProtocolVersion]) -> io::Result<Tls> {
         let tcp = TcpStream::connect(to)?;
         tcp.set_read_timeout(Some(SOON))?;
+        Tls::over(tcp, versions)
+    }
+
+    /// The same on a connection that is there already.
+    pub fn over(mut tcp: TcpStream, versions: &[&'static SupportedProtocolVersion]) -> io::Result<Tls> {
         tcp.set_nodelay(true)?;
-        let provider = Arc::new(ring::default_provider());
-        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(versions)
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-            .with_no_client_auth();
-        let name = ServerName::from(to.ip());
-        let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
-        let mut tcp = tcp;
+        let mut connection = client(versions);
         while connection.is_handshaking() {
             connection.complete_io(&mut tcp)?;
         }
         Ok(Tls(StreamOwned::new(connection, tcp)))
+    }
+
+    /// The connection below.
+    pub fn tcp(&self) -> &TcpStream {
+        &self.0.sock
+    }
+
+    pub fn into_tcp(self) -> TcpStream {
+        self.0.sock
     }
 
     pub fn version(&self) -> rustls::ProtocolVersion {
@@ -78,6 +83,20 @@ impl Tls {
         self.answer().split(' ').nth(1).unwrap().parse().unwrap()
     }
 
+    /// Sends `bytes` again and again, up to `most` in all, for as long as they are taken. Returns how many were, and what
+    /// had been answered.
+    pub fn flood(mut self, bytes: &[u8], most: usize) -> (usize, String) {
+        let (connection, mut tcp, mut sent) = (&mut self.0.conn, &self.0.sock, 0);
+        while sent < most && connection.writer().write_all(bytes).is_ok() && connection.write_tls(&mut tcp).is_ok() {
+            sent += bytes.len();
+        }
+        let mut answer = Vec::new();
+        while matches!(connection.read_tls(&mut tcp), Ok(1..)) && connection.process_new_packets().is_ok() {
+            let _ = connection.reader().read_to_end(&mut answer);
+        }
+        (sent, String::from_utf8(answer).unwrap())
+    }
+
     /// Whether the server closes now, in order (TLS says that it is the end).
     pub fn is_closed(&mut self) -> bool {
         matches!(self.0.read(&mut [0]), Ok(0))
@@ -87,6 +106,26 @@ impl Tls {
     pub fn is_gone(&mut self) -> bool {
         !matches!(self.0.read(&mut [0]), Ok(1))
     }
+}
+
+/// The first bytes of a handshake.
+pub fn hello() -> Vec<u8> {
+    let mut hello = Vec::new();
+    client(rustls::ALL_VERSIONS).write_tls(&mut hello).unwrap();
+    hello
+}
+
+fn client(versions: &[&'static SupportedProtocolVersion]) -> ClientConnection {
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+        .with_no_client_auth();
+    // For an address there is no SNI, whichever it is.
+    let name = ServerName::from(IpAddr::from([127, 0, 0, 1]));
+    ClientConnection::new(Arc::new(config), name).unwrap()
 }
 
 #[derive(Debug)]
