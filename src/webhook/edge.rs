@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -36,7 +37,7 @@ const WRITE: Duration = Duration::from_secs(5);
 /// After a refusal, so long and so much is read on, lest a reset overtake the answer.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 64 * 1024;
-/// When accepting fails (no file descriptors are left, say).
+/// When accepting fails since something has run out (file descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 static NOT_ACCEPTED: Seldom = Seldom::new(1);
@@ -74,10 +75,12 @@ impl Edge {
                     }
                     Err(why) => {
                         NOT_ACCEPTED.warn(format_args!("A connection could not be accepted: {why}."));
-                        if let Some(oldest) = self.connections().oldest() {
-                            oldest.abort();
+                        if is_scarcity(&why) {
+                            if let Some(oldest) = self.connections().oldest() {
+                                oldest.abort();
+                            }
+                            sleep(ACCEPT_PAUSE).await;
                         }
-                        sleep(ACCEPT_PAUSE).await;
                     }
                 },
                 Some(_) = tasks.join_next() => {}
@@ -275,6 +278,12 @@ impl Connection {
         let _ = timeout(LINGER, tokio::io::copy(&mut left, &mut tokio::io::sink())).await;
         Ok(())
     }
+}
+
+/// Whether something has run out here; all else that accepting can fail with is over with the one connection.
+fn is_scarcity(error: &io::Error) -> bool {
+    let number = error.raw_os_error().map(Errno::from_raw);
+    matches!(number, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
 }
 
 /// Whether this is an address of a home network, which no call from the internet has.
