@@ -123,9 +123,11 @@ pub fn run(config: &Config) -> Result<(), Error> {
             Ok(())
         };
         registrar.register(config, &certificate);
+        // Whoever hears that we are ready may send one.
+        let signals = Signals::listen().map_err(system("Signals cannot be received"))?;
         log::info!("Listening on {address}.");
         systemd::ready(&status);
-        supervise(Arc::new(edge), listener, reload).await
+        supervise(Arc::new(edge), listener, signals, reload).await
     })?;
     let _ = fs::remove_file(socket);
     Ok(())
@@ -221,15 +223,30 @@ impl Registrar {
     }
 }
 
+/// What we can be told from outside.
+struct Signals {
+    stop: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            stop: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Serves, reloads on SIGHUP, and stops on SIGTERM or SIGINT.
 async fn supervise(
     edge: Arc<Edge>,
     listener: TcpListener,
+    mut signals: Signals,
     reload: impl Fn() -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let listen = |kind| signal(kind).map_err(system("Signals cannot be received"));
-    let (mut term, mut int, mut hup): (Signal, Signal, Signal) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
     let listener = listener
         .set_nonblocking(true)
         .and_then(|()| tokio::net::TcpListener::from_std(listener))
@@ -238,12 +255,12 @@ async fn supervise(
     let mut serving = tokio::spawn(edge.serve(listener, stopped));
     loop {
         tokio::select! {
-            _ = hup.recv() => match reload() {
+            _ = signals.reload.recv() => match reload() {
                 Ok(()) => log::info!("The certificate was loaded anew."),
                 Err(why) => log::error!("The old certificate stays: {why}"),
             },
-            _ = term.recv() => break,
-            _ = int.recv() => break,
+            _ = signals.stop.recv() => break,
+            _ = signals.interrupt.recv() => break,
             // It ends only when told to; were it to end, so do we.
             _ = &mut serving => return Ok(()),
         }

@@ -216,9 +216,12 @@ impl Pihook {
 
     /// Waits for its end.
     pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
-        let status = self.child.wait().unwrap();
-        let log = self.log.1.wait_while(self.log.0.lock().unwrap(), |log| !log.ended).unwrap().lines.clone();
-        (status, log)
+        let log = self.log.0.lock().unwrap();
+        let (log, _) = self.log.1.wait_timeout_while(log, SOON, |log| !log.ended).unwrap();
+        assert!(log.ended, "it does not end: {:#?}", log.lines);
+        let lines = log.lines.clone();
+        drop(log);
+        (self.child.wait().unwrap(), lines)
     }
 
     /// SIGTERM, and its end.

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::{self, Parameters, Request};
-use crate::state::{Shared, ask};
+use crate::state::{Account, Shared, ask};
 use crate::{json, methods};
 
 /// One call of the Bot API.
@@ -31,9 +31,36 @@ pub struct Call {
     pub files: BTreeMap<String, Vec<u8>>,
     /// When the call was complete.
     pub at: Instant,
+    /// How it was made to fail.
+    pub fault: Option<Fault>,
+    /// When it was carried out, if it was.
+    pub carried_out: Option<Instant>,
+    /// When it was answered; `None` while it was not, and for ever if the bot was gone by then.
+    pub answered: Option<Instant>,
+    /// The answer, as far as it went out.
+    pub answer: String,
 }
 
 impl Call {
+    pub(crate) fn new(bot: i64, method: &str, parameters: Parameters) -> Call {
+        Call {
+            bot,
+            method: method.to_owned(),
+            params: Value::Object(parameters.values),
+            files: parameters.files,
+            at: Instant::now(),
+            fault: None,
+            carried_out: None,
+            answered: None,
+            answer: String::new(),
+        }
+    }
+
+    /// Whether the bot can know what became of it: the head of the answer went out whole.
+    pub fn is_heard(&self) -> bool {
+        self.answer.contains("\r\n\r\n")
+    }
+
     /// A parameter as text, however it was sent; an absent one is empty.
     pub fn text(&self, name: &str) -> String {
         match self.params.get(name) {
@@ -188,13 +215,21 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Sha
 
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Arc<Shared>) -> io::Result<()> {
     let mut input = Vec::new();
-    while let Some(request) = http::read(&mut stream, &mut input).await? {
+    loop {
+        let limit = ask(&shared.on_request, &()).unwrap_or(usize::MAX);
+        let Some(request) = http::read(&mut stream, &mut input, limit).await? else { break };
         let close = request.close;
-        let (answer, limit) = answer(shared, request).await;
+        let Served { answer, limit, call } = serve_call(shared, request).await;
         let bytes = answer.bytes();
         let bytes = &bytes[..limit.unwrap_or(bytes.len()).min(bytes.len())];
         stream.write_all(bytes).await?;
         stream.flush().await?;
+        if let Some((token, place)) = call {
+            shared.account(&token, |account| {
+                account.calls[place].answered = Some(Instant::now());
+                account.calls[place].answer = String::from_utf8_lossy(bytes).into();
+            });
+        }
         if limit.is_some() {
             break;
         }
@@ -206,20 +241,34 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Arc
     Ok(())
 }
 
-/// The answer, and after how many of its bytes the connection is cut, if it is.
-async fn answer(shared: &Arc<Shared>, request: Request) -> (Answer, Option<usize>) {
-    let (token, call) = match read_call(shared, &request) {
+/// What became of a request.
+struct Served {
+    answer: Answer,
+    /// After so many bytes of the answer the connection is cut.
+    limit: Option<usize>,
+    /// Whose call it was, and its place in the list of calls.
+    call: Option<(String, usize)>,
+}
+
+async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
+    let (token, mut call) = match read_call(shared, &request) {
         Ok(call) => call,
-        Err(answer) => return (answer, None),
+        Err(answer) => return Served { answer, limit: None, call: None },
     };
     let fault = ask(&shared.on_call, &call);
+    call.fault.clone_from(&fault);
     let is_at_once = matches!(fault, None | Some(Fault::CutAfter | Fault::CutInside(_)));
+    let carry_out = |account: &mut Account, place: usize| {
+        account.calls[place].carried_out = Some(Instant::now());
+        methods::carry_out(shared, &token, account, &call)
+    };
     // In one step, so that who sees a call sees what it did.
-    let answer = shared.account(&token, |account| {
+    let (place, answer) = shared.account(&token, |account| {
         account.calls.push(call.clone());
-        if is_at_once { methods::carry_out(shared, &token, account, &call) } else { Answer::ok("true") }
+        let place = account.calls.len() - 1;
+        (place, if is_at_once { carry_out(account, place) } else { Answer::ok("true") })
     });
-    match fault {
+    let (answer, limit) = match fault {
         None => (answer, None),
         Some(Fault::Error { code, description, retry_after, migrate_to_chat_id }) => {
             (Answer::with_parameters(code, &description, retry_after, migrate_to_chat_id), None)
@@ -227,13 +276,14 @@ async fn answer(shared: &Arc<Shared>, request: Request) -> (Answer, Option<usize
         Some(Fault::Html(code)) => (Answer::html(code), None),
         Some(Fault::Stall(pause)) => {
             tokio::time::sleep(pause).await;
-            (shared.account(&token, |account| methods::carry_out(shared, &token, account, &call)), None)
+            (shared.account(&token, |account| carry_out(account, place)), None)
         }
         Some(Fault::Hang) => std::future::pending().await,
         Some(Fault::CutBefore | Fault::CutAfter) => (answer, Some(0)),
         Some(Fault::CutInside(bytes)) => (answer, Some(bytes)),
         Some(Fault::Body(code, body)) => (Answer::new(code, body), None),
-    }
+    };
+    Served { answer, limit, call: Some((token, place)) }
 }
 
 fn read_call(shared: &Shared, request: &Request) -> Result<(String, Call), Answer> {
@@ -252,12 +302,6 @@ fn read_call(shared: &Shared, request: &Request) -> Result<(String, Call), Answe
         return Err(Answer::error(401, "Unauthorized"));
     }
     let parameters = Parameters::read(query, &request.content_type, &request.body);
-    let call = Call {
-        bot: token.split(':').next().and_then(|id| id.parse().ok()).unwrap_or(0),
-        method: method.to_owned(),
-        params: Value::Object(parameters.values),
-        files: parameters.files,
-        at: Instant::now(),
-    };
-    Ok((token.to_owned(), call))
+    let bot = token.split(':').next().and_then(|id| id.parse().ok()).unwrap_or(0);
+    Ok((token.to_owned(), Call::new(bot, method, parameters)))
 }

@@ -147,6 +147,14 @@ impl Bot {
         })
     }
 
+    /// Waits until every update is delivered or given up.
+    pub fn wait_none_pending(&self, within: Duration) -> Result<(), String> {
+        let none = |account: &Account| (account.queues.len() == 0).then_some(());
+        self.shared
+            .wait(within, |state| none(state.account(&self.token)))
+            .ok_or_else(|| format!("{} updates are pending{}", self.pending(), self.last_error()))
+    }
+
     /// Waits until `count` webhook requests have begun.
     pub fn wait_deliveries(&self, count: usize, within: Duration) -> Result<Vec<Delivery>, String> {
         self.wait("webhook requests", count, within, |account| Box::new(account.deliveries.iter()))

@@ -24,6 +24,8 @@ pub struct Delivery {
     pub attempt: u32,
     /// Which connection, in the order of their opening.
     pub connection: u64,
+    /// How it was cut.
+    pub cut: Option<Cut>,
     /// The status of the answer, when there is one.
     pub status: Option<u16>,
     /// The headers of the answer.
@@ -263,6 +265,7 @@ impl Pool {
                     update_id: update.id,
                     attempt: update.attempt(),
                     connection: line,
+                    cut: None,
                     status: None,
                     headers: Vec::new(),
                     started: now,
@@ -277,6 +280,7 @@ impl Pool {
             };
             self.ready.pop_front();
             let cut = ask(&self.shared.on_delivery, &delivery);
+            self.shared.look(&self.token, |account| account.deliveries[place].cut = cut);
             if let Some(open) = self.lines.get_mut(&line) {
                 open.busy = Some((queue, place));
                 // A line that has just ended has reported so, and the report gives the update back.

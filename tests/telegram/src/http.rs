@@ -30,16 +30,18 @@ enum Length {
     Chunks,
 }
 
-/// Reads one request from `stream`; `None` when it has ended. `input` holds what was read beyond.
+/// Reads one request from `stream`, no more than `limit` bytes; `None` when it has ended. `input` holds what was
+/// read beyond.
 pub(crate) async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     input: &mut Vec<u8>,
+    limit: usize,
 ) -> io::Result<Option<Request>> {
     let (mut request, head, length, is_expecting) = loop {
         if let Some(head) = read_head(input)? {
             break head;
         }
-        if stream.read_buf(input).await? == 0 {
+        if !read_some(stream, input, limit).await? {
             return Ok(None);
         }
     };
@@ -57,10 +59,16 @@ pub(crate) async fn read<S: AsyncRead + AsyncWrite + Unpin>(
             request.body = body;
             return Ok(Some(request));
         }
-        if stream.read_buf(input).await? == 0 {
+        if !read_some(stream, input, limit).await? {
             return Ok(None);
         }
     }
+}
+
+/// Reads on, up to `limit` bytes in all; whether there was something.
+async fn read_some<S: AsyncRead + Unpin>(stream: &mut S, input: &mut Vec<u8>, limit: usize) -> io::Result<bool> {
+    let room = limit.saturating_sub(input.len());
+    Ok(stream.take(room as u64).read_buf(input).await? > 0)
 }
 
 /// The request without its body, the length of the head, and how the body is framed.

@@ -128,6 +128,12 @@ impl Telegram {
         state::set_rule(&self.shared.on_call, rule);
     }
 
+    /// Asks `rule` before every API request, of whomever: the connection is closed after so many bytes of it, if it is
+    /// longer. It replaces the rule before, and must not wait for Telegram.
+    pub fn on_request(&self, mut rule: impl FnMut() -> Option<usize> + Send + 'static) {
+        state::set_rule(&self.shared.on_request, move |()| rule());
+    }
+
     /// Asks `rule` about every webhook request. It replaces the rule before, and must not wait for Telegram.
     pub fn on_delivery(&self, rule: impl FnMut(&Delivery) -> Option<Cut> + Send + 'static) {
         state::set_rule(&self.shared.on_delivery, rule);
@@ -142,6 +148,7 @@ impl Drop for Telegram {
             let _ = thread.join();
         }
         // A rule may hold a bot, and so what holds the rule.
+        state::clear_rule(&self.shared.on_request);
         state::clear_rule(&self.shared.on_call);
         state::clear_rule(&self.shared.on_delivery);
     }

@@ -31,19 +31,14 @@ pub(crate) fn call_in_response(shared: &Arc<Shared>, token: &str, response: &Res
     }
     let content_type = response.header("content-type").unwrap_or_default();
     let parameters = Parameters::read("", content_type, &response.body);
-    let mut call = Call {
-        bot: 0,
-        method: String::new(),
-        params: Value::Object(parameters.values),
-        files: parameters.files,
-        at: Instant::now(),
-    };
+    let mut call = Call::new(0, "", parameters);
     call.method = call.text("method");
     let method = call.method.to_ascii_lowercase();
     let ignored = ["", "setwebhook", "deletewebhook", "close", "logout"];
     if !ignored.contains(&method.as_str()) && !method.starts_with("get") {
         shared.account(token, |account| {
             call.bot = account.id;
+            call.carried_out = Some(call.at);
             carry_out(shared, token, account, &call);
             account.calls.push(call);
         });

@@ -18,6 +18,7 @@ pub(crate) type Rule<A, B> = Mutex<Option<Box<dyn FnMut(&A) -> Option<B> + Send>
 /// What all parts of one Telegram share.
 pub(crate) struct Shared {
     pub options: Options,
+    pub on_request: Rule<(), usize>,
     pub on_call: Rule<Call, Fault>,
     pub on_delivery: Rule<Delivery, Cut>,
     state: Mutex<State>,
@@ -38,6 +39,7 @@ impl Shared {
     pub fn new(options: Options) -> Shared {
         Shared {
             options,
+            on_request: Mutex::default(),
             on_call: Mutex::default(),
             on_delivery: Mutex::default(),
             state: Mutex::default(),

@@ -193,6 +193,57 @@ fn calls_can_be_made_to_fail() {
 }
 
 #[test]
+fn a_call_tells_what_became_of_it() {
+    let telegram = start();
+    let bot = telegram.bot(TOKEN);
+    bot.say(7, "x");
+    let head = "HTTP/1.1 200 OK\r\n";
+    for (fault, is_carried_out, answer, is_heard) in [
+        (None, true, head, true),
+        (Some(Fault::Stall(Duration::from_millis(1))), true, head, true),
+        (Some(Fault::CutInside(200)), true, head, true),
+        (Some(Fault::CutInside(17)), true, head, false),
+        (Some(Fault::CutAfter), true, "", false),
+        (Some(Fault::CutBefore), false, "", false),
+        (Some(Fault::Html(502)), false, "HTTP/1.1 502 Bad Gateway\r\n", true),
+    ] {
+        let wanted = fault.clone();
+        telegram.on_call(move |_| wanted.clone());
+        post(&telegram, &format!("/bot{TOKEN}/sendMessage?chat_id=7&text=x"), "", b"");
+        let call = bot.calls().pop().unwrap();
+        assert_eq!(format!("{:?}", call.fault), format!("{fault:?}"));
+        assert_eq!(call.carried_out.is_some(), is_carried_out, "{fault:?}");
+        assert!(call.answer.starts_with(answer), "{fault:?}: {}", call.answer);
+        assert_eq!(call.is_heard(), is_heard, "{fault:?}");
+        assert!(call.answered.unwrap() >= call.carried_out.unwrap_or(call.at));
+    }
+    assert_eq!(bot.sent().len(), 5);
+}
+
+#[test]
+fn a_request_can_be_cut() {
+    let telegram = start();
+    let bot = telegram.bot(TOKEN);
+    let request = format!("GET /bot{TOKEN}/getMe HTTP/1.1\r\nConnection: close\r\n\r\n");
+    let length = request.len();
+    let mut limits = vec![Some(length - 1), Some(0), Some(length), None];
+    telegram.on_request(move || limits.pop().unwrap_or(None));
+    let ask = || {
+        let mut stream = std::net::TcpStream::connect(telegram.api_url().strip_prefix("http://").unwrap()).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        // What is closed already may say so.
+        let _ = std::io::Write::write_all(&mut stream, request.as_bytes());
+        stream.read(&mut [0; 1024]).unwrap_or(0) > 0
+    };
+    assert!(ask());
+    assert_eq!(bot.calls().len(), 1);
+    assert!(ask(), "a limit of its whole length does nothing");
+    assert!(!ask());
+    assert!(!ask());
+    assert_eq!(bot.calls().len(), 2);
+}
+
+#[test]
 fn the_api_can_be_served_over_tls() {
     let identity = common::self_signed(common::params(Some("localhost")));
     let options = Options { api_tls: Some((identity.chain.clone(), identity.key)), ..Options::default() };

@@ -83,9 +83,8 @@ fn an_update_is_dropped_when_its_wait_would_outlive_it() {
     let world = World::start(1.0, |_, _| Some(b"HTTP/1.1 503 Busy\r\nRetry-After: 31\r\n\r\n".to_vec()));
     world.set(&[]);
     world.bot.update("inline_query", 7, json!({"id": "1", "query": "x"}));
-    world.bot.wait_deliveries(1, SOON).unwrap();
-    world.bot.wait_error(SOON).unwrap();
-    assert_eq!(world.bot.pending(), 0);
+    world.bot.wait_none_pending(SOON).unwrap();
+    assert_eq!(world.bot.deliveries().len(), 1);
 }
 
 #[test]
@@ -152,6 +151,7 @@ fn two_failing_chats_block_a_bot_with_one_connection() {
     world.bot.say(3, "good");
     world.bot.wait_deliveries(4, SOON).unwrap();
     assert!(world.bot.wait_delivered(1, Duration::from_millis(300)).is_err());
+    assert!(world.bot.wait_none_pending(Duration::ZERO).is_err());
 }
 
 #[test]
@@ -206,7 +206,8 @@ fn a_cut_connection_is_a_loss() {
     world.set(&[]);
     world.bot.say(7, "x");
     world.bot.wait_delivered(1, SOON).unwrap();
-    assert_eq!(world.bot.deliveries().len(), 4);
+    let seen: Vec<_> = world.bot.deliveries().iter().map(|one| one.cut).collect();
+    assert_eq!(seen, [Some(Cut::Before), Some(Cut::RequestAt(100)), Some(Cut::BeforeAnswer), None]);
     assert_eq!(world.server.requests().len(), 2);
 }
 

@@ -1,0 +1,333 @@
+//! Everything goes wrong at once: `cargo test --test chaos -- --updates 4000 --seed 7`.
+//!
+//! People write in hundreds of chats. The Bot API fails in all its ways, Telegram's connections break, and the bot is
+//! killed again and again, or told to stop, and started anew. When all is quiet, every message must have its answer, in
+//! the order of its chat, and just one: a second one only where nobody could know of the first.
+//!
+//! The seed decides what goes wrong and when, the machine what it meets. Without one, the clock gives it.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod verdict;
+
+use std::fmt::Debug;
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{ExitCode, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use common::{Home, Pihook, SOON, TOKEN, settings};
+use nix::sys::signal::Signal;
+use simulated_telegram::{Bot, Call, Cut, Delivery, Fault, Options, Telegram};
+use verdict::Verdict;
+
+const UPDATES: usize = 4000;
+const CHATS: u64 = 300;
+/// Telegram's waits are so many times shorter.
+const SPEED: f64 = 20.0;
+/// Between two messages: so many as the bot keeps up with on a small machine, in spite of all.
+const PACE: Duration = Duration::from_millis(30);
+/// Milliseconds that the bot lives.
+const LIFE: (u64, u64) = (1500, 5000);
+/// Of the last messages, some come again although they were answered.
+const RECENT: u64 = 100;
+/// Whom no connection comes from, so that the bot's port stays free while the bot is down.
+const LISTEN: &str = "127.0.0.77";
+
+fn main() -> ExitCode {
+    let Some(arguments) = Arguments::read() else { return ExitCode::SUCCESS };
+    let Arguments { updates, seed } = arguments;
+    let line = format!("cargo test --test chaos -- --updates {updates} --seed {seed}");
+    println!("{line}");
+    let _last = Last(line);
+    let story = run(updates, seed);
+    let verdict = Verdict::of(&story);
+    verdict.print(&story);
+    if verdict.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Prints its line when all is over, also after a panic.
+struct Last(String);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        println!("{}", self.0);
+    }
+}
+
+struct Arguments {
+    updates: usize,
+    seed: u64,
+}
+
+impl Arguments {
+    /// What the command line wants; `None` when it does not want this test. It may be meant for every test there is.
+    fn read() -> Option<Arguments> {
+        use lexopt::Arg::{Long, Short, Value};
+        let mut parser = lexopt::Parser::from_env();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        let mut arguments = Arguments { updates: UPDATES, seed: u64::try_from(now).unwrap() };
+        let (mut is_listed, mut filters, mut skipped) = (false, Vec::new(), Vec::new());
+        while let Some(argument) = parser.next().unwrap() {
+            match argument {
+                Long("updates") => arguments.updates = number(&mut parser),
+                Long("seed") => arguments.seed = number(&mut parser),
+                Long("list") => is_listed = true,
+                Long("skip") => skipped.push(text(&mut parser)),
+                // It is none of those.
+                Long("ignored") => skipped.push(String::new()),
+                Value(filter) => filters.push(filter.to_string_lossy().into_owned()),
+                Long("test-threads" | "format" | "color" | "logfile" | "shuffle-seed") | Short('Z') => {
+                    text(&mut parser);
+                }
+                _ => drop(parser.optional_value()),
+            }
+        }
+        let matches = |filter: &String| "chaos".contains(filter.as_str());
+        let is_wanted = (filters.is_empty() || filters.iter().any(matches)) && !skipped.iter().any(matches);
+        if is_wanted && is_listed {
+            println!("chaos: test");
+        }
+        (is_wanted && !is_listed).then_some(arguments)
+    }
+}
+
+fn text(parser: &mut lexopt::Parser) -> String {
+    parser.value().unwrap().to_string_lossy().into_owned()
+}
+
+fn number<T: std::str::FromStr<Err: Debug>>(parser: &mut lexopt::Parser) -> T {
+    text(parser).parse().unwrap()
+}
+
+/// `SplitMix64`.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    fn bytes(&mut self, limit: u64) -> usize {
+        usize::try_from(self.below(limit)).unwrap()
+    }
+
+    fn millis(&mut self, (low, high): (u64, u64)) -> Duration {
+        Duration::from_millis(low + self.below(high - low))
+    }
+}
+
+/// How one sendMessage fails, if it does: about three of ten.
+fn api_fault(random: &mut Random) -> Option<Fault> {
+    let error = |code, description: &str, retry_after| Fault::Error {
+        code,
+        description: description.into(),
+        retry_after,
+        migrate_to_chat_id: None,
+    };
+    let flood = |seconds| error(429, &format!("Too Many Requests: retry after {seconds}"), Some(seconds));
+    Some(match random.below(1000) {
+        0..60 => flood(1),
+        60..65 => flood(30),
+        65..100 => error(500, "Internal Server Error", None),
+        100..135 => Fault::Html(502),
+        135..170 => Fault::CutBefore,
+        170..210 => Fault::CutInside(random.bytes(350)),
+        210..230 => Fault::CutAfter,
+        230..240 => Fault::Body(200, "<html>Log in to this network first</html>".into()),
+        240..250 => Fault::Body(502, "{\"ok\":false,".into()),
+        250..280 => Fault::Stall(random.millis((100, 1500))),
+        // Longer than Telegram waits for the webhook's answer.
+        280..285 => Fault::Stall(Duration::from_secs(4)),
+        285..287 => Fault::Hang,
+        _ => return None,
+    })
+}
+
+/// After how many bytes an API request is cut, if it is. Each has more than these.
+fn request_cut(random: &mut Random) -> Option<usize> {
+    (random.below(100) < 3).then(|| random.bytes(300))
+}
+
+/// How a webhook request is cut, if it is. Most have some 500 bytes.
+fn webhook_cut(random: &mut Random) -> Option<Cut> {
+    Some(match random.below(100) {
+        0..3 => Cut::Before,
+        3..6 => Cut::RequestAt(random.bytes(600)),
+        6..10 => Cut::BeforeAnswer,
+        _ => return None,
+    })
+}
+
+/// A message; its text is its place in the list of all.
+struct Said {
+    chat: i64,
+    update_id: i64,
+}
+
+/// The bot was killed at some moment from `from`, and no call after `to` is of the one that was killed.
+struct Kill {
+    from: Instant,
+    to: Instant,
+}
+
+/// A folder in memory, as /run is on the Pi.
+struct Memory(PathBuf);
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn run(updates: usize, seed: u64) -> Story {
+    let mut seeds = Random(seed);
+    let mut random = || Random(seeds.next());
+    let telegram = Telegram::start(Options { speed: SPEED, ..Options::default() }).unwrap();
+    let bot = telegram.bot(TOKEN);
+    let memory = Memory(PathBuf::from(format!("/dev/shm/pihook-chaos-{}", std::process::id())));
+    let port = TcpListener::bind((LISTEN, 0)).unwrap().local_addr().unwrap().port();
+    let settings = settings(&telegram.api_url(), &format!("runtime_dir = '{}'", memory.0.display()))
+        .replace("127.0.0.1:0", &format!("{LISTEN}:{port}"));
+    let home = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let pihook = home.run_for(&telegram);
+    pihook.wait_log("the webhook is registered");
+
+    let start = Instant::now();
+    let request_cuts = Arc::new(Mutex::new(0));
+    let (count, mut rolls) = (Arc::clone(&request_cuts), random());
+    telegram.on_request(move || {
+        let cut = request_cut(&mut rolls);
+        *count.lock().unwrap() += usize::from(cut.is_some());
+        cut
+    });
+    let mut rolls = random();
+    telegram.on_call(move |call| if is_send(call) { api_fault(&mut rolls) } else { None });
+    let mut rolls = random();
+    telegram.on_delivery(move |_| webhook_cut(&mut rolls));
+    let (mut words, mut fate) = (random(), random());
+    let (saying, all_said) = mpsc::channel();
+    let mut lives = Lives::default();
+    let (said, last) = thread::scope(|scope| {
+        let people = scope.spawn(|| {
+            let _saying = saying;
+            say(&bot, updates, &mut words)
+        });
+        let last = lives.go_on(&home, pihook, &all_said, &mut fate);
+        (people.join().unwrap(), last)
+    });
+
+    telegram.on_request(|| None);
+    telegram.on_call(|_| None);
+    telegram.on_delivery(|_| None);
+    lives.failures.extend(bot.wait_none_pending(SOON).err());
+    let took = start.elapsed();
+    lives.stop(last);
+    Story {
+        start,
+        took,
+        said,
+        lives,
+        deliveries: bot.deliveries(),
+        calls: bot.calls().into_iter().filter(is_send).collect(),
+        sent: bot.sent().len(),
+        request_cuts: *request_cuts.lock().unwrap(),
+    }
+}
+
+fn is_send(call: &Call) -> bool {
+    call.method.eq_ignore_ascii_case("sendMessage")
+}
+
+/// Writes messages at a steady pace, whatever becomes of them.
+fn say(bot: &Bot, updates: usize, random: &mut Random) -> Vec<Said> {
+    let mut said: Vec<Said> = Vec::new();
+    let start = Instant::now();
+    for number in 0..updates {
+        let due = start + PACE * u32::try_from(number).unwrap();
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let chat = random.below(CHATS).cast_signed() + 1;
+        said.push(Said { chat, update_id: bot.say(chat, &number.to_string()).update_id });
+        if random.below(50) == 0 {
+            // Telegram was restarted, say, and does not know any more that it was answered.
+            let back = random.bytes(RECENT.min(said.len() as u64));
+            bot.redeliver(said[number - back].update_id);
+        }
+    }
+    said
+}
+
+/// The lives of the bot, one after another.
+#[derive(Default)]
+struct Lives {
+    kills: Vec<Kill>,
+    stops: usize,
+    log: Vec<String>,
+    failures: Vec<String>,
+}
+
+impl Lives {
+    /// Ends the bot and starts it anew until everything is said; the last one lives on.
+    fn go_on(&mut self, home: &Home, mut pihook: Pihook, all_said: &mpsc::Receiver<()>, random: &mut Random) -> Pihook {
+        while all_said.recv_timeout(random.millis(LIFE)) == Err(RecvTimeoutError::Timeout) {
+            if random.below(8) == 0 {
+                self.stop(pihook);
+                pihook = home.run();
+            } else {
+                pihook = self.kill(home, pihook, random);
+            }
+        }
+        pihook
+    }
+
+    fn kill(&mut self, home: &Home, pihook: Pihook, random: &mut Random) -> Pihook {
+        let from = Instant::now();
+        pihook.signal(Signal::SIGKILL);
+        self.log.extend(pihook.wait().1);
+        if random.below(4) == 0 {
+            // Once more, before it is quite there.
+            let mut child = home.command(&["run"]).stderr(Stdio::null()).spawn().unwrap();
+            thread::sleep(random.millis((0, 60)));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        let next = home.run();
+        self.kills.push(Kill { from, to: Instant::now() });
+        next
+    }
+
+    /// Ends it in order: then it has no reason to answer again.
+    fn stop(&mut self, pihook: Pihook) {
+        let (status, lines) = pihook.stop();
+        self.stops += 1;
+        self.log.extend(lines);
+        if !status.success() {
+            self.failures.push(format!("told to stop, the bot ended with {status}"));
+        }
+    }
+}
+
+/// What happened.
+struct Story {
+    start: Instant,
+    took: Duration,
+    said: Vec<Said>,
+    lives: Lives,
+    deliveries: Vec<Delivery>,
+    /// Of sendMessage.
+    calls: Vec<Call>,
+    /// How many messages were sent.
+    sent: usize,
+    request_cuts: usize,
+}

@@ -1,0 +1,159 @@
+//! The Bot API is away for long, and messages wait in hundreds of chats: the bot rests meanwhile, and loses none.
+//!
+//! The bot measures an outage in real time, and Telegram's waits are only half as long here as they are. So both show:
+//! that Telegram comes when it is asked to, and that it is asked to come more and more seldom.
+
+mod common;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use common::{Home, SOON, TOKEN};
+use nix::time::ClockId;
+use nix::unistd::Pid;
+use simulated_telegram::{Delivery, Fault, Options, Telegram};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+const SPEED: f64 = 2.0;
+const OUTAGE: Duration = Duration::from_secs(20);
+const CHATS: i64 = 300;
+/// Seconds that Telegram is asked to wait, at first.
+const FIRST_RETRY: f64 = 5.0;
+
+#[test]
+fn a_bot_api_that_refuses_connections_is_waited_for() {
+    outage(|_, api| api.close(), |_, api| api.open());
+}
+
+#[test]
+fn a_bot_api_behind_a_bad_gateway_is_waited_for() {
+    outage(|telegram, _| telegram.on_call(|_| Some(Fault::Html(502))), |telegram, _| telegram.on_call(|_| None));
+}
+
+fn outage(begin: impl FnOnce(&Telegram, &mut Gate), end: impl FnOnce(&Telegram, &mut Gate)) {
+    let telegram = Telegram::start(Options { speed: SPEED, ..Options::default() }).unwrap();
+    let mut gate = Gate::new(telegram.api_url().strip_prefix("http://").unwrap().parse().unwrap());
+    let bot = telegram.bot(TOKEN);
+    let home = Home::new(&format!("http://{}", gate.address));
+    let pihook = home.run_for(&telegram);
+    pihook.wait_log("the webhook is registered");
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pihook.child.id().try_into().unwrap())).unwrap();
+    let cpu = || Duration::from(clock.now().unwrap());
+    let say = |text: &str, chats: i64| {
+        for chat in 1..=chats {
+            bot.say(chat, text);
+        }
+    };
+    // Telegram has all its connections open when it happens.
+    say("before", CHATS);
+    bot.wait_none_pending(SOON).unwrap();
+
+    begin(&telegram, &mut gate);
+    let (began, used, delivered) = (Instant::now(), cpu(), bot.deliveries().len());
+    say("amid", CHATS);
+    thread::sleep(OUTAGE / 2);
+    // A new chat's, too.
+    say("and", CHATS + 1);
+    thread::sleep((began + OUTAGE).saturating_duration_since(Instant::now()));
+    let (used, tries) = (cpu() - used, bot.deliveries().split_off(delivered));
+    end(&telegram, &mut gate);
+    let ended = Instant::now();
+    bot.wait_none_pending(SOON).unwrap();
+    let recovery = ended.elapsed();
+
+    let asked: Vec<(f64, f64)> = tries.iter().filter_map(|one| retry_after(one, began)).collect();
+    let (first, longest) = (asked[0].1, asked[asked.len() - 1].1);
+    let each = |id: i64| tries.iter().filter(|one| one.update_id == id).count();
+    let attempts = tries.iter().map(|one| each(one.update_id)).max().unwrap();
+    println!("CPU {used:?}, {attempts} attempts, Retry-After {first} to {longest} s, all answered in {recovery:?}");
+
+    assert!(used < OUTAGE / 10, "with nothing to do");
+    assert!(attempts as f64 <= 2.0 + OUTAGE.as_secs_f64() * SPEED / FIRST_RETRY, "for one update");
+    for (at, seconds) in &asked {
+        // Longer than half of the outage would be felt after it.
+        assert!(*seconds >= FIRST_RETRY && *seconds <= FIRST_RETRY.max(at / 2.0 + 1.0), "{seconds} s after {at} s");
+    }
+    assert_eq!(first, FIRST_RETRY);
+    assert!(longest > FIRST_RETRY, "Telegram is not asked to come more seldom");
+    assert!(recovery < 10 * Duration::from_secs_f64(longest / SPEED));
+
+    let sent = bot.sent();
+    for chat in 1..=CHATS + 1 {
+        let texts: Vec<&str> = sent.iter().filter(|sent| sent.chat == chat).map(|sent| sent.text.as_str()).collect();
+        let expected = ["before", "amid", "and"];
+        assert_eq!(texts, if chat > CHATS { &expected[2..] } else { &expected }, "chat {chat}");
+    }
+}
+
+/// What Telegram was asked to wait, and when since `began`, in seconds.
+fn retry_after(delivery: &Delivery, began: Instant) -> Option<(f64, f64)> {
+    let at = delivery.ended?.duration_since(began).as_secs_f64();
+    let (_, value) = delivery.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"))?;
+    Some((at, value.parse().unwrap()))
+}
+
+/// The way to the Bot API. While it is closed, connections are refused.
+struct Gate {
+    address: SocketAddr,
+    api: SocketAddr,
+    opened: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Gate {
+    fn new(api: SocketAddr) -> Gate {
+        // No connection comes from there, so that the port stays free while it is closed.
+        let address = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 78), 0));
+        let mut gate = Gate { address, api, opened: None };
+        gate.open();
+        gate
+    }
+
+    fn open(&mut self) {
+        let listener = std::net::TcpListener::bind(self.address).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        self.address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let api = self.api;
+        let thread = thread::spawn(move || {
+            // Everything that is open goes with the runtime.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener).unwrap();
+                tokio::select! {
+                    () = serve(listener, api) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        self.opened = Some((stop, thread));
+    }
+
+    fn close(&mut self) {
+        if let Some((stop, thread)) = self.opened.take() {
+            drop(stop);
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+async fn serve(listener: TcpListener, api: SocketAddr) {
+    loop {
+        let (mut bot, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move {
+            let mut api = TcpStream::connect(api).await.unwrap();
+            for stream in [&bot, &api] {
+                stream.set_nodelay(true).unwrap();
+            }
+            // However it ends, both are closed.
+            let _ = tokio::io::copy_bidirectional(&mut bot, &mut api).await;
+        });
+    }
+}
