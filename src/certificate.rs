@@ -193,17 +193,16 @@ impl Certificate {
     /// # Errors
     /// The first thing that it would refuse.
     pub fn check(&self, host: &str, now: SystemTime) -> Result<(), Error> {
-        if now < self.not_before {
-            return Err(Error::NotYetValid);
+        if !self.serves_tls {
+            return Err(Error::Purpose);
         }
+        self.check_name(host)?;
         if now > self.not_after {
             let past = now.duration_since(self.not_after).unwrap_or_default();
             return Err(Error::Expired(past.as_secs() / 86400));
         }
-        if !self.serves_tls {
-            return Err(Error::Purpose);
-        }
-        self.check_name(host)
+        // Last, since here it may be the clock that is wrong.
+        if now < self.not_before { Err(Error::NotYetValid) } else { Ok(()) }
     }
 
     /// Telegram checks an uploaded certificate's name as a host name even when it is an address

@@ -229,7 +229,12 @@ fn what_cannot_serve_is_told_in_one_sentence() {
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
         home.write("certs/webhook_cert.pem", &params.self_signed(&key).unwrap().pem());
         home.write("certs/webhook_pkey.pem", &key.serialize_pem());
-        fails(sentence);
+        if year == 2001 {
+            fails(sentence);
+        } else {
+            // It may be the clock: Telegram has a right one, and the bot serves.
+            home.run().wait_log(sentence);
+        }
         assert!(text(&home.pihook(&["check"])).contains(sentence));
     }
     openssl(&home, "genrsa -out webhook_pkey.pem 2048");
