@@ -117,13 +117,21 @@ pub fn load(path: &Path, environment: Environment) -> Result<Config, Problems> {
 /// Like [`load`], but goes on: settings that are wrong have their default, or are empty.
 #[must_use]
 pub fn examine(path: &Path, environment: Environment) -> (Config, Vec<String>) {
-    let (text, unreadable) = match fs::read_to_string(path) {
-        Ok(text) => (text, None),
-        Err(why) => (String::new(), Some(format!("{} cannot be read: {why}.", path.display()))),
-    };
-    let mut keys = Keys::parse(path, &text);
+    match fs::read_to_string(path) {
+        Ok(text) => examine_text(path, &text, environment),
+        Err(why) => {
+            let (config, _) = examine_text(path, "", environment);
+            (config, vec![format!("{} cannot be read: {why}.", path.display())])
+        }
+    }
+}
+
+/// Like [`examine`], where the file at `path` holds `text`.
+#[must_use]
+pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Config, Vec<String>) {
+    let mut keys = Keys::parse(path, text);
     // Where nothing could be read, nothing is missing.
-    let unread = unreadable.into_iter().chain(std::mem::take(&mut keys.problems)).next();
+    let unread = keys.problems.pop();
     let folder = path.parent().unwrap_or(Path::new(""));
 
     let api_url = keys.parsed("api_url", TELEGRAM, api_url).unwrap_or_else(|| TELEGRAM.to_owned());
@@ -249,6 +257,10 @@ fn token(keys: &mut Keys, folder: &Path, environment: Environment) -> Option<Tok
     let (text, source) = match (given.is_empty(), file.is_empty()) {
         (false, false) => {
             keys.problem("token", "and token_file are both set: leave one out");
+            return None;
+        }
+        (true, false) if Token::parse(&file).is_some() => {
+            keys.problem("token_file", "is the token itself: name the file that holds it");
             return None;
         }
         (false, true) => (Ok(given), "token".to_owned()),

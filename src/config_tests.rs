@@ -107,6 +107,10 @@ fn many_bots_share_a_port_but_neither_token_nor_path() {
     assert!(two(&format!("token = '{TOKEN}'"), &format!("token = '{TOKEN}'"))[0].contains("stands there twice"));
     let paths = two(&format!("token = '{TOKEN}'\npath = '/x'"), &format!("token = '{OTHER}'\npath = '/x'"));
     assert!(paths[0].contains("is the same for two bots"), "{paths:?}");
+    for none in ["[]", "['x']", "[{}, 1]"] {
+        let found = problems(&format!("public_host = 'a.b'\nbot = {none}"));
+        assert!(found[0].contains("bot must be written as [[bot]]"), "{found:?}");
+    }
 }
 
 #[test]
@@ -140,6 +144,7 @@ fn no_token_shows_whatever_is_wrong() {
         good.replace('\'', ""),
         good.replace("token = '", "token = '%"),
         good.replace("token = ", "tokn = "),
+        good.replace("token = ", "token_file = "),
         good.replace("path = '/", "path = '"),
         format!("{good}{good}"),
         format!("public_host = '{TOKEN}'"),

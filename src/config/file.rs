@@ -112,7 +112,7 @@ impl<'t> Keys<'t> {
     pub fn tables(&mut self, key: &str, mut read: impl FnMut(&mut Keys<'t>)) {
         let items = match self.take(key).map(|value| (value.span(), value.into_inner())) {
             None => vec![DeTable::new()],
-            Some((_, DeValue::Array(items))) => {
+            Some((_, DeValue::Array(items))) if !items.is_empty() && items.iter().all(|it| it.get_ref().is_table()) => {
                 items.into_iter().filter_map(|item| into_table(item.into_inner())).collect()
             }
             Some((place, _)) => return self.problem_at(Some(place), &format!("{key} must be written as [[{key}]]")),

@@ -5,6 +5,7 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
@@ -38,13 +39,16 @@ pub fn stopping() {
 pub fn watch(probe: Probe, status: Arc<Status>) -> io::Result<()> {
     let Some(limit) = sd_notify::watchdog_enabled() else { return Ok(()) };
     let watch = move || {
+        // Soon again at first: much happens at the start that a person wants to see.
+        let mut pause = limit.min(Duration::from_secs(4)) / 4;
         loop {
             if probe.is_answered() {
                 tell(&[NotifyState::Watchdog, NotifyState::Status(&status.to_string())]);
             } else {
                 log::warn!("The webhook did not answer its own probe.");
             }
-            thread::sleep(limit / 4);
+            thread::sleep(pause);
+            pause = (pause * 2).min(limit / 4);
         }
     };
     thread::Builder::new().name("watchdog".into()).spawn(watch).map(|_| ())

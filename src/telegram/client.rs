@@ -212,7 +212,7 @@ impl Client {
 ///
 /// # Errors
 /// `Refused` or `Foreign`.
-fn read_answer<T: DeserializeOwned>(status: u16, body: &[u8]) -> Result<T, Error> {
+pub fn read_answer<T: DeserializeOwned>(status: u16, body: &[u8]) -> Result<T, Error> {
     match serde_json::from_slice::<Envelope<T>>(body) {
         Ok(Envelope { ok: true, result: Some(result), .. }) => Ok(result),
         Ok(envelope) if !envelope.ok => Err(Error::Refused {

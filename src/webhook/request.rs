@@ -86,7 +86,7 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
         Err(_) => return Err(Refusal::BadRequest),
     };
     // httparse takes a bare LF for a line end; other servers do not.
-    let bare_lf = bytes[..length].windows(2).any(|pair| pair[1] == b'\n' && pair[0] != b'\r');
+    let bare_lf = bytes[..length].split_inclusive(|b| *b == b'\n').any(|line| !line.ends_with(b"\r\n"));
     let (Some(method), Some(path), Some(1), false) = (request.method, request.path, request.version, bare_lf) else {
         return Err(Refusal::BadRequest);
     };
@@ -199,6 +199,7 @@ mod tests {
             "\x16\x03\x01\x02\x00\x01",
             "POST / HTTP/2.0\r\n\r\n",
             "POST / HTTP/1.1\n\n",
+            "\nPOST / HTTP/1.1\r\n\r\n",
         ] {
             assert_eq!(refusal(text), Some(Refusal::BadRequest), "{text:?}");
         }
