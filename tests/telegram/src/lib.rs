@@ -53,6 +53,8 @@ pub struct Options {
     pub speed: f64,
     /// PEM certificate chain and key: the Bot API is served over HTTPS. `None`: over HTTP.
     pub api_tls: Option<(String, String)>,
+    /// The port of the Bot API; 0 is a free one.
+    pub api_port: u16,
     /// The local address that webhook calls come from.
     pub source: Ipv4Addr,
     /// Like `telegram-bot-api --local`: webhooks may have any port and address, and plain HTTP.
@@ -63,7 +65,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { speed: 1.0, api_tls: None, source: Ipv4Addr::LOCALHOST, local: false, roots: String::new() }
+        Options {
+            speed: 1.0,
+            api_tls: None,
+            api_port: 0,
+            source: Ipv4Addr::LOCALHOST,
+            local: false,
+            roots: String::new(),
+        }
     }
 }
 
@@ -83,11 +92,11 @@ pub struct Telegram {
 }
 
 impl Telegram {
-    /// Starts a Telegram on a thread of its own and a free port.
+    /// Starts a Telegram on a thread of its own.
     pub fn start(options: Options) -> io::Result<Telegram> {
         let tls = options.api_tls.as_ref().map(|(chain, key)| api::acceptor(chain, key)).transpose()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, options.api_port)))?;
         let port = listener.local_addr()?.port();
         let url = if tls.is_some() { format!("https://localhost:{port}") } else { format!("http://127.0.0.1:{port}") };
         let shared = Arc::new(Shared::new(options));

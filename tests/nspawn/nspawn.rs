@@ -1,0 +1,529 @@
+//! `deploy.sh` and the unit, from a Pi that has nothing to a Pi that has nothing again: `tests/nspawn/run`.
+//!
+//! The settings are those that a user gets: the simulated Telegram is api.telegram.org there, and calls from one of Telegram's
+//! addresses. Each step begins where the one before has ended.
+
+mod pi;
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use pi::{HOST, Pi, SOON, TELEGRAM, eventually, text};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use simulated_telegram::{Bot, Options, Telegram};
+
+/// Of this test alone: its secret is searched for everywhere.
+const TOKEN: &str = "7205550123:AAGm4nspawn-Xy9kQ2wRtL0pZ7sVbE3cJ5h";
+const SECRET: &str = "nspawn-Xy9kQ2wRtL0pZ7sVbE3cJ5h";
+/// The watchdog of the unit is as patient as the slowest Bot API; that of the test is not.
+const WATCHDOG: &str = "4s";
+
+fn main() {
+    let paths: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
+    let [root, binary, work] = &paths[..] else { panic!("tests/nspawn/run starts this") };
+    let (authority, pair) = authority();
+    let options =
+        Options { api_tls: Some(pair), api_port: 443, source: TELEGRAM.parse().unwrap(), ..Options::default() };
+    let start = Instant::now();
+    let pi = Pi::start(root, work, &authority);
+    println!("{:6.1} s  a Debian is up in its container", start.elapsed().as_secs_f64());
+    let telegram = Telegram::start(options).unwrap();
+    telegram.route(HOST, 8443, format!("{HOST}:8443").parse().unwrap());
+    let bot = telegram.bot(TOKEN);
+    let mut test = Test { pi, bot, binary: binary.to_str().unwrap().to_owned() };
+
+    let steps: &[Step] = &[
+        ("wrong answers are refused, and asked for again", wrong_answers),
+        ("from nothing to the first echo", first_deployment),
+        ("what it says of itself", status),
+        ("a reload as soon as it is ready", reload),
+        ("another release under load: none lost, none refused", under_load),
+        ("the same release once more", twice),
+        ("a release that crashes is rolled back", crashing),
+        ("a release that is ready but does not answer is rolled back", mute),
+        ("a release that hangs is rolled back", hanging),
+        ("--rollback, and only three releases are kept", back),
+        ("SIGKILL", killed),
+        ("SIGSTOP: the watchdog", stopped),
+        ("a power cut", power_cut),
+        ("another program has the port at boot, and gives it back", taken_port),
+        ("the sandbox", sandbox),
+        ("the token is nowhere to be seen", token),
+        ("a full disk", full_disk),
+        ("a read-only root", read_only),
+        ("the connection breaks while the binary is copied", broken_copy),
+        ("the connection breaks while the release is switched", broken_switch),
+        ("--uninstall leaves nothing", uninstall),
+        ("a first release that crashes is removed", first_crashing),
+    ];
+    for (name, step) in steps {
+        let start = Instant::now();
+        println!("          {name}…");
+        step(&mut test);
+        println!("{:6.1} s  {name}", start.elapsed().as_secs_f64());
+    }
+}
+
+/// A root of the test's own, and a certificate for the Bot API that it signed, with its key.
+fn authority() -> (String, (String, String)) {
+    let root_key = KeyPair::generate().unwrap();
+    let mut root = CertificateParams::default();
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let pem = root.self_signed(&root_key).unwrap().pem();
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec!["api.telegram.org".to_owned()]).unwrap();
+    let leaf = leaf.signed_by(&key, &Issuer::new(root, root_key)).unwrap();
+    (pem, (leaf.pem(), key.serialize_pem()))
+}
+
+type Step = (&'static str, fn(&mut Test));
+
+struct Test {
+    pi: Pi,
+    bot: Bot,
+    binary: String,
+}
+
+impl Test {
+    /// Somebody writes, and gets it back.
+    fn echo(&self) {
+        let before = self.bot.sent().len();
+        let text = format!("echo {before}");
+        self.bot.say(42, &text);
+        let sent = self.bot.wait_sent(before + 1, SOON).unwrap();
+        assert_eq!(sent[before].text, text);
+    }
+
+    fn deploy(&self, binary: &str) -> Output {
+        self.pi.deploy(&["--binary", binary], "")
+    }
+
+    /// The binary with something at its end: another release.
+    fn other(&self, suffix: &[u8]) -> String {
+        let path = self.pi.file(&format!("pihook-{}", suffix.len()));
+        let content = [&fs::read(&self.binary).unwrap(), suffix].concat();
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// A program that passes for pihook until it is to run: then it does this, in C.
+    fn stub(&self, run: &str) -> String {
+        let path = self.pi.file("stub");
+        let source = format!(
+            "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>
+            #include <sys/socket.h>\n#include <sys/un.h>
+            int main(int count, char **words) {{
+                if (count > 1 && !strcmp(words[1], \"run\")) {{ {run} }}
+                puts(\"pihook 9.9.9\");
+            }}"
+        );
+        let mut cc = Command::new("cc");
+        let output = pi::run(cc.args(["-x", "c", "-", "-o"]).arg(&path), &source);
+        assert!(output.status.success(), "{}", text(&output));
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Deploys it, and what was there before serves on.
+    fn is_rolled_back(&self, binary: &str) {
+        let before = self.pi.current();
+        let output = self.deploy(binary);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("Rolled back: {before} serves.")) && said.contains("Its log:"), "{said}");
+        assert_eq!(self.pi.current(), before);
+        assert!(!self.pi.run("ls /opt/pihook/releases").contains("9.9.9"));
+        self.echo();
+    }
+}
+
+fn succeeds(output: &Output) -> String {
+    assert!(output.status.success(), "{}", text(output));
+    text(output)
+}
+
+/// People who write all the time, each in a chat of his own.
+struct Load {
+    bot: Bot,
+    sent_before: usize,
+    deliveries_before: usize,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<usize>,
+}
+
+impl Load {
+    fn start(bot: &Bot) -> Load {
+        let (sent_before, deliveries_before) = (bot.sent().len(), bot.deliveries().len());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (writer, stopped) = (bot.clone(), Arc::clone(&stop));
+        let thread = thread::spawn(move || {
+            let mut count = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                count += 1;
+                writer.say(1000 + i64::try_from(count % 20).unwrap(), &format!("load {count}"));
+                thread::sleep(Duration::from_millis(10));
+            }
+            count
+        });
+        Load { bot: bot.clone(), sent_before, deliveries_before, stop, thread }
+    }
+
+    /// Every message was answered, and no connection refused. Returns how many were answered twice.
+    fn end(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        let count = self.thread.join().unwrap();
+        eventually("all are answered", || self.bot.pending() == 0);
+        let sent = self.bot.sent().split_off(self.sent_before);
+        let texts: BTreeSet<_> = sent.iter().map(|sent| &sent.text).collect();
+        assert_eq!(texts.len(), count, "all are answered");
+        let deliveries = self.bot.deliveries().split_off(self.deliveries_before);
+        let errors: Vec<_> = deliveries.into_iter().filter_map(|delivery| delivery.error).collect();
+        assert!(!errors.iter().any(|error| error.contains("refused")), "{errors:?}");
+        let twice = sent.len() - count;
+        println!("          {count} messages: {} deliveries broke, {twice} answers came twice", errors.len());
+        twice
+    }
+}
+
+fn wrong_answers(test: &mut Test) {
+    for (answers, complaint) in [
+        ("", "Without it"),
+        ("80.100.95.20\n", "Without it"),
+        ("10.0.0.1\n7205550123:AAGm4wrong-Xy9kQ2wRtL0pZ7sVbE3cJ5h\n", "10.0.0.1 is a private"),
+        ("80.100.95.20\nthis is no token\n", "holds no token"),
+        ("a\"b\nthis is no token\n", "no address and no name"),
+    ] {
+        let output = test.pi.deploy(&["--binary", &test.binary], answers);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        assert!(text(&output).contains(complaint), "{}", text(&output));
+        assert_eq!(test.pi.run("find /etc -path '/etc/pihook/*'"), "", "{answers}");
+    }
+    assert!(text(&test.pi.deploy(&["--rollback"], "")).contains("There is no pihook."));
+}
+
+fn first_deployment(test: &mut Test) {
+    let watch = Watch::start();
+    let start = Instant::now();
+    let output = test.pi.deploy(&["--binary", &test.binary], &format!("{HOST}\n{TOKEN}\n"));
+    println!("          deploy.sh took {:.1} s: {}", start.elapsed().as_secs_f64(), succeeds(&output).trim());
+    test.echo();
+    watch.end();
+    assert!(!text(&output).contains(SECRET));
+    assert_eq!(test.pi.run("stat -c '%a %U' /etc/pihook/token /etc/pihook/pihook.toml"), "600 root\n644 root");
+    // What the user writes is the user's.
+    test.pi.run("echo '# mine' >>/etc/pihook/pihook.toml");
+    test.pi.run(&format!(
+        "mkdir -p /etc/systemd/system/pihook.service.d
+        printf '[Service]\\nWatchdogSec={WATCHDOG}\\n' >/etc/systemd/system/pihook.service.d/test.conf
+        systemctl daemon-reload && systemctl restart pihook.service"
+    ));
+    assert!(
+        test.pi
+            .run("pihook() { /opt/pihook/current/pihook \"$@\"; }; pihook webhook info")
+            .contains("as these settings want it")
+    );
+}
+
+fn status(test: &mut Test) {
+    eventually("the status line says it", || {
+        test.pi.property("StatusText").contains("bot 7205550123: webhook registered")
+    });
+    test.echo();
+    eventually("the status line counts", || test.pi.property("StatusText").contains("1 updates answered"));
+    let said = succeeds(&test.pi.deploy(&["--status"], ""));
+    assert!(said.contains("Status: \"") && said.contains("active (running)"), "{said}");
+    assert!(said.contains(&test.pi.current()), "{said}");
+    let said = succeeds(&test.pi.deploy(&["--logs"], ""));
+    assert!(said.contains("Listening on 0.0.0.0:8443.") && said.contains(": 200 in "), "{said}");
+}
+
+fn reload(test: &mut Test) {
+    for _ in 0..5 {
+        test.pi.run("systemctl restart pihook.service && systemctl reload pihook.service");
+        test.echo();
+    }
+    assert_eq!(test.pi.property("NRestarts"), "0");
+    let log = test.pi.run("journalctl --unit pihook.service");
+    assert_eq!(log.matches("The certificate was loaded anew.").count(), 5, "{log}");
+}
+
+fn under_load(test: &mut Test) {
+    let first = test.pi.current();
+    let load = Load::start(&test.bot);
+    thread::sleep(Duration::from_secs(1));
+    succeeds(&test.deploy(&test.other(b"2")));
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(load.end(), 0);
+    assert_ne!(test.pi.current(), first);
+    assert!(test.pi.run("tail -n 1 /etc/pihook/pihook.toml").contains("# mine"));
+}
+
+fn twice(test: &mut Test) {
+    let before = (test.pi.current(), test.pi.run("ls /opt/pihook/releases"));
+    succeeds(&test.deploy(&test.other(b"2")));
+    assert_eq!((test.pi.current(), test.pi.run("ls /opt/pihook/releases")), before);
+    test.echo();
+}
+
+fn crashing(test: &mut Test) {
+    test.is_rolled_back(&test.stub("return 3;"));
+}
+
+fn mute(test: &mut Test) {
+    let ready = "struct sockaddr_un to = { AF_UNIX };
+        strcpy(to.sun_path, getenv(\"NOTIFY_SOCKET\"));
+        sendto(socket(AF_UNIX, SOCK_DGRAM, 0), \"READY=1\", 7, 0, (struct sockaddr *)&to, sizeof to);
+        pause();";
+    test.is_rolled_back(&test.stub(ready));
+}
+
+fn hanging(test: &mut Test) {
+    test.is_rolled_back(&test.stub("pause();"));
+}
+
+fn back(test: &mut Test) {
+    let second = test.pi.current();
+    for suffix in [&b"33"[..], b"444"] {
+        succeeds(&test.deploy(&test.other(suffix)));
+    }
+    let releases = || test.pi.run("ls /opt/pihook/releases").lines().count();
+    let (fourth, kept) = (test.pi.current(), releases());
+    assert_eq!(kept, 3);
+    let third = succeeds(&test.pi.deploy(&["--rollback"], ""));
+    test.echo();
+    succeeds(&test.pi.deploy(&["--rollback"], ""));
+    assert_eq!(test.pi.current(), second, "after {third}");
+    let output = test.pi.deploy(&["--rollback"], "");
+    assert!(text(&output).contains("There is no release before."), "{}", text(&output));
+    succeeds(&test.deploy(&test.other(b"444")));
+    assert_eq!((test.pi.current(), releases()), (fourth, 3));
+    test.echo();
+}
+
+fn killed(test: &mut Test) {
+    comes_back_from("KILL", test);
+}
+
+fn stopped(test: &mut Test) {
+    comes_back_from("STOP", test);
+}
+
+fn comes_back_from(signal: &str, test: &Test) {
+    let (restarts, doubtful) = (test.pi.property("NRestarts"), doubtful(test));
+    let load = Load::start(&test.bot);
+    thread::sleep(Duration::from_millis(500));
+    test.pi.signal(signal);
+    let start = Instant::now();
+    eventually("it is back", || {
+        test.pi.property("NRestarts") != restarts && test.pi.property("ActiveState") == "active"
+    });
+    println!("          back after {:.1} s", start.elapsed().as_secs_f64());
+    let twice = load.end();
+    assert!(twice <= self::doubtful(test) - doubtful, "{twice} answers came twice");
+}
+
+/// How many replies were on their way to Telegram when the program ended: it cannot know whether they arrived.
+fn doubtful(test: &Test) -> usize {
+    test.pi.run("journalctl --unit pihook.service | grep -c 'may come twice' || true").parse().unwrap()
+}
+
+fn power_cut(test: &mut Test) {
+    test.pi.power_off();
+    test.pi.power_on();
+    test.echo();
+}
+
+fn taken_port(test: &mut Test) {
+    test.pi.power_off();
+    let other = TcpListener::bind(("0.0.0.0", 8443)).unwrap();
+    test.pi.power_on();
+    eventually("it says so", || {
+        test.pi.run("journalctl --boot --unit pihook.service").contains("Address already in use")
+    });
+    drop(other);
+    test.echo();
+    succeeds(&test.deploy(&test.other(b"444")));
+    test.echo();
+}
+
+fn sandbox(test: &mut Test) {
+    let process = test.pi.property("MainPID");
+    let status = test.pi.run(&format!("cat /proc/{process}/status"));
+    let fact = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+        line.unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned()
+    };
+    assert_eq!((fact("NoNewPrivs").as_str(), fact("Seccomp").as_str()), ("1", "2"));
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(fact(set), "0000000000000000", "{set}");
+    }
+    let user = fact("Uid");
+    assert!(user.parse::<u32>().unwrap() >= 61184, "{user}");
+    let in_its_place = |command: &str| {
+        let enter = format!("nsenter --target {process} --mount --ipc");
+        test.pi.try_run(&format!("{enter} setpriv --reuid={user} --regid={user} --clear-groups {command}"))
+    };
+    let writable = in_its_place("find / -path /proc -prune -o -type d -writable -print 2>/dev/null || true").unwrap();
+    let writable: BTreeSet<_> = writable.lines().collect();
+    assert_eq!(writable, BTreeSet::from(["/run/private/pihook", "/tmp", "/var/lib/private/pihook", "/var/tmp"]));
+    in_its_place("touch /var/lib/pihook/x /run/pihook/x /tmp/x").unwrap();
+    test.pi.run("rm /var/lib/pihook/x /run/pihook/x && test ! -e /tmp/x");
+    for secret in ["cat /etc/pihook/token", "ls /home", "ls /root", "cat /proc/1/environ"] {
+        assert!(in_its_place(secret).is_err(), "{secret}");
+    }
+
+    let score = test.pi.run("systemd-analyze --no-pager security pihook.service | tail -n 1");
+    let level: f64 = score.split("pihook.service: ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    println!("          {score}");
+    assert!(level <= 1.5);
+    let memory = test.pi.property("MemoryCurrent");
+    println!("          VmRSS {} KiB, {} threads, MemoryCurrent {memory}", fact("VmRSS"), fact("Threads"));
+}
+
+fn token(test: &mut Test) {
+    let process = test.pi.property("MainPID");
+    let said = test.pi.run(&format!(
+        "systemctl show pihook.service; systemctl cat pihook.service; journalctl --output=verbose; cat /etc/pihook/pihook.toml
+        tr '\\0' '\\n' </proc/{process}/environ; ps axeww; ls -R /tmp /opt /run/pihook/ /var/lib/pihook/
+        grep -r nspawn-Xy9 /opt /tmp /run/pihook/ /var/lib/pihook/ /var/log || true"
+    ));
+    assert!(!said.contains(SECRET), "{said}");
+    for file in ["/etc/pihook/token", "/run/credentials/pihook.service/token", "/var/lib/pihook/webhook_pkey.pem"] {
+        test.pi.run(&format!("test -s {file}"));
+        let said = test.pi.try_run(&format!("setpriv --reuid=1000 --regid=1000 --clear-groups cat {file}"));
+        assert!(said.unwrap_err().contains("Permission denied"));
+    }
+}
+
+fn full_disk(test: &mut Test) {
+    let other = test.other(b"55555");
+    test.pi.run("dd if=/dev/zero of=/fill bs=1M 2>/dev/null || true; df / | grep 100%");
+    serves_through_a_restart(test);
+    let before = test.pi.current();
+    let output = test.deploy(&other);
+    assert_eq!(output.status.code(), Some(69), "{}", text(&output));
+    assert!(text(&output).contains("32 MiB of free space"), "{}", text(&output));
+    assert_eq!(test.pi.current(), before);
+    test.echo();
+    test.pi.run("rm /fill");
+}
+
+fn read_only(test: &mut Test) {
+    let other = test.other(b"55555");
+    // The journal would keep it from that.
+    test.pi.run("journalctl --relinquish-var && mount -o remount,ro / && ! touch /x 2>/dev/null");
+    serves_through_a_restart(test);
+    let before = test.pi.current();
+    let output = test.deploy(&other);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(test.pi.current(), before);
+    test.echo();
+    test.pi.run("mount -o remount,rw /");
+    // What systemd could not tidy up meanwhile goes at the next boot.
+    power_cut(test);
+}
+
+fn serves_through_a_restart(test: &Test) {
+    test.echo();
+    test.pi.signal("KILL");
+    test.echo();
+    test.pi.run("systemctl restart pihook.service");
+    test.echo();
+}
+
+fn broken_copy(test: &mut Test) {
+    let before = test.pi.current();
+    let large = test.other(&vec![7; 100 << 20]);
+    let mut deployment = test.pi.deploy_command(&["--binary", &large]);
+    let deployment = deployment.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("it is being copied", || test.pi.try_run("test -s /tmp/pihook.*/pihook").is_ok());
+    test.pi.run("pkill -KILL -u pi sshd");
+    let output = deployment.wait_with_output().unwrap();
+    assert!(!output.status.success(), "{}", text(&output));
+    assert_eq!(test.pi.current(), before);
+    test.echo();
+}
+
+fn broken_switch(test: &mut Test) {
+    let before = test.pi.current();
+    let other = test.other(b"666666");
+    let mut deployment = test.pi.deploy_command(&["--binary", &other]);
+    let deployment = deployment.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("it is being installed", || test.pi.try_run("systemctl is-active pihook-deploy.service").is_ok());
+    test.pi.run("pkill -KILL -u pi sshd");
+    let output = deployment.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("The connection broke."), "{}", text(&output));
+    eventually("it ended there", || test.pi.try_run("systemctl is-active pihook-deploy.service").is_err());
+    assert_ne!(test.pi.current(), before);
+    test.echo();
+    succeeds(&test.deploy(&test.other(b"7777777")));
+    test.echo();
+}
+
+fn uninstall(test: &mut Test) {
+    succeeds(&test.pi.deploy(&["--uninstall"], ""));
+    assert_eq!(test.pi.run("find / -xdev -iname '*pihook*'; find /run /tmp -iname '*pihook*'"), "");
+    assert_eq!(units(test), "");
+    assert_eq!(test.bot.webhook_info()["url"], "");
+    assert!(text(&test.pi.deploy(&["--uninstall"], "")).contains("There is no pihook."));
+}
+
+fn units(test: &Test) -> String {
+    test.pi.run("for list in list-units list-unit-files; do systemctl $list --all --no-legend '*pihook*' || true; done")
+}
+
+fn first_crashing(test: &mut Test) {
+    let output = test.pi.deploy(&["--binary", &test.stub("return 3;")], &format!("{HOST}\n{TOKEN}\n"));
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("There is no release before"), "{}", text(&output));
+    assert_eq!((units(test), test.pi.run("ls /etc/pihook; ls /opt")), (String::new(), "pihook.toml\ntoken".to_owned()));
+    succeeds(&test.deploy(&test.binary));
+    test.echo();
+}
+
+/// Looks for the token on the command line and in the environment of every process, all the time.
+struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<PathBuf>>,
+}
+
+impl Watch {
+    fn start() -> Watch {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut seen = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                seen.extend(
+                    processes()
+                        .flat_map(|process| [process.join("cmdline"), process.join("environ")])
+                        .filter(holds_token),
+                );
+            }
+            seen
+        });
+        Watch { stop, thread }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let seen = self.thread.join().unwrap();
+        assert!(seen.is_empty(), "{seen:?}");
+    }
+}
+
+fn processes() -> impl Iterator<Item = PathBuf> {
+    fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path())
+}
+
+fn holds_token(file: &PathBuf) -> bool {
+    fs::read(file).is_ok_and(|content| content.windows(SECRET.len()).any(|part| part == SECRET.as_bytes()))
+}

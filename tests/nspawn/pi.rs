@@ -1,0 +1,175 @@
+//! A Pi without a Pi: a Debian in a container, as somebody finds it who has just switched it on.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub const HOST: &str = "80.100.95.20";
+/// In one of Telegram's networks.
+pub const TELEGRAM: &str = "149.154.160.9";
+const PORT: &str = "2222";
+/// How long an event is awaited that comes at once on an idle machine.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// A container that runs. What it writes is in memory, and goes with it.
+pub struct Pi {
+    container: Child,
+    work: PathBuf,
+}
+
+impl Pi {
+    /// Starts one from the file system at `root`, which stays as it is. Whoever speaks for api.telegram.org there is
+    /// believed if `authority` has signed for it.
+    pub fn start(root: &Path, work: &Path, authority: &str) -> Pi {
+        fs::create_dir_all(work).unwrap();
+        let script = format!(
+            "set -euo pipefail
+            ip link set lo up
+            ip address add {HOST}/32 dev lo
+            ip address add {TELEGRAM}/32 dev lo
+            mount -t tmpfs -o size=400m,mode=755 tmpfs \"$PWD\"
+            cd \"$PWD\"
+            mkdir root changes scratch
+            mount -t overlay -o lowerdir=$1,upperdir=changes,workdir=scratch overlay root
+            ssh-keygen -q -t ed25519 -N '' -f key
+            # This ssh trusts whom it meets, as a person does who answers yes.
+            printf '%s\\n' 'StrictHostKeyChecking accept-new' \"UserKnownHostsFile $PWD/known_hosts\" >ssh_config
+            mount --bind ssh_config /etc/ssh/ssh_config
+            cd root
+            chroot . useradd --create-home --shell /bin/bash pi
+            echo 'pi ALL=(ALL) NOPASSWD: ALL' >etc/sudoers.d/pi
+            install -D -m 600 -o 1000 -g 1000 ../key.pub home/pi/.ssh/authorized_keys
+            chown 1000:1000 home/pi/.ssh
+            echo Port {PORT} >etc/ssh/sshd_config.d/port.conf
+            echo raspberrypi >etc/hostname
+            echo '127.0.0.1 localhost raspberrypi api.telegram.org' >etc/hosts
+            cat >>etc/ssl/certs/ca-certificates.crt"
+        );
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &script, "bash"]).arg(root).current_dir(work);
+        let output = run(&mut bash, authority);
+        assert!(output.status.success(), "{}", text(&output));
+        let pi = Pi { container: boot(work), work: work.to_owned() };
+        pi.wait_booted();
+        pi
+    }
+
+    /// The power goes.
+    pub fn power_off(&mut self) {
+        // Its first process, and so all of them.
+        if let Some(init) = self.init() {
+            let _ = Command::new("kill").args(["-KILL", &init]).status();
+        }
+        let _ = self.container.wait();
+    }
+
+    /// The power is back.
+    pub fn power_on(&mut self) {
+        self.container = boot(&self.work);
+        self.wait_booted();
+    }
+
+    fn init(&self) -> Option<String> {
+        let nspawn = self.container.id();
+        let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).ok()?;
+        children.split_whitespace().next().map(str::to_owned)
+    }
+
+    fn wait_booted(&self) {
+        eventually("the container is up", || self.try_run("systemctl is-active ssh.service").is_ok());
+    }
+
+    /// What a script says that root runs there.
+    pub fn run(&self, script: &str) -> String {
+        self.try_run(script).unwrap_or_else(|said| panic!("{script}\n{said}"))
+    }
+
+    /// Like [`Pi::run`]; what it says is an error if it fails.
+    pub fn try_run(&self, script: &str) -> Result<String, String> {
+        let init = self.init().ok_or("there is no container")?;
+        let mut nsenter = Command::new("nsenter");
+        nsenter.args(["--target", &init, "--all", "bash", "-c", &format!("cd /\n{script}")]);
+        let output = run(nsenter.env("PATH", "/usr/sbin:/usr/bin"), "");
+        let said = text(&output).trim().to_owned();
+        if output.status.success() { Ok(said) } else { Err(said) }
+    }
+
+    /// `deploy/deploy.sh pi@… ARGUMENTS`, with this on its standard input.
+    pub fn deploy(&self, arguments: &[&str], input: &str) -> Output {
+        run(&mut self.deploy_command(arguments), input)
+    }
+
+    pub fn deploy_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["120", "deploy/deploy.sh", "pi@127.0.0.1", "--port", PORT, "--identity"]);
+        command.arg(self.work.join("key")).args(arguments);
+        command
+    }
+
+    /// A property of the unit.
+    pub fn property(&self, name: &str) -> String {
+        self.run(&format!("systemctl show --property {name} --value pihook.service"))
+    }
+
+    /// Sends it to the bot.
+    pub fn signal(&self, signal: &str) {
+        self.run(&format!("kill -{signal} $(systemctl show --property MainPID --value pihook.service)"));
+    }
+
+    /// The release that runs.
+    pub fn current(&self) -> String {
+        self.run("basename \"$(readlink /opt/pihook/current)\"")
+    }
+
+    /// A file for the test's own use.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.work.join(name)
+    }
+}
+
+impl Drop for Pi {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let log = "journalctl --unit 'pihook*' --lines 500 | grep -v ': 200 in ' | tail -n 60; systemctl status 'pihook*'";
+            eprintln!("{}", self.try_run(log).unwrap_or_else(|why| why));
+        }
+        self.power_off();
+    }
+}
+
+fn boot(work: &Path) -> Child {
+    let mut nspawn = Command::new("systemd-nspawn");
+    nspawn.args(["--quiet", "--register=no", "--resolv-conf=off", "--console=pipe", "--boot", "--directory"]);
+    nspawn.arg(work.join("root")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // A systemd of this machine's own would give the container a unit.
+    if !Path::new("/run/systemd/system").exists() {
+        nspawn.arg("--keep-unit");
+    }
+    nspawn.spawn().unwrap()
+}
+
+/// Runs it to its end, with this on its standard input.
+pub fn run(command: &mut Command, input: &str) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|why| panic!("{command:?}: {why}"));
+    // Who does not read it misses nothing.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+/// All that a program said.
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Waits until `condition` holds.
+pub fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + SOON;
+    while !condition() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,179 @@
+//! The emulated Pi: its power, its network, and ssh.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+/// How long it may take to boot; 20 s are enough when nothing else is going on.
+const BOOT: Duration = Duration::from_secs(180);
+
+pub struct Machine {
+    /// `root.img`, `vmlinuz` and `key`.
+    folder: PathBuf,
+    ssh: u16,
+    /// Where its port 8443 is reached from here.
+    pub webhook: SocketAddr,
+    qemu: Option<Child>,
+}
+
+impl Machine {
+    pub fn new(folder: &Path) -> Machine {
+        // Both are bound at once, so that they differ; then QEMU takes them.
+        let free: [TcpListener; 2] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [ssh, webhook] = free.map(|listener| listener.local_addr().unwrap());
+        Machine { folder: folder.to_owned(), ssh: ssh.port(), webhook, qemu: None }
+    }
+
+    pub fn power_on(&mut self) {
+        self.start(&[]);
+    }
+
+    /// With the clock of a machine that has none, and no network.
+    pub fn power_on_alone(&mut self) {
+        self.start(&["-rtc", "base=1970-01-01T00:00:00", "-S"]);
+        self.monitor("set_link n off");
+        self.monitor("cont");
+    }
+
+    fn start(&mut self, more: &[&str]) {
+        let network = format!("user,id=n,hostfwd=tcp:127.0.0.1:{}-:22,hostfwd=tcp:{}-:8443", self.ssh, self.webhook);
+        // It must not outlive this program, whatever ends that.
+        let mut qemu = Command::new("setpriv");
+        qemu.args(["--pdeathsig", "KILL", "qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-smp", "2"])
+            .args(["-m", "1024", "-kernel", "vmlinuz", "-append", "console=ttyAMA0 root=/dev/nvme0n1 rw quiet"])
+            .args(["-drive", "if=none,id=d,file=root.img,format=raw,cache=unsafe", "-device", "nvme,drive=d,serial=pi"])
+            .args(["-netdev", &network, "-device", "virtio-net-pci,netdev=n,romfile=", "-display", "none"])
+            .args(["-serial", "file:console", "-monitor", "unix:monitor,server,nowait", "-no-reboot"])
+            .args(more)
+            .current_dir(&self.folder)
+            .stdin(Stdio::null());
+        let _ = fs::remove_file(self.folder.join("monitor"));
+        self.qemu = Some(qemu.spawn().unwrap());
+    }
+
+    /// Pulls the plug.
+    pub fn power_off(&mut self) {
+        if let Some(mut qemu) = self.qemu.take() {
+            qemu.kill().unwrap();
+            qemu.wait().unwrap();
+        }
+    }
+
+    /// A command to QEMU itself.
+    pub fn monitor(&self, command: &str) {
+        let path = self.folder.join("monitor");
+        let mut monitor = within(Duration::from_secs(20), "QEMU's monitor", || UnixStream::connect(&path).ok());
+        monitor.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        monitor.write_all(format!("{command}\n").as_bytes()).unwrap();
+        // It prompts at first, and again when the command is done.
+        let mut heard = String::new();
+        while heard.matches("(qemu) ").count() < 2 {
+            let mut byte = [0];
+            monitor.read_exact(&mut byte).unwrap();
+            heard.push(byte[0].into());
+        }
+    }
+
+    /// Waits until something speaks TLS on its port 8443: it answers nonsense with an alert. The port itself is always open,
+    /// since QEMU holds it.
+    pub fn wait_webhook(&self) {
+        within(BOOT, "the webhook is served", || {
+            let mut stream = TcpStream::connect(self.webhook).ok()?;
+            stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
+            stream.write_all(b"\n\n\n\n\n").ok()?;
+            let mut kind = [0];
+            stream.read_exact(&mut kind).ok()?;
+            (kind == [21]).then_some(())
+        });
+    }
+
+    /// Waits until it has written `text` on its serial console since it was powered on.
+    pub fn wait_console(&self, text: &str) {
+        within(BOOT, text, || self.console().contains(text).then_some(()));
+    }
+
+    fn console(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.folder.join("console")).unwrap_or_default()).into_owned()
+    }
+
+    pub fn wait_ssh(&self) {
+        within(BOOT, "ssh answers", || self.try_ssh("true").ok());
+    }
+
+    /// Runs a script there as root; what it prints.
+    pub fn ssh(&self, script: &str) -> String {
+        self.try_ssh(script).unwrap_or_else(|why| panic!("on the Pi: {script}: {why}"))
+    }
+
+    fn try_ssh(&self, script: &str) -> Result<String, String> {
+        let port = self.ssh.to_string();
+        let mut ssh = self.command("ssh", 120, script);
+        let output = ssh.args(["-i", "key", "-p", &port, "pi@127.0.0.1", "sudo bash -eu"]).output().unwrap();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(all(&output)) }
+    }
+
+    /// Writes a file there.
+    pub fn put(&self, path: &str, content: &str) {
+        let folder = Path::new(path).parent().unwrap().display();
+        self.ssh(&format!("mkdir -p {folder}; cat >{path} <<\\END\n{content}END\n"));
+    }
+
+    /// Runs `deploy.sh` for `binary`, one of the folder; whether it succeeded, and all it said.
+    pub fn deploy(&self, binary: &str, input: &str) -> (bool, String) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/deploy.sh");
+        let port = self.ssh.to_string();
+        let mut deploy = self.command(script, 300, input);
+        let deploy = deploy.args(["pi@127.0.0.1", "--port", &port, "--identity", "key", "--binary", binary]);
+        let output = deploy.output().unwrap();
+        (output.status.success(), all(&output))
+    }
+
+    /// A program of this machine, with a limit in seconds and an input, for which `ssh` and `scp` are those of the folder.
+    fn command(&self, program: &str, limit: u32, input: &str) -> Command {
+        let path = format!("{}:{}", self.folder.join("bin").display(), std::env::var("PATH").unwrap());
+        let file = self.folder.join("input");
+        fs::write(&file, input).unwrap();
+        let mut command = Command::new("timeout");
+        command.arg(limit.to_string()).arg(program).current_dir(&self.folder).env("PATH", path);
+        command.stdin(File::open(file).unwrap());
+        command
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if thread::panicking() && self.qemu.is_some() {
+            let console = self.console();
+            let lines: Vec<_> = console.lines().collect();
+            println!("The end of the console:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
+            let journal = "journalctl --unit pihook --lines 60 --no-pager; systemctl status pihook";
+            println!("Its log:\n{}", self.try_ssh(journal).unwrap_or_else(|why| why));
+        }
+        self.power_off();
+    }
+}
+
+/// Waits for `condition`, asked again and again.
+pub fn within<T>(limit: Duration, what: &str, condition: impl Fn() -> Option<T>) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(result) = condition() {
+            return result;
+        }
+        assert!(Instant::now() < end, "not within {} s: {what}", limit.as_secs());
+        sleep(Duration::from_millis(50));
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
+}
+
+fn all(output: &Output) -> String {
+    text(&[&output.stdout[..], &output.stderr].concat())
+}

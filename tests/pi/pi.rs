@@ -1,0 +1,358 @@
+//! What a Raspberry Pi goes through at home, on an emulated one: `tests/pi/run`, which brings the machine and the binaries.
+//!
+//! The simulated Telegram is on this side; the Pi has this machine as 10.0.2.2, and its webhook is called through a port that
+//! QEMU forwards. So both ways go through the Pi's own network.
+
+mod machine;
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle, sleep};
+use std::time::{Duration, Instant, SystemTime};
+
+use machine::{Machine, within};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use simulated_telegram::{Bot, Options, Telegram};
+
+const TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
+const HOST: &str = "80.100.95.20";
+/// This machine, as the Pi sees it.
+const HERE: &str = "10.0.2.2";
+/// A chat that no load is in.
+const CHAT: i64 = 42;
+/// How long an echo may take, whatever has just happened.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+const SHORT_WATCHDOG: &str = "[Service]\nWatchdogSec=10\n";
+
+/// systemd sets a clock that is older than systemd; this is after that.
+const OLD_CLOCK: &str = "\
+[Unit]
+DefaultDependencies=no
+Before=sysinit.target
+[Service]
+Type=oneshot
+ExecStart=date --set=@60
+[Install]
+WantedBy=sysinit.target
+";
+
+fn main() -> ExitCode {
+    let Some(folder) = std::env::args_os().nth(1) else {
+        eprintln!("tests/pi/run starts this, with a folder that it has made.");
+        return ExitCode::from(64);
+    };
+    let mut home = Home::new(Path::new(&folder));
+    home.step("1. from a bare system to the first echo", Home::bare_system);
+    home.step("2. another version, under load", Home::another_version);
+    home.step("3. a version that hangs, and one that crashes, under load", Home::broken_versions);
+    home.step("4. SIGKILL, under load", Home::killed);
+    home.step("5. SIGSTOP, under load", Home::stopped);
+    home.step("6. the plug is pulled, under load", Home::plug_pulled);
+    home.step("7. power-on with a clock from 1970 and no network", Home::alone);
+    home.step("8. a full disk, and a read-only one", Home::full_and_read_only);
+    home.step("9. figures", Home::figures);
+    ExitCode::SUCCESS
+}
+
+/// A Pi, and Telegram.
+struct Home {
+    folder: PathBuf,
+    pi: Machine,
+    telegram: Telegram,
+    bot: Bot,
+    /// From power-on to the first echo.
+    power_on: Duration,
+}
+
+/// The update's number, and the text, which no other message has.
+type Said = (i64, String);
+
+impl Home {
+    fn new(folder: &Path) -> Home {
+        let (root, pair) = authority();
+        fs::write(folder.join("root.pem"), root).unwrap();
+        // A quarter of Telegram's own waits: it would take minutes to come back after an outage.
+        let telegram = Telegram::start(Options { speed: 4.0, api_tls: Some(pair), ..Options::default() }).unwrap();
+        let bot = telegram.bot(TOKEN);
+        let pi = Machine::new(folder);
+        Home { folder: folder.to_owned(), pi, telegram, bot, power_on: Duration::ZERO }
+    }
+
+    fn step(&mut self, name: &str, step: fn(&mut Home)) {
+        println!("\n{name}");
+        let start = Instant::now();
+        step(self);
+        tell(start, "in all");
+    }
+
+    fn bare_system(&mut self) {
+        let start = Instant::now();
+        self.pi.power_on();
+        self.pi.wait_ssh();
+        tell(start, "the bare system is up");
+        // deploy.sh would ask for the address, but knows no other Bot API.
+        let port = self.telegram.api_url().rsplit(':').next().unwrap().to_owned();
+        let settings = [
+            &format!("public_host = '{HOST}'"),
+            &format!("allow_from = ['{HERE}']"),
+            &format!("api_url = 'https://{HERE}:{port}'"),
+            "certificate = '/var/lib/pihook/webhook_cert.pem'",
+            "private_key = '/var/lib/pihook/webhook_pkey.pem'",
+            "[[bot]]\n",
+        ];
+        self.pi.put("/etc/pihook/pihook.toml", &settings.join("\n"));
+        self.pi.put("/root.pem", &fs::read_to_string(self.folder.join("root.pem")).unwrap());
+        self.pi.ssh("cat /root.pem >>/etc/ssl/certs/ca-certificates.crt");
+        self.telegram.route(HOST, 8443, self.pi.webhook);
+        self.bot.say(CHAT, "the first message");
+        let start = Instant::now();
+        self.deploy("pihook", &format!("{TOKEN}\n"), true);
+        self.bot.wait_sent(1, PATIENCE).unwrap();
+        tell(start, "the first echo");
+    }
+
+    fn another_version(&mut self) {
+        // The port is open for as long as this stays the same, and nobody who calls is refused.
+        let socket = || self.pi.ssh("systemctl show --property InvocationID pihook.socket");
+        let (before, open) = (self.bot.deliveries().len(), socket());
+        let load = Load::start(&self.bot, "another version");
+        self.under_load();
+        self.deploy("another", "", true);
+        self.under_load();
+        self.all_answered(&load.stop(), &HashSet::new());
+        assert_eq!(socket(), open, "the socket was closed meanwhile");
+        let calls = self.bot.deliveries().split_off(before);
+        let failed: Vec<_> = calls.iter().filter(|call| !call.succeeded()).collect();
+        println!("   {} of {} webhook calls had to be repeated", failed.len(), calls.len());
+        for call in failed {
+            println!("   status {:?}, error {:?}", call.status, call.error);
+        }
+    }
+
+    fn broken_versions(&mut self) {
+        for broken in ["hangs", "crashes"] {
+            let load = Load::start(&self.bot, broken);
+            self.under_load();
+            self.deploy(broken, "", false);
+            self.under_load();
+            self.all_answered(&load.stop(), &HashSet::new());
+        }
+    }
+
+    fn killed(&mut self) {
+        let load = Load::start(&self.bot, "killed");
+        self.under_load();
+        let start = Instant::now();
+        self.pi.ssh("kill -KILL $(systemctl show --property MainPID --value pihook)");
+        let end = Instant::now();
+        self.echoes("after SIGKILL");
+        tell(start, "it echoes again");
+        self.all_answered(&load.stop(), &self.in_flight(start, end));
+    }
+
+    fn stopped(&mut self) {
+        self.pi.put("/run/systemd/system/pihook.service.d/watchdog.conf", SHORT_WATCHDOG);
+        self.pi.ssh("systemctl daemon-reload; systemctl restart pihook");
+        let load = Load::start(&self.bot, "stopped");
+        self.under_load();
+        let start = Instant::now();
+        self.pi.ssh("kill -STOP $(systemctl show --property MainPID --value pihook)");
+        within(PATIENCE, "the watchdog", || {
+            self.pi.ssh("journalctl --unit pihook --boot --no-pager").contains("Watchdog timeout").then_some(())
+        });
+        tell(start, "the watchdog took notice");
+        let end = Instant::now();
+        self.echoes("after SIGSTOP");
+        tell(start, "it echoes again");
+        self.all_answered(&load.stop(), &self.in_flight(start, end));
+    }
+
+    fn plug_pulled(&mut self) {
+        let load = Load::start(&self.bot, "the plug");
+        self.under_load();
+        let start = Instant::now();
+        self.pi.power_off();
+        let end = Instant::now();
+        self.nowhere();
+        self.pi.power_on();
+        self.pi.wait_webhook();
+        self.telegram.route(HOST, 8443, self.pi.webhook);
+        self.echoes("after power-on");
+        self.power_on = end.elapsed();
+        tell(end, "it echoes again");
+        self.all_answered(&load.stop(), &self.in_flight(start, end));
+    }
+
+    fn alone(&mut self) {
+        self.pi.put("/etc/systemd/system/1970.service", OLD_CLOCK);
+        // What it has noted is registered, it would not register again.
+        self.pi.ssh("systemctl --quiet enable 1970; rm /var/lib/private/pihook/webhook-*; sync");
+        self.pi.power_off();
+        self.nowhere();
+        let registered = self.calls("setWebhook");
+        let start = Instant::now();
+        self.pi.power_on_alone();
+        self.pi.wait_console("login:");
+        tell(start, "it is up");
+        sleep(Duration::from_secs(20));
+        self.pi.monitor("set_link n on");
+        self.telegram.route(HOST, 8443, self.pi.webhook);
+        self.pi.wait_ssh();
+        tell(start, "the network came");
+        let date = self.pi.ssh("date");
+        assert!(date.contains(" 1970"), "{date}");
+        println!("   {date}");
+        self.print("systemctl show --property ActiveState,StatusText,NRestarts pihook");
+        // As a time server would.
+        let start = Instant::now();
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        self.pi.ssh(&format!("systemctl --quiet disable 1970; date --set=@{now}"));
+        self.echoes("in our time");
+        tell(start, "the right time came, and it echoes");
+        self.bot.wait_call("setWebhook", registered + 1, PATIENCE).unwrap();
+        tell(start, "it is registered");
+    }
+
+    fn full_and_read_only(&mut self) {
+        let fill =
+            "fallocate -l $(df --output=avail -B 1 / | tail -n 1) /full; cat /dev/zero >/rest 2>/dev/null || true";
+        self.pi.ssh(fill);
+        self.print("df --output=avail / | tail -n 1");
+        self.serves_on("with a full disk");
+        self.pi.ssh("rm /full /rest; sync; echo u >/proc/sysrq-trigger; sleep 2; ! touch /file 2>/dev/null");
+        self.print("grep \" / \" /proc/mounts");
+        self.serves_on("with a read-only disk");
+    }
+
+    fn serves_on(&self, when: &str) {
+        let start = Instant::now();
+        self.echoes(when);
+        tell(start, &format!("it echoes {when}"));
+        self.pi.ssh("systemctl restart pihook");
+        self.echoes(&format!("{when}, anew"));
+        tell(start, "also when it is started anew");
+    }
+
+    fn figures(&mut self) {
+        let memory = "grep VmRSS /proc/$(systemctl show --property MainPID --value pihook)/status";
+        self.print("systemd-analyze security --no-pager pihook.service | tail -n 1");
+        println!("   when idle, {}", self.pi.ssh(memory));
+        let load = Load::start(&self.bot, "figures");
+        self.bot.wait_sent(self.bot.sent().len() + 200, PATIENCE).unwrap();
+        self.all_answered(&load.stop(), &HashSet::new());
+        println!("   after that, {}", self.pi.ssh(memory));
+        println!("   the binary has {} bytes", fs::metadata(self.folder.join("pihook")).unwrap().len());
+        println!("   {:.1} s from power-on to the first echo", self.power_on.as_secs_f64());
+    }
+
+    /// Runs `deploy.sh`; the version is to be taken, or to be rolled back.
+    fn deploy(&self, version: &str, input: &str, taken: bool) {
+        let start = Instant::now();
+        let (succeeded, output) = self.pi.deploy(version, input);
+        assert!(succeeded == taken && (taken || output.contains("Rolled back")), "{output}");
+        tell(start, &format!("deploy.sh: {}", output.lines().last().unwrap_or_default()));
+    }
+
+    /// Prints what a command says on the Pi.
+    fn print(&self, command: &str) {
+        println!("   {}", self.pi.ssh(command).replace('\n', "\n   "));
+    }
+
+    /// Waits until some of the load are answered.
+    fn under_load(&self) {
+        self.bot.wait_sent(self.bot.sent().len() + 20, PATIENCE).unwrap();
+    }
+
+    /// One more message is answered.
+    fn echoes(&self, text: &str) {
+        self.bot.say(CHAT, text);
+        within(PATIENCE, text, || self.bot.sent().iter().any(|sent| sent.text == text).then_some(()));
+    }
+
+    /// Until the Pi is back, Telegram finds nobody: QEMU would take its calls before that.
+    fn nowhere(&self) {
+        self.telegram.route(HOST, 8443, ([127, 0, 0, 1], 1).into());
+    }
+
+    fn calls(&self, method: &str) -> usize {
+        self.bot.calls().iter().filter(|call| call.method.eq_ignore_ascii_case(method)).count()
+    }
+
+    /// The updates that were on their way at some moment between the two.
+    fn in_flight(&self, start: Instant, end: Instant) -> HashSet<i64> {
+        let deliveries = self.bot.deliveries().into_iter();
+        deliveries
+            .filter(|delivery| delivery.started <= end && delivery.ended.is_none_or(|ended| ended >= start))
+            .map(|delivery| delivery.update_id)
+            .collect()
+    }
+
+    /// Each of these is answered in the end, and once; but for those that may be twice.
+    fn all_answered(&self, said: &[Said], may_be_twice: &HashSet<i64>) {
+        within(PATIENCE, "Telegram has delivered all", || (self.bot.pending() == 0).then_some(()));
+        let mut answers: HashMap<String, usize> = HashMap::new();
+        for sent in self.bot.sent() {
+            *answers.entry(sent.text).or_default() += 1;
+        }
+        let lost: Vec<_> = said.iter().filter(|(_, text)| !answers.contains_key(text)).collect();
+        assert!(lost.is_empty(), "lost: {lost:?}");
+        let twice: HashSet<i64> = said.iter().filter(|(_, text)| answers[text] > 1).map(|(id, _)| *id).collect();
+        let wrong: Vec<_> = twice.difference(may_be_twice).collect();
+        assert!(wrong.is_empty(), "answered twice, and not on their way: {wrong:?}");
+        let (said, on_their_way) = (said.len(), may_be_twice.len());
+        println!("   {said} messages, 0 lost, {} answered twice ({on_their_way} were on their way)", twice.len());
+    }
+}
+
+/// A message every 100 ms, in one of ten chats after the other, until it is stopped.
+struct Load {
+    stop: Sender<()>,
+    thread: JoinHandle<Vec<Said>>,
+}
+
+impl Load {
+    fn start(bot: &Bot, name: &str) -> Load {
+        let (stop, stopped) = mpsc::channel();
+        let (bot, name) = (bot.clone(), name.to_owned());
+        let thread = thread::spawn(move || {
+            let mut said = Vec::new();
+            for chat in (100..110).cycle() {
+                let text = format!("{name} {}", said.len());
+                said.push((bot.say(chat, &text).update_id, text));
+                if stopped.recv_timeout(Duration::from_millis(100)) != Err(mpsc::RecvTimeoutError::Timeout) {
+                    break;
+                }
+            }
+            said
+        });
+        Load { stop, thread }
+    }
+
+    fn stop(self) -> Vec<Said> {
+        self.stop.send(()).unwrap();
+        self.thread.join().unwrap()
+    }
+}
+
+/// A root of the test's own, and a certificate for this machine that it signed, with its key. It is a day old: by a clock
+/// from 1970 it is not valid yet.
+fn authority() -> (String, (String, String)) {
+    let root_key = KeyPair::generate().unwrap();
+    let mut root = CertificateParams::default();
+    root.distinguished_name.push(DnType::CommonName, "A root of the test's own");
+    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let pem = root.self_signed(&root_key).unwrap().pem();
+    let key = KeyPair::generate().unwrap();
+    let mut leaf = CertificateParams::new(vec![HERE.to_owned()]).unwrap();
+    leaf.not_before = (SystemTime::now() - Duration::from_secs(86400)).into();
+    let issuer = Issuer::new(root, root_key);
+    (pem, (leaf.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem()))
+}
+
+fn tell(since: Instant, what: &str) {
+    println!("   {:5.1} s: {what}", since.elapsed().as_secs_f64());
+}
