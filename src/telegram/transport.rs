@@ -73,6 +73,11 @@ struct Socket {
 }
 
 impl Socket {
+    /// TLS reads many times for one call: each must end with the call.
+    fn in_time(timeout: NextTimeout) -> Result<(), Error> {
+        if timeout.after.is_zero() { Err(Error::Timeout(timeout.reason)) } else { Ok(()) }
+    }
+
     /// An end of the time that the call has is told from the kernel giving the connection up.
     fn timed(why: io::Error, timeout: NextTimeout) -> Error {
         if why.kind() == io::ErrorKind::WouldBlock { Error::Timeout(timeout.reason) } else { Error::Io(why) }
@@ -85,11 +90,13 @@ impl Transport for Socket {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        Self::in_time(timeout)?;
         self.stream.set_write_timeout(timeout.not_zero().map(|time| *time))?;
         self.stream.write_all(&self.buffers.output()[..amount]).map_err(|why| Self::timed(why, timeout))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        Self::in_time(timeout)?;
         self.stream.set_read_timeout(timeout.not_zero().map(|time| *time))?;
         let amount = loop {
             match self.stream.read(self.buffers.input_append_buf()) {
