@@ -124,6 +124,7 @@ switch() {
     ln -sfn "$1" "$opt/current.new" && mv -T "$opt/current.new" "$opt/current" &&
         stop_for_another_socket "$1/pihook.socket" &&
         install -m 644 "$1/pihook.service" "$1/pihook.socket" "$units" &&
+        sync -f "$units" &&
         systemctl daemon-reload && systemctl enable --quiet pihook.socket pihook.service
 }
 
