@@ -17,7 +17,7 @@ use ureq::unversioned::transport::{
 
 /// Bytes that a connection buffers each way; ureq's default is 128 KiB, for each of 40 connections and more.
 pub const BUFFER: usize = 8 * 1024;
-/// What was sent and is not acknowledged within this never arrived: the network is gone, or the router forgot us.
+/// What was sent and is not acknowledged within this has hardly arrived: the network is gone, or the router forgot us.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
 /// Makes the connections.
@@ -25,7 +25,7 @@ pub fn connector() -> impl Connector<Out = Kept<impl Transport>> {
     ConnectProxyConnector::default().chain(Tcp).chain(RustlsConnector::default()).chain(Keep)
 }
 
-/// A kept connection broke before a byte of the answer came: in all likelihood it had been dead before.
+/// A connection broke before a byte of the answer came, since it had been kept and was dead, or the network was gone.
 #[derive(Debug)]
 pub struct Broken(pub String);
 
