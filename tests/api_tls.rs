@@ -2,26 +2,13 @@
 
 mod common;
 
+use common::authority::authority;
 use common::{HOST, Home, Pihook, SOON, TOKEN};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use simulated_telegram::{Options, Telegram};
 
-/// A root of the test's own, and a certificate for localhost that it signed, with its key.
-fn authority() -> (String, (String, String)) {
-    authority_until(rcgen::date_time_ymd(4096, 1, 1))
-}
-
-fn authority_until(end: time::OffsetDateTime) -> (String, (String, String)) {
-    let root_key = KeyPair::generate().unwrap();
-    let mut root = CertificateParams::default();
-    root.distinguished_name.push(DnType::CommonName, "A root of the test's own");
-    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let pem = root.self_signed(&root_key).unwrap().pem();
-    let key = KeyPair::generate().unwrap();
-    let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-    leaf.not_after = end;
-    let issuer = Issuer::new(root, root_key);
-    (pem, (leaf.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem()))
+/// A root, and a certificate for localhost that it signed, with its key.
+fn localhost() -> (String, (String, String)) {
+    authority("localhost", |_| ())
 }
 
 fn run(home: &Home, roots: &str) -> Pihook {
@@ -32,7 +19,7 @@ fn run(home: &Home, roots: &str) -> Pihook {
 
 #[test]
 fn a_root_of_the_system_is_trusted() {
-    let (root, pair) = authority();
+    let (root, pair) = localhost();
     let telegram = Telegram::start(Options { api_tls: Some(pair), speed: 10.0, ..Options::default() }).unwrap();
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
@@ -44,8 +31,8 @@ fn a_root_of_the_system_is_trusted() {
 
 #[test]
 fn any_other_is_not() {
-    let (_, pair) = authority();
-    let (stranger, _) = authority();
+    let (_, pair) = localhost();
+    let (stranger, _) = localhost();
     let telegram = Telegram::start(Options { api_tls: Some(pair), speed: 10.0, ..Options::default() }).unwrap();
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
@@ -57,7 +44,7 @@ fn any_other_is_not() {
 
 #[test]
 fn a_store_without_a_single_root_falls_back_to_the_list_built_in() {
-    let (_, pair) = authority();
+    let (_, pair) = localhost();
     let telegram = Telegram::start(Options { api_tls: Some(pair), speed: 10.0, ..Options::default() }).unwrap();
     let home = Home::new(&telegram.api_url());
     let pihook = run(&home, "");
@@ -67,7 +54,7 @@ fn a_store_without_a_single_root_falls_back_to_the_list_built_in() {
 
 #[test]
 fn a_clock_that_may_be_wrong_is_named_with_the_certificates_date() {
-    let (root, pair) = authority_until(rcgen::date_time_ymd(2001, 1, 1));
+    let (root, pair) = authority("localhost", |leaf| leaf.not_after = rcgen::date_time_ymd(2001, 1, 1));
     let telegram = Telegram::start(Options { api_tls: Some(pair), speed: 10.0, ..Options::default() }).unwrap();
     let home = Home::new(&telegram.api_url());
     let pihook = run(&home, &root);

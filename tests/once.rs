@@ -3,33 +3,20 @@
 mod common;
 
 use std::fs;
-use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use common::{Home, SOON, TOKEN, settings, start, telegram};
+use common::{Home, Memory, SOON, TOKEN, settings, start, telegram};
 use nix::sys::signal::Signal;
-use simulated_telegram::{Cut, Fault};
+use simulated_telegram::{Bot, Cut, Fault, Telegram};
 
-/// A `runtime_dir` in memory, as systemd's is; it goes with the value.
-struct Memory(PathBuf);
-
-impl Memory {
-    fn new(test: &str) -> Memory {
-        Memory(PathBuf::from(format!("/dev/shm/pihook-{test}-{}", std::process::id())))
-    }
-
-    /// The home of a bot that has it.
-    fn home(&self, api_url: &str) -> Home {
-        let more = format!("runtime_dir = '{}'", self.0.display());
-        Home::with(&settings(api_url, &more), &format!("[[bot]]\ntoken = '{TOKEN}'\n"))
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// A Telegram, one bot's account there, and the bot's home, which remembers across restarts as under systemd.
+fn remembering(test: &str) -> (Telegram, Bot, Home, Memory) {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let memory = Memory::new(test);
+    let settings = settings(&telegram.api_url(), &memory.setting());
+    (telegram, bot, Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n")), memory)
 }
 
 #[test]
@@ -62,16 +49,13 @@ fn what_comes_again_while_its_reply_is_being_sent_is_put_off_for_a_second() {
     bot.wait_delivered(1, SOON).unwrap();
     assert_eq!(bot.sent().len(), 1);
     let busy = bot.deliveries().into_iter().find(|delivery| delivery.status == Some(503)).expect("a 503");
-    assert!(busy.headers.iter().any(|(name, value)| name.eq_ignore_ascii_case("retry-after") && value == "1"));
+    assert_eq!(busy.header("retry-after"), Some("1"));
     pihook.wait_log("503, its reply is being sent");
 }
 
 #[test]
 fn a_kill_forgets_nothing_that_was_answered() {
-    let memory = Memory::new("kill");
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let home = memory.home(&telegram.api_url());
+    let (telegram, bot, home, _memory) = remembering("kill");
     let mut pihook = home.run_for(&telegram);
     let said: Vec<_> = (1..=20).map(|chat| bot.say(chat, "hello")).collect();
     bot.wait_delivered(20, SOON).unwrap();
@@ -89,10 +73,7 @@ fn a_kill_forgets_nothing_that_was_answered() {
 
 #[test]
 fn a_kill_amid_a_reply_loses_nothing_and_is_told() {
-    let memory = Memory::new("amid");
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let home = memory.home(&telegram.api_url());
+    let (telegram, bot, home, _memory) = remembering("amid");
     let mut pihook = home.run_for(&telegram);
     let (began, begun) = mpsc::channel();
     telegram.on_call(move |call| {
@@ -113,12 +94,9 @@ fn a_kill_amid_a_reply_loses_nothing_and_is_told() {
 
 #[test]
 fn a_broken_file_loses_nothing() {
-    let memory = Memory::new("broken");
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let home = memory.home(&telegram.api_url());
-    fs::create_dir_all(&memory.0).unwrap();
-    fs::write(memory.0.join("once-110201543"), b"once upon a time".repeat(10_000)).unwrap();
+    let (telegram, bot, home, memory) = remembering("broken");
+    fs::create_dir_all(&memory.folder).unwrap();
+    fs::write(memory.folder.join("once-110201543"), b"once upon a time".repeat(10_000)).unwrap();
     let _pihook = home.run_for(&telegram);
     for chat in 1..=20 {
         bot.say(chat, "hello");

@@ -10,8 +10,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use common::{Home, SOON, TOKEN};
-use nix::time::ClockId;
-use nix::unistd::Pid;
 use simulated_telegram::{Delivery, Fault, Options, Telegram};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -39,8 +37,6 @@ fn outage(begin: impl FnOnce(&Telegram, &mut Gate), end: impl FnOnce(&Telegram, 
     let home = Home::new(&format!("http://{}", gate.address));
     let pihook = home.run_for(&telegram);
     pihook.wait_log("the webhook is registered");
-    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pihook.child.id().try_into().unwrap())).unwrap();
-    let cpu = || Duration::from(clock.now().unwrap());
     let say = |text: &str, chats: i64| {
         for chat in 1..=chats {
             bot.say(chat, text);
@@ -51,13 +47,13 @@ fn outage(begin: impl FnOnce(&Telegram, &mut Gate), end: impl FnOnce(&Telegram, 
     bot.wait_none_pending(SOON).unwrap();
 
     begin(&telegram, &mut gate);
-    let (began, used, delivered) = (Instant::now(), cpu(), bot.deliveries().len());
+    let (began, used, delivered) = (Instant::now(), pihook.cpu(), bot.deliveries().len());
     say("amid", CHATS);
     thread::sleep(OUTAGE / 2);
     // A new chat's, too.
     say("and", CHATS + 1);
     thread::sleep((began + OUTAGE).saturating_duration_since(Instant::now()));
-    let (used, tries) = (cpu() - used, bot.deliveries().split_off(delivered));
+    let (used, tries) = (pihook.cpu() - used, bot.deliveries().split_off(delivered));
     end(&telegram, &mut gate);
     let ended = Instant::now();
     bot.wait_none_pending(SOON).unwrap();
@@ -90,8 +86,7 @@ fn outage(begin: impl FnOnce(&Telegram, &mut Gate), end: impl FnOnce(&Telegram, 
 /// What Telegram was asked to wait, and when since `began`, in seconds.
 fn retry_after(delivery: &Delivery, began: Instant) -> Option<(f64, f64)> {
     let at = delivery.ended?.duration_since(began).as_secs_f64();
-    let (_, value) = delivery.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"))?;
-    Some((at, value.parse().unwrap()))
+    Some((at, delivery.header("retry-after")?.parse().unwrap()))
 }
 
 /// The way to the Bot API. While it is closed, connections are refused.

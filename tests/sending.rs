@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{SOON, start};
-use simulated_telegram::{Call, Delivery, Fault, Telegram};
+use simulated_telegram::{Call, Fault, Telegram};
 
 /// Has sendMessage fail so, as many times as there are faults.
 fn fail(telegram: &Telegram, faults: impl IntoIterator<Item = Fault>) {
@@ -27,11 +27,6 @@ fn flood(seconds: u64) -> Fault {
     Fault::Error { code: 429, description, retry_after: Some(seconds), migrate_to_chat_id: None }
 }
 
-fn retry_after(delivery: &Delivery) -> Option<&str> {
-    let header = delivery.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("retry-after"));
-    header.map(|(_, value)| value.as_str())
-}
-
 #[test]
 fn a_short_flood_wait_is_waited_out() {
     let (telegram, bot, _home, _pihook) = start();
@@ -49,7 +44,7 @@ fn a_long_flood_wait_is_left_to_telegram() {
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
     let deliveries = bot.deliveries();
-    assert_eq!((deliveries[0].status, retry_after(&deliveries[0])), (Some(503), Some("17")));
+    assert_eq!((deliveries[0].status, deliveries[0].header("retry-after")), (Some(503), Some("17")));
 }
 
 #[test]
@@ -91,7 +86,7 @@ fn a_token_that_is_gone_is_told_loudly_and_nothing_is_lost() {
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
     let deliveries = bot.wait_deliveries(3, SOON).unwrap();
-    assert_eq!((deliveries[0].status, retry_after(&deliveries[0])), (Some(503), Some("60")));
+    assert_eq!((deliveries[0].status, deliveries[0].header("retry-after")), (Some(503), Some("60")));
     let line = pihook.wait_log("Telegram does not know this token");
     assert!(line.contains("[ERROR]"), "{line}");
 }
@@ -138,6 +133,6 @@ fn gateways_garbage_and_cut_lines_lose_nothing() {
     assert_eq!(sent[0].text, "hello");
     bot.wait_delivered(1, SOON).unwrap();
     for delivery in bot.deliveries().iter().filter(|delivery| delivery.status == Some(503)) {
-        assert_eq!(retry_after(delivery), Some("5"));
+        assert_eq!(delivery.header("retry-after"), Some("5"));
     }
 }

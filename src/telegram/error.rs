@@ -9,14 +9,14 @@ use super::clock;
 use super::transport::Broken;
 
 /// Why a call of the Bot API brought no result. What it means for an update is decided in
-/// `webhook::worker`, for the registration in `registration`.
+/// `webhook::outcome`, for the registration in `registration`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Error {
     /// The Bot API answered, and said no.
     Refused {
         /// The HTTP status: 400, 401, 403, 404, 409, 429, 500…
         code: u16,
-        /// Telegram's words, with control characters escaped.
+        /// Telegram's words, with spaces for control characters.
         description: String,
         /// Seconds to wait, with a 429.
         retry_after: Option<u64>,
@@ -30,8 +30,8 @@ pub enum Error {
     },
     /// No connection came about, so nothing was carried out.
     Unreachable(String),
-    /// A kept connection broke before a byte of the answer came, as one does that died while the network was away: most
-    /// likely nothing was carried out, and a new connection will serve.
+    /// A connection broke before a byte of the answer came, as a kept one does that died while the network was away: most
+    /// likely nothing was carried out, and another connection will serve.
     Broken(String),
     /// The call went out and no whole answer came back: it may have been carried out.
     Unanswered(String),
@@ -62,14 +62,13 @@ impl From<ureq::Error> for Error {
             E::Timeout(_) => Self::Unanswered("no answer in time".into()),
             E::Rustls(reason) => tls(&reason),
             E::Tls(reason) => Self::Unreachable(format!("TLS failed: {reason}")),
-            E::Io(reason) if is_tls(&reason) => {
-                // The handshake's errors come wrapped.
-                let inner = reason.get_ref().and_then(|inner| inner.downcast_ref());
-                inner.map_or_else(|| Self::Unreachable(reason.to_string()), tls)
-            }
             E::Other(reason) if reason.is::<Broken>() => Self::Broken(reason.to_string()),
-            E::Io(reason) if never_connected(reason.kind()) => Self::Unreachable(reason.to_string()),
-            E::Io(reason) => Self::Unanswered(reason.to_string()),
+            // The handshake's errors come wrapped.
+            E::Io(reason) => match reason.get_ref().and_then(|inner| inner.downcast_ref()) {
+                Some(inner) => tls(inner),
+                None if never_connected(reason.kind()) => Self::Unreachable(reason.to_string()),
+                None => Self::Unanswered(reason.to_string()),
+            },
             E::Protocol(_) | E::Json(_) | E::LargeResponseHeader(..) | E::BodyExceedsLimit(_) => {
                 Self::Unanswered("its answer is not to be understood".into())
             }
@@ -80,10 +79,6 @@ impl From<ureq::Error> for Error {
             _ => Self::Unreachable("the request could not be made".into()),
         }
     }
-}
-
-fn is_tls(error: &std::io::Error) -> bool {
-    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
 }
 
 fn tls(error: &rustls::Error) -> Error {

@@ -1,6 +1,6 @@
 //! How long the Bot API has been away.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Since when no call was answered; shared by all workers.
@@ -18,7 +18,7 @@ impl Outage {
         now.saturating_duration_since(*self.since().get_or_insert(now))
     }
 
-    fn since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,16 +11,14 @@ mod common;
 mod verdict;
 
 use std::fmt::Debug;
-use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use common::{Home, Pihook, SOON, TOKEN, settings};
+use common::{Home, Memory, Pihook, SOON, TOKEN, settings};
 use nix::sys::signal::Signal;
 use simulated_telegram::{Bot, Call, Cut, Delivery, Fault, Options, Telegram};
 use verdict::Verdict;
@@ -182,24 +180,14 @@ struct Kill {
     to: Instant,
 }
 
-/// A folder in memory, as /run is on the Pi.
-struct Memory(PathBuf);
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 fn run(updates: usize, seed: u64) -> Story {
     let mut seeds = Random(seed);
     let mut random = || Random(seeds.next());
     let telegram = Telegram::start(Options { speed: SPEED, ..Options::default() }).unwrap();
     let bot = telegram.bot(TOKEN);
-    let memory = Memory(PathBuf::from(format!("/dev/shm/pihook-chaos-{}", std::process::id())));
+    let memory = Memory::new("chaos");
     let port = TcpListener::bind((LISTEN, 0)).unwrap().local_addr().unwrap().port();
-    let settings = settings(&telegram.api_url(), &format!("runtime_dir = '{}'", memory.0.display()))
-        .replace("127.0.0.1:0", &format!("{LISTEN}:{port}"));
+    let settings = settings(&telegram.api_url(), &memory.setting()).replace("127.0.0.1:0", &format!("{LISTEN}:{port}"));
     let home = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     let pihook = home.run_for(&telegram);
     pihook.wait_log("the webhook is registered");

@@ -5,6 +5,7 @@
 // Each test file is a program of its own, and uses only a part of this.
 #![allow(dead_code)]
 
+pub mod authority;
 pub mod peer;
 pub mod scene;
 pub mod tls;
@@ -112,6 +113,28 @@ impl Home {
 }
 
 impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A `runtime_dir` in memory, as systemd's is; it goes with the value.
+pub struct Memory {
+    pub folder: PathBuf,
+}
+
+impl Memory {
+    pub fn new(test: &str) -> Memory {
+        Memory { folder: PathBuf::from(format!("/dev/shm/pihook-{test}-{}", std::process::id())) }
+    }
+
+    /// The line of the settings that names it.
+    pub fn setting(&self) -> String {
+        format!("runtime_dir = '{}'", self.folder.display())
+    }
+}
+
+impl Drop for Memory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
     }

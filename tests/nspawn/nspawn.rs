@@ -3,6 +3,8 @@
 //! The settings are those that a user gets: the simulated Telegram is api.telegram.org there, and calls from one of Telegram's
 //! addresses. Each step begins where the one before has ended.
 
+#[path = "../common/authority.rs"]
+mod authority;
 mod pi;
 
 use std::collections::BTreeSet;
@@ -16,8 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use authority::authority;
 use pi::{HOST, Pi, SOON, TELEGRAM, eventually, text};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use simulated_telegram::{Bot, Options, Telegram};
 
 /// Of this test alone: its secret is searched for everywhere.
@@ -29,11 +31,11 @@ const WATCHDOG: &str = "4s";
 fn main() {
     let paths: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
     let [root, binary, work] = &paths[..] else { panic!("tests/nspawn/run starts this") };
-    let (authority, pair) = authority();
+    let (root_pem, pair) = authority("api.telegram.org", |_| ());
     let options =
         Options { api_tls: Some(pair), api_port: 443, source: TELEGRAM.parse().unwrap(), ..Options::default() };
     let start = Instant::now();
-    let pi = Pi::start(root, work, &authority);
+    let pi = Pi::start(root, work, &root_pem);
     println!("{:6.1} s  a Debian is up in its container", start.elapsed().as_secs_f64());
     let telegram = Telegram::start(options).unwrap();
     telegram.route(HOST, 8443, format!("{HOST}:8443").parse().unwrap());
@@ -70,18 +72,6 @@ fn main() {
         step(&mut test);
         println!("{:6.1} s  {name}", start.elapsed().as_secs_f64());
     }
-}
-
-/// A root of the test's own, and a certificate for the Bot API that it signed, with its key.
-fn authority() -> (String, (String, String)) {
-    let root_key = KeyPair::generate().unwrap();
-    let mut root = CertificateParams::default();
-    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let pem = root.self_signed(&root_key).unwrap().pem();
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec!["api.telegram.org".to_owned()]).unwrap();
-    let leaf = leaf.signed_by(&key, &Issuer::new(root, root_key)).unwrap();
-    (pem, (leaf.pem(), key.serialize_pem()))
 }
 
 type Step = (&'static str, fn(&mut Test));

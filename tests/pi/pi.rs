@@ -3,6 +3,8 @@
 //! The simulated Telegram is on this side; the Pi has this machine as 10.0.2.2, and its webhook is called through a port that
 //! QEMU forwards. So both ways go through the Pi's own network.
 
+#[path = "../common/authority.rs"]
+mod authority;
 mod machine;
 
 use std::collections::{HashMap, HashSet};
@@ -13,8 +15,8 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant, SystemTime};
 
+use authority::authority;
 use machine::{Machine, within};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use simulated_telegram::{Bot, Options, Telegram};
 
 const TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
@@ -73,7 +75,9 @@ type Said = (i64, String);
 
 impl Home {
     fn new(folder: &Path) -> Home {
-        let (root, pair) = authority();
+        // It is a day old: by a clock from 1970 it is not valid yet.
+        let yesterday = SystemTime::now() - Duration::from_secs(86400);
+        let (root, pair) = authority(HERE, |leaf| leaf.not_before = yesterday.into());
         fs::write(folder.join("root.pem"), root).unwrap();
         // A quarter of Telegram's own waits: it would take minutes to come back after an outage.
         let telegram = Telegram::start(Options { speed: 4.0, api_tls: Some(pair), ..Options::default() }).unwrap();
@@ -336,21 +340,6 @@ impl Load {
         self.stop.send(()).unwrap();
         self.thread.join().unwrap()
     }
-}
-
-/// A root of the test's own, and a certificate for this machine that it signed, with its key. It is a day old: by a clock
-/// from 1970 it is not valid yet.
-fn authority() -> (String, (String, String)) {
-    let root_key = KeyPair::generate().unwrap();
-    let mut root = CertificateParams::default();
-    root.distinguished_name.push(DnType::CommonName, "A root of the test's own");
-    root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let pem = root.self_signed(&root_key).unwrap().pem();
-    let key = KeyPair::generate().unwrap();
-    let mut leaf = CertificateParams::new(vec![HERE.to_owned()]).unwrap();
-    leaf.not_before = (SystemTime::now() - Duration::from_secs(86400)).into();
-    let issuer = Issuer::new(root, root_key);
-    (pem, (leaf.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem()))
 }
 
 fn tell(since: Instant, what: &str) {

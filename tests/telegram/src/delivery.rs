@@ -44,6 +44,11 @@ impl Delivery {
         self.status.is_some_and(|status| (200..300).contains(&status))
     }
 
+    /// A header of the answer; its name in any case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
     fn end(&mut self, now: Instant, result: &Result<(Response, SocketAddr), Error>) {
         self.ended = Some(now);
         match result {
