@@ -29,8 +29,17 @@ pub const DAYS: u32 = 3650;
 /// A Pi has no clock that survives its power, and Telegram's clock is another one: a certificate
 /// made by a clock that is a little ahead must be valid at once.
 const BACKDATED: Duration = Duration::from_secs(2 * 86400);
+/// Whoever makes a certificate before this version was, has a wrong clock: 2026-11-24.
+const BUILT: Duration = Duration::from_secs(1_795_478_400);
+/// A certificate of ours is renewed so long before its end, or a third of its life if that is shorter.
+const AHEAD: Duration = Duration::from_secs(30 * 86400);
+/// The organization in a certificate's subject that makes it ours: only such are renewed.
+const OURS: &str = "pihook";
 /// Extended key usage: TLS server.
 const SERVER_AUTH: &str = "1.3.6.1.5.5.7.3.1";
+/// Attributes of a subject.
+const COMMON_NAME: &str = "2.5.4.3";
+const ORGANIZATION: &str = "2.5.4.10";
 
 /// A certificate with its key, as files hold it: ours and a user's own are loaded alike.
 pub struct Certificate {
@@ -41,6 +50,7 @@ pub struct Certificate {
     not_before: SystemTime,
     not_after: SystemTime,
     serves_tls: bool,
+    is_ours: bool,
     /// Whether one of the chain signed itself: then Telegram knows it only by upload.
     self_signed: bool,
 }
@@ -64,6 +74,10 @@ pub enum Error {
     Purpose,
     /// It names another host, and which way Telegram looks.
     Name(String, &'static str),
+    /// A user's own, where only one of ours can follow the address.
+    NotOurs(PathBuf),
+    /// rustls does not take it.
+    Tls(String),
     /// There is a file already.
     Exists(PathBuf),
     /// The library could not make one.
@@ -100,6 +114,12 @@ impl fmt::Display for Error {
                 f,
                 "The certificate does not carry the public_host {host} where Telegram looks for it: {rule}; make one with `pihook cert --force`."
             ),
+            Self::NotOurs(path) => write!(
+                f,
+                "With public_host = \"auto\" the certificate is made anew for each address, and {} is not one that pihook made: move it away, or name your public_host.",
+                path.display()
+            ),
+            Self::Tls(why) => write!(f, "The certificate cannot serve: {why}."),
             Self::Exists(path) => write!(f, "{} is there already: --force replaces it.", path.display()),
             Self::Make(why) => write!(f, "The certificate could not be made: {why}."),
         }
@@ -131,12 +151,13 @@ pub fn load(certificate: &Path, key: &Path) -> Result<Certificate, Error> {
 
     let loaded = Certificate {
         key: CertifiedKey::new(chain, signer),
-        common_names: common_names(leaf),
+        common_names: subject(leaf, COMMON_NAME),
         dns_names: names.iter().filter_map(dns_name).collect(),
         addresses: names.iter().filter_map(address).collect(),
         not_before: UNIX_EPOCH + validity.not_before.to_unix_duration(),
         not_after: UNIX_EPOCH + validity.not_after.to_unix_duration(),
         serves_tls: serves_tls(leaf),
+        is_ours: self_signed && subject(leaf, ORGANIZATION) == [OURS],
         self_signed,
     };
     // Not rustls' own comparison: it refuses certificates of version 1, which Telegram takes.
@@ -160,11 +181,10 @@ fn serves_tls(certificate: &Parsed) -> bool {
             .is_none_or(|usage| usage.digital_signature() || usage.key_encipherment() || usage.key_agreement())
 }
 
-fn common_names(certificate: &Parsed) -> Vec<String> {
-    const COMMON_NAME: &str = "2.5.4.3";
+fn subject(certificate: &Parsed, attribute: &str) -> Vec<String> {
     let names = certificate.tbs_certificate.subject.0.iter().flat_map(|name| name.0.iter());
     names
-        .filter(|name| name.oid.to_string() == COMMON_NAME)
+        .filter(|name| name.oid.to_string() == attribute)
         .map(|name| String::from_utf8_lossy(name.value.value()).into_owned())
         .collect()
 }
@@ -221,6 +241,38 @@ impl Certificate {
         if found { Ok(()) } else { Err(Error::Name(host.into(), rule)) }
     }
 
+    /// Whether pihook made it, and so may make another in its place.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.is_ours
+    }
+
+    /// The address that it is for, if it is for one.
+    #[must_use]
+    pub fn address(&self) -> Option<Ipv4Addr> {
+        self.common_names.iter().find_map(|name| name.parse().ok())
+    }
+
+    /// Whether Telegram finds `host` in it.
+    #[must_use]
+    pub fn names(&self, host: &str) -> bool {
+        self.check_name(host).is_ok()
+    }
+
+    /// How long it is until it should be renewed: nothing when it is time. A clock from before this version says nothing.
+    #[must_use]
+    pub fn renewal(&self, now: SystemTime) -> Duration {
+        if now < UNIX_EPOCH + BUILT {
+            return AHEAD;
+        }
+        // Made by a clock that was ahead, it is of no use either.
+        if now < self.not_before {
+            return Duration::ZERO;
+        }
+        let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
+        (self.not_after - AHEAD.min(life / 3)).duration_since(now).unwrap_or_default()
+    }
+
     /// What to upload with setWebhook, PEM: the certificates and nothing else of the file. None
     /// when a public CA vouches for it: Telegram would trust the upload alone, and then refuse.
     #[must_use]
@@ -266,13 +318,15 @@ pub fn make(host: &str, days: u32, now: SystemTime, key: Option<&str>) -> Result
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, host);
+    params.distinguished_name.push(DnType::OrganizationName, OURS);
     // Telegram looks at the common name; curl, browsers and the rest at this.
     params.subject_alt_names = vec![match host.parse::<IpAddr>() {
         Ok(address) => SanType::IpAddress(address),
         Err(_) => SanType::DnsName(host.try_into().map_err(failed)?),
     }];
-    // Our own reader knows no date before 1970, where a Pi's clock may start.
-    params.not_before = (now - BACKDATED).max(UNIX_EPOCH).into();
+    // A Pi's clock starts in the past, and what is made then must be valid when the time has come.
+    let now = now.max(UNIX_EPOCH + BUILT);
+    params.not_before = (now - BACKDATED).into();
     params.not_after = (now + Duration::from_secs(u64::from(days) * 86400)).into();
     let certificate = params.self_signed(&key).map_err(failed)?;
     Ok((certificate.pem(), key.serialize_pem()))
@@ -295,20 +349,17 @@ pub fn write(pair: &(String, String), certificate: &Path, key: &Path, replace: b
     Ok(())
 }
 
-/// Makes the pair for `host` where there is none. A certificate alone is made for the key that is there:
-/// the power may have gone between the two.
+/// Makes a new certificate for `host`, for the key that is there: so the power may go between the two files, and
+/// at any time there is a pair.
 ///
 /// # Errors
 /// When a file cannot be read or written, or the key is of no use.
-pub fn make_if_missing(host: &str, certificate: &Path, key: &Path) -> Result<bool, Error> {
-    if certificate.exists() {
-        return Ok(false);
-    }
+pub fn renew(host: &str, certificate: &Path, key: &Path) -> Result<(), Error> {
     let old = match fs::read_to_string(key) {
         Ok(text) => Some(text),
         Err(why) if why.kind() == io::ErrorKind::NotFound => None,
         Err(why) => return Err(Error::File(key.to_owned(), why)),
     };
     let pair = make(host, DAYS, SystemTime::now(), old.as_deref())?;
-    write(&pair, certificate, key, true).map(|()| true)
+    write(&pair, certificate, key, true)
 }

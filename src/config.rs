@@ -7,6 +7,7 @@ use std::fmt;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use self::file::Keys;
 use crate::network::{self, Network};
@@ -19,6 +20,9 @@ pub const TOKEN_VARIABLE: &str = "TELEGRAM_BOT_TOKEN";
 const TELEGRAM: &str = "https://api.telegram.org";
 /// Where Telegram's webhook calls come from: <https://core.telegram.org/bots/webhooks>.
 const TELEGRAMS_NETWORKS: [&str; 2] = ["149.154.160.0/20", "91.108.4.0/22"];
+/// They answer with the caller's address as plain text, and are run by three different companies.
+const ADDRESS_SERVICES: [&str; 3] =
+    ["https://api.ipify.org", "https://checkip.amazonaws.com", "https://ipv4.icanhazip.com"];
 /// The only ports that Telegram calls.
 const TELEGRAMS_PORTS: [u16; 4] = [443, 80, 88, 8443];
 /// Telegram builds its request head in 4096 bytes and falls silent when it does not fit.
@@ -27,8 +31,8 @@ const PATH_LIMIT: usize = 1024;
 /// Everything that can be set, with the defaults filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The IPv4 address or DNS name that Telegram calls, in lower case.
-    pub public_host: String,
+    /// Where Telegram calls.
+    pub public_host: Host,
     /// The port that Telegram calls.
     pub public_port: u16,
     /// Where we listen.
@@ -39,6 +43,12 @@ pub struct Config {
     pub private_key: PathBuf,
     /// The Bot API, without a slash at the end.
     pub api_url: String,
+    /// Whether the router is asked to forward `public_port`.
+    pub port_mapping: bool,
+    /// URLs that answer with the address that they are called from.
+    pub address_services: Vec<String>,
+    /// Between two looks at the webhook, the own address and the router.
+    pub watch_interval: Duration,
     /// Who may connect.
     pub allow_from: Vec<Network>,
     /// Connections that Telegram may open for each bot, 1 to 100.
@@ -51,6 +61,24 @@ pub struct Config {
     pub bots: Vec<Bot>,
 }
 
+/// Where Telegram calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// An IPv4 address or a DNS name, in lower case.
+    Given(String),
+    /// Whatever this home's address is.
+    Auto,
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(host) => f.write_str(host),
+            Self::Auto => f.write_str("auto"),
+        }
+    }
+}
+
 /// One bot on the shared port.
 #[derive(Debug, Clone)]
 pub struct Bot {
@@ -61,11 +89,10 @@ pub struct Bot {
 }
 
 impl Config {
-    /// The URL to register for `bot`.
+    /// The URL to register for `bot`, called at `host`.
     #[must_use]
-    pub fn webhook_url(&self, bot: &Bot) -> Secret {
-        let Self { public_host, public_port, .. } = self;
-        format!("https://{public_host}:{public_port}{}", bot.path.expose()).into()
+    pub fn webhook_url(&self, bot: &Bot, host: &str) -> Secret {
+        format!("https://{host}:{}{}", self.public_port, bot.path.expose()).into()
     }
 
     /// Who may connect and is no stranger: Telegram, and whom `allow_from` names more closely than "everyone".
@@ -137,11 +164,16 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
     let api_url = keys.parsed("api_url", TELEGRAM, api_url).unwrap_or_else(|| TELEGRAM.to_owned());
     let own_api = !is_telegrams(&api_url);
     let config = Config {
-        public_host: keys.parsed("public_host", "", |host| public_host(host, own_api)).unwrap_or_default(),
+        public_host: keys
+            .parsed("public_host", "", |host| public_host(host, own_api))
+            .unwrap_or_else(|| Host::Given(String::new())),
         public_port: public_port(&mut keys, own_api),
         listen: keys.parsed("listen", "0.0.0.0:8443", listen).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 8443))),
         certificate: folder.join(keys.string("certificate", "certs/webhook_cert.pem")),
         private_key: folder.join(keys.string("private_key", "certs/webhook_pkey.pem")),
+        port_mapping: keys.parsed("port_mapping", "off", port_mapping).unwrap_or_default(),
+        address_services: keys.list("address_services", &ADDRESS_SERVICES, |url| address_service(url, own_api)),
+        watch_interval: Duration::from_secs(keys.number("watch_interval", 300, 1..=3600).into()),
         allow_from: keys.list("allow_from", &TELEGRAMS_NETWORKS, |text| {
             text.parse().map_err(|why| format!("has {text:?}, which {why}"))
         }),
@@ -176,7 +208,28 @@ fn api_url(url: &str) -> Result<String, String> {
     Ok(url.to_owned())
 }
 
-fn public_host(host: &str, own_api: bool) -> Result<String, String> {
+fn address_service(url: &str, own_api: bool) -> Result<String, String> {
+    let plain = url.bytes().all(|b| b.is_ascii_graphic() && !b"@#".contains(&b));
+    match url.split_once("://") {
+        Some(("https", rest)) if plain && !rest.is_empty() => Ok(url.to_owned()),
+        // For a network that has no internet.
+        Some(("http", rest)) if plain && !rest.is_empty() && own_api => Ok(url.to_owned()),
+        _ => Err("must hold URLs like https://api.ipify.org".into()),
+    }
+}
+
+fn port_mapping(text: &str) -> Result<bool, String> {
+    match text {
+        "auto" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("must be \"auto\" or \"off\"".into()),
+    }
+}
+
+fn public_host(host: &str, own_api: bool) -> Result<Host, String> {
+    if host.eq_ignore_ascii_case("auto") {
+        return Ok(Host::Auto);
+    }
     let label_fits = |label: &str| {
         (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
@@ -186,11 +239,13 @@ fn public_host(host: &str, own_api: bool) -> Result<String, String> {
         Ok(address) if network::is_reserved(address) && !own_api => {
             Err(format!("{host} is a private or reserved address: set the one that the internet sees"))
         }
-        Err(_) if host.is_empty() => Err("is missing: set the IPv4 address or DNS name that Telegram calls".into()),
+        Err(_) if host.is_empty() => {
+            Err("is missing: set the IPv4 address or DNS name that Telegram calls, or \"auto\"".into())
+        }
         Err(_) if !is_name => {
             Err("must be an IPv4 address or a DNS name, without a port (Telegram calls no IPv6)".into())
         }
-        _ => Ok(host.to_ascii_lowercase()),
+        _ => Ok(Host::Given(host.to_ascii_lowercase())),
     }
 }
 
@@ -289,16 +344,19 @@ impl fmt::Display for Config {
     /// The effective settings, in the file's own form, with the tokens masked.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let networks: Vec<_> = self.allow_from.iter().map(|network| format!("\"{network}\"")).collect();
-        writeln!(f, "public_host     = {:?}", self.public_host)?;
-        writeln!(f, "public_port     = {}", self.public_port)?;
-        writeln!(f, "listen          = \"{}\"", self.listen)?;
-        writeln!(f, "certificate     = {:?}", self.certificate)?;
-        writeln!(f, "private_key     = {:?}", self.private_key)?;
-        writeln!(f, "api_url         = {:?}", self.api_url)?;
-        writeln!(f, "allow_from      = [{}]", networks.join(", "))?;
-        writeln!(f, "max_connections = {}", self.max_connections)?;
-        writeln!(f, "state_dir       = {:?}", self.state_dir)?;
-        writeln!(f, "runtime_dir     = {:?}", self.runtime_dir)?;
+        writeln!(f, "public_host      = \"{}\"", self.public_host)?;
+        writeln!(f, "public_port      = {}", self.public_port)?;
+        writeln!(f, "port_mapping     = \"{}\"", if self.port_mapping { "auto" } else { "off" })?;
+        writeln!(f, "listen           = \"{}\"", self.listen)?;
+        writeln!(f, "certificate      = {:?}", self.certificate)?;
+        writeln!(f, "private_key      = {:?}", self.private_key)?;
+        writeln!(f, "api_url          = {:?}", self.api_url)?;
+        writeln!(f, "allow_from       = [{}]", networks.join(", "))?;
+        writeln!(f, "max_connections  = {}", self.max_connections)?;
+        writeln!(f, "address_services = {:?}", self.address_services)?;
+        writeln!(f, "watch_interval   = {}", self.watch_interval.as_secs())?;
+        writeln!(f, "state_dir        = {:?}", self.state_dir)?;
+        writeln!(f, "runtime_dir      = {:?}", self.runtime_dir)?;
         for bot in &self.bots {
             let path = bot.path.expose().replace(bot.token.expose(), "{token}");
             write!(f, "\n[[bot]]\ntoken = \"{}:***\"\npath  = {path:?}\n", bot.token.id())?;

@@ -12,11 +12,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use lexopt::{Arg, Parser, ValueExt};
 
 use pihook::certificate;
-use pihook::config::{self, Config, Environment};
+use pihook::config::{self, Config, Environment, Host};
 use pihook::host;
-use pihook::registration::Registration;
+use pihook::registration::{Difference, Registration};
 use pihook::run;
 use pihook::telegram::client::Api;
+use pihook::telegram::trouble;
 use pihook::telegram::types::WebhookInfo;
 
 const USAGE: &str = "\
@@ -155,7 +156,10 @@ fn cert(options: &Options) -> Result<(), Failure> {
     // Only three settings count here: a token that is not there yet, say, is no reason not to make a certificate.
     let config = config::find(options.config.clone(), &environment).ok();
     let config = config.map(|path| config::examine(&path, &environment).0);
-    let set = config.as_ref().map(|config| config.public_host.clone()).filter(|host| !host.is_empty());
+    let set = config.as_ref().and_then(|config| match &config.public_host {
+        Host::Given(host) if !host.is_empty() => Some(host.clone()),
+        _ => None,
+    });
     let Some(host) = options.host.clone().or(set) else {
         return Err(Failure::Usage(
             "No settings name the public_host: give --host, the address or name that Telegram calls.".into(),
@@ -182,10 +186,17 @@ fn each_bot(
 ) -> Result<(), Failure> {
     let config = load(options, &environment)?;
     let certificate = certificate::load(&config.certificate, &config.private_key).map_err(run::Error::from)?;
+    let host = match &config.public_host {
+        Host::Given(host) => host.clone(),
+        Host::Auto => certificate
+            .address()
+            .map(|address| address.to_string())
+            .ok_or_else(|| Failure::Other("This home's address is not known yet: `pihook run` finds it.".into()))?,
+    };
     let api = Api::new(&config.api_url, 1);
     let mut failures = Vec::new();
     for bot in &config.bots {
-        let registration = Registration::new(&config, bot, &api, certificate.upload());
+        let registration = Registration::new(&config, bot, &api, &host, certificate.upload());
         match act(&registration) {
             Ok(text) => println!("bot {}: {text}", registration.bot()),
             Err(why) => failures.push(format!("bot {}: {why}.", registration.bot())),
@@ -198,11 +209,11 @@ fn webhook_info(options: &Options) -> Result<(), Failure> {
     each_bot(options, |registration| {
         let info = registration.info()?;
         let ours = match registration.agrees(&info) {
-            Ok(()) => "as these settings want it".to_owned(),
-            Err(_) if info.url.is_empty() => "not set".to_owned(),
-            Err(what) => format!("another {what} than these settings want"),
+            Ok(()) => "the webhook is as these settings want it".to_owned(),
+            Err(Difference::Missing) => "the webhook is not set".to_owned(),
+            Err(what) => what.to_string(),
         };
-        Ok(format!("the webhook is {ours}\n{}", describe(&info)))
+        Ok(format!("{ours}\n{}", describe(&info)))
     })
 }
 
@@ -218,7 +229,7 @@ fn describe(info: &WebhookInfo) -> String {
     if let (Some(date), Some(message)) = (info.last_error_date, &info.last_error_message) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let ago = now.saturating_sub(date.unsigned_abs());
-        lines.push(format!("  last error, {ago} s ago: {message}"));
+        lines.push(format!("  last error, {ago} s ago: {}", trouble::sentence(message)));
     }
     lines.join("\n")
 }
@@ -234,13 +245,15 @@ fn webhook_delete(options: &Options) -> Result<(), Failure> {
 fn check(options: &Options) -> Result<(), Failure> {
     let path = config::find(options.config.clone(), &environment)?;
     let (config, mut problems) = config::examine(&path, &environment);
-    // Where there is no certificate, `run` makes one.
+    // Where there is no certificate, or one of ours that does not fit, `run` makes one.
     if config.certificate.exists() {
         let loaded = certificate::load(&config.certificate, &config.private_key);
-        let checked = loaded.and_then(|certificate| match config.public_host.as_str() {
+        let checked = loaded.and_then(|certificate| match &config.public_host {
+            _ if certificate.is_ours() => Ok(()),
+            Host::Auto => Err(certificate::Error::NotOurs(config.certificate.clone())),
             // Already among the problems.
-            "" => Ok(()),
-            host => certificate.check(host, SystemTime::now()),
+            Host::Given(host) if host.is_empty() => Ok(()),
+            Host::Given(host) => certificate.check(host, SystemTime::now()),
         });
         problems.extend(checked.err().map(|why| why.to_string()));
     }

@@ -1,17 +1,19 @@
 //! Keeps one bot's webhook registered: removes the old one, sets the new one, uploads the certificate,
-//! and sets nothing again while nothing has changed.
+//! sets nothing again while nothing has changed, and watches it from then on.
 
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ring::digest;
 
 use crate::config::{Bot, Config};
 use crate::files;
+use crate::health::{Health, Verdict};
 use crate::secret::Secret;
 use crate::status::Status;
 use crate::telegram::client::{Api, Client, Webhook};
@@ -21,6 +23,8 @@ use crate::telegram::types::WebhookInfo;
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// When only new settings can help.
+const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// What is to be registered for one bot, and where it is noted what was.
 #[derive(Clone)]
@@ -36,10 +40,10 @@ pub struct Registration {
 }
 
 /// How a registration came about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Done {
-    /// It was as it should be.
-    Already,
+    /// It was as it should be, and so Telegram knows it.
+    Already(WebhookInfo),
     /// It was set anew.
     Set,
 }
@@ -50,14 +54,35 @@ pub enum Error {
     /// The Bot API refused, or cannot be reached.
     Api(ApiError),
     /// Telegram agreed to what it was told, and then says otherwise.
-    Disagrees(&'static str),
+    Disagrees(Difference),
+}
+
+/// How the webhook that Telegram has differs from the one that we want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// There is none.
+    Missing,
+    /// It has another URL.
+    Other,
+    /// A certificate was uploaded with it and should not have been, or the other way round.
+    Certificate,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "the webhook was removed",
+            Self::Other => "another program, or an older start of this one, has set a webhook of its own",
+            Self::Certificate => "the webhook was set without the right certificate",
+        })
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Api(why) => why.fmt(f),
-            Self::Disagrees(what) => write!(f, "Telegram took the webhook, but getWebhookInfo shows another {what}"),
+            Self::Disagrees(what) => write!(f, "Telegram took the webhook, and then says: {what}"),
         }
     }
 }
@@ -71,10 +96,10 @@ impl From<ApiError> for Error {
 }
 
 impl Registration {
-    /// What `config` wants registered for `bot`. `certificate` is what to upload, PEM.
+    /// What `config` wants registered for `bot`, to be called at `host`. `certificate` is what to upload, PEM.
     #[must_use]
-    pub fn new(config: &Config, bot: &Bot, api: &Api, certificate: Option<String>) -> Self {
-        let (url, secret_token) = (config.webhook_url(bot), bot.token.secret_token());
+    pub fn new(config: &Config, bot: &Bot, api: &Api, host: &str, certificate: Option<String>) -> Self {
+        let (url, secret_token) = (config.webhook_url(bot, host), bot.token.secret_token());
         let parts = [
             &config.api_url,
             bot.token.expose(),
@@ -99,8 +124,11 @@ impl Registration {
     /// # Errors
     /// What the Bot API said, or that it says two different things.
     pub fn ensure(&self) -> Result<Done, Error> {
-        if self.is_noted() && self.agrees(&self.client.webhook_info()?).is_ok() {
-            return Ok(Done::Already);
+        if self.is_noted() {
+            let info = self.client.webhook_info()?;
+            if self.agrees(&info).is_ok() {
+                return Ok(Done::Already(info));
+            }
         }
         self.set().map(|()| Done::Set)
     }
@@ -129,8 +157,19 @@ impl Registration {
     /// # Errors
     /// What the Bot API said.
     pub fn delete(&self) -> Result<(), Error> {
-        let _ = fs::remove_file(&self.note);
+        self.forget();
         Ok(self.client.delete_webhook()?)
+    }
+
+    /// Has [`Registration::ensure`] set the webhook the next time, whatever Telegram says.
+    fn forget(&self) {
+        let _ = fs::remove_file(&self.note);
+    }
+
+    /// Tells one wish from another.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// What Telegram knows of this bot's webhook.
@@ -141,16 +180,19 @@ impl Registration {
         Ok(self.client.webhook_info()?)
     }
 
-    /// Whether Telegram has the webhook that we want; else, what of it differs.
+    /// Whether Telegram has the webhook that we want.
     ///
     /// # Errors
-    /// The word for what differs.
-    pub fn agrees(&self, info: &WebhookInfo) -> Result<(), &'static str> {
+    /// How it differs.
+    pub fn agrees(&self, info: &WebhookInfo) -> Result<(), Difference> {
+        if info.url.is_empty() {
+            return Err(Difference::Missing);
+        }
         if !self.url.matches(info.url.as_bytes()) {
-            return Err("URL");
+            return Err(Difference::Other);
         }
         if info.has_custom_certificate != self.certificate.is_some() {
-            return Err("certificate");
+            return Err(Difference::Certificate);
         }
         Ok(())
     }
@@ -171,39 +213,112 @@ impl Registration {
     }
 }
 
-/// Registers what comes through `wanted`, the newest first of all, and tries until it succeeds. Ends
-/// when the other end is gone.
-pub fn keep(wanted: &Receiver<Registration>, status: &Status) {
-    while let Ok(mut registration) = wanted.recv() {
-        let mut pauses = Pauses::default();
-        while let Some(pause) = attempt(&registration, &mut pauses, status) {
-            match wanted.recv_timeout(pause) {
-                Ok(newer) => registration = newer,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
+/// Who hears what becomes of the webhooks.
+pub struct Listeners {
+    /// How it is, for a person.
+    pub status: Arc<Status>,
+    /// Is told the digest of what was registered.
+    pub registered: Box<dyn Fn(&str) + Send>,
+    /// Is told when Telegram's calls do not arrive: the address may have changed.
+    pub unreachable: Box<dyn Fn() + Send>,
+}
+
+/// Registers what comes through `wanted`, the newest first of all, tries until it succeeds, and looks after it in each
+/// `interval`. Ends when the other end is gone.
+pub fn keep(wanted: &Receiver<Registration>, interval: Duration, listeners: &Listeners) {
+    let Ok(first) = wanted.recv() else { return };
+    let mut keeper = Keeper::new(first, interval);
+    loop {
+        let pause = keeper.step(listeners);
+        match wanted.recv_timeout(pause) {
+            Ok(newer) => keeper = Keeper::new(newer, interval),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }
 
-/// Tries once; how long to wait before the next try, or None when there is to be none.
-fn attempt(registration: &Registration, pauses: &mut Pauses, status: &Status) -> Option<Duration> {
-    let bot = registration.bot();
-    let done = registration.ensure();
-    status.webhook(bot, done.as_ref().err().map(|why| format!("the webhook is not registered: {why}")));
-    match done {
-        Ok(Done::Already) => log::info!("bot {bot}: the webhook is registered, and unchanged."),
-        Ok(Done::Set) => log::info!("bot {bot}: the webhook is registered."),
-        Err(Error::Api(why)) if why.token_is_refused() => {
-            log::error!("bot {bot}: {why}. Telegram does not know this token: get a new one from BotFather.");
-        }
-        Err(why) => {
-            let pause = pauses.after(&why);
-            log::warn!("bot {bot}: the webhook is not registered: {why}. Next try in {} s.", pause.as_secs());
-            return Some(pause);
+struct Keeper {
+    registration: Registration,
+    interval: Duration,
+    health: Health,
+    pauses: Pauses,
+    is_registered: bool,
+}
+
+impl Keeper {
+    fn new(registration: Registration, interval: Duration) -> Self {
+        let health = Health::new(interval);
+        Self { registration, interval, health, pauses: Pauses::default(), is_registered: false }
+    }
+
+    /// Does what is to be done now; how long to wait before the next step.
+    fn step(&mut self, listeners: &Listeners) -> Duration {
+        if self.is_registered { self.look(listeners) } else { self.register(listeners) }
+    }
+
+    fn register(&mut self, listeners: &Listeners) -> Duration {
+        let bot = self.registration.bot();
+        let done = self.registration.ensure();
+        let trouble = done.as_ref().err().map(|why| format!("the webhook is not registered: {why}"));
+        listeners.status.webhook(bot, trouble);
+        match done {
+            Ok(done) => {
+                match done {
+                    Done::Already(info) => {
+                        self.health.found(&info);
+                        log::info!("bot {bot}: the webhook is registered, and unchanged.");
+                    }
+                    Done::Set => {
+                        self.health.set();
+                        log::info!("bot {bot}: the webhook is registered.");
+                    }
+                }
+                (listeners.registered)(&self.registration.digest);
+                self.is_registered = true;
+                // Telegram calls at once, and so knows soon what is wrong.
+                self.interval / 10
+            }
+            Err(Error::Api(why)) if why.token_is_refused() => {
+                log::error!("bot {bot}: {why}. Telegram does not know this token: get a new one from BotFather.");
+                NEVER
+            }
+            Err(why) => {
+                let pause = self.pauses.after(&why);
+                log::warn!("bot {bot}: the webhook is not registered: {why}. Next try in {} s.", pause.as_secs());
+                pause
+            }
         }
     }
-    None
+
+    fn look(&mut self, listeners: &Listeners) -> Duration {
+        let bot = self.registration.bot();
+        // While the Bot API cannot be reached there is nothing new to know; the updates' log has it.
+        let Ok(info) = self.registration.info() else { return self.interval };
+        let agrees = self.registration.agrees(&info);
+        match self.health.judge(&info, agrees, Instant::now()) {
+            Verdict::Well => {
+                if listeners.status.webhook(bot, None) {
+                    log::info!("bot {bot}: the webhook is well again.");
+                }
+            }
+            Verdict::Trouble(words, unreachable) => {
+                if unreachable {
+                    (listeners.unreachable)();
+                }
+                if listeners.status.webhook(bot, Some(words.clone())) {
+                    log::warn!("bot {bot}: {words}.");
+                }
+            }
+            Verdict::Repair(why) => {
+                log::warn!("bot {bot}: {why}. It is set anew.");
+                self.registration.forget();
+                self.is_registered = false;
+                return Duration::ZERO;
+            }
+        }
+        self.interval
+    }
 }
 
 /// The waits between tries: doubling from 1 s to 5 min, or what a 429 asks for.

@@ -4,26 +4,26 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::certificate::{self, Certificate};
+use crate::certificate;
 use crate::config::{Bot, Config};
+use crate::home::watch::{Hint, Watch};
 use crate::host::{self, systemd};
+use crate::identity::{self, Identity, Registrar};
 use crate::probe::{self, Probe};
-use crate::registration::{self, Registration};
+use crate::registration::Listeners;
 use crate::status::Status;
 use crate::telegram::client::{Api, Client};
 use crate::webhook::connections::{Connections, Limits};
@@ -81,10 +81,7 @@ fn system(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Error {
 /// # Errors
 /// What keeps it from starting, one sentence.
 pub fn run(config: &Config) -> Result<(), Error> {
-    if certificate::make_if_missing(&config.public_host, &config.certificate, &config.private_key)? {
-        log::info!("Made a certificate for {}: {}.", config.public_host, config.certificate.display());
-    }
-    let certificate = load_certificate(config)?;
+    let first = identity::first(config)?;
     let listener = match systemd::listener().map_err(system("The socket that systemd handed over"))? {
         Some(listener) => listener,
         None => TcpListener::bind(config.listen).map_err(system(format!("{} cannot be listened on", config.listen)))?,
@@ -101,36 +98,61 @@ pub fn run(config: &Config) -> Result<(), Error> {
     start_workers(config, &api, &socket, workers, &status)?;
     let own_door = probe::door().map_err(|_| Error::System("The system has no random numbers.".into()))?;
 
-    let (tls, new_tls) = watch::channel(tls(&certificate)?);
+    let address = listener.local_addr().map_err(system("The listening socket"))?;
+    let (tell, events) = unbounded_channel();
+    let last = first.1.address();
+    let moved = tell.clone();
+    let watch = Watch::start(config, address.port(), last, Arc::clone(&status), move |address| {
+        let _ = moved.send(Event::Moved(address));
+    });
+    let watch = watch.map_err(system("A thread cannot be started"))?;
+    let listeners = || listeners(&status, &tell, watch.as_ref());
+    let registrar = Registrar::start(config, api, listeners).map_err(system("A thread cannot be started"))?;
+    let mut identity = Identity::new(config, first, registrar)?;
     let edge = Edge {
         allow_from: config.allow_from.clone(),
         known: config.known(),
         doors: config.bots.iter().map(door).chain([own_door.clone()]).collect(),
         handover: Handover::new(socket.clone(), workers),
         connections: Mutex::new(Connections::new(limits)),
-        tls: new_tls,
+        offer: identity.offer(),
     };
-    let registrar = Registrar::start(config, api, &status)?;
-    let address = listener.local_addr().map_err(system("The listening socket"))?;
     systemd::watch(Probe::new(address, &own_door), Arc::clone(&status))
         .map_err(system("A thread cannot be started"))?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(system("The runtime"))?;
     runtime.block_on(async {
-        let reload = || {
-            let new = load_certificate(config)?;
-            tls.send_replace(self::tls(&new)?);
-            registrar.register(config, &new);
-            Ok(())
-        };
-        registrar.register(config, &certificate);
         // Whoever hears that we are ready may send one.
         let signals = Signals::listen().map_err(system("Signals cannot be received"))?;
         log::info!("Listening on {address}.");
         systemd::ready(&status);
-        supervise(Arc::new(edge), listener, signals, reload).await
+        supervise(Arc::new(edge), listener, signals, events, &mut identity).await
     })?;
+    if let Some(watch) = watch {
+        watch.end();
+    }
     let _ = fs::remove_file(socket);
     Ok(())
+}
+
+/// What the threads tell the supervisor.
+enum Event {
+    /// The home has another address.
+    Moved(Ipv4Addr),
+    /// Telegram has what this digest stands for.
+    Registered(String),
+}
+
+fn listeners(status: &Arc<Status>, tell: &UnboundedSender<Event>, watch: Option<&Watch>) -> Listeners {
+    let (tell, hints) = (tell.clone(), watch.map(Watch::hints));
+    Listeners {
+        status: Arc::clone(status),
+        registered: Box::new(move |digest| {
+            let _ = tell.send(Event::Registered(digest.to_owned()));
+        }),
+        unreachable: Box::new(move || {
+            let _ = hints.as_ref().map(|hints| hints.send(Hint::Look));
+        }),
+    }
 }
 
 /// As many connections as there shall be, and no more than leave the workers what they need.
@@ -150,24 +172,6 @@ fn limits(in_flight: usize, workers: usize) -> Result<Limits, Error> {
 
 fn door(bot: &Bot) -> Door {
     Door { path: bot.path.clone(), secret_token: bot.token.secret_token() }
-}
-
-fn load_certificate(config: &Config) -> Result<Certificate, Error> {
-    let certificate = certificate::load(&config.certificate, &config.private_key)?;
-    match certificate.check(&config.public_host, SystemTime::now()) {
-        // A Pi starts with a clock from the past, and Telegram has one of its own.
-        Err(why @ certificate::Error::NotYetValid) => log::warn!("{why} It is served all the same."),
-        checked => checked?,
-    }
-    let key = &config.private_key;
-    if fs::metadata(key).is_ok_and(|file| file.permissions().mode() & 0o007 != 0) {
-        log::warn!("Everyone on this machine can read {}: chmod 600 it.", key.display());
-    }
-    Ok(certificate)
-}
-
-fn tls(certificate: &Certificate) -> Result<Arc<ServerConfig>, Error> {
-    certificate.tls().map(Arc::new).map_err(|why| Error::Config(format!("The certificate cannot serve: {why}.")))
 }
 
 /// Makes the folder for our eyes only, and holds it: a second instance must not take our socket.
@@ -199,34 +203,6 @@ fn once(path: &Path) -> Once {
     })
 }
 
-/// The threads that keep the webhooks registered, one for each bot.
-struct Registrar {
-    api: Api,
-    wanted: Vec<Sender<Registration>>,
-}
-
-impl Registrar {
-    fn start(config: &Config, api: Api, status: &Arc<Status>) -> Result<Self, Error> {
-        let mut wanted = Vec::new();
-        for bot in &config.bots {
-            let (sender, receiver) = mpsc::channel();
-            let name = format!("webhook {}", bot.token.id());
-            let status = status.clone();
-            let keep = move || registration::keep(&receiver, &status);
-            thread::Builder::new().name(name).spawn(keep).map_err(system("A thread cannot be started"))?;
-            wanted.push(sender);
-        }
-        Ok(Self { api, wanted })
-    }
-
-    fn register(&self, config: &Config, certificate: &Certificate) {
-        for (bot, wanted) in config.bots.iter().zip(&self.wanted) {
-            // The thread lives as long as this sender.
-            let _ = wanted.send(Registration::new(config, bot, &self.api, certificate.upload()));
-        }
-    }
-}
-
 /// What we can be told from outside.
 struct Signals {
     stop: Signal,
@@ -244,12 +220,13 @@ impl Signals {
     }
 }
 
-/// Serves, reloads on SIGHUP, and stops on SIGTERM or SIGINT.
+/// Serves, follows the home's address, renews the certificate, reloads on SIGHUP, and stops on SIGTERM or SIGINT.
 async fn supervise(
     edge: Arc<Edge>,
     listener: TcpListener,
     mut signals: Signals,
-    reload: impl Fn() -> Result<(), Error>,
+    mut events: UnboundedReceiver<Event>,
+    identity: &mut Identity<'_>,
 ) -> Result<(), Error> {
     let listener = listener
         .set_nonblocking(true)
@@ -258,11 +235,21 @@ async fn supervise(
     let (stop, stopped) = watch::channel(false);
     let mut serving = tokio::spawn(edge.serve(listener, stopped));
     loop {
+        let renewal = identity.renew();
         tokio::select! {
-            _ = signals.reload.recv() => match reload() {
+            _ = signals.reload.recv() => match identity.reload() {
                 Ok(()) => log::info!("The certificate was loaded anew."),
                 Err(why) => log::error!("The old certificate stays: {why}"),
             },
+            Some(event) = events.recv() => match event {
+                Event::Registered(digest) => identity.registered(&digest),
+                Event::Moved(address) => {
+                    if let Err(why) = identity.moved(address) {
+                        log::error!("The webhook stays at its old address: {why}");
+                    }
+                }
+            },
+            () = sleep(renewal) => {}
             _ = signals.stop.recv() => break,
             _ = signals.interrupt.recv() => break,
             // It ends only when told to; were it to end, so do we.

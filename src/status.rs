@@ -15,6 +15,7 @@ struct Facts {
     last: Option<Instant>,
     /// By the bot's id; None when all is well.
     webhooks: BTreeMap<u64, Option<String>>,
+    home: Option<String>,
 }
 
 impl Status {
@@ -25,9 +26,16 @@ impl Status {
         facts.last = Some(Instant::now());
     }
 
-    /// How a bot's webhook is: None when it is registered, else what is wrong.
-    pub fn webhook(&self, bot: u64, trouble: Option<String>) {
-        self.facts().webhooks.insert(bot, trouble);
+    /// How a bot's webhook is: None when it is registered and well, else what is wrong. Whether that is news.
+    pub fn webhook(&self, bot: u64, trouble: Option<String>) -> bool {
+        let told = trouble.clone();
+        self.facts().webhooks.insert(bot, trouble) != Some(told)
+    }
+
+    /// What is wrong with this home's address or its router. Whether that is news.
+    pub fn home(&self, trouble: Option<String>) -> bool {
+        let told = trouble.clone();
+        std::mem::replace(&mut self.facts().home, trouble) != told
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -48,7 +56,10 @@ impl fmt::Display for Status {
                 Some(why) => write!(f, "; bot {bot}: {why}")?,
             }
         }
-        Ok(())
+        match &facts.home {
+            None => Ok(()),
+            Some(why) => write!(f, "; {why}"),
+        }
     }
 }
 

@@ -35,9 +35,9 @@ fn check_prints_what_counts_without_the_token() {
     assert!(output.status.success(), "{}", text(&output));
     let said = text(&output);
     for line in [
-        "public_host     = \"80.100.95.20\"",
-        "api_url         = \"http://127.0.0.1:8081\"",
-        "max_connections = 40",
+        "public_host      = \"80.100.95.20\"",
+        "api_url          = \"http://127.0.0.1:8081\"",
+        "max_connections  = 40",
         "token = \"110201543:***\"",
         "path  = \"/{token}/\"",
     ] {

@@ -8,7 +8,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::json;
 use ureq::config::IpFamily;
 use ureq::http::Response;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::TlsConfig;
 use ureq::typestate::WithBody;
 use ureq::unversioned::multipart::{Form, Part};
 use ureq::{Agent, Body, RequestBuilder};
@@ -21,6 +21,7 @@ use super::transport::{self, BUFFER};
 use super::types::WebhookInfo;
 use crate::echo::Reply;
 use crate::secret::Secret;
+use crate::trust;
 
 /// A whole call may take this long. Well below the 60 s that Telegram waits for a webhook's answer;
 /// above the 8 s of flood wait that the Bot API sits out by itself.
@@ -65,23 +66,11 @@ impl Api {
                 .max_idle_connections(self.connections)
                 .max_idle_connections_per_host(self.connections);
             if self.url.starts_with("https:") {
-                config = config.tls_config(TlsConfig::builder().root_certs(roots()).build());
+                config = config.tls_config(TlsConfig::builder().root_certs(trust::roots()).build());
             }
             Agent::with_parts(config.build(), transport::connector(), Remembering::default())
         })
     }
-}
-
-/// The system's certificates (`SSL_CERT_FILE` names others): they are renewed with the system, for
-/// years after this program was built. The list that was built in serves where there is none.
-fn roots() -> RootCerts {
-    let found = rustls_native_certs::load_native_certs();
-    let certificates: Vec<_> = found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
-    if certificates.is_empty() {
-        log::warn!("No CA certificates on this system: using the list built in. Install ca-certificates.");
-        return RootCerts::WebPki;
-    }
-    RootCerts::Specific(Arc::new(certificates))
 }
 
 /// One bot's side of the Bot API.

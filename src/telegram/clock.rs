@@ -26,6 +26,7 @@ fn difference(date: &str, now: SystemTime) -> Option<String> {
 }
 
 /// Why a certificate failed, when it may be for the clock.
+#[must_use]
 pub fn blame(error: &rustls::Error) -> Option<String> {
     let rustls::Error::InvalidCertificate(why) = error else { return None };
     let (now, limit, word) = match why {

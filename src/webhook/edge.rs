@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -20,6 +19,7 @@ use tokio_rustls::server::TlsStream;
 use super::connections::{Connections, Room};
 use super::door::{self, Admitted, Door};
 use super::handover::Handover;
+use super::offer::Offer;
 use super::request::{self, Refusal};
 use crate::network::Network;
 use crate::seldom::Seldom;
@@ -57,7 +57,7 @@ pub struct Edge {
     /// What ends each connection.
     pub connections: Mutex<Connections<AbortHandle>>,
     /// The certificate of new connections; it can be changed at any time.
-    pub tls: watch::Receiver<Arc<ServerConfig>>,
+    pub offer: Arc<Offer>,
 }
 
 impl Edge {
@@ -125,7 +125,7 @@ impl Edge {
         let number = connections.number();
         let (edge, stop) = (self.clone(), stop.clone());
         let end = tasks.spawn(async move {
-            let present = Present { edge: &edge, number };
+            let present = Present { edge: &edge, number, stranger };
             // A broken connection is the peer's to mend: Telegram brings its update back.
             let _ = present.serve(stream, stop).await;
         });
@@ -141,6 +141,7 @@ impl Edge {
 struct Present<'e> {
     edge: &'e Edge,
     number: u64,
+    stranger: bool,
 }
 
 impl Drop for Present<'_> {
@@ -153,8 +154,12 @@ impl Present<'_> {
     async fn serve(&self, stream: TcpStream, stop: watch::Receiver<bool>) -> io::Result<()> {
         // Without it every first answer waits 40 ms for the peer's delayed acknowledgement.
         stream.set_nodelay(true)?;
-        let acceptor = TlsAcceptor::from(self.edge.tls.borrow().clone());
-        let stream = within(HEAD, acceptor.accept(stream)).await?;
+        let shown = self.edge.offer.next();
+        let accepted = within(HEAD, TlsAcceptor::from(shown.clone()).accept(stream)).await;
+        if !self.stranger && accepted.as_ref().is_err_and(is_refusal) {
+            self.edge.offer.refused(&shown);
+        }
+        let stream = accepted?;
         let mut connection = Connection { stream, read: Vec::new(), stop };
         loop {
             match self.request(&mut connection).await {
@@ -284,6 +289,12 @@ impl Connection {
 fn is_scarcity(error: &io::Error) -> bool {
     let number = error.raw_os_error().map(Errno::from_raw);
     matches!(number, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
+}
+
+/// Whether the peer broke the handshake off with a word: it does not accept our certificate.
+fn is_refusal(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(error, Some(rustls::Error::AlertReceived(_)))
 }
 
 /// Whether this is an address of a home network, which no call from the internet has.

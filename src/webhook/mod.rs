@@ -1,6 +1,7 @@
 //! Inbound: what Telegram sends, from its first TCP packet to the answer.
 //!
-//! [`edge`] meets the internet; [`connections`], [`request`] and [`door`] say, without any I/O, what is let in;
+//! [`edge`] meets the internet and shows it the certificate that is on [`offer`]; [`connections`], [`request`] and [`door`]
+//! say, without any I/O, what is let in;
 //! [`handover`] carries it to tiny_http, where [`worker`] answers it: [`once`] keeps it from doing so twice, and [`outcome`]
 //! decides what happens when a reply was not taken.
 
@@ -8,6 +9,7 @@ pub mod connections;
 pub mod door;
 pub mod edge;
 pub mod handover;
+pub mod offer;
 pub mod once;
 pub mod outage;
 pub mod outcome;

@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 pub mod authority;
+pub mod outside;
 pub mod peer;
 pub mod scene;
 pub mod tls;

@@ -96,6 +96,11 @@ impl Bot {
         self.shared.wake();
     }
 
+    /// The webhook fails with this `last_error_message`, for a reason that is not simulated.
+    pub fn fail(&self, message: &str) {
+        self.account(|account| account.last_error = Some((date(), message.to_owned())));
+    }
+
     /// The messages that the bot has sent, in order.
     pub fn sent(&self) -> Vec<Sent> {
         self.look(|account| account.sent.clone())

@@ -131,6 +131,11 @@ impl Telegram {
         self.shared.wake();
     }
 
+    /// Nothing is at this host and port any more.
+    pub fn unroute(&self, host: &str, port: u16) {
+        self.shared.change(|state| state.routes.remove(&(host.to_ascii_lowercase(), port)));
+    }
+
     /// Asks `rule` about every API call of a known bot, before it is carried out. It replaces the rule before,
     /// and must not wait for Telegram: nothing else happens meanwhile.
     pub fn on_call(&self, rule: impl FnMut(&Call) -> Option<Fault> + Send + 'static) {

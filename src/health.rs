@@ -1,0 +1,208 @@
+//! How a registered webhook is, by what Telegram says of it. Pure.
+
+use std::time::{Duration, Instant};
+
+use crate::registration::Difference;
+use crate::telegram::trouble::{self, Kind};
+use crate::telegram::types::WebhookInfo;
+
+/// Of `watch_interval`, between two repairs at most: 6 h by default.
+const LONGEST_PAUSE: u32 = 72;
+/// Fewer updates than these are no pile.
+const PILE: u64 = 20;
+
+/// What is to be done about a webhook.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Well,
+    /// It is to be set again.
+    Repair(String),
+    /// A person is to be told; and whether Telegram's calls do not arrive.
+    Trouble(String, bool),
+}
+
+/// What is remembered from one look to the next.
+pub struct Health {
+    /// The error that was seen last, and its date.
+    last_error: (Option<i64>, Option<String>),
+    pending: u64,
+    trouble: Option<(String, bool)>,
+    repairs: Repairs,
+}
+
+impl Health {
+    /// Nothing has been seen yet. Looks follow each other in this time.
+    #[must_use]
+    pub fn new(interval: Duration) -> Self {
+        let repairs = Repairs { interval, last: None, pause: Duration::ZERO };
+        Self { last_error: (None, None), pending: 0, trouble: None, repairs }
+    }
+
+    /// The webhook was found as it should be. What went wrong before is over, unless something still waits.
+    pub fn found(&mut self, info: &WebhookInfo) {
+        if info.pending_update_count == 0 {
+            self.last_error = (info.last_error_date, info.last_error_message.clone());
+        }
+    }
+
+    /// The webhook was set, and with the old one its errors are gone.
+    pub fn set(&mut self) {
+        self.last_error = (None, None);
+        self.trouble = None;
+    }
+
+    /// Judges what Telegram says at `now`; `agrees` is whether the webhook is the one that we set.
+    pub fn judge(&mut self, info: &WebhookInfo, agrees: Result<(), Difference>, now: Instant) -> Verdict {
+        let last = (info.last_error_date, info.last_error_message.clone());
+        let message = info.last_error_message.as_deref().filter(|_| last != self.last_error);
+        self.last_error = last;
+        let was_pending = std::mem::replace(&mut self.pending, info.pending_update_count);
+        if let Err(difference) = agrees {
+            return self.repair(difference.to_string(), difference == Difference::Other, now);
+        }
+        let explained = message.and_then(trouble::explain);
+        if explained.is_some_and(|trouble| trouble.kind == Kind::Certificate) {
+            return self.repair(told(message.unwrap_or_default()), false, now);
+        }
+        if let Some(message) = message {
+            let unreachable = explained.is_some_and(|trouble| trouble.kind == Kind::Unreachable);
+            self.trouble = Some((told(message), unreachable));
+        } else if info.pending_update_count == 0 {
+            // What waited has been delivered since.
+            self.trouble = None;
+        } else if self.trouble.is_none() && info.pending_update_count >= PILE.max(was_pending + 1) && was_pending > 0 {
+            let waiting = info.pending_update_count;
+            self.trouble = Some((format!("{waiting} updates wait at Telegram, and they become more"), false));
+        }
+        match &self.trouble {
+            None => Verdict::Well,
+            Some((words, unreachable)) => Verdict::Trouble(words.clone(), *unreachable),
+        }
+    }
+
+    fn repair(&mut self, why: String, is_contested: bool, now: Instant) -> Verdict {
+        match self.repairs.begin(now) {
+            None => Verdict::Repair(why),
+            Some(wait) => {
+                let advice = if is_contested {
+                    "; only one program can use a token: stop the other, or get it a token of its own"
+                } else {
+                    ""
+                };
+                let minutes = wait.as_secs().div_ceil(60);
+                Verdict::Trouble(format!("{why}, again{advice}; the next repair is in {minutes} min"), false)
+            }
+        }
+    }
+}
+
+fn told(message: &str) -> String {
+    format!("Telegram could not deliver: {}", trouble::sentence(message))
+}
+
+/// Repairs one after the other ever more slowly: two programs must not fight over a webhook.
+struct Repairs {
+    interval: Duration,
+    last: Option<Instant>,
+    pause: Duration,
+}
+
+impl Repairs {
+    /// Begins a repair, or says how long it has to wait.
+    fn begin(&mut self, now: Instant) -> Option<Duration> {
+        let since = self.last.map(|last| now.saturating_duration_since(last));
+        if let Some(wait) = since.and_then(|since| self.pause.checked_sub(since)).filter(|wait| !wait.is_zero()) {
+            return Some(wait);
+        }
+        let longest = self.interval * LONGEST_PAUSE;
+        let calm = since.is_none_or(|since| since > self.pause + longest);
+        self.pause = if calm { self.interval * 2 } else { (self.pause * 2).min(longest) };
+        self.last = Some(now);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(300);
+
+    fn info(pending: u64, error: Option<(i64, &str)>) -> WebhookInfo {
+        WebhookInfo {
+            url: "https://80.100.95.20:8443/".into(),
+            has_custom_certificate: true,
+            pending_update_count: pending,
+            ip_address: None,
+            last_error_date: error.map(|(date, _)| date),
+            last_error_message: error.map(|(_, message)| message.into()),
+            max_connections: None,
+        }
+    }
+
+    #[test]
+    fn an_error_is_told_while_it_is_news_or_something_waits() {
+        let (now, mut health) = (Instant::now(), Health::new(INTERVAL));
+        let mut judge = |pending, error| health.judge(&info(pending, error), Ok(()), now);
+        let timeout = Some((1000, "Connection timed out"));
+        assert_eq!(judge(0, None), Verdict::Well);
+        assert!(matches!(judge(3, timeout), Verdict::Trouble(why, true) if why.contains("forward the port")));
+        assert!(matches!(judge(3, timeout), Verdict::Trouble(_, true)), "it still waits");
+        assert_eq!(judge(0, timeout), Verdict::Well, "it was delivered, though Telegram still shows the error");
+        assert!(matches!(judge(0, Some((1001, "Connection timed out"))), Verdict::Trouble(..)));
+    }
+
+    #[test]
+    fn what_went_wrong_before_the_start_is_no_news() {
+        let old = info(0, Some((1000, "Connection refused")));
+        let mut health = Health::new(INTERVAL);
+        health.found(&old);
+        assert_eq!(health.judge(&old, Ok(()), Instant::now()), Verdict::Well);
+    }
+
+    #[test]
+    fn a_pile_that_grows_is_told() {
+        let (now, mut health) = (Instant::now(), Health::new(INTERVAL));
+        let mut judge = |pending| health.judge(&info(pending, None), Ok(()), now);
+        assert_eq!(
+            [judge(10), judge(19), judge(0), judge(500)],
+            [const { Verdict::Well }; 4],
+            "500 at once are a burst"
+        );
+        assert!(matches!(judge(501), Verdict::Trouble(why, false) if why.contains("501 updates wait")));
+        assert!(matches!(judge(400), Verdict::Trouble(..)));
+        assert_eq!(judge(0), Verdict::Well);
+    }
+
+    #[test]
+    fn two_programs_do_not_fight_over_a_webhook() {
+        let (start, mut health) = (Instant::now(), Health::new(INTERVAL));
+        // Somebody takes it again at once, all day long, and it is looked at every 5 min.
+        let mut repairs = Vec::new();
+        for minute in (0..24 * 60).step_by(5) {
+            let now = start + Duration::from_secs(minute * 60);
+            match health.judge(&info(0, None), Err(Difference::Other), now) {
+                Verdict::Repair(_) => repairs.push(minute),
+                Verdict::Trouble(why, false) => assert!(why.contains("a token of its own"), "{why}"),
+                verdict => panic!("{verdict:?}"),
+            }
+        }
+        assert_eq!(repairs, [0, 10, 30, 70, 150, 310, 630, 990, 1350]);
+        // Once it is left alone for long, the next time is like the first.
+        let later = start + Duration::from_secs(10 * 86400);
+        assert!(matches!(health.judge(&info(0, None), Err(Difference::Missing), later), Verdict::Repair(_)));
+        let soon = later + 2 * INTERVAL;
+        assert!(matches!(health.judge(&info(0, None), Err(Difference::Missing), soon), Verdict::Repair(_)));
+    }
+
+    #[test]
+    fn a_wrong_certificate_is_uploaded_again_but_not_for_ever() {
+        let (now, mut health) = (Instant::now(), Health::new(INTERVAL));
+        let failed = "SSL error {error:0A000086:SSL routines::certificate verify failed}";
+        assert!(matches!(health.judge(&info(1, Some((1000, failed))), Ok(()), now), Verdict::Repair(_)));
+        health.set();
+        let again = health.judge(&info(1, Some((1001, failed))), Ok(()), now + INTERVAL);
+        assert!(matches!(again, Verdict::Trouble(why, false) if why.contains("again") && why.contains("in 5 min")));
+    }
+}

@@ -1,0 +1,225 @@
+//! Which address the internet sees, and when to believe that it is another one. Pure.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use crate::network::is_reserved;
+
+/// Why there is no address to believe in.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Nobody answered.
+    Silence,
+    /// One outside service answered, and nobody confirms it.
+    Alone(Ipv4Addr),
+    /// No two say the same.
+    Disagreement(Vec<Ipv4Addr>),
+    /// An address that the internet does not know.
+    Reserved(Ipv4Addr),
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Silence => f.write_str("neither the router nor an outside service says what this home's address is"),
+            Self::Alone(address) => {
+                write!(f, "one outside service says that this home's address is {address}, and nobody confirms it")
+            }
+            Self::Disagreement(addresses) => {
+                let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+                write!(f, "this home's address is not clear: {}", list.join(" or "))
+            }
+            Self::Reserved(address) => write!(
+                f,
+                "this home's address seems to be {address}, which the internet does not know: {}",
+                kind(*address)
+            ),
+        }
+    }
+}
+
+/// The address that two agree on: the router and an outside service, or two outside services. The router's word
+/// alone counts when no service answers: it is the router that has the address. `outside` is asked no further than needed.
+///
+/// # Errors
+/// Why none can be believed.
+pub fn judge(router: Option<Ipv4Addr>, outside: impl IntoIterator<Item = Ipv4Addr>) -> Result<Ipv4Addr, Doubt> {
+    let mut reserved = router.filter(|address| is_reserved(*address));
+    let router = router.filter(|address| !is_reserved(*address));
+    let mut heard: Vec<Ipv4Addr> = Vec::new();
+    for address in outside {
+        if is_reserved(address) {
+            reserved = Some(address);
+        } else if router == Some(address) || heard.contains(&address) {
+            return Ok(address);
+        } else {
+            heard.push(address);
+        }
+    }
+    match (router, &heard[..]) {
+        (Some(address), []) => Ok(address),
+        (None, []) => Err(reserved.map_or(Doubt::Silence, Doubt::Reserved)),
+        (None, [address]) => Err(Doubt::Alone(*address)),
+        _ => Err(Doubt::Disagreement(router.into_iter().chain(heard).collect())),
+    }
+}
+
+/// What is in the way when the router's own address is not the one that the internet sees.
+#[must_use]
+pub fn translation(router: Option<Ipv4Addr>, outside: Ipv4Addr) -> Option<String> {
+    let router = router.filter(|router| *router != outside)?;
+    Some(format!(
+        "the router's own address is {router}, and the internet sees {outside}: {}",
+        if is_reserved(router) { kind(router) } else { "something between them translates addresses" }
+    ))
+}
+
+/// What a reserved address of a router means, and what to do.
+fn kind(address: Ipv4Addr) -> &'static str {
+    match address.octets() {
+        [100, 64..=127, ..] => {
+            "your provider shares one address among customers (CGNAT), so nothing reaches you: ask it for a public IPv4 address"
+        }
+        _ if address.is_private() => {
+            "there is a second router before yours: forward the port on both, or make one of them a bridge"
+        }
+        _ => "the router has no connection, or is told a wrong address",
+    }
+}
+
+/// Decides when a home has moved to another address.
+pub struct Follow {
+    current: Option<Ipv4Addr>,
+    candidate: Option<Ipv4Addr>,
+    /// The shortest time between two moves; it grows while they follow each other closely.
+    rest: Duration,
+    interval: Duration,
+    moved: Option<Instant>,
+}
+
+/// Of `watch_interval`, between two moves at most: an hour by default.
+const LONGEST_REST: u32 = 12;
+
+impl Follow {
+    /// Starts from the address that was used last.
+    #[must_use]
+    pub fn new(current: Option<Ipv4Addr>, interval: Duration) -> Self {
+        Self { current, candidate: None, rest: Duration::ZERO, interval, moved: None }
+    }
+
+    /// The address to go by.
+    #[must_use]
+    pub fn current(&self) -> Option<Ipv4Addr> {
+        self.current
+    }
+
+    /// Whether another address was seen, which the next look is to confirm.
+    #[must_use]
+    pub fn is_unsure(&self) -> bool {
+        self.candidate.is_some()
+    }
+
+    /// Takes in what a look found. True when the home has moved there: it was seen twice in a row, and the last move
+    /// is long enough ago. The first address of all is taken at once.
+    pub fn sees(&mut self, seen: Ipv4Addr, now: Instant) -> bool {
+        if self.current == Some(seen) {
+            self.candidate = None;
+            return false;
+        }
+        let since = self.moved.map(|moved| now.saturating_duration_since(moved));
+        let is_settled = since.is_none_or(|since| since >= self.rest);
+        let is_confirmed = self.current.is_none() || self.candidate == Some(seen);
+        self.candidate = Some(seen);
+        if !is_confirmed || !is_settled {
+            return false;
+        }
+        let longest = self.interval * LONGEST_REST;
+        let calm = since.is_none_or(|since| since >= self.rest + longest);
+        self.rest = if calm { self.interval } else { (self.rest * 2).min(longest) };
+        *self = Self { current: Some(seen), candidate: None, moved: Some(now), ..*self };
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Ipv4Addr = Ipv4Addr::new(80, 100, 95, 20);
+    const B: Ipv4Addr = Ipv4Addr::new(80, 100, 95, 21);
+    const CGNAT: Ipv4Addr = Ipv4Addr::new(100, 64, 1, 2);
+    const LAN: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
+    const INTERVAL: Duration = Duration::from_secs(300);
+
+    #[test]
+    fn two_must_agree_or_the_router_confirm() {
+        for (router, outside, expected) in [
+            (None, vec![], Err(Doubt::Silence)),
+            (None, vec![A], Err(Doubt::Alone(A))),
+            (None, vec![A, A], Ok(A)),
+            (None, vec![A, B], Err(Doubt::Disagreement(vec![A, B]))),
+            (None, vec![A, B, A], Ok(A)),
+            (Some(A), vec![], Ok(A)),
+            (Some(A), vec![A], Ok(A)),
+            (Some(A), vec![B], Err(Doubt::Disagreement(vec![A, B]))),
+            (Some(A), vec![B, A], Ok(A)),
+            (Some(A), vec![B, B], Ok(B)),
+            (Some(CGNAT), vec![], Err(Doubt::Reserved(CGNAT))),
+            (Some(CGNAT), vec![A], Err(Doubt::Alone(A))),
+            (Some(CGNAT), vec![CGNAT], Err(Doubt::Reserved(CGNAT))),
+            (Some(LAN), vec![A, A], Ok(A)),
+            (None, vec![LAN, LAN], Err(Doubt::Reserved(LAN))),
+        ] {
+            assert_eq!(judge(router, outside.clone()), expected, "{router:?} {outside:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_asked_for_more_than_is_needed() {
+        let asked = std::cell::Cell::new(0);
+        let services = [A, A, A].into_iter().inspect(|_| asked.set(asked.get() + 1));
+        assert_eq!(judge(Some(A), services), Ok(A));
+        assert_eq!(asked.get(), 1);
+    }
+
+    #[test]
+    fn what_translates_is_named() {
+        assert_eq!(translation(Some(A), A), None);
+        assert_eq!(translation(None, A), None);
+        assert!(translation(Some(CGNAT), A).unwrap().contains("CGNAT"));
+        assert!(translation(Some(LAN), A).unwrap().contains("second router"));
+        assert!(translation(Some(B), A).unwrap().contains("translates"));
+    }
+
+    #[test]
+    fn a_move_is_seen_twice_before_it_counts() {
+        let (start, mut follow) = (Instant::now(), Follow::new(None, INTERVAL));
+        assert!(follow.sees(A, start), "the first is taken as it is");
+        let later = start + 2 * INTERVAL;
+        assert!(!follow.sees(B, later) && follow.is_unsure());
+        assert!(!follow.sees(A, later) && !follow.is_unsure());
+        assert!(!follow.sees(B, later));
+        assert!(follow.sees(B, later) && follow.current() == Some(B));
+    }
+
+    #[test]
+    fn flapping_is_followed_ever_more_slowly_and_calm_forgives() {
+        let (start, mut follow) = (Instant::now(), Follow::new(Some(A), INTERVAL));
+        // The address changes every minute for a day, and is looked at every 20 s.
+        let mut moves = Vec::new();
+        for second in (0..86400).step_by(20) {
+            let seen = if second / 60 % 2 == 0 { B } else { A };
+            if follow.sees(seen, start + Duration::from_secs(second)) {
+                moves.push(second);
+            }
+        }
+        assert!((20..30).contains(&moves.len()), "{moves:?}");
+        // After a quiet day the next one is followed at once.
+        let quiet = start + Duration::from_secs(2 * 86400);
+        let here = follow.current().unwrap();
+        let other = if here == A { B } else { A };
+        assert!(!follow.sees(here, quiet));
+        assert!(!follow.sees(other, quiet) && follow.sees(other, quiet + Duration::from_secs(20)));
+    }
+}

@@ -1,0 +1,48 @@
+//! The kernel's routes: which machine is the router, and whether that has changed.
+
+use std::fs;
+use std::net::Ipv4Addr;
+
+/// The table of IPv4 routes. Below `self`, where a sandbox leaves it visible.
+const ROUTES: &str = "/proc/self/net/route";
+
+/// The table as it is now, to be compared with a later one.
+#[must_use]
+pub fn table() -> String {
+    fs::read_to_string(ROUTES).unwrap_or_default()
+}
+
+/// The router that `table` names.
+#[must_use]
+pub fn gateway(table: &str) -> Option<Ipv4Addr> {
+    let routes = table.lines().skip(1).filter_map(route);
+    routes.min_by_key(|(metric, _)| *metric).map(|(_, gateway)| gateway)
+}
+
+/// Metric and gateway of a line, if it is a default route.
+fn route(line: &str) -> Option<(u32, Ipv4Addr)> {
+    let fields: Vec<_> = line.split_whitespace().collect();
+    let [_, "00000000", gateway, flags, _, _, metric, "00000000", ..] = fields[..] else { return None };
+    // RTF_UP and RTF_GATEWAY.
+    let is_gateway = u16::from_str_radix(flags, 16).ok()? & 3 == 3;
+    let address = u32::from_str_radix(gateway, 16).ok()?;
+    // The kernel writes the number as it lies in memory.
+    is_gateway.then_some((metric.parse().ok()?, Ipv4Addr::from(address.to_ne_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_router_is_the_gateway_of_the_cheapest_default_route() {
+        let table = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+                     wlan0\t00000000\t0101A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0\n\
+                     eth0\t00000000\tFE01A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n\
+                     eth0\t0001A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0\n";
+        let expected = if cfg!(target_endian = "little") { Some(Ipv4Addr::new(192, 168, 1, 254)) } else { None };
+        assert_eq!(gateway(table).filter(|_| cfg!(target_endian = "little")), expected);
+        assert_eq!(gateway(""), None);
+        assert_eq!(gateway("Iface\neth0\t0001A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0\n"), None);
+    }
+}

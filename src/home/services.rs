@@ -1,0 +1,52 @@
+//! Outside services that say which address they are called from.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ureq::Agent;
+use ureq::config::IpFamily;
+use ureq::tls::TlsConfig;
+
+use crate::trust;
+
+const CALL: Duration = Duration::from_secs(10);
+/// An address, and the line's end.
+const ANSWER_LIMIT: u64 = 64;
+
+/// The services of the settings.
+pub struct Services {
+    agent: Agent,
+    urls: Vec<String>,
+    /// Where to begin: each is asked as often as the others.
+    turn: usize,
+}
+
+impl Services {
+    /// The services at these URLs.
+    #[must_use]
+    pub fn new(urls: &[String]) -> Self {
+        let mut config = Agent::config_builder()
+            .ip_family(IpFamily::Ipv4Only)
+            .max_redirects(0)
+            .max_idle_connections(0)
+            .user_agent(concat!("pihook/", env!("CARGO_PKG_VERSION")))
+            .timeout_global(Some(CALL));
+        if urls.iter().any(|url| url.starts_with("https:")) {
+            config = config.tls_config(TlsConfig::builder().root_certs(trust::roots()).build());
+        }
+        Self { agent: config.build().into(), urls: urls.to_vec(), turn: 0 }
+    }
+
+    /// What they answer, each asked when its turn comes; those that answer nothing of use are passed over.
+    pub fn ask(&mut self) -> impl Iterator<Item = Ipv4Addr> {
+        self.turn = (self.turn + 1) % self.urls.len().max(1);
+        let (later, first) = self.urls.split_at(self.turn.min(self.urls.len()));
+        first.iter().chain(later).filter_map(|url| self.address(url))
+    }
+
+    fn address(&self, url: &str) -> Option<Ipv4Addr> {
+        let mut answer = self.agent.get(url).call().ok()?;
+        let text = answer.body_mut().with_config().limit(ANSWER_LIMIT).read_to_string().ok()?;
+        text.trim().parse().ok()
+    }
+}

@@ -1,0 +1,190 @@
+//! The thread that looks where this Pi is, keeps the router's mapping, and tells when the home has moved.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::address::{self, Doubt, Follow};
+use super::route;
+use super::router::Router;
+use super::services::Services;
+use crate::config::{Config, Host};
+use crate::status::Status;
+
+/// The local routes are looked at so often: that is a file of the kernel's.
+const ROUTES: Duration = Duration::from_secs(5);
+/// The router may take so long to take its mapping back at the end.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// What the thread is told.
+pub enum Hint {
+    /// Something may have changed.
+    Look,
+    /// The program ends.
+    End,
+}
+
+/// The thread that watches.
+pub struct Watch {
+    hints: Sender<Hint>,
+    ended: Receiver<()>,
+}
+
+impl Watch {
+    /// Begins to watch what the settings want watched; None when that is nothing. `listening` is the port here, `last` the
+    /// address that was used last; `moved` is told of each new one.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start(
+        config: &Config,
+        listening: u16,
+        last: Option<Ipv4Addr>,
+        status: Arc<Status>,
+        moved: impl Fn(Ipv4Addr) + Send + 'static,
+    ) -> io::Result<Option<Self>> {
+        let is_address = matches!(&config.public_host, Host::Given(host) if host.parse::<Ipv4Addr>().is_ok());
+        if is_address && !config.port_mapping {
+            return Ok(None);
+        }
+        let (hints, hinted) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let (host, urls, interval) =
+            (config.public_host.clone(), config.address_services.clone(), config.watch_interval);
+        let mapping = config.port_mapping.then_some((config.public_port, listening));
+        let watch = move || {
+            let mut watcher = Watcher {
+                host,
+                mapping,
+                services: Services::new(&urls),
+                router: Router::default(),
+                follow: Follow::new(last, interval),
+                elsewhere: None,
+                status,
+                interval,
+            };
+            watcher.run(&hinted, &moved);
+            let _ = end.send(());
+        };
+        thread::Builder::new().name("home".into()).spawn(watch)?;
+        Ok(Some(Self { hints, ended }))
+    }
+
+    /// Where to tell that something may have changed.
+    #[must_use]
+    pub fn hints(&self) -> Sender<Hint> {
+        self.hints.clone()
+    }
+
+    /// Ends it, and gives the router its mapping back.
+    pub fn end(self) {
+        let _ = self.hints.send(Hint::End);
+        let _ = self.ended.recv_timeout(LAST_WORDS);
+    }
+}
+
+struct Watcher {
+    host: Host,
+    /// The router's port, and ours.
+    mapping: Option<(u16, u16)>,
+    services: Services,
+    router: Router,
+    follow: Follow,
+    /// Where the DNS name led at the last look, if that is not here.
+    elsewhere: Option<Ipv4Addr>,
+    status: Arc<Status>,
+    interval: Duration,
+}
+
+impl Watcher {
+    fn run(&mut self, hints: &Receiver<Hint>, moved: &impl Fn(Ipv4Addr)) {
+        loop {
+            let routes = route::table();
+            let trouble = self.look(&routes, moved);
+            if self.status.home(trouble.clone()) {
+                match trouble {
+                    Some(why) => log::warn!("At home: {why}."),
+                    None => log::info!("At home: all is well again."),
+                }
+            }
+            let soon = self.interval / 10;
+            let pause = if self.follow.is_unsure() || self.elsewhere.is_some() { soon } else { self.interval };
+            if !wait(hints, &routes, soon, pause) {
+                return self.router.release();
+            }
+        }
+    }
+
+    /// One look; what is wrong.
+    fn look(&mut self, routes: &str, moved: &impl Fn(Ipv4Addr)) -> Option<String> {
+        let gateway = route::gateway(routes);
+        let forwarded = self.mapping.map_or(Ok(()), |(public, local)| self.router.forward(gateway, public, local));
+        let trouble = forwarded.err().map(|why| format!("port_mapping: {why}"));
+        let router = self.router.address(gateway);
+        let wrong = match self.host.clone() {
+            Host::Auto => self.follow(router, moved),
+            Host::Given(host) => match host.parse() {
+                Ok(address) => address::translation(router, address),
+                Err(_) => self.compare(&host, router),
+            },
+        };
+        // A port that nobody can reach is no use, whatever the router says of it.
+        wrong.or(trouble)
+    }
+
+    fn follow(&mut self, router: Option<Ipv4Addr>, moved: &impl Fn(Ipv4Addr)) -> Option<String> {
+        match address::judge(router, self.services.ask()) {
+            Ok(address) => {
+                if self.follow.sees(address, Instant::now()) {
+                    moved(address);
+                }
+                address::translation(router, address)
+            }
+            // The old address is as good as any until another one is known.
+            Err(Doubt::Silence) if self.follow.current().is_some() => None,
+            Err(doubt) => Some(doubt.to_string()),
+        }
+    }
+
+    /// Compares where a name leads with where this home is.
+    fn compare(&mut self, name: &str, router: Option<Ipv4Addr>) -> Option<String> {
+        let here = address::judge(router, self.services.ask()).ok()?;
+        let there: Vec<_> = (name, 0).to_socket_addrs().ok()?.filter_map(v4).collect();
+        let [first, ..] = there[..] else {
+            return Some(format!("{name} leads to no IPv4 address, and Telegram calls no other"));
+        };
+        let was = std::mem::replace(&mut self.elsewhere, (!there.contains(&here)).then_some(here));
+        // The DNS takes its time after a move.
+        if self.elsewhere.is_some() && was == self.elsewhere {
+            return Some(format!(
+                "{name} leads to {first}, but this home's address is {here}: see to your dynamic DNS"
+            ));
+        }
+        address::translation(router, here)
+    }
+}
+
+fn v4(address: SocketAddr) -> Option<Ipv4Addr> {
+    match address {
+        SocketAddr::V4(address) => Some(*address.ip()),
+        SocketAddr::V6(_) => None,
+    }
+}
+
+/// Waits for `pause`, or until something may have changed, though no less than `soon`. False when it is to end.
+fn wait(hints: &Receiver<Hint>, routes: &str, soon: Duration, pause: Duration) -> bool {
+    let start = Instant::now();
+    let mut until = start + pause;
+    loop {
+        match hints.recv_timeout(until.saturating_duration_since(Instant::now()).min(ROUTES)) {
+            Ok(Hint::End) | Err(RecvTimeoutError::Disconnected) => return false,
+            Ok(Hint::Look) => until = until.min(start + soon),
+            Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return true,
+            Err(RecvTimeoutError::Timeout) if route::table() != routes => until = until.min(start + soon),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
+}

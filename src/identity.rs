@@ -1,0 +1,211 @@
+//! What Telegram knows this bot by, the host and the certificate: they change together, and are registered together.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use rustls::ServerConfig;
+
+use crate::certificate::{self, Certificate, Error};
+use crate::config::{Config, Host};
+use crate::registration::{self, Listeners, Registration};
+use crate::telegram::client::Api;
+use crate::webhook::offer::Offer;
+
+/// Stands in the certificate until there is an address.
+const NOWHERE: &str = "pihook.invalid";
+/// A clock can be set at any time, so that a certificate's time is looked at more often than it would seem to need.
+const LOOK: Duration = Duration::from_secs(3600);
+
+/// Host and certificate as they are now, and who is told of a change.
+pub struct Identity<'c> {
+    config: &'c Config,
+    /// None until the address is known.
+    host: Option<String>,
+    certificate: Certificate,
+    offer: Arc<Offer>,
+    registrar: Registrar,
+    /// What is wanted and not registered yet.
+    wanted: BTreeSet<String>,
+    is_end_told: bool,
+}
+
+/// Host and certificate to begin with. A certificate of ours is made when there is none, or when it does not fit.
+///
+/// # Errors
+/// When a certificate cannot be made, or a user's own does not fit.
+pub fn first(config: &Config) -> Result<(Option<String>, Certificate), Error> {
+    let (paths, now) = ((&*config.certificate, &*config.private_key), SystemTime::now());
+    if !config.certificate.exists() {
+        let host = match &config.public_host {
+            Host::Given(host) => host,
+            Host::Auto => NOWHERE,
+        };
+        certificate::renew(host, paths.0, paths.1)?;
+        log::info!("Made a certificate for {host}: {}.", paths.0.display());
+    }
+    let mut certificate = certificate::load(paths.0, paths.1)?;
+    let host = match &config.public_host {
+        Host::Given(host) => Some(host.clone()),
+        Host::Auto if !certificate.is_ours() => return Err(Error::NotOurs(paths.0.to_owned())),
+        Host::Auto => certificate.address().map(|address| address.to_string()),
+    };
+    let fits = host.as_ref().is_none_or(|host| certificate.names(host));
+    if certificate.is_ours() && (!fits || certificate.renewal(now).is_zero()) {
+        let host = host.as_deref().unwrap_or(NOWHERE);
+        certificate::renew(host, paths.0, paths.1)?;
+        log::info!("Made a new certificate for {host}: the old one {}.", if fits { "ends" } else { "named another" });
+        certificate = certificate::load(paths.0, paths.1)?;
+    }
+    if let Some(host) = &host {
+        check(&certificate, host, config)?;
+    }
+    Ok((host, certificate))
+}
+
+/// As [`Certificate::check`], with warnings where it serves all the same.
+fn check(certificate: &Certificate, host: &str, config: &Config) -> Result<(), Error> {
+    match certificate.check(host, SystemTime::now()) {
+        // A Pi starts with a clock from the past, and Telegram has one of its own.
+        Err(why @ Error::NotYetValid) => log::warn!("{why} It is served all the same."),
+        checked => checked?,
+    }
+    let key = &config.private_key;
+    if fs::metadata(key).is_ok_and(|file| file.permissions().mode() & 0o007 != 0) {
+        log::warn!("Everyone on this machine can read {}: chmod 600 it.", key.display());
+    }
+    Ok(())
+}
+
+impl<'c> Identity<'c> {
+    /// Takes what [`first`] found, and registers it.
+    ///
+    /// # Errors
+    /// When the certificate cannot serve.
+    pub fn new(
+        config: &'c Config,
+        (host, certificate): (Option<String>, Certificate),
+        registrar: Registrar,
+    ) -> Result<Self, Error> {
+        let offer = Arc::new(Offer::new(tls(&certificate)?));
+        let mut identity =
+            Self { config, host, certificate, offer, registrar, wanted: BTreeSet::new(), is_end_told: false };
+        identity.register();
+        Ok(identity)
+    }
+
+    /// What the edge shows.
+    #[must_use]
+    pub fn offer(&self) -> Arc<Offer> {
+        Arc::clone(&self.offer)
+    }
+
+    /// The home has moved to `address`.
+    ///
+    /// # Errors
+    /// When no certificate can be made for it.
+    pub fn moved(&mut self, address: Ipv4Addr) -> Result<(), Error> {
+        log::info!("This home's address is {address}.");
+        let host = address.to_string();
+        if !self.certificate.names(&host) {
+            certificate::renew(&host, &self.config.certificate, &self.config.private_key)?;
+        }
+        self.host = Some(host);
+        self.reload()
+    }
+
+    /// Takes the files' certificate in place of the one that is served, and registers it.
+    ///
+    /// # Errors
+    /// When it cannot serve. Then the old one stays.
+    pub fn reload(&mut self) -> Result<(), Error> {
+        let new = certificate::load(&self.config.certificate, &self.config.private_key)?;
+        if let Some(host) = &self.host {
+            check(&new, host, self.config)?;
+        }
+        self.offer.begin(tls(&new)?);
+        self.certificate = new;
+        self.is_end_told = false;
+        self.register();
+        Ok(())
+    }
+
+    /// Renews the certificate when it is time and it is ours. Returns when to ask again.
+    pub fn renew(&mut self) -> Duration {
+        let left = self.certificate.renewal(SystemTime::now());
+        if !left.is_zero() {
+            return left.min(LOOK);
+        }
+        let Some(host) = self.host.clone() else { return LOOK };
+        if self.certificate.is_ours() {
+            let renewed = certificate::renew(&host, &self.config.certificate, &self.config.private_key);
+            match renewed.and_then(|()| self.reload()) {
+                Ok(()) => log::info!("The certificate was renewed: the old one ends."),
+                Err(why) => log::error!("The certificate ends, and could not be renewed: {why}"),
+            }
+        } else if !self.is_end_told {
+            self.is_end_told = true;
+            log::warn!("The certificate {} ends soon: renew it.", self.config.certificate.display());
+        }
+        LOOK
+    }
+
+    /// Telegram has what this digest stands for. When it has all, the old certificate is shown no more.
+    pub fn registered(&mut self, digest: &str) {
+        if self.wanted.remove(digest) && self.wanted.is_empty() {
+            self.offer.settle();
+        }
+    }
+
+    fn register(&mut self) {
+        if let Some(host) = &self.host {
+            self.wanted = self.registrar.register(self.config, host, &self.certificate);
+        }
+    }
+}
+
+fn tls(certificate: &Certificate) -> Result<Arc<ServerConfig>, Error> {
+    certificate.tls().map(Arc::new).map_err(|why| Error::Tls(why.to_string()))
+}
+
+/// The threads that keep the webhooks registered, one for each bot.
+pub struct Registrar {
+    api: Api,
+    bots: Vec<Sender<Registration>>,
+}
+
+impl Registrar {
+    /// Starts them; `listeners` makes what each of them tells.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(config: &Config, api: Api, listeners: impl Fn() -> Listeners) -> io::Result<Self> {
+        let mut bots = Vec::new();
+        for bot in &config.bots {
+            let (sender, wanted) = mpsc::channel();
+            let (interval, listeners) = (config.watch_interval, listeners());
+            let keep = move || registration::keep(&wanted, interval, &listeners);
+            thread::Builder::new().name(format!("webhook {}", bot.token.id())).spawn(keep)?;
+            bots.push(sender);
+        }
+        Ok(Self { api, bots })
+    }
+
+    /// Wants this registered; the digests of it.
+    fn register(&self, config: &Config, host: &str, certificate: &Certificate) -> BTreeSet<String> {
+        let mut digests = BTreeSet::new();
+        for (bot, sender) in config.bots.iter().zip(&self.bots) {
+            let wanted = Registration::new(config, bot, &self.api, host, certificate.upload());
+            digests.insert(wanted.digest().to_owned());
+            // The thread lives as long as this sender.
+            let _ = sender.send(wanted);
+        }
+        digests
+    }
+}

@@ -1,0 +1,92 @@
+//! Which certificate is shown: during a change-over the old one too, since Telegram may not have the new one yet.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustls::ServerConfig;
+
+/// Telegram names no host when it calls an address, so the two cannot be told apart by what it asks for. But it says
+/// when it does not accept what it was shown, and calls again in 2 s: then the other one is shown.
+pub struct Offer(Mutex<Shown>);
+
+struct Shown {
+    new: Arc<ServerConfig>,
+    /// None when there is no change-over.
+    old: Option<Arc<ServerConfig>>,
+    is_old_next: bool,
+}
+
+impl Offer {
+    /// This one alone.
+    #[must_use]
+    pub fn new(config: Arc<ServerConfig>) -> Self {
+        Self(Mutex::new(Shown { new: config, old: None, is_old_next: false }))
+    }
+
+    /// What the next connection is shown.
+    #[must_use]
+    pub fn next(&self) -> Arc<ServerConfig> {
+        let shown = self.shown();
+        let old = shown.old.as_ref().filter(|_| shown.is_old_next);
+        Arc::clone(old.unwrap_or(&shown.new))
+    }
+
+    /// Begins a change-over: the new one first, and also the one that was the newest.
+    pub fn begin(&self, new: Arc<ServerConfig>) {
+        let mut shown = self.shown();
+        shown.old = Some(std::mem::replace(&mut shown.new, new));
+        shown.is_old_next = false;
+    }
+
+    /// Ends the change-over: Telegram has the new one.
+    pub fn settle(&self) {
+        self.shown().old = None;
+    }
+
+    /// Telegram did not accept `config`, which it was shown.
+    pub fn refused(&self, config: &Arc<ServerConfig>) {
+        // Many can fail at once: that is one refusal.
+        if Arc::ptr_eq(config, &self.next()) {
+            let mut shown = self.shown();
+            shown.is_old_next = !shown.is_old_next;
+        }
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificate;
+    use std::time::SystemTime;
+
+    fn config(name: &str) -> Arc<ServerConfig> {
+        let folder = std::env::temp_dir().join(format!("pihook-offer-{name}-{}", std::process::id()));
+        let (certificate, key) = (folder.join("c"), folder.join("k"));
+        let pair = certificate::make("80.100.95.20", 1, SystemTime::now(), None).unwrap();
+        certificate::write(&pair, &certificate, &key, true).unwrap();
+        let loaded = certificate::load(&certificate, &key).unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
+        Arc::new(loaded.tls().unwrap())
+    }
+
+    #[test]
+    fn who_refuses_the_one_is_shown_the_other_until_it_is_settled() {
+        let (old, new) = (config("old"), config("new"));
+        let offer = Offer::new(old.clone());
+        offer.refused(&old);
+        assert!(Arc::ptr_eq(&offer.next(), &old), "there is no other");
+        offer.begin(new.clone());
+        assert!(Arc::ptr_eq(&offer.next(), &new));
+        offer.refused(&new);
+        offer.refused(&new);
+        assert!(Arc::ptr_eq(&offer.next(), &old), "two refusals of the same are one");
+        offer.refused(&old);
+        assert!(Arc::ptr_eq(&offer.next(), &new));
+        offer.refused(&new);
+        offer.settle();
+        assert!(Arc::ptr_eq(&offer.next(), &new));
+    }
+}

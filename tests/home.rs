@@ -1,0 +1,249 @@
+//! A home whose address changes: the webhook and its certificate follow, and nothing is lost.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use common::outside::{self, Service};
+use common::tls::Tls;
+use common::{Home, Pihook, SOON, TOKEN, eventually, telegram, text, tool};
+use rcgen::{CertificateParams, DnType, KeyPair};
+use simulated_telegram::{Bot, Telegram};
+
+const OLD: &str = "80.100.95.20";
+const NEW: &str = "80.100.95.21";
+const CGNAT: &str = "100.64.1.2";
+const DAY: i64 = 86400;
+
+/// A home that finds out its address by three services.
+struct Moving {
+    telegram: Telegram,
+    bot: Bot,
+    services: Vec<Service>,
+    pihook: Option<Pihook>,
+    home: Home,
+}
+
+impl Moving {
+    fn new(address: &str, host: &str) -> Moving {
+        let telegram = telegram();
+        let bot = telegram.bot(TOKEN);
+        let services: Vec<_> = (0..3).map(|_| Service::start(address)).collect();
+        let settings = format!(
+            "public_host = '{host}'\nlisten = '127.0.0.1:0'\nallow_from = ['127.0.0.0/8']\napi_url = '{}'\n\
+             watch_interval = 1\n{}\n[[bot]]\ntoken = '{TOKEN}'\n",
+            telegram.api_url(),
+            outside::setting(&services)
+        );
+        let home = Home::with(&settings, "");
+        Moving { telegram, bot, services, pihook: None, home }
+    }
+
+    fn run(&mut self) -> &Pihook {
+        let pihook = self.home.run();
+        for address in [OLD, NEW] {
+            self.telegram.route(address, 8443, pihook.address);
+        }
+        self.pihook.insert(pihook)
+    }
+
+    fn say(&self, addresses: [&str; 3]) {
+        for (service, address) in self.services.iter().zip(addresses) {
+            service.says(address);
+        }
+    }
+
+    /// Waits until the services were asked for two whole looks more.
+    fn wait_looks(&self) {
+        self.services[0].wait_asked(3);
+    }
+
+    fn urls(&self) -> Vec<String> {
+        let calls = self.bot.calls().into_iter().filter(|call| call.method.eq_ignore_ascii_case("setWebhook"));
+        calls.map(|call| call.text("url").replace(&format!(":8443/{TOKEN}/"), "").replace("https://", "")).collect()
+    }
+
+    fn subject(&self) -> String {
+        subject(&self.home.folder)
+    }
+}
+
+/// Writes a certificate of this organization, with its first and its last second, from now on.
+fn dated(home: &Home, organization: &str, first: i64, last: i64) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, OLD);
+    params.distinguished_name.push(DnType::OrganizationName, organization);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    let date = |seconds: i64| SystemTime::from(UNIX_EPOCH + Duration::from_secs((now + seconds) as u64)).into();
+    (params.not_before, params.not_after) = (date(first), date(last));
+    home.write("certs/webhook_cert.pem", &params.self_signed(&key).unwrap().pem());
+    home.write("certs/webhook_pkey.pem", &key.serialize_pem());
+}
+
+fn subject(folder: &Path) -> String {
+    text(&tool("openssl", &["x509", "-in", "certs/webhook_cert.pem", "-noout", "-subject"], folder))
+}
+
+#[test]
+fn the_webhook_follows_the_address_under_load_and_nothing_is_lost() {
+    let mut moving = Moving::new(OLD, "auto");
+    moving.run().wait_log("the webhook is registered");
+    assert!(moving.subject().contains(OLD), "{}", moving.subject());
+
+    let chats = 10;
+    let mut said = 0;
+    // Each waits for its answers, so that the load goes on through the whole change-over and beyond.
+    while moving.urls() != [OLD, NEW] || said < 20 {
+        for chat in 1..=chats {
+            moving.bot.say(chat, &said.to_string());
+        }
+        said += 1;
+        moving.bot.wait_delivered(chats as usize * said, SOON).unwrap();
+        if said == 5 {
+            // The provider takes the address away; what Telegram sends there goes nowhere.
+            moving.telegram.unroute(OLD, 8443);
+            moving.say([NEW; 3]);
+        }
+    }
+    let mut by_chat: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+    for message in moving.bot.sent() {
+        by_chat.entry(message.chat).or_default().push(message.text);
+    }
+    let expected: Vec<_> = (0..said).map(|number| number.to_string()).collect();
+    for chat in 1..=chats {
+        assert_eq!(by_chat[&chat], expected, "chat {chat}: nothing lost, nothing twice, and in order");
+    }
+    assert_eq!(moving.urls(), [OLD, NEW]);
+    assert!(moving.subject().contains(NEW), "{}", moving.subject());
+}
+
+#[test]
+fn who_disagrees_or_says_nothing_moves_nothing() {
+    let mut moving = Moving::new(OLD, "auto");
+    moving.run().wait_log("the webhook is registered");
+    let pihook = moving.pihook.as_ref().unwrap();
+    moving.say(["", "", ""]);
+    moving.wait_looks();
+    moving.say([NEW, "80.100.95.22", "<html>"]);
+    let line = pihook.wait_log("this home's address is not clear");
+    assert!(line.contains(NEW) && line.contains("80.100.95.22"), "{line}");
+    moving.say([NEW, "", ""]);
+    pihook.wait_log(&format!("one outside service says that this home's address is {NEW}, and nobody confirms it"));
+    moving.say([OLD; 3]);
+    pihook.wait_log("At home: all is well again");
+    assert_eq!(moving.urls(), [OLD]);
+}
+
+#[test]
+fn an_address_that_comes_and_goes_is_not_run_after() {
+    let mut moving = Moving::new(OLD, "auto");
+    moving.run().wait_log("the webhook is registered");
+    // Never twice in a row at the same time of asking.
+    for _ in 0..4 {
+        moving.say([NEW; 3]);
+        moving.services[0].wait_asked(1);
+        moving.say([OLD; 3]);
+        moving.wait_looks();
+    }
+    assert!(moving.urls().len() <= 5, "{:?}", moving.urls());
+    moving.bot.say(42, "still there");
+    moving.bot.wait_sent(1, SOON).unwrap();
+}
+
+#[test]
+fn a_providers_shared_address_is_recognized_and_explained() {
+    let mut moving = Moving::new(CGNAT, "auto");
+    let line = moving.run().wait_log("which the internet does not know");
+    assert!(line.contains(CGNAT) && line.contains("CGNAT") && line.contains("public IPv4 address"), "{line}");
+    assert_eq!(moving.urls(), [""; 0]);
+    // It serves, and goes on by itself once there is an address.
+    moving.say([OLD; 3]);
+    moving.pihook.as_ref().unwrap().wait_log("the webhook is registered");
+    moving.bot.say(42, "at last");
+    moving.bot.wait_sent(1, SOON).unwrap();
+}
+
+#[test]
+fn after_a_power_cut_it_goes_on_where_it_was_although_nobody_says_where_that_is() {
+    let mut moving = Moving::new(OLD, "auto");
+    moving.run().wait_log("the webhook is registered");
+    drop(moving.pihook.take());
+    moving.say([""; 3]);
+    moving.bot.say(42, "are you there?");
+    moving.run().wait_log("the webhook is registered, and unchanged");
+    moving.bot.wait_sent(1, SOON).unwrap();
+    // And when it has moved meanwhile, it finds out.
+    drop(moving.pihook.take());
+    moving.say([NEW; 3]);
+    moving.run();
+    moving.bot.wait_call("setWebhook", 2, SOON).unwrap();
+    assert_eq!(moving.urls(), [OLD, NEW]);
+}
+
+#[test]
+fn a_name_is_compared_with_the_address_and_stays() {
+    let mut moving = Moving::new(OLD, "localhost");
+    let line = moving.run().wait_log("see to your dynamic DNS");
+    assert!(line.contains("localhost leads to 127.0.0.1") && line.contains(OLD), "{line}");
+    moving.say(["127.0.0.1"; 3]);
+    eventually("the webhook has the name", || moving.urls() == ["localhost"]);
+}
+
+#[test]
+fn a_users_own_certificate_cannot_follow_and_is_not_touched() {
+    let mut moving = Moving::new(OLD, "auto");
+    dated(&moving.home, "somebody", -10 * DAY, DAY);
+    let own = moving.home.read("certs/webhook_cert.pem");
+    for command in ["run", "check"] {
+        let output = moving.home.pihook(&[command]);
+        assert_eq!(output.status.code(), Some(78), "{}", text(&output));
+        assert!(text(&output).contains("not one that pihook made"), "{}", text(&output));
+    }
+    // By its name it serves; that it ends is told, and left to its owner.
+    let config = moving.home.read("pihook.toml").replace("'auto'", &format!("'{OLD}'"));
+    moving.home.write("pihook.toml", &config);
+    moving.run().wait_log("ends soon: renew it");
+    moving.pihook.as_ref().unwrap().wait_log("the webhook is registered");
+    assert_eq!(moving.home.read("certs/webhook_cert.pem"), own);
+}
+
+#[test]
+fn a_certificate_of_ours_is_renewed_before_its_end_while_it_serves() {
+    let mut moving = Moving::new(OLD, "auto");
+    // It is valid for 30 s, and so due 10 s before its end: in 2 s.
+    dated(&moving.home, "pihook", -18, 12);
+    let old = moving.home.read("certs/webhook_cert.pem");
+    let key = moving.home.read("certs/webhook_pkey.pem");
+    moving.run().wait_log("the webhook is registered");
+    let pihook = moving.pihook.as_ref().unwrap();
+    let mut kept = Tls::connect(pihook.address);
+    let mut said = 0;
+    while moving.urls().len() < 2 || said < 20 {
+        moving.bot.say(42, &said.to_string());
+        said += 1;
+        moving.bot.wait_delivered(said, SOON).unwrap();
+    }
+    pihook.wait_log("The certificate was renewed");
+    assert_eq!(kept.ask(b"GET / HTTP/1.1\r\n\r\n"), 404, "the connections of before go on");
+    let texts: Vec<_> = moving.bot.sent().into_iter().map(|sent| sent.text).collect();
+    assert_eq!(texts, (0..said).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert_ne!(moving.home.read("certs/webhook_cert.pem"), old);
+    assert_eq!(moving.home.read("certs/webhook_pkey.pem"), key);
+    let [first, second] = [0, 1].map(|index| {
+        let calls = moving.bot.wait_call("setWebhook", 2, SOON).unwrap();
+        String::from_utf8(calls[index].files["certificate"].clone()).unwrap().replace('\r', "")
+    });
+    assert_eq!((first, second), (old.replace('\r', ""), moving.home.read("certs/webhook_cert.pem").replace('\r', "")));
+}
+
+#[test]
+fn a_certificate_of_ours_that_has_ended_is_replaced_at_the_start() {
+    let mut moving = Moving::new(OLD, OLD);
+    dated(&moving.home, "pihook", -10 * DAY, -DAY);
+    moving.run().wait_log("Made a new certificate for 80.100.95.20: the old one ends");
+    moving.bot.say(42, "alive");
+    moving.bot.wait_sent(1, SOON).unwrap();
+}
