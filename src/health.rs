@@ -82,18 +82,15 @@ impl Health {
     }
 
     fn repair(&mut self, why: String, is_contested: bool, now: Instant) -> Verdict {
-        match self.repairs.begin(now) {
-            None => Verdict::Repair(why),
-            Some(wait) => {
-                let advice = if is_contested {
-                    "; only one program can use a token: stop the other, or get it a token of its own"
-                } else {
-                    ""
-                };
-                let minutes = wait.as_secs().div_ceil(60);
-                Verdict::Trouble(format!("{why}, again{advice}; the next repair is in {minutes} min"), false)
-            }
+        if self.repairs.may_begin(now) {
+            return Verdict::Repair(why);
         }
+        let advice = if is_contested {
+            "; only one program can use a token: stop the other, or get it a token of its own"
+        } else {
+            ""
+        };
+        Verdict::Trouble(format!("{why}, again{advice}; it is set anew after a while"), false)
     }
 }
 
@@ -109,17 +106,17 @@ struct Repairs {
 }
 
 impl Repairs {
-    /// Begins a repair, or says how long it has to wait.
-    fn begin(&mut self, now: Instant) -> Option<Duration> {
+    /// Whether it is time for one; then it is taken to begin.
+    fn may_begin(&mut self, now: Instant) -> bool {
         let since = self.last.map(|last| now.saturating_duration_since(last));
-        if let Some(wait) = since.and_then(|since| self.pause.checked_sub(since)).filter(|wait| !wait.is_zero()) {
-            return Some(wait);
+        if since.is_some_and(|since| since < self.pause) {
+            return false;
         }
         let longest = self.interval * LONGEST_PAUSE;
         let calm = since.is_none_or(|since| since > self.pause + longest);
         self.pause = if calm { self.interval * 2 } else { (self.pause * 2).min(longest) };
         self.last = Some(now);
-        None
+        true
     }
 }
 
@@ -203,6 +200,6 @@ mod tests {
         assert!(matches!(health.judge(&info(1, Some((1000, failed))), Ok(()), now), Verdict::Repair(_)));
         health.set();
         let again = health.judge(&info(1, Some((1001, failed))), Ok(()), now + INTERVAL);
-        assert!(matches!(again, Verdict::Trouble(why, false) if why.contains("again") && why.contains("in 5 min")));
+        assert!(matches!(again, Verdict::Trouble(why, false) if why.contains("again; it is set anew after a while")));
     }
 }

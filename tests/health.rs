@@ -1,0 +1,114 @@
+//! The registered webhook is looked after: repaired where that can be done, and explained where not.
+
+mod common;
+
+use common::{HOST, Home, Pihook, SOON, TOKEN, settings, telegram, text};
+use pihook::telegram::trouble;
+use simulated_telegram::{Bot, Telegram};
+
+const CERTIFICATE: &str = "SSL error {error:0A000086:SSL routines::certificate verify failed}";
+
+/// A bot that looks every second.
+fn watchful() -> (Telegram, Bot, Home, Pihook) {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home =
+        Home::with(&settings(&telegram.api_url(), "watch_interval = 1"), &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let pihook = home.run_for(&telegram);
+    pihook.wait_log("the webhook is registered");
+    (telegram, bot, home, pihook)
+}
+
+fn sets(bot: &Bot) -> usize {
+    bot.calls().iter().filter(|call| call.method.eq_ignore_ascii_case("setWebhook")).count()
+}
+
+#[test]
+fn a_webhook_that_was_removed_is_set_again() {
+    let (_telegram, bot, home, pihook) = watchful();
+    assert!(home.pihook(&["webhook", "delete"]).status.success());
+    pihook.wait_log("the webhook was removed. It is set anew");
+    bot.wait_call("setWebhook", 2, SOON).unwrap();
+    bot.say(42, "still there");
+    bot.wait_sent(1, SOON).unwrap();
+}
+
+#[test]
+fn two_programs_with_one_token_do_not_fight() {
+    let (telegram, bot, home, pihook) = watchful();
+    // The other one is somewhere else, with the same token.
+    let settings = settings(&telegram.api_url(), "watch_interval = 1").replace(HOST, "80.100.95.99");
+    let elsewhere = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let other = elsewhere.run();
+    telegram.route("80.100.95.99", 8443, other.address);
+    let line = pihook.wait_log("again; only one program can use a token: stop the other, or get it a token of its own");
+    assert!(line.contains("another program") && line.contains("set anew after a while"), "{line}");
+    // While they wait for each other, one of them has it, and echoes.
+    bot.say(42, "whoever you are");
+    bot.wait_sent(1, SOON).unwrap();
+    let said = text(&elsewhere.pihook(&["webhook", "info"])) + &text(&home.pihook(&["webhook", "info"]));
+    assert!(said.contains("another program, or an older start of this one, has set a webhook of its own"), "{said}");
+    assert!(sets(&bot) <= 8, "{} times", sets(&bot));
+}
+
+#[test]
+fn a_certificate_that_telegram_does_not_accept_is_uploaded_again() {
+    let (_telegram, bot, _home, pihook) = watchful();
+    bot.fail(CERTIFICATE);
+    pihook.wait_log("It is set anew");
+    bot.wait_call("setWebhook", 2, SOON).unwrap();
+    bot.fail(CERTIFICATE);
+    let line = pihook.wait_log("again; it is set anew after a while");
+    assert!(line.contains("is not the one that was uploaded"), "{line}");
+}
+
+#[test]
+fn each_error_of_telegrams_is_told_once_with_its_cause_and_its_remedy() {
+    let (_telegram, bot, home, pihook) = watchful();
+    for (message, cause, remedy) in [
+        (
+            "Wrong response from the webhook: 503 Service Unavailable",
+            "the Bot API did not take its reply",
+            "journalctl",
+        ),
+        ("Wrong response from the webhook: 403 Forbidden", "another path or secret token", "pihook webhook set"),
+        ("Wrong response from the webhook: 404 Not Found", "another path or secret token", "pihook webhook set"),
+        ("Wrong response from the webhook: 302 Found", "not this bot", "forwards the port to it"),
+        ("Wrong response from the webhook: 100 Continue", "not this bot", "forwards the port to it"),
+        ("Read timeout expired", "no whole answer within 60 s", "journalctl"),
+        ("Write timeout expired", "the router does not forward it", "port_mapping"),
+        ("Connection timed out", "the provider shares the address (CGNAT)", "pihook doctor"),
+        ("Connection refused", "nothing listens at this port", "see that the bot runs"),
+        ("Connection reset by peer", "closed the connection", "allow_from"),
+        ("SSL error {error:0A00010B:SSL routines::wrong version number}", "speaks no TLS", "nothing else"),
+        (
+            "SSL error {error:0A00014D:SSL routines::legacy sigalg disallowed or unsupported}",
+            "speaks no TLS that Telegram takes",
+            "nothing else",
+        ),
+        ("Can't connect to the webhook", "nothing answers", "forward the port"),
+        ("Can't create an SSL context: x", "Telegram itself", "wait"),
+        ("Can't create an SSL connection: x", "Telegram itself", "wait"),
+        ("Bad Request", "not this bot", "nothing else"),
+        ("Not Implemented", "not this bot", "nothing else"),
+        ("HTTP Version Not Supported", "not this bot", "nothing else"),
+        ("Unsupported Media Type: unsupported content-encoding", "not this bot", "nothing else"),
+        ("Request Entity Too Large: too many parameters", "not this bot", "nothing else"),
+    ] {
+        bot.fail(message);
+        let line = pihook.wait_log(&format!("Telegram could not deliver: \"{message}\""));
+        let info = text(&home.pihook(&["webhook", "info"]));
+        for said in [&line, &info] {
+            assert!(said.contains(cause) && said.contains(remedy), "{message}: {said}");
+        }
+    }
+    // What Telegram's older servers called it means the same.
+    for message in [CERTIFICATE, "SSL error {error:1416F086:SSL routines::certificate verify failed}"] {
+        assert!(trouble::sentence(message).contains("`pihook webhook set`"), "{message}");
+    }
+    assert!(trouble::explain("something new").is_none());
+    let told = pihook.log().iter().filter(|line| line.contains("\"Connection refused\"")).count();
+    assert_eq!(told, 1);
+    pihook.wait_log("the webhook is well again");
+    assert_eq!(sets(&bot), 1, "nothing of this is mended by setting it again");
+}
