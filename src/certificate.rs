@@ -10,12 +10,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pem::Pem;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
-use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SignatureAlgorithm};
 use x509_cert::Certificate as Parsed;
 use x509_cert::der::oid::AssociatedOid;
 use x509_cert::der::{Decode, Encode};
@@ -239,6 +239,29 @@ impl Certificate {
             ),
         };
         if found { Ok(()) } else { Err(Error::Name(host.into(), rule)) }
+    }
+
+    /// The certificate itself, without the rest of its chain.
+    #[must_use]
+    pub fn leaf(&self) -> &CertificateDer<'static> {
+        // `load` takes no empty chain.
+        &self.key.cert[0]
+    }
+
+    /// How many days it is valid.
+    #[must_use]
+    pub fn days(&self, now: SystemTime) -> u64 {
+        self.not_after.duration_since(now).unwrap_or_default().as_secs() / 86400
+    }
+
+    /// The kind of its key.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.key.key.algorithm() {
+            SignatureAlgorithm::RSA => "RSA",
+            SignatureAlgorithm::ED25519 => "Ed25519",
+            _ => "ECDSA",
+        }
     }
 
     /// Whether pihook made it, and so may make another in its place.

@@ -84,6 +84,8 @@ impl fmt::Display for Host {
 pub struct Bot {
     /// From `BotFather`.
     pub token: Token,
+    /// The file that the token came from.
+    pub file: Option<PathBuf>,
     /// The URL path that Telegram calls for this bot, secret since it is `/TOKEN/` by default.
     pub path: Secret,
 }
@@ -277,7 +279,7 @@ fn directory(
 fn bots(keys: &mut Keys, folder: &Path, environment: Environment) -> Vec<Bot> {
     let mut bots: Vec<Bot> = Vec::new();
     keys.tables("bot", |keys| {
-        let token = token(keys, folder, environment);
+        let (token, file) = token(keys, folder, environment);
         // Taken in any case: it is no unknown key.
         let pattern = keys.string("path", "/{token}/");
         let Some(token) = token else { return };
@@ -292,7 +294,7 @@ fn bots(keys: &mut Keys, folder: &Path, environment: Environment) -> Vec<Bot> {
         } else if bots.iter().any(|bot| bot.path == path) {
             keys.problem("path", "is the same for two bots: each needs its own");
         }
-        bots.push(Bot { token, path });
+        bots.push(Bot { token, file, path });
     });
     bots
 }
@@ -305,39 +307,41 @@ fn webhook_path(pattern: &str, token: &Token) -> Option<Secret> {
 
 /// The token of one `[[bot]]`: `token`, `token_file`, `$TELEGRAM_BOT_TOKEN`, systemd's credential `token`, or the file `token`
 /// beside the settings.
-fn token(keys: &mut Keys, folder: &Path, environment: Environment) -> Option<Token> {
+fn token(keys: &mut Keys, folder: &Path, environment: Environment) -> (Option<Token>, Option<PathBuf>) {
     let (given, file) = (keys.string("token", ""), keys.string("token_file", ""));
     // systemd's credential, if this is its unit; else the file that it is made from.
     let credential = environment("CREDENTIALS_DIRECTORY").map_or(folder.to_owned(), PathBuf::from).join("token");
+    let mut path = None;
+    let mut read = |from: PathBuf| fs::read_to_string(&*path.insert(from));
     let (text, source) = match (given.is_empty(), file.is_empty()) {
         (false, false) => {
             keys.problem("token", "and token_file are both set: leave one out");
-            return None;
+            return (None, None);
         }
         (true, false) if Token::parse(&file).is_some() => {
             keys.problem("token_file", "is the token itself: name the file that holds it");
-            return None;
+            return (None, None);
         }
         (false, true) => (Ok(given), "token".to_owned()),
-        (true, false) => (fs::read_to_string(folder.join(&file)), format!("token_file {file}")),
+        (true, false) => (read(folder.join(&file)), format!("token_file {file}")),
         (true, true) => match (environment(TOKEN_VARIABLE), Some(credential).filter(|path| path.exists())) {
             (Some(text), _) => (Ok(text.to_string_lossy().into_owned()), TOKEN_VARIABLE.to_owned()),
-            (None, Some(path)) => (fs::read_to_string(&path), path.display().to_string()),
+            (None, Some(path)) => (read(path.clone()), path.display().to_string()),
             (None, None) => {
                 keys.problem(
                     "token_file",
                     "is missing: put the token that BotFather gave you in the file token, beside this one",
                 );
-                return None;
+                return (None, None);
             }
         },
     };
     match text.map(|text| Token::parse(&text)) {
-        Ok(Some(token)) => return Some(token),
+        Ok(Some(token)) => return (Some(token), path),
         Ok(None) => keys.problem(&source, "holds no token: one looks like 123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11"),
         Err(why) => keys.problem(&source, &format!("cannot be read: {why}")),
     }
-    None
+    (None, None)
 }
 
 impl fmt::Display for Config {

@@ -22,6 +22,7 @@
 
 pub mod certificate;
 pub mod config;
+pub mod doctor;
 pub mod echo;
 pub mod files;
 pub mod health;

@@ -5,6 +5,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,6 +14,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use pihook::certificate;
 use pihook::config::{self, Config, Environment, Host};
+use pihook::doctor;
 use pihook::host;
 use pihook::registration::{Difference, Registration};
 use pihook::run;
@@ -31,6 +33,8 @@ pihook answers every text message to a Telegram bot with the same text.
       show, set or remove the webhook at Telegram
   pihook check [--config FILE]
       find what is wrong with the settings, and print them
+  pihook doctor [--config FILE] [--json]
+      find what is wrong at all, and say what to do
 
 The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihook/pihook.toml.";
 
@@ -74,6 +78,7 @@ struct Options {
     days: Option<u32>,
     out: Option<PathBuf>,
     force: bool,
+    json: bool,
 }
 
 fn main() -> ExitCode {
@@ -83,7 +88,9 @@ fn main() -> ExitCode {
         Err(Failure::Config(why)) => (78, why),
         Err(Failure::Other(why)) => (1, why),
     };
-    eprintln!("{why}");
+    if !why.is_empty() {
+        eprintln!("{why}");
+    }
     ExitCode::from(code)
 }
 
@@ -97,6 +104,7 @@ fn options() -> Result<Options, Failure> {
             Arg::Long("days") => options.days = Some(parser.value()?.parse()?),
             Arg::Long("out") => options.out = Some(parser.value()?.into()),
             Arg::Long("force") => options.force = true,
+            Arg::Long("json") => options.json = true,
             Arg::Long("help") | Arg::Short('h') => options.words = vec!["help".into()],
             Arg::Long("version") | Arg::Short('V') => options.words = vec!["version".into()],
             Arg::Value(word) => options.words.push(word.string()?),
@@ -112,6 +120,9 @@ fn command(options: &Options) -> Result<(), Failure> {
     if for_cert && words != ["cert"] {
         return Err(Failure::Usage("--host, --days, --out and --force belong to `pihook cert`.".into()));
     }
+    if options.json && words != ["doctor"] {
+        return Err(Failure::Usage("--json belongs to `pihook doctor`.".into()));
+    }
     match words[..] {
         ["run"] => run(options),
         ["cert"] => cert(options),
@@ -119,6 +130,7 @@ fn command(options: &Options) -> Result<(), Failure> {
         ["webhook", "set"] => webhook_set(options),
         ["webhook", "delete"] => webhook_delete(options),
         ["check"] => check(options),
+        ["doctor"] => doctor(options),
         ["help"] => print(USAGE),
         ["version"] => print(concat!("pihook ", env!("CARGO_PKG_VERSION"))),
         [] => Err(Failure::Usage("What shall it do?".into())),
@@ -259,4 +271,21 @@ fn check(options: &Options) -> Result<(), Failure> {
     }
     print!("{config}");
     if problems.is_empty() { Ok(()) } else { Err(config::Problems(problems).into()) }
+}
+
+fn doctor(options: &Options) -> Result<(), Failure> {
+    // What the bot would log is found by the checks themselves.
+    let mut findings = Vec::new();
+    let coloured = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none();
+    let is_well = doctor::examine(options.config.clone(), &environment, &mut |finding| {
+        if options.json {
+            findings.push(finding);
+        } else {
+            println!("{}", finding.line(coloured));
+        }
+    });
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&findings).unwrap_or_default());
+    }
+    if is_well { Ok(()) } else { Err(Failure::Other(String::new())) }
 }

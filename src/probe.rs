@@ -60,7 +60,8 @@ impl Probe {
 }
 
 /// An address at which a listener on `address` can be reached from here.
-fn this_machine(address: IpAddr) -> IpAddr {
+#[must_use]
+pub fn this_machine(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),

@@ -4,12 +4,10 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::outside::{self, Service};
 use common::tls::Tls;
 use common::{Home, Pihook, SOON, TOKEN, eventually, telegram, text, tool};
-use rcgen::{CertificateParams, DnType, KeyPair};
 use simulated_telegram::{Bot, Telegram};
 
 const OLD: &str = "80.100.95.20";
@@ -68,23 +66,6 @@ impl Moving {
     fn subject(&self) -> String {
         subject(&self.home.folder)
     }
-}
-
-/// Writes a certificate of this organization, with its first and its last second, from now on.
-fn dated(home: &Home, organization: &str, first: i64, last: i64) {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, OLD);
-    params.distinguished_name.push(DnType::OrganizationName, organization);
-    // Whole seconds, as a certificate has them.
-    let now = UNIX_EPOCH + Duration::from_secs(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs());
-    let date = |seconds: i64| {
-        let distance = Duration::from_secs(seconds.unsigned_abs());
-        if seconds < 0 { now - distance } else { now + distance }.into()
-    };
-    (params.not_before, params.not_after) = (date(first), date(last));
-    home.write("certs/webhook_cert.pem", &params.self_signed(&key).unwrap().pem());
-    home.write("certs/webhook_pkey.pem", &key.serialize_pem());
 }
 
 fn subject(folder: &Path) -> String {
@@ -199,7 +180,7 @@ fn a_name_is_compared_with_the_address_and_stays() {
 #[test]
 fn a_users_own_certificate_cannot_follow_and_is_not_touched() {
     let mut moving = Moving::new(OLD, "auto");
-    dated(&moving.home, "somebody", -10 * DAY, DAY);
+    moving.home.certificate(OLD, "somebody", -10 * DAY, DAY);
     let own = moving.home.read("certs/webhook_cert.pem");
     for command in ["run", "check"] {
         let output = moving.home.pihook(&[command]);
@@ -218,7 +199,7 @@ fn a_users_own_certificate_cannot_follow_and_is_not_touched() {
 fn a_certificate_of_ours_is_renewed_before_its_end_while_it_serves() {
     let mut moving = Moving::new(OLD, "auto");
     // It is valid for 30 s, and so due 10 s before its end: in 2 s.
-    dated(&moving.home, "pihook", -18, 12);
+    moving.home.certificate(OLD, "pihook", -18, 12);
     let old = moving.home.read("certs/webhook_cert.pem");
     let key = moving.home.read("certs/webhook_pkey.pem");
     moving.run().wait_log("the webhook is registered");
@@ -246,7 +227,7 @@ fn a_certificate_of_ours_is_renewed_before_its_end_while_it_serves() {
 #[test]
 fn a_certificate_of_ours_that_has_ended_is_replaced_at_the_start() {
     let mut moving = Moving::new(OLD, OLD);
-    dated(&moving.home, "pihook", -10 * DAY, -DAY);
+    moving.home.certificate(OLD, "pihook", -10 * DAY, -DAY);
     moving.run().wait_log("Made a new certificate for 80.100.95.20: the old one ends");
     moving.bot.say(42, "alive");
     moving.bot.wait_sent(1, SOON).unwrap();

@@ -18,7 +18,7 @@ use super::error::Error;
 use super::resolver::Remembering;
 use super::token::Token;
 use super::transport::{self, BUFFER};
-use super::types::WebhookInfo;
+use super::types::{Me, WebhookInfo};
 use crate::echo::Reply;
 use crate::secret::Secret;
 use crate::trust;
@@ -45,6 +45,15 @@ impl Api {
     #[must_use]
     pub fn new(url: &str, connections: usize) -> Self {
         Self { url: url.to_owned(), connections, agent: Arc::default() }
+    }
+
+    /// Whether the server answers at all; the `Date` of its answer.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn reach(&self) -> Result<Option<String>, Error> {
+        let response = self.agent().get(&self.url).call()?;
+        Ok(response.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned))
     }
 
     fn agent(&self) -> &Agent {
@@ -161,6 +170,14 @@ impl Client {
     /// See [`Error`].
     pub fn delete_webhook(&self) -> Result<(), Error> {
         self.call::<IgnoredAny>("deleteWebhook", |request| request.send_json(json!({}))).map(|_| ())
+    }
+
+    /// Who this bot is.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn me(&self) -> Result<Me, Error> {
+        self.call("getMe", |request| request.send_json(json!({})))
     }
 
     /// What Telegram knows of the webhook.

@@ -13,16 +13,18 @@ static OFF: Seldom = Seldom::new(1);
 
 /// Says so if the clock and the Bot API's, as the `Date` of an answer has it, are far apart.
 pub fn compare(date: &str) {
-    if let Some(warning) = difference(date, SystemTime::now()) {
-        OFF.warn(warning);
+    if let Some(off) = difference(date, SystemTime::now()) {
+        OFF.warn(format_args!("The clock is {off}: set it (timedatectl)."));
     }
 }
 
-fn difference(date: &str, now: SystemTime) -> Option<String> {
+/// How far the clock is from a `Date`; None when that is no matter.
+#[must_use]
+pub fn difference(date: &str, now: SystemTime) -> Option<String> {
     let date = httpdate::parse_http_date(date).ok()?;
     let off = distance(now, date).filter(|off| *off > TOLERABLE)?;
     let side = if now < date { "behind" } else { "ahead" };
-    Some(format!("The clock is off by {}, {side} of Telegram's: set it (timedatectl).", words(off)))
+    Some(format!("off by {}, {side} of Telegram's", words(off)))
 }
 
 /// Why a certificate failed, when it may be for the clock.

@@ -59,3 +59,10 @@ pub struct WebhookInfo {
     /// Connections that Telegram may open at once.
     pub max_connections: Option<u32>,
 }
+
+/// What a bot is told of itself, `https://core.telegram.org/bots/api#user`.
+#[derive(Debug, Deserialize)]
+pub struct Me {
+    /// Its name, as users write it after an @.
+    pub username: String,
+}

@@ -14,15 +14,17 @@ pub mod tls;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rcgen::{CertificateParams, DnType, KeyPair};
 use simulated_telegram::{Bot, Options, Telegram};
 
 pub const TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
@@ -76,6 +78,29 @@ impl Home {
 
     pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.folder.join(name)).unwrap()
+    }
+
+    /// Writes a certificate for `host` of this organization, and its key, with its first and its last second from now on.
+    pub fn certificate(&self, host: &str, organization: &str, first: i64, last: i64) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, host);
+        params.distinguished_name.push(DnType::OrganizationName, organization);
+        // Whole seconds, as a certificate has them.
+        let now = UNIX_EPOCH + Duration::from_secs(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs());
+        let date = |seconds: i64| {
+            let distance = Duration::from_secs(seconds.unsigned_abs());
+            if seconds < 0 { now - distance } else { now + distance }.into()
+        };
+        (params.not_before, params.not_after) = (date(first), date(last));
+        self.write("certs/webhook_cert.pem", &params.self_signed(&key).unwrap().pem());
+        self.write_private("certs/webhook_pkey.pem", &key.serialize_pem());
+    }
+
+    /// Writes a file that only its owner can read.
+    pub fn write_private(&self, name: &str, text: &str) {
+        let path = self.write(name, text);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     /// `pihook ARGUMENTS`, in this folder and an environment that says nothing.

@@ -1,0 +1,135 @@
+//! What can be seen on this machine and in this home.
+
+use std::fs;
+use std::net::{Ipv4Addr, ToSocketAddrs};
+use std::os::unix::fs::PermissionsExt;
+use std::time::SystemTime;
+
+use super::Doctor;
+use crate::certificate::{self, Certificate, Error};
+use crate::config::{Config, Host};
+use crate::home::address::{self, Doubt};
+use crate::home::route;
+use crate::home::router::Router;
+use crate::home::services::Services;
+
+/// Secrets that others can read.
+pub fn files(doctor: &mut Doctor, config: &Config) {
+    const CHECK: &str = "files";
+    let secrets = config.bots.iter().filter_map(|bot| bot.file.as_ref()).chain([&config.private_key]);
+    let open: Vec<_> = secrets
+        .filter(|path| fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0))
+        .map(|path| path.display().to_string())
+        .collect();
+    if open.is_empty() {
+        doctor.good(CHECK, "no secret is readable by everyone");
+    } else {
+        let list = open.join(" and ");
+        doctor.warn(
+            CHECK,
+            format!("everyone on this machine can read {list}"),
+            format!("chmod 600 {}", open.join(" ")),
+        );
+    }
+}
+
+/// Whether the certificate is one that Telegram accepts. Returns it where it serves.
+pub fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certificate> {
+    const CHECK: &str = "certificate";
+    if !config.certificate.exists() {
+        let path = config.certificate.display();
+        doctor.warn(CHECK, format!("{path} is not there"), "start the bot: it makes one");
+        return None;
+    }
+    let certificate = match certificate::load(&config.certificate, &config.private_key) {
+        Ok(certificate) => certificate,
+        Err(why @ Error::File(..)) => {
+            doctor.bad(CHECK, why.to_string(), "run the doctor as root, or as the user that the bot runs as");
+            return None;
+        }
+        Err(why) => {
+            doctor.bad(CHECK, why.to_string(), "put the right pair there, or move it away: then pihook makes one");
+            return None;
+        }
+    };
+    if config.public_host == Host::Auto && !certificate.is_ours() {
+        doctor.bad(CHECK, Error::NotOurs(config.certificate.clone()).to_string(), "move it away and restart the bot");
+        return None;
+    }
+    let host = super::host(config, Some(&certificate));
+    let now = SystemTime::now();
+    let days = certificate.days(now);
+    let remedy = if certificate.is_ours() { "restart the bot: it makes a new one" } else { "make or get a new one" };
+    match host.map_or(Ok(()), |host| certificate.check(&host, now)) {
+        Err(why) => doctor.bad(CHECK, why.to_string(), remedy),
+        Ok(()) if certificate.renewal(now).is_zero() && !certificate.is_ours() => {
+            doctor.warn(CHECK, format!("it ends in {days} day(s)"), "renew it: pihook does so only with its own");
+        }
+        Ok(()) => {
+            let owner = if certificate.is_ours() { "pihook's own" } else { "your own" };
+            let kind = certificate.kind();
+            doctor.good(CHECK, format!("{owner}, {kind}, for {} more days", certificate.days(now)));
+        }
+    }
+    Some(certificate)
+}
+
+/// Whether the internet sees this home where Telegram is told to call. Returns the address that it sees.
+pub fn address(doctor: &mut Doctor, config: &Config, host: Option<&str>) -> Option<Ipv4Addr> {
+    const CHECK: &str = "public address";
+    let gateway = route::gateway(&route::table());
+    let mut router = Router::default();
+    let own = router.address(gateway);
+    let address = match address::judge(own, Services::new(&config.address_services).ask()) {
+        Ok(address) => address,
+        Err(doubt @ Doubt::Reserved(_)) => {
+            doctor.bad(CHECK, doubt.to_string(), "without a public address no webhook can work");
+            return None;
+        }
+        Err(doubt) => {
+            doctor.warn(CHECK, doubt.to_string(), "see that address_services can be reached; then run this again");
+            return None;
+        }
+    };
+    let there = |name: &str| (name, 0).to_socket_addrs().into_iter().flatten().any(|found| found.ip() == address);
+    match host {
+        Some(host) if host.parse() == Ok(address) => doctor.good(CHECK, format!("{address}, as it should be")),
+        Some(host) if host.parse::<Ipv4Addr>().is_err() && there(host) => {
+            doctor.good(CHECK, format!("{address}, where {host} leads"));
+        }
+        Some(host) if host.parse::<Ipv4Addr>().is_err() => doctor.bad(
+            CHECK,
+            format!("{address}, and {host} leads somewhere else, or nowhere"),
+            "see to your dynamic DNS, or set public_host = \"auto\"",
+        ),
+        None => doctor.good(CHECK, format!("{address}, and the bot will find it")),
+        Some(host) if config.public_host == Host::Auto => doctor.warn(
+            CHECK,
+            format!("{address}, and the certificate is still for {host}"),
+            "wait some minutes: the running bot follows",
+        ),
+        Some(host) => doctor.bad(
+            CHECK,
+            format!("{address}, and public_host is {host}"),
+            format!("set public_host = \"{address}\", or \"auto\" so that it follows the address"),
+        ),
+    }
+    translation(doctor, own, address);
+    Some(address)
+}
+
+/// Whether something translates addresses between the router and the internet.
+fn translation(doctor: &mut Doctor, router: Option<Ipv4Addr>, outside: Ipv4Addr) {
+    const CHECK: &str = "router";
+    match (router, address::translation(router, outside)) {
+        (_, Some(why)) => doctor.bad(CHECK, why, "until then Telegram cannot call this home"),
+        (None, None) => doctor.warn(
+            CHECK,
+            "it says nothing by PCP, NAT-PMP or UPnP",
+            "see by hand that it forwards the port to this Pi, or switch UPnP on for port_mapping = \"auto\"",
+        ),
+        (Some(address), None) => {
+            doctor.good(CHECK, format!("its own address is {address}, the one that the internet sees"));
+        }
+    }
+}

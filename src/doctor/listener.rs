@@ -1,0 +1,186 @@
+//! Who listens at the port, and whether the bot answers there.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, Stream};
+
+use super::Doctor;
+use crate::certificate::Certificate;
+use crate::config::Config;
+use crate::probe::this_machine;
+
+/// For each step of the probe.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Checks the port, and the bot behind it.
+pub fn check(doctor: &mut Doctor, config: &Config, certificate: Option<&Certificate>) {
+    const CHECK: &str = "listener";
+    let address = SocketAddr::new(this_machine(config.listen.ip()), config.listen.port());
+    let stream = match TcpStream::connect_timeout(&address, PATIENCE) {
+        Ok(stream) => stream,
+        Err(why) => {
+            let found = format!("nobody listens at {}: {why}", config.listen);
+            return doctor.bad(CHECK, found, "start the bot: sudo systemctl start pihook, or pihook run");
+        }
+    };
+    let owner = owner(config.listen.port());
+    let by = if owner.is_empty() { "a program of another user".to_owned() } else { owner.join(" and ") };
+    let Some(certificate) = certificate else {
+        return doctor.warn(CHECK, format!("{} is held by {by}", config.listen), "see what is said of the certificate");
+    };
+    match ask(stream, config, certificate) {
+        Ok(200) => {
+            doctor.good(CHECK, format!("{} is held by {by}, and answers as Telegram's calls need", config.listen));
+        }
+        Ok(status) => doctor.bad(
+            CHECK,
+            format!("{by} listens at {}, and answers {status}", config.listen),
+            "restart the bot: it runs with other settings or another token",
+        ),
+        Err(why) if is_other_certificate(&why) => doctor.bad(
+            CHECK,
+            format!(
+                "{by} listens at {}, with another certificate than {}",
+                config.listen,
+                config.certificate.display()
+            ),
+            "if it is the bot, restart it; else end the other program, or set another port in listen",
+        ),
+        Err(why) => doctor.bad(
+            CHECK,
+            format!("{by} listens at {}, and does not answer as the bot does: {why}", config.listen),
+            "if it is the bot, restart it; else end the other program, or set another port in listen",
+        ),
+    }
+}
+
+/// Asks as Telegram does, with an update that means nothing. Only the owner of our key gets to see it.
+fn ask(mut stream: TcpStream, config: &Config, certificate: &Certificate) -> io::Result<u16> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let provider = Arc::new(ring::default_provider());
+    let only = Only { certificate: certificate.leaf().clone().into_owned(), provider: Arc::clone(&provider) };
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(only))
+        .with_no_client_auth();
+    let name = ServerName::from(stream.peer_addr()?.ip());
+    let mut connection = ClientConnection::new(Arc::new(tls), name).map_err(io::Error::other)?;
+    let mut stream = Stream::new(&mut connection, &mut stream);
+    let body = "{\"update_id\":0}";
+    for bot in &config.bots {
+        let request = format!(
+            "POST {} HTTP/1.1\r\nHost: pihook\r\nX-Telegram-Bot-Api-Secret-Token: {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            bot.path.expose(),
+            bot.token.secret_token().expose(),
+            body.len()
+        );
+        stream.write_all(request.as_bytes())?;
+        let status = status(&mut stream)?;
+        if status != 200 {
+            return Ok(status);
+        }
+    }
+    Ok(200)
+}
+
+/// The status of an answer without a body.
+fn status(stream: &mut impl Read) -> io::Result<u16> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") && head.len() < 8192 {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.extend(byte);
+    }
+    let code = head.get(9..12).and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
+    code.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn is_other_certificate(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(error, Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)))
+}
+
+/// Accepts one certificate, whatever is in it.
+#[derive(Debug)]
+struct Only {
+    certificate: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Only {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if *shown == self.certificate {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(CertificateError::ApplicationVerificationFailure.into())
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The programs that listen at a port, as far as this user may know.
+fn owner(port: u16) -> Vec<String> {
+    let sockets: Vec<_> =
+        ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().flat_map(|table| listening(table, port)).collect();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().filter(|process| {
+        let files = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        files
+            .filter_map(|file| fs::read_link(file.path()).ok())
+            .any(|link| sockets.iter().any(|socket| link.as_os_str() == &**socket))
+    });
+    processes
+        .filter_map(|process| {
+            let name = fs::read_to_string(process.path().join("comm")).ok()?;
+            Some(format!("{} (process {})", name.trim_end(), process.file_name().display()))
+        })
+        .collect()
+}
+
+/// What /proc/PID/fd calls the sockets that listen at a port.
+fn listening(table: &str, port: u16) -> Vec<String> {
+    const LISTEN: &str = "0A";
+    let table = fs::read_to_string(table).unwrap_or_default();
+    let end = format!(":{port:04X}");
+    let lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let ours = lines.filter(|fields| fields.len() > 9 && fields[1].ends_with(&end) && fields[3] == LISTEN);
+    ours.map(|fields| format!("socket:[{}]", fields[9])).collect()
+}

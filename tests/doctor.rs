@@ -1,0 +1,319 @@
+//! `pihook doctor` in a broken home, one fault at a time: the first cross names the cause.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Output;
+use std::thread;
+
+use common::outside::{self, Service};
+use common::{HOST, Home, OTHER_TOKEN, Pihook, SOON, TOKEN, eventually, telegram, text};
+use serde_json::Value;
+use simulated_telegram::{Bot, Telegram};
+
+const DAY: i64 = 86400;
+
+/// A home in which all is well.
+struct Ward {
+    telegram: Telegram,
+    bot: Bot,
+    services: Vec<Service>,
+    pihook: Option<Pihook>,
+    home: Home,
+}
+
+impl Ward {
+    fn new() -> Ward {
+        let telegram = telegram();
+        let bot = telegram.bot(TOKEN);
+        let services: Vec<_> = (0..2).map(|_| Service::start(HOST)).collect();
+        let settings = format!(
+            "public_host = '{HOST}'\nlisten = '{}'\nallow_from = ['127.0.0.0/8']\napi_url = '{}'\n{}\n[[bot]]\ntoken_file = 'token'\n",
+            free_address(),
+            telegram.api_url(),
+            outside::setting(&services)
+        );
+        let home = Home::with(&settings, "");
+        home.write_private("token", TOKEN);
+        let pihook = home.run_for(&telegram);
+        pihook.wait_log("the webhook is registered");
+        Ward { telegram, bot, services, pihook: Some(pihook), home }
+    }
+
+    fn stop(&mut self) {
+        drop(self.pihook.take());
+    }
+
+    /// Changes the settings; what runs goes on with the old ones.
+    fn set(&self, old: &str, new: &str) {
+        let text = self.home.read("pihook.toml");
+        assert!(text.contains(old), "{old}: {text}");
+        self.home.write("pihook.toml", &text.replace(old, new));
+    }
+
+    fn line(&self, key: &str) -> String {
+        let text = self.home.read("pihook.toml");
+        text.lines().find(|line| line.starts_with(key)).unwrap().to_owned()
+    }
+
+    fn say(&self, address: &str) {
+        self.services.iter().for_each(|service| service.says(address));
+    }
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A program that answers everyone with this, whatever is asked.
+fn answering(address: SocketAddr, answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind(address).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+/// The findings with this mark, in order.
+fn marked(output: &Output, mark: &str) -> Vec<Value> {
+    let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(output)));
+    findings.into_iter().filter(|finding| finding["mark"] == mark).collect()
+}
+
+#[test]
+fn in_a_home_where_all_is_well_it_finds_nothing() {
+    let ward = Ward::new();
+    let output = ward.home.pihook(&["doctor", "--json"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(marked(&output, "bad"), [Value::Null; 0]);
+    let checks: Vec<_> =
+        marked(&output, "good").into_iter().map(|it| it["check"].as_str().unwrap().to_owned()).collect();
+    let expected = [
+        "settings",
+        "files",
+        "clock",
+        "DNS",
+        "Bot API",
+        "token",
+        "certificate",
+        "listener",
+        "public address",
+        "webhook",
+    ];
+    assert_eq!(checks, expected);
+    // For a person it is the same, line by line, and without colours where there is no terminal.
+    let words = text(&ward.home.pihook(&["doctor"]));
+    for line in ["✓ settings: ", "✓ token: bot 110201543 is @number_110201543_bot", "! not known from here: "] {
+        assert!(words.contains(line), "{line}: {words}");
+    }
+    assert!(!words.contains('\x1b') && !words.contains("AAHdq"), "{words}");
+    // It has done nothing: nobody was written to, and nothing was set.
+    assert_eq!(ward.bot.sent().len(), 0);
+    assert_eq!(ward.bot.wait_call("setWebhook", 1, SOON).unwrap().len(), 1);
+}
+
+/// A fault, and what must be said of it: the check, what was found, the remedy.
+type Fault = (&'static str, fn(&mut Ward), [&'static str; 3]);
+
+const FAULTS: [Fault; 23] = [
+    (
+        "a setting is wrong",
+        |ward| ward.set("listen", "max_connections = 0\nlisten"),
+        ["settings", "from 1 to 100", "mend it in"],
+    ),
+    ("a key is misspelt", |ward| ward.set("listen", "lissen"), ["settings", "lissen", "mend it in"]),
+    ("the token is missing", |ward| ward.home.write("token", "").clear(), ["settings", "holds no token", "mend it"]),
+    (
+        "the clock is wrong",
+        |ward| {
+            let old = ward.line("api_url");
+            let api = answering(
+                free_address(),
+                "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 0\r\n\r\n",
+            );
+            ward.set(&old, &format!("api_url = 'http://{api}'"));
+        },
+        ["clock", "ahead of Telegram's", "timedatectl"],
+    ),
+    (
+        "there is no DNS",
+        |ward| {
+            let old = ward.line("api_url");
+            ward.set(&old, "api_url = 'http://api.telegram.invalid'");
+        },
+        ["DNS", "api.telegram.invalid is not found", ""],
+    ),
+    (
+        "the Bot API cannot be reached",
+        |ward| {
+            let old = ward.line("api_url");
+            ward.set(&old, &format!("api_url = 'http://{}'", free_address()));
+        },
+        ["Bot API", "refused", "firewall"],
+    ),
+    (
+        "something else answers in place of the Bot API",
+        |ward| {
+            let old = ward.line("api_url");
+            let api = answering(free_address(), "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>");
+            ward.set(&old, &format!("api_url = 'http://{api}'"));
+        },
+        ["token", "not the Bot API", "later"],
+    ),
+    (
+        "the token was revoked",
+        |ward| {
+            ward.home.write("token", OTHER_TOKEN);
+        },
+        ["token", "Unauthorized", "BotFather"],
+    ),
+    (
+        "the key belongs to another certificate",
+        |ward| {
+            ward.home.pihook(&["cert", "--out", "other"]);
+            ward.home.write_private("certs/webhook_pkey.pem", &ward.home.read("other/webhook_pkey.pem"));
+        },
+        ["certificate", "does not belong", "right pair"],
+    ),
+    (
+        "the certificate has ended",
+        |ward| ward.home.certificate(HOST, "somebody", -20 * DAY, -10 * DAY),
+        ["certificate", "expired 10 days ago", "new one"],
+    ),
+    (
+        "the certificate names another host",
+        |ward| ward.home.certificate("pi.example.org", "somebody", -DAY, 10 * DAY),
+        ["certificate", "does not carry the public_host", "new one"],
+    ),
+    ("the bot does not run", Ward::stop, ["listener", "nobody listens", "systemctl start"]),
+    (
+        "another program has the port",
+        |ward| {
+            ward.stop();
+            let address = ward.line("listen").split('\'').nth(1).unwrap().parse().unwrap();
+            answering(address, "220 mail.example.org ESMTP\r\n");
+        },
+        ["listener", "does not answer as the bot does", "end the other program"],
+    ),
+    (
+        "the bot runs with an older certificate",
+        |ward| {
+            assert!(ward.home.pihook(&["cert", "--force"]).status.success());
+        },
+        ["listener", "another certificate", "restart it"],
+    ),
+    (
+        "the bot runs with an older token",
+        |ward| {
+            ward.telegram.bot(OTHER_TOKEN);
+            ward.home.write("token", OTHER_TOKEN);
+        },
+        ["listener", "answers 404", "restart the bot"],
+    ),
+    ("the address has changed", |ward| ward.say("80.100.95.99"), ["public address", "80.100.95.99", "\"auto\""]),
+    (
+        "the provider shares its address",
+        |ward| ward.say("100.64.1.2"),
+        ["public address", "CGNAT", "without a public address"],
+    ),
+    (
+        "the DNS name leads elsewhere",
+        |ward| ward.set(&format!("public_host = '{HOST}'"), "public_host = 'localhost'\ncertificate = 'c.pem'"),
+        ["public address", "localhost leads somewhere else", "dynamic DNS"],
+    ),
+    (
+        "the webhook was removed",
+        |ward| {
+            assert!(ward.home.pihook(&["webhook", "delete"]).status.success());
+        },
+        ["webhook", "none is set", "start the bot"],
+    ),
+    (
+        "another program has taken the webhook",
+        |ward| {
+            let elsewhere = Home::with(&ward.home.read("pihook.toml").replace(HOST, "80.100.95.99"), "");
+            elsewhere.write("token", TOKEN);
+            assert!(elsewhere.pihook(&["cert"]).status.success());
+            // Telegram wants a second between two of them.
+            eventually("it is set", || elsewhere.pihook(&["webhook", "set"]).status.success());
+        },
+        [
+            "webhook",
+            "another program, or an older start of this one, has set a webhook of its own, at https://80.100.95.99:8443",
+            "a token of its own",
+        ],
+    ),
+    (
+        "the router forwards nothing",
+        |ward| waiting(ward, "Connection timed out"),
+        ["webhook", "the router does not forward it", "forward the port"],
+    ),
+    (
+        "the router forwards to another machine",
+        |ward| waiting(ward, "Connection refused"),
+        ["webhook", "nothing listens at this port", "forwards the port to it"],
+    ),
+    (
+        "Telegram has another certificate",
+        |ward| waiting(ward, "SSL error {error:0A000086:SSL routines::certificate verify failed}"),
+        ["webhook", "is not the one that was uploaded", "pihook webhook set"],
+    ),
+];
+
+/// Telegram cannot deliver, for this reason.
+fn waiting(ward: &mut Ward, message: &str) {
+    ward.telegram.on_delivery(|_| Some(simulated_telegram::Cut::BeforeAnswer));
+    ward.bot.say(42, "is anyone there?");
+    ward.bot.fail(message);
+}
+
+#[test]
+fn the_first_cross_names_the_cause() {
+    for (fault, break_it, [check, found, remedy]) in FAULTS {
+        let mut ward = Ward::new();
+        break_it(&mut ward);
+        let output = ward.home.pihook(&["doctor", "--json"]);
+        assert_eq!(output.status.code(), Some(1), "{fault}: {}", text(&output));
+        let bad = marked(&output, "bad");
+        let first = bad.first().unwrap_or_else(|| panic!("{fault}: {}", text(&output)));
+        assert_eq!(first["check"], check, "{fault}: {}", text(&output));
+        for (key, words) in [("found", found), ("remedy", remedy)] {
+            assert!(first[key].as_str().unwrap().contains(words), "{fault}: {first}");
+        }
+        assert!(!text(&output).contains("AAHdq") && !text(&output).contains("AAFD39"), "{fault}: {}", text(&output));
+    }
+}
+
+#[test]
+fn what_is_no_fault_is_a_warning_and_ends_well() {
+    let mut ward = Ward::new();
+    std::fs::set_permissions(ward.home.folder.join("token"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    ward.say("");
+    ward.stop();
+    ward.home.certificate(HOST, "somebody", -20 * DAY, DAY + 60);
+    let pihook = ward.home.run_for(&ward.telegram);
+    pihook.wait_log("the webhook is registered");
+    let output = ward.home.pihook(&["doctor", "--json"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let warnings: Vec<_> = marked(&output, "warning").iter().map(ToString::to_string).collect();
+    for words in
+        ["everyone on this machine can read", "neither the router nor an outside service", "it ends in 1 day(s)"]
+    {
+        assert!(warnings.iter().any(|warning| warning.contains(words)), "{words}: {}", text(&output));
+    }
+}
+
+#[test]
+fn without_settings_it_says_so() {
+    let home = Home::new("http://127.0.0.1:1");
+    let output = home.pihook(&["doctor", "--config", "elsewhere.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("✗ settings: elsewhere.toml cannot be read"), "{}", text(&output));
+    assert_eq!(home.pihook(&["check", "--json"]).status.code(), Some(64));
+}
