@@ -12,6 +12,7 @@ use crate::home::address::{self, Doubt};
 use crate::home::route;
 use crate::home::router::Router;
 use crate::home::services::Services;
+use crate::home::upnp::{self, Gateway};
 
 /// Secrets that others can read.
 pub fn files(doctor: &mut Doctor, config: &Config) {
@@ -78,8 +79,8 @@ pub fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certificate> 
 pub fn address(doctor: &mut Doctor, config: &Config, host: Option<&str>) -> Option<Ipv4Addr> {
     const CHECK: &str = "public address";
     let gateway = route::gateway(&route::table());
-    let mut router = Router::default();
-    let own = router.address(gateway);
+    // It is asked for nothing that a nonce is for.
+    let own = Router::new([0; 3]).ok().and_then(|mut router| router.address(gateway));
     let address = match address::judge(own, Services::new(&config.address_services).ask()) {
         Ok(address) => address,
         Err(doubt @ Doubt::Reserved(_)) => {
@@ -114,22 +115,46 @@ pub fn address(doctor: &mut Doctor, config: &Config, host: Option<&str>) -> Opti
             format!("set public_host = \"{address}\", or \"auto\" so that it follows the address"),
         ),
     }
-    translation(doctor, own, address);
+    router(doctor, config, (gateway, own), address);
     Some(address)
 }
 
-/// Whether something translates addresses between the router and the internet.
-fn translation(doctor: &mut Doctor, router: Option<Ipv4Addr>, outside: Ipv4Addr) {
+/// Whether something translates addresses between the router and the internet, and where the router forwards the port to.
+fn router(
+    doctor: &mut Doctor,
+    config: &Config,
+    (gateway, own): (Option<Ipv4Addr>, Option<Ipv4Addr>),
+    outside: Ipv4Addr,
+) {
     const CHECK: &str = "router";
-    match (router, address::translation(router, outside)) {
-        (_, Some(why)) => doctor.bad(CHECK, why, "until then Telegram cannot call this home"),
-        (None, None) => doctor.warn(
+    const BY_HAND: &str = "see in its settings that it forwards the port to this Pi";
+    if let Some(why) = address::translation(own, outside) {
+        return doctor.bad(CHECK, why, "until then Telegram cannot call this home");
+    }
+    let port = config.public_port;
+    let here = gateway.and_then(|gateway| upnp::local_address(gateway).ok());
+    // Only UPnP can be asked that.
+    match (gateway.and_then(Gateway::find).map(|gateway| gateway.forwarded(port)), own) {
+        (Some(Ok(Some(there))), _) if Some(there.ip()) == here => {
+            doctor.good(CHECK, format!("it forwards port {port} to {there}, which is here"));
+        }
+        (Some(Ok(Some(there))), _) => doctor.bad(
+            CHECK,
+            format!("it forwards port {port} to {there}, and this Pi is another machine"),
+            "change that in its settings, and give this Pi a fixed address there",
+        ),
+        (Some(Ok(None)), _) if config.port_mapping => {
+            doctor.warn(CHECK, format!("it has no mapping of port {port}"), "start the bot: it asks for one");
+        }
+        (_, Some(own)) => {
+            let found =
+                format!("its own address is {own}, the one that the internet sees; what it forwards it does not say");
+            doctor.warn(CHECK, found, BY_HAND);
+        }
+        (_, None) => doctor.warn(
             CHECK,
             "it says nothing by PCP, NAT-PMP or UPnP",
-            "see by hand that it forwards the port to this Pi, or switch UPnP on for port_mapping = \"auto\"",
+            "see in its settings that it forwards the port to this Pi, or switch UPnP on for port_mapping = \"auto\"",
         ),
-        (Some(address), None) => {
-            doctor.good(CHECK, format!("its own address is {address}, the one that the internet sees"));
-        }
     }
 }

@@ -6,4 +6,5 @@ pub mod address;
 pub mod route;
 pub mod router;
 pub mod services;
+pub mod upnp;
 pub mod watch;

@@ -1,38 +1,192 @@
-//! The router, asked by PCP, NAT-PMP or `UPnP`.
+//! The router: asked by PCP, by NAT-PMP, or by `UPnP`, the first that it answers.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
+use std::time::{Duration, Instant};
+
+use crab_nat::{InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig, natpmp, pcp};
+use tokio::runtime::{self, Runtime};
+
+use super::upnp::{self, Gateway};
+
+/// A mapping lasts so many seconds: long beyond the longest `watch_interval`, in each of which it is renewed.
+const LEASE: u32 = 7200;
+/// A router that is there answers at once; a lost packet is sent again.
+const PATIENCE: TimeoutConfig = TimeoutConfig {
+    initial_timeout: Duration::from_millis(250),
+    max_retries: 2,
+    max_retry_timeout: Some(Duration::from_secs(1)),
+};
+
+const SILENCE: Duration = Duration::from_secs(3600);
 
 /// The router of this home.
-#[derive(Default)]
-pub struct Router {}
+pub struct Router {
+    runtime: Runtime,
+    /// Shows a router that we are the same as before, also after a restart.
+    nonce: [u32; 3],
+    mapping: Option<Mapping>,
+    /// A router that did not say its address, and when it was asked.
+    silent: Option<(Ipv4Addr, Instant)>,
+}
+
+/// A port that is forwarded to here.
+struct Mapping {
+    router: Ipv4Addr,
+    public: u16,
+    way: Way,
+}
+
+enum Way {
+    /// PCP or NAT-PMP.
+    Packets(PortMapping),
+    Upnp(Gateway),
+}
 
 /// Why the router does not forward the port.
 #[derive(Debug)]
-pub struct Error(String);
+pub enum Error {
+    /// There is no default route.
+    NoRouter,
+    /// It speaks none of the three protocols, or not to us.
+    Silent(u16),
+    /// It forwards the port elsewhere, or offers only another.
+    Taken(String),
+    /// What it says.
+    Refused(String),
+}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::NoRouter => f.write_str("no router is known: this machine has no way out"),
+            Self::Silent(port) => write!(
+                f,
+                "the router answers neither PCP, NAT-PMP nor UPnP: switch one of them on in its settings, or forward port {port} there by hand"
+            ),
+            Self::Taken(by) => {
+                write!(f, "the router's port is taken by {by}: remove that in its settings, or set another public_port")
+            }
+            Self::Refused(why) => write!(f, "the router refused: {}", printable(why)),
+        }
     }
 }
 
 impl std::error::Error for Error {}
 
+/// What a router says must not forge a line of the log.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+}
+
 impl Router {
-    /// The router's own address on the internet's side, if it says one.
-    pub fn address(&mut self, _gateway: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
-        None
+    /// A router of which nothing is known yet. `nonce` is the same at each start.
+    ///
+    /// # Errors
+    /// When the system has no more to give.
+    pub fn new(nonce: [u32; 3]) -> io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { runtime, nonce, mapping: None, silent: None })
+    }
+
+    /// The router's own address on the internet's side, if it says one. One that did not is asked again after an hour.
+    pub fn address(&mut self, router: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+        let router = router?;
+        match self.mapping.as_ref().filter(|mapping| mapping.router == router).map(|mapping| &mapping.way) {
+            Some(Way::Upnp(gateway)) => return gateway.address(),
+            Some(Way::Packets(mapping)) => {
+                if let PortMappingType::Pcp { external_ip: IpAddr::V4(address), .. } = mapping.mapping_type() {
+                    return Some(address);
+                }
+            }
+            None => {}
+        }
+        if self.silent.is_some_and(|(silent, asked)| silent == router && asked.elapsed() < SILENCE) {
+            return None;
+        }
+        let asked = self.runtime.block_on(natpmp::external_address(router.into(), Some(PATIENCE)));
+        let address = asked.ok().or_else(|| Gateway::find(router)?.address());
+        self.silent = address.is_none().then(|| (router, Instant::now()));
+        address
     }
 
     /// Has the router forward its TCP port `public` to `local` here, or renews that.
     ///
     /// # Errors
-    /// When no router does.
-    pub fn forward(&mut self, _gateway: Option<Ipv4Addr>, _public: u16, _local: u16) -> Result<(), Error> {
-        Err(Error("the router does not answer".into()))
+    /// When it does not.
+    pub fn forward(&mut self, router: Option<Ipv4Addr>, public: u16, local: u16) -> Result<(), Error> {
+        let router = router.ok_or(Error::NoRouter)?;
+        let mapping = self.mapping.take().filter(|mapping| mapping.router == router);
+        if let Some(renewed) = mapping.and_then(|mapping| self.renew(mapping, local)) {
+            self.mapping = Some(renewed);
+            return Ok(());
+        }
+        // One that has forgotten us, or that was started anew, is asked as at first.
+        let way = self.begin(router, public, local)?;
+        self.mapping = Some(Mapping { router, public, way });
+        Ok(())
+    }
+
+    fn renew(&self, mut mapping: Mapping, local: u16) -> Option<Mapping> {
+        let public = mapping.public;
+        let renewed = match &mut mapping.way {
+            Way::Packets(mapping) => {
+                self.runtime.block_on(mapping.renew()).is_ok() && mapping.external_port().get() == public
+            }
+            Way::Upnp(gateway) => gateway.forward(public, local, LEASE).is_ok(),
+        };
+        renewed.then_some(mapping)
+    }
+
+    fn begin(&self, router: Ipv4Addr, public: u16, local: u16) -> Result<Way, Error> {
+        let (Some(wanted), Some(port)) = (NonZeroU16::new(public), NonZeroU16::new(local)) else {
+            return Err(Error::Silent(public));
+        };
+        let options = PortMappingOptions {
+            external_port: Some(wanted),
+            lifetime_seconds: Some(LEASE),
+            timeout_config: Some(PATIENCE),
+        };
+        let here = upnp::local_address(router).map_err(|_| Error::NoRouter)?;
+        let asked = self.runtime.block_on(async {
+            let request = pcp::BaseMapRequest::new(router.into(), here, InternetProtocol::Tcp, port);
+            match pcp::port_mapping(request, Some(self.nonce), None, options).await {
+                Ok(mapping) => Ok(mapping),
+                Err(_) => natpmp::port_mapping(router.into(), InternetProtocol::Tcp, port, options).await,
+            }
+        });
+        match asked {
+            Ok(mapping) if mapping.external_port() == wanted => Ok(Way::Packets(mapping)),
+            // They give another port than was asked for, when that is taken; Telegram would not call it.
+            Ok(mapping) => {
+                let _ = self.runtime.block_on(mapping.try_drop());
+                Err(Error::Taken("another machine, or not allowed".into()))
+            }
+            Err(failed) => {
+                let gateway = Gateway::find(router).ok_or_else(|| why_not(&failed, public))?;
+                gateway.forward(public, local, LEASE)?;
+                Ok(Way::Upnp(gateway))
+            }
+        }
     }
 
     /// Gives back what it was asked to forward.
-    pub fn release(&mut self) {}
+    pub fn release(&mut self) {
+        match self.mapping.take() {
+            None => {}
+            Some(Mapping { way: Way::Packets(mapping), .. }) => {
+                let _ = self.runtime.block_on(mapping.try_drop());
+            }
+            Some(Mapping { way: Way::Upnp(gateway), public, .. }) => gateway.release(public),
+        }
+    }
+}
+
+fn why_not(failed: &natpmp::Failure, public: u16) -> Error {
+    match failed {
+        natpmp::Failure::Socket(_) | natpmp::Failure::Timeout => Error::Silent(public),
+        failed => Error::Refused(failed.to_string()),
+    }
 }

@@ -7,6 +7,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ring::digest;
+
 use super::address::{self, Doubt, Follow};
 use super::route;
 use super::router::Router;
@@ -55,12 +57,13 @@ impl Watch {
         let (host, urls, interval) =
             (config.public_host.clone(), config.address_services.clone(), config.watch_interval);
         let mapping = config.port_mapping.then_some((config.public_port, listening));
+        let router = Router::new(nonce(config))?;
         let watch = move || {
             let mut watcher = Watcher {
                 host,
                 mapping,
                 services: Services::new(&urls),
-                router: Router::default(),
+                router,
                 follow: Follow::new(last, interval),
                 elsewhere: None,
                 status,
@@ -165,6 +168,17 @@ impl Watcher {
         }
         address::translation(router, here)
     }
+}
+
+/// Known to us alone, and the same at each start.
+fn nonce(config: &Config) -> [u32; 3] {
+    let secret = config.bots.first().map(|bot| bot.token.secret_token()).unwrap_or_default();
+    let digest = digest::digest(&digest::SHA256, format!("pihook PCP {}", secret.expose()).as_bytes());
+    let mut nonce = [0; 3];
+    for (number, bytes) in nonce.iter_mut().zip(digest.as_ref().as_chunks().0) {
+        *number = u32::from_be_bytes(*bytes);
+    }
+    nonce
 }
 
 fn v4(address: SocketAddr) -> Option<Ipv4Addr> {
