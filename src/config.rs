@@ -228,7 +228,11 @@ fn port_mapping(text: &str) -> Result<bool, String> {
     }
 }
 
-fn public_host(host: &str, own_api: bool) -> Result<Host, String> {
+/// A host that Telegram can call; a Bot API server of one's own calls private addresses too.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn public_host(host: &str, own_api: bool) -> Result<Host, String> {
     if host.eq_ignore_ascii_case("auto") {
         return Ok(Host::Auto);
     }
@@ -316,10 +320,6 @@ fn token(keys: &mut Keys, folder: &Path, environment: Environment) -> (Option<To
     let (text, source) = match (given.is_empty(), file.is_empty()) {
         (false, false) => {
             keys.problem("token", "and token_file are both set: leave one out");
-            return (None, None);
-        }
-        (true, false) if Token::parse(&file).is_some() => {
-            keys.problem("token_file", "is the token itself: name the file that holds it");
             return (None, None);
         }
         (false, true) => (Ok(given), "token".to_owned()),

@@ -16,6 +16,8 @@ use nix::sys::stat::fstat;
 use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
 use time::macros::format_description;
 
+use crate::telegram::token::mask;
+
 /// Names the variable whose value stands on standard input.
 const ON_STDIN: &str = "PIHOOK_SECRET_ON_STDIN";
 
@@ -123,7 +125,7 @@ impl Write for Lines {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let line = std::mem::take(&mut self.line);
+        let line = mask(&String::from_utf8_lossy(&std::mem::take(&mut self.line))).into_bytes();
         let line = if self.journal { with_priority(&line) } else { line };
         io::stderr().write_all(&line)
     }

@@ -19,6 +19,7 @@ use pihook::host;
 use pihook::registration::{Difference, Registration};
 use pihook::run;
 use pihook::telegram::client::Api;
+use pihook::telegram::token::mask;
 use pihook::telegram::trouble;
 use pihook::telegram::types::WebhookInfo;
 
@@ -89,7 +90,7 @@ fn main() -> ExitCode {
         Err(Failure::Other(why)) => (1, why),
     };
     if !why.is_empty() {
-        eprintln!("{why}");
+        eprintln!("{}", mask(&why));
     }
     ExitCode::from(code)
 }
@@ -139,7 +140,7 @@ fn command(options: &Options) -> Result<(), Failure> {
 }
 
 fn print(text: &str) -> Result<(), Failure> {
-    println!("{text}");
+    println!("{}", mask(text));
     Ok(())
 }
 
@@ -160,6 +161,14 @@ fn run(options: &Options) -> Result<(), Failure> {
     Ok(run::run(&load(options, &environment)?)?)
 }
 
+/// A host that is known, and not yet to be found.
+fn named(host: &Host) -> Option<String> {
+    match host {
+        Host::Given(host) if !host.is_empty() => Some(host.clone()),
+        _ => None,
+    }
+}
+
 fn cert(options: &Options) -> Result<(), Failure> {
     let days = options.days.unwrap_or(certificate::DAYS);
     if !(1..=36_500).contains(&days) {
@@ -168,11 +177,10 @@ fn cert(options: &Options) -> Result<(), Failure> {
     // Only three settings count here: a token that is not there yet, say, is no reason not to make a certificate.
     let config = config::find(options.config.clone(), &environment).ok();
     let config = config.map(|path| config::examine(&path, &environment).0);
-    let set = config.as_ref().and_then(|config| match &config.public_host {
-        Host::Given(host) if !host.is_empty() => Some(host.clone()),
-        _ => None,
-    });
-    let Some(host) = options.host.clone().or(set) else {
+    let set = config.as_ref().and_then(|config| named(&config.public_host));
+    let given = options.host.as_deref().map(|host| config::public_host(host, true)).transpose();
+    let given = given.map_err(|what| Failure::Usage(format!("--host {what}.")))?;
+    let Some(host) = given.and_then(|host| named(&host)).or(set) else {
         return Err(Failure::Usage(
             "No settings name the public_host: give --host, the address or name that Telegram calls.".into(),
         ));
@@ -187,8 +195,7 @@ fn cert(options: &Options) -> Result<(), Failure> {
     let failed = |why: certificate::Error| Failure::Other(why.to_string());
     let pair = certificate::make(&host, days, SystemTime::now(), None).map_err(failed)?;
     certificate::write(&pair, &certificate, &key, options.force).map_err(failed)?;
-    println!("{}\n{}", certificate.display(), key.display());
-    Ok(())
+    print(&format!("{}\n{}", certificate.display(), key.display()))
 }
 
 /// Has `act` done for each bot, and goes on to the next when it fails.
@@ -210,7 +217,7 @@ fn each_bot(
     for bot in &config.bots {
         let registration = Registration::new(&config, bot, &api, &host, certificate.upload());
         match act(&registration) {
-            Ok(text) => println!("bot {}: {text}", registration.bot()),
+            Ok(text) => print(&format!("bot {}: {text}", registration.bot()))?,
             Err(why) => failures.push(format!("bot {}: {why}.", registration.bot())),
         }
     }
@@ -269,23 +276,22 @@ fn check(options: &Options) -> Result<(), Failure> {
         });
         problems.extend(checked.err().map(|why| why.to_string()));
     }
-    print!("{config}");
+    print(config.to_string().trim_end())?;
     if problems.is_empty() { Ok(()) } else { Err(config::Problems(problems).into()) }
 }
 
 fn doctor(options: &Options) -> Result<(), Failure> {
-    // What the bot would log is found by the checks themselves.
     let mut findings = Vec::new();
     let coloured = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none();
     let is_well = doctor::examine(options.config.clone(), &environment, &mut |finding| {
         if options.json {
             findings.push(finding);
         } else {
-            println!("{}", finding.line(coloured));
+            let _ = print(&finding.line(coloured));
         }
     });
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&findings).unwrap_or_default());
+        print(&serde_json::to_string_pretty(&findings).unwrap_or_default())?;
     }
     if is_well { Ok(()) } else { Err(Failure::Other(String::new())) }
 }

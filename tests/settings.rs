@@ -4,6 +4,7 @@ mod common;
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 
 use common::{HOST, Home, SOON, TOKEN, eventually, settings, telegram, text};
 
@@ -92,6 +93,94 @@ fn the_token_may_come_by_environment_and_does_not_stay_there() {
             Err(why) => assert_eq!((*place, why.kind()), ("environ", std::io::ErrorKind::PermissionDenied)),
         }
     }
+}
+
+#[test]
+fn a_token_in_the_wrong_place_never_shows() {
+    let home = Home::new("http://127.0.0.1:1");
+    let hidden = |command: &mut Command, place: &str| {
+        let output = command.output().unwrap();
+        let said = text(&output);
+        assert!(!said.contains("AAHdq"), "{place}: {said}");
+        (said, output.status)
+    };
+    let base = settings("http://127.0.0.1:1", "");
+    // In place of every value,
+    let example = include_str!("../deploy/pihook.toml").replace("# ", "");
+    let lines = example.lines().filter_map(|line| line.split_once(" = "));
+    let keys: Vec<_> = lines.map(|(key, _)| key).filter(|key| !key.contains(' ')).collect();
+    assert!(keys.contains(&"allow_from") && keys.contains(&"token_file") && keys.len() == 12, "{keys:?}");
+    let mut cases = Vec::new();
+    for key in keys {
+        let others: String =
+            base.lines().filter(|line| !line.starts_with(key)).map(|line| format!("{line}\n")).collect();
+        let section = if ["token_file", "path"].contains(&key) { "[[bot]]\n" } else { "" };
+        for value in ["'TOKEN'", "'./TOKEN'", "'https://x/botTOKEN'", "['TOKEN']", "TOKEN", "'TOKEN", "{ TOKEN = 1 }"] {
+            cases.push(format!("{others}{section}{key} = {value}\n"));
+        }
+    }
+    // and of every word.
+    for more in [
+        "'TOKEN' = 1",
+        "TOKEN = 1",
+        "'TOKEN' = 1\n'TOKEN' = 2",
+        "['TOKEN']",
+        "[TOKEN]",
+        "[[TOKEN]]",
+        "['TOKEN']\n['TOKEN']",
+        "listen.'TOKEN' = 1",
+        "[[bot]]\n'TOKEN' = 1",
+        "[bot]\n'TOKEN' = 1",
+        "[[bot]]\ntoken = 'TOKEN'\n[[bot]]\ntoken = '1:x'\npath = '/TOKEN'",
+        "TOKEN",
+    ] {
+        cases.push(format!("{base}{more}\n"));
+    }
+    for case in cases {
+        home.write("case.toml", &case.replace("TOKEN", TOKEN));
+        for arguments in [&["check"][..], &["webhook", "info"]] {
+            hidden(home.command(arguments).args(["--config", "case.toml"]), &case);
+        }
+    }
+    for words in [
+        "TOKEN",
+        "--TOKEN",
+        "-TOKEN",
+        "--TOKEN=1",
+        "run TOKEN",
+        "webhook TOKEN",
+        "--config TOKEN check",
+        "--config=./TOKEN/pihook.toml run",
+        "cert --host TOKEN",
+        "cert --days TOKEN",
+        "cert --force=TOKEN",
+        "cert --out ./TOKEN --host a.b",
+        // It is there already.
+        "cert --out ./TOKEN --host a.b",
+    ] {
+        hidden(home.command(&[]).args(words.replace("TOKEN", TOKEN).split(' ')), words);
+    }
+    home.write("bare.toml", &format!("{base}[[bot]]\n"));
+    for name in ["PIHOOK_CONFIG", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CREDENTIALS_DIRECTORY"] {
+        home.write(&format!("{TOKEN}/token"), "none");
+        for config in [&["--config", "bare.toml"][..], &[]] {
+            hidden(home.command(&["check"]).args(config).env(name, TOKEN), name);
+        }
+    }
+    // And in the log,
+    home.write(&format!("{TOKEN}/webhook-110201543/x"), "");
+    let telegram = telegram();
+    telegram.bot(TOKEN);
+    home.write("pihook.toml", &format!("{}[[bot]]\ntoken = '{TOKEN}'\n", settings(&telegram.api_url(), "")));
+    let mut command = home.command(&["run"]);
+    command.env("STATE_DIRECTORY", TOKEN).env("RUNTIME_DIRECTORY", format!("{TOKEN}/run"));
+    let pihook = common::Pihook::start(command);
+    let line = pihook.wait_log("The webhook will be set again at the next start");
+    assert!(line.contains("110201543:***/webhook-110201543"), "{line}");
+    assert!(!pihook.log().join("\n").contains("AAHdq"));
+    // where what is wrong is told all the same.
+    let (said, status) = hidden(home.command(&["check", "--config"]).arg(TOKEN), "--config");
+    assert!(said.contains("110201543:*** cannot be read") && status.code() == Some(78), "{said}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use pihook::config::examine_text;
 const TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
 const SECRET: &str = "AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
 /// The token where it belongs, and where it is put by mistake: always the whole value of a line of its own.
-const ENDS: [&str; 12] = [
+const ENDS: [&str; 15] = [
     "",
     "[[bot]]\ntoken = 'TOKEN'",
     "[[bot]]\ntoken = TOKEN",
@@ -24,6 +24,9 @@ const ENDS: [&str; 12] = [
     "bot = 'TOKEN'",
     "public_host = 'TOKEN'",
     "listen = 'TOKEN'",
+    "certificate = './TOKEN'",
+    "allow_from = ['TOKEN']",
+    "api_url = 'https://api.telegram.org/botTOKEN'",
 ];
 
 fuzz_target!(|bytes: &[u8]| {

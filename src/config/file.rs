@@ -7,6 +7,8 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::telegram::token::mask;
+
 /// One table of the file. What is taken out of it is known; what is left at the end is a mistake.
 pub struct Keys<'t> {
     table: DeTable<'t>,
@@ -59,6 +61,8 @@ impl<'t> Keys<'t> {
         let place = value.as_ref().map(Spanned::span);
         let read = match value.as_ref().map(Spanned::get_ref) {
             None => read(default),
+            // The token's own key, and the one that may hold it. No other value ends in an error, a log or a file name then.
+            Some(DeValue::String(text)) if key != "token" && key != "path" => without_token(text).and_then(read),
             Some(DeValue::String(text)) => read(text),
             // The value is not shown: a token can stand in the wrong place.
             Some(_) => Err("must be a string, in quotes".into()),
@@ -97,7 +101,7 @@ impl<'t> Keys<'t> {
         };
         for item in items {
             let read = match item.get_ref() {
-                DeValue::String(text) => read(text),
+                DeValue::String(text) => without_token(text).and_then(&read),
                 _ => Err("must hold strings, in quotes".into()),
             };
             match read {
@@ -133,6 +137,10 @@ impl<'t> Keys<'t> {
             self.problem_at(Some(key.span()), &what);
         }
     }
+}
+
+fn without_token(text: &str) -> Result<&str, String> {
+    if mask(text) == text { Ok(text) } else { Err("holds a token: put that in the file that token_file names".into()) }
 }
 
 fn into_table(value: DeValue<'_>) -> Option<DeTable<'_>> {

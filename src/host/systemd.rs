@@ -12,6 +12,7 @@ use sd_notify::NotifyState;
 
 use crate::probe::Probe;
 use crate::status::Status;
+use crate::telegram::token::mask;
 
 /// The listener that systemd bound for us, if it did.
 ///
@@ -24,7 +25,7 @@ pub fn listener() -> io::Result<Option<TcpListener>> {
 
 /// The webhook is served.
 pub fn ready(status: &Status) {
-    tell(&[NotifyState::Ready, NotifyState::Status(&status.to_string())]);
+    tell(&[NotifyState::Ready, NotifyState::Status(&mask(&status.to_string()))]);
 }
 
 /// It ends.
@@ -43,7 +44,7 @@ pub fn watch(probe: Probe, status: Arc<Status>) -> io::Result<()> {
         let mut pause = limit.min(Duration::from_secs(4)) / 4;
         loop {
             if probe.is_answered() {
-                tell(&[NotifyState::Watchdog, NotifyState::Status(&status.to_string())]);
+                tell(&[NotifyState::Watchdog, NotifyState::Status(&mask(&status.to_string()))]);
             } else {
                 log::warn!("The webhook did not answer its own probe.");
             }
