@@ -37,5 +37,6 @@ pub mod secret;
 pub mod seldom;
 pub mod status;
 pub mod telegram;
+pub mod text;
 pub mod trust;
 pub mod webhook;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::certificate::Certificate;
 use crate::config::{self, Config, Environment, Host};
 use crate::telegram::client::Api;
+use crate::text::printable;
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -50,9 +51,7 @@ impl Finding {
         };
         let mark = if coloured { format!("\x1b[{colour}m{mark}\x1b[0m") } else { mark.to_string() };
         let remedy = if self.remedy.is_empty() { String::new() } else { format!("\n    → {}", self.remedy) };
-        // What Telegram or a file says must not steer the terminal.
-        let found: String = self.found.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        format!("{mark} {}: {found}{remedy}", self.check)
+        format!("{mark} {}: {}{remedy}", self.check, printable(&self.found))
     }
 }
 

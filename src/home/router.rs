@@ -10,6 +10,7 @@ use crab_nat::{InternetProtocol, PortMapping, PortMappingOptions, PortMappingTyp
 use tokio::runtime::{self, Runtime};
 
 use super::upnp::{self, Gateway};
+use crate::text::printable;
 
 /// A mapping lasts so many seconds: long beyond the longest `watch_interval`, in each of which it is renewed.
 const LEASE: u32 = 7200;
@@ -75,11 +76,6 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-/// What a router says must not forge a line of the log.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
-}
 
 impl Router {
     /// A router of which nothing is known yet. `nonce` is the same at each start.

@@ -21,6 +21,7 @@ use super::transport::{self, BUFFER};
 use super::types::{Me, WebhookInfo};
 use crate::echo::Reply;
 use crate::secret::Secret;
+use crate::text::printable;
 use crate::trust;
 
 /// A whole call may take this long. Well below the 60 s that Telegram waits for a webhook's answer;
@@ -185,7 +186,11 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub fn webhook_info(&self) -> Result<WebhookInfo, Error> {
-        self.call("getWebhookInfo", |request| request.send_json(json!({})))
+        let mut info: WebhookInfo = self.call("getWebhookInfo", |request| request.send_json(json!({})))?;
+        for words in [&mut info.ip_address, &mut info.last_error_message].into_iter().flatten() {
+            *words = printable(words);
+        }
+        Ok(info)
     }
 
     fn call<T: DeserializeOwned>(
@@ -223,16 +228,12 @@ pub fn read_answer<T: DeserializeOwned>(status: u16, body: &[u8]) -> Result<T, E
         Ok(Envelope { ok: true, result: Some(result), .. }) => Ok(result),
         Ok(envelope) if !envelope.ok => Err(Error::Refused {
             code: status,
-            description: envelope.description.chars().map(printable).take(300).collect(),
+            description: printable(&envelope.description),
             retry_after: envelope.parameters.retry_after,
             migrate_to_chat_id: envelope.parameters.migrate_to_chat_id,
         }),
         _ => Err(Error::Foreign { status }),
     }
-}
-
-fn printable(c: char) -> char {
-    if c.is_control() { ' ' } else { c }
 }
 
 #[cfg(test)]
