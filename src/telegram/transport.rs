@@ -159,10 +159,15 @@ impl<T: Transport> Kept<T> {
         self.inner.await_input(timeout)
     }
 
-    /// Whether the kernel gave up on what was not acknowledged, or the other side had closed before.
-    fn was_dead(&self, why: &io::Error) -> bool {
-        let unacknowledged = why.raw_os_error() == Some(nix::errno::Errno::ETIMEDOUT as i32);
-        !self.answering && (unacknowledged || self.used)
+    /// Says so if the kernel gave up on what was not acknowledged, or the other side had closed before.
+    fn judge(&self, error: Error) -> Error {
+        let unacknowledged = |why: &io::Error| why.raw_os_error() == Some(nix::errno::Errno::ETIMEDOUT as i32);
+        match error {
+            Error::Io(why) if !self.answering && (self.used || unacknowledged(&why)) => {
+                Error::Other(Box::new(Broken(why.to_string())))
+            }
+            other => other,
+        }
     }
 }
 
@@ -175,7 +180,7 @@ impl<T: Transport> Transport for Kept<T> {
         self.used |= mem::take(&mut self.answering);
         let output = &self.inner.buffers().output()[..amount];
         self.unsent.extend_from_slice(output);
-        if self.unsent.len() < BUFFER { Ok(()) } else { self.send(timeout) }
+        if self.unsent.len() < BUFFER { Ok(()) } else { self.send(timeout).map_err(|why| self.judge(why)) }
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
@@ -183,14 +188,9 @@ impl<T: Transport> Transport for Kept<T> {
             Ok(false) if !self.answering && self.used => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             other => other,
         };
-        match more {
-            Err(Error::Io(why)) if self.was_dead(&why) => Err(Error::Other(Box::new(Broken(why.to_string())))),
-            Ok(more) => {
-                self.answering |= more;
-                Ok(more)
-            }
-            other => other,
-        }
+        let more = more.map_err(|why| self.judge(why))?;
+        self.answering |= more;
+        Ok(more)
     }
 
     fn is_open(&mut self) -> bool {
@@ -199,5 +199,63 @@ impl<T: Transport> Transport for Kept<T> {
 
     fn is_tls(&self) -> bool {
         self.inner.is_tls()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{SocketAddr, TcpListener};
+    use std::thread;
+    use std::time::Instant;
+    use ureq::Agent;
+    use ureq::unversioned::resolver::DefaultResolver;
+
+    const LIMIT: Duration = Duration::from_secs(1);
+
+    /// A server that has one connection, and what `serve` does with it.
+    fn server(serve: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || serve(listener.accept().unwrap().0));
+        address
+    }
+
+    fn agent() -> Agent {
+        let config = Agent::config_builder().timeout_global(Some(LIMIT)).build();
+        Agent::with_parts(config, connector(), DefaultResolver::default())
+    }
+
+    #[test]
+    fn no_trickle_of_bytes_prolongs_a_call() {
+        // A record of TLS, and an answer, that have no end in sight.
+        for (scheme, first) in [("https", &b"\x16\x03\x03\x40\x00"[..]), ("http", b"HTTP/1.1 200 OK\r\nX: ")] {
+            let address = server(move |mut stream| {
+                stream.write_all(first).unwrap();
+                // So fast that no single read waits long enough to fail.
+                while stream.write_all(b"x").is_ok() {
+                    thread::sleep(LIMIT / 5000);
+                }
+            });
+            let start = Instant::now();
+            let error = agent().post(format!("{scheme}://{address}/")).send("").unwrap_err();
+            assert!(matches!(error, Error::Timeout(_)), "{scheme}: {error:?}");
+            assert!((LIMIT..5 * LIMIT).contains(&start.elapsed()), "{scheme}: {:?}", start.elapsed());
+        }
+    }
+
+    #[test]
+    fn a_kept_connection_that_dies_under_a_large_request_is_called_broken() {
+        let address = server(|mut stream| {
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            // More of the next one is on its way when the line goes.
+            let _ = stream.read(&mut [0]).unwrap();
+        });
+        let (agent, url) = (agent(), format!("http://{address}/"));
+        agent.post(&url).send("").unwrap();
+        // More than the kernels on both sides take.
+        let error = agent.post(&url).send(vec![b'x'; 32 << 20]).unwrap_err();
+        assert!(matches!(&error, Error::Other(why) if why.is::<Broken>()), "{error:?}");
     }
 }
