@@ -113,7 +113,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         allow_from: config.allow_from.clone(),
         known: config.known(),
         doors: config.bots.iter().map(door).chain([own_door.clone()]).collect(),
-        handover: Handover::new(socket.clone(), workers),
+        handover: Handover::new(socket.clone(), workers, config.bots.len()),
         connections: Mutex::new(Connections::new(limits)),
         offer: identity.offer(),
     };
@@ -161,8 +161,9 @@ fn limits(in_flight: usize, workers: usize) -> Result<Limits, Error> {
     let own = FILES_OF_WORKER * workers + OTHER_FILES;
     let files = host::want_files(known + STRANGERS + own);
     let all = files.saturating_sub(own).min(known + STRANGERS);
-    if all < in_flight {
-        let needed = in_flight + own;
+    // One for our own probe.
+    if all <= in_flight {
+        let needed = in_flight + 1 + own;
         return Err(Error::System(format!(
             "Only {files} files can be open at once, and {needed} are needed: raise LimitNOFILE, or lower max_connections."
         )));

@@ -102,6 +102,20 @@ fn strangers_are_closed_before_a_byte_of_tls() {
 }
 
 #[test]
+fn programs_on_this_machine_get_in_and_have_a_strangers_share() {
+    let telegram = telegram();
+    let text = settings(&telegram.api_url(), "").replace("127.0.0.0/8", "127.0.0.2/32");
+    let home = Home::with(&text, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let pihook = home.run();
+    let known = peer::connect([127, 0, 0, 2].into(), pihook.address).unwrap();
+    let mut known = Tls::over(known, &[&TLS13]).unwrap();
+    let mut here: Vec<_> = (0..17).map(|_| Tls::connect(pihook.address)).collect();
+    peer::wait_end(here[0].tcp());
+    assert_eq!(here[16].ask(b"GET / HTTP/1.1\r\n\r\n"), 404);
+    assert_eq!(known.ask(b"GET / HTTP/1.1\r\n\r\n"), 404);
+}
+
+#[test]
 fn a_dual_stack_socket_knows_its_ipv4_peers() {
     let telegram = telegram();
     let text = settings(&telegram.api_url(), "").replace("127.0.0.1:0", "[::]:0");

@@ -100,7 +100,7 @@ impl Edge {
     ) {
         let address = peer.ip().to_canonical();
         let among = |networks: &[Network]| networks.iter().any(|network| network.contains(address));
-        // Our own probe calls from the address that it calls.
+        // Our own probe calls from the address that it calls. So can every program here: it is a stranger at the limits.
         let ours = stream.local_addr().is_ok_and(|local| local.ip().to_canonical() == address);
         if !ours && !among(&self.allow_from) {
             // Closed without a word: the internet is full of them.
@@ -112,7 +112,7 @@ impl Edge {
             }
             return;
         }
-        let stranger = !ours && !among(&self.known);
+        let stranger = !among(&self.known);
         let mut connections = self.connections();
         match connections.room(address, stranger) {
             Room::Free => {}

@@ -14,24 +14,31 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 /// The connections to the workers: as many as were ever needed at once, at most one for each worker.
 pub struct Handover {
     socket: PathBuf,
+    bots: usize,
+    /// Of updates, as many as can have a worker; the others wait for their turn here, where they are not in the probe's way.
+    turns: Semaphore,
     workers: Semaphore,
     idle: Mutex<Vec<UnixStream>>,
     opening: AsyncMutex<()>,
 }
 
 impl Handover {
-    /// For the tiny_http that listens at `socket` and has so many workers.
+    /// For the tiny_http that listens at `socket` and has so many workers, for so many bots. What goes by a higher number than
+    /// theirs is our own probe.
     #[must_use]
-    pub fn new(socket: PathBuf, workers: usize) -> Self {
-        Self { socket, workers: Semaphore::new(workers), idle: Mutex::default(), opening: AsyncMutex::default() }
+    pub fn new(socket: PathBuf, workers: usize, bots: usize) -> Self {
+        let [turns, free] = [workers; 2].map(Semaphore::new);
+        Self { socket, bots, turns, workers: free, idle: Mutex::default(), opening: AsyncMutex::default() }
     }
 
-    /// Has an update answered: waits for a worker, and for its whole answer, a head without a body.
+    /// Has an update answered: waits for a worker, and for its whole answer, a head without a body. The probe gets the
+    /// first worker that is free, however many updates wait.
     ///
     /// # Errors
     /// When the connection breaks. It is not used again.
     pub async fn ask(&self, bot: usize, body: &[u8]) -> io::Result<Vec<u8>> {
-        // The semaphore is never closed; if it were, nothing would be lost by going on.
+        // The semaphores are never closed; if they were, nothing would be lost by going on. The worker is given back first.
+        let _turn = if bot < self.bots { self.turns.acquire().await.ok() } else { None };
         let _worker = self.workers.acquire().await;
         let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut stream = match kept {
@@ -63,4 +70,51 @@ async fn exchange(stream: &mut UnixStream, request: &[u8]) -> io::Result<Vec<u8>
         }
     }
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixListener;
+    use std::sync::Arc;
+    use std::sync::mpsc;
+    use tokio::runtime;
+    use tokio::task::{JoinSet, yield_now};
+
+    #[test]
+    fn the_probe_waits_for_one_answer_and_not_for_all_updates() {
+        let socket = std::env::temp_dir().join(format!("pihook-handover-{}", std::process::id()));
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (begin, may_answer) = mpsc::channel();
+        // One worker, on the one connection that there is for it.
+        let worker = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let requests = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let mut asked = Vec::new();
+            for line in requests.filter(|line| line.contains(" HTTP/1.1")) {
+                may_answer.recv().unwrap();
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+                asked.push(line);
+            }
+            asked
+        });
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let handover = Arc::new(Handover::new(socket.clone(), 1, 1));
+            let mut all = JoinSet::new();
+            for bot in [0, 0, 0, 0, 1] {
+                let handover = Arc::clone(&handover);
+                all.spawn(async move { handover.ask(bot, b"").await.unwrap() });
+                yield_now().await;
+            }
+            // The first request only opens the connection.
+            (0..6).for_each(|_| begin.send(()).unwrap());
+            all.join_all().await;
+        });
+        std::fs::remove_file(socket).unwrap();
+        let asked: Vec<_> = worker.join().unwrap();
+        let asked: Vec<_> = asked.iter().map(|line| line.trim_end_matches(" HTTP/1.1")).collect();
+        assert_eq!(asked, ["GET /", "POST /0", "POST /1", "POST /0", "POST /0", "POST /0"]);
+    }
 }
