@@ -134,7 +134,7 @@ fn place(update: i64) -> usize {
     usize::try_from(update.rem_euclid(PLACES as i64)).unwrap_or_default()
 }
 
-/// A number that no other update has in any state, and that chance does not hit. Never 0.
+/// A number that no other update has in any state, but for those 2^62 away, and that chance does not hit. Never 0.
 fn mark(update: i64, state: State) -> u64 {
     // The finalizer of SplitMix64, which maps no two numbers to one.
     let mut mark = update.cast_unsigned().wrapping_mul(4) | state as u64;
