@@ -17,7 +17,7 @@ use crate::health::{Health, Verdict};
 use crate::secret::Secret;
 use crate::status::Status;
 use crate::telegram::client::{Api, Client, Webhook};
-use crate::telegram::error::Error as ApiError;
+use crate::telegram::error::{Error as ApiError, NEW_TOKEN};
 use crate::telegram::token::hex;
 use crate::telegram::types::WebhookInfo;
 
@@ -280,7 +280,7 @@ impl Keeper {
                 self.interval / 10
             }
             Err(Error::Api(why)) if why.token_is_refused() => {
-                log::error!("bot {bot}: {why}. Telegram does not know this token: get a new one from BotFather.");
+                log::error!("bot {bot}: {why}. {NEW_TOKEN}");
                 NEVER
             }
             Err(why) => {

@@ -8,6 +8,9 @@ use ureq::Timeout;
 use super::clock;
 use super::transport::Broken;
 
+/// What is to be done when the token is refused.
+pub const NEW_TOKEN: &str = "Telegram does not know this token: get a new one from BotFather.";
+
 /// Why a call of the Bot API brought no result. What it means for an update is decided in
 /// `webhook::outcome`, for the registration in `registration`.
 #[derive(Debug, PartialEq, Eq)]

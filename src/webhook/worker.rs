@@ -16,7 +16,7 @@ use crate::echo::{Reply, echo};
 use crate::seldom::Seldom;
 use crate::status::Status;
 use crate::telegram::client::Client;
-use crate::telegram::error::Error;
+use crate::telegram::error::{Error, NEW_TOKEN};
 use crate::telegram::types::Update;
 
 /// After so many seconds Telegram asks again for an update that is being answered at this moment.
@@ -152,10 +152,7 @@ impl Shared {
                 let status = answer.status();
                 NOT_SENT.warn(format_args!("bot {bot_id} update {id} chat {chat}: {status} in {took} ms, {why}"));
                 if why.token_is_refused() {
-                    TOKEN_REFUSED.log(
-                        log::Level::Error,
-                        format_args!("bot {bot_id}: Telegram does not know this token: get a new one from BotFather."),
-                    );
+                    TOKEN_REFUSED.log(log::Level::Error, format_args!("bot {bot_id}: {NEW_TOKEN}"));
                 }
                 answer
             }
