@@ -77,6 +77,11 @@ fn what_will_never_be_taken_is_told_and_dropped() {
     assert_eq!((bot.sent().len(), bot.deliveries().len()), (0, 2));
     pihook.wait_log("message is too long");
     pihook.wait_log("bot was kicked");
+    fail(&telegram, [refusal(409, "Conflict: for now"), refusal(413, "Request Entity Too Large")]);
+    bot.say(3, "three");
+    bot.wait_delivered(3, SOON).unwrap();
+    assert_eq!((bot.sent().len(), bot.deliveries().len()), (0, 4), "the conflict was tried again");
+    pihook.wait_log("Request Entity Too Large");
 }
 
 #[test]

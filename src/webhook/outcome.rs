@@ -62,8 +62,8 @@ pub fn next(error: &Error, tried: &Tried) -> Next {
                 later(RETRY, tried)
             }
         }
-        // This reply will never be taken: blocked, kicked, deleted, too long…
-        Error::Refused { code: 400 | 403, .. } => Next::Done,
+        // This reply will never be taken: blocked, kicked, deleted, too long… Others than these may pass with time.
+        Error::Refused { code: code @ 400..=499, .. } if ![401, 404, 408, 409, 425, 429].contains(code) => Next::Done,
         Error::Refused { retry_after: Some(seconds), .. } => {
             let wait = Duration::from_secs((*seconds).max(1));
             if *seconds <= SHORT_WAIT && in_time(wait) { Next::Wait(wait) } else { later(*seconds, tried) }
@@ -109,7 +109,13 @@ mod tests {
             (refused(401, None, None), Next::Later(60)),
             (refused(404, None, None), Next::Later(60)),
             (refused(403, None, None), Next::Done),
+            (refused(402, None, None), Next::Done),
+            (refused(408, None, None), Next::Later(5)),
             (refused(409, None, None), Next::Later(5)),
+            (refused(413, None, None), Next::Done),
+            (refused(425, None, None), Next::Later(5)),
+            (refused(499, None, None), Next::Done),
+            (Error::Foreign { status: 413 }, Next::Later(5)),
             (refused(429, Some(0), None), Next::Wait(seconds(1))),
             (refused(429, Some(5), None), Next::Wait(seconds(5))),
             (refused(429, Some(6), None), Next::Later(6)),
