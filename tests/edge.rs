@@ -4,7 +4,7 @@ mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,13 @@ use common::peer;
 use common::scene::scene;
 use common::tls::Tls;
 use common::{Home, SOON, TOKEN, settings, telegram};
+use pihook::certificate;
+use pihook::webhook::connections::{Connections, Limits};
+use pihook::webhook::edge::Edge;
+use pihook::webhook::handover::Handover;
 use rustls::version::{TLS12, TLS13};
+use tokio::sync::{oneshot, watch};
+use tokio::{runtime, time};
 
 #[test]
 fn telegrams_request_is_answered_and_the_connection_kept() {
@@ -138,6 +144,43 @@ fn silence_ends_a_handshake_and_a_half_request_in_seconds() {
     assert!(!matches!(silent.read(&mut [0]), Ok(1)));
     // Not at once, though: a slow line is no attack.
     assert!(start.elapsed() > Duration::from_secs(4));
+}
+
+#[test]
+fn an_idle_connection_ends_after_75_seconds() {
+    let home = Home::new("http://127.0.0.1:1");
+    assert!(home.pihook(&["cert"]).status.success());
+    let [certificate, key] = ["cert", "pkey"].map(|name| home.folder.join(format!("certs/webhook_{name}.pem")));
+    let tls = certificate::load(&certificate, &key).unwrap().tls().unwrap();
+    let limits = Limits { known: 1, strangers: 1, address: 1, all: 1 };
+    let edge = Edge {
+        allow_from: Vec::new(),
+        known: Vec::new(),
+        doors: Vec::new(),
+        handover: Handover::new(home.folder.join("none"), 1, 0),
+        connections: Mutex::new(Connections::new(limits)),
+        tls: watch::channel(Arc::new(tls)).1,
+    };
+    let idle = runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_stop, stopped) = watch::channel(false);
+        tokio::spawn(Arc::new(edge).serve(listener, stopped));
+        let (connected, connection) = oneshot::channel();
+        let (closed, end) = oneshot::channel();
+        thread::spawn(move || {
+            let mut tls = Tls::with(address, &[&TLS12]).unwrap();
+            connected.send(()).unwrap();
+            closed.send(tls.is_closed()).unwrap();
+        });
+        connection.await.unwrap();
+        // From here on the clock leaps to whatever is awaited.
+        time::pause();
+        let start = time::Instant::now();
+        assert!(end.await.unwrap());
+        start.elapsed()
+    });
+    assert!((74..=75).contains(&idle.as_secs()), "{idle:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod common;
 
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::tls::Tls;
 use common::{Home, SOON, TOKEN, settings, start, telegram, text};
@@ -36,6 +36,30 @@ fn a_stop_in_the_middle_of_a_slow_reply_loses_nothing() {
         // It stays registered: what comes now waits at Telegram.
         assert_ne!(bot.webhook_info()["url"], "");
     }
+}
+
+#[test]
+fn a_stop_waits_ten_seconds_for_a_reply_that_hangs_and_loses_nothing() {
+    let (telegram, bot, home, pihook) = start();
+    let (began, begun) = mpsc::channel();
+    let mut hangs = true;
+    telegram.on_call(move |call| {
+        let first = call.method.eq_ignore_ascii_case("sendMessage") && std::mem::take(&mut hangs);
+        first.then(|| {
+            began.send(()).unwrap();
+            Fault::Hang
+        })
+    });
+    bot.say(42, "for long");
+    begun.recv_timeout(SOON).unwrap();
+    let start = Instant::now();
+    let (status, log) = pihook.stop();
+    assert!(status.success(), "{status}: {log:#?}");
+    assert!(log.iter().any(|line| line.contains("not answered in 10 s")), "{log:#?}");
+    // A call would have had twice as long.
+    assert!((10..18).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    let _pihook = home.run_for(&telegram);
+    assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].text, "for long");
 }
 
 #[test]
