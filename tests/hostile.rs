@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::scene::Scene;
 use common::tls::{Tls, hello};
-use common::{HOST, Home, Pihook, SOON, TOKEN, peer, settings, telegram};
+use common::{HOST, Home, Pihook, SOON, TOKEN, eventually, peer, settings, telegram};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ALL_VERSIONS;
 use rustls::version::TLS12;
@@ -92,6 +92,8 @@ impl Scene {
             drop(end);
             users.join().unwrap()
         });
+        // What other chats got meanwhile may have been taken for it.
+        eventually("the last echo", || self.bot.sent().iter().any(|sent| sent.text == last.to_string()));
         let sent = self.bot.sent();
         let lost = (0..=last).find(|number| !sent.iter().any(|sent| sent.text == number.to_string()));
         assert_eq!(lost, None, "of {last}");
