@@ -313,3 +313,18 @@ async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
 async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     timeout(limit, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_router_that_rewrites_sources_is_told_by_its_address() {
+        for address in ["192.168.178.1", "10.0.0.138", "172.17.0.1", "169.254.1.1", "fd00::1", "fe80::1"] {
+            assert!(is_at_home(address.parse().unwrap()), "{address}");
+        }
+        for address in ["149.154.167.1", "172.32.0.1", "127.0.0.1", "2001:db8::1"] {
+            assert!(!is_at_home(address.parse().unwrap()), "{address}");
+        }
+    }
+}
