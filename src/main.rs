@@ -240,7 +240,7 @@ fn webhook_info(options: &Options) -> Result<(), Failure> {
 fn describe(info: &WebhookInfo) -> String {
     let mut lines = vec![format!("  updates waiting: {}", info.pending_update_count)];
     if let Some(address) = &info.ip_address {
-        lines.push(format!("  address called: {}", address));
+        lines.push(format!("  address called: {address}"));
     }
     if let Some(connections) = info.max_connections {
         lines.push(format!("  connections at most: {connections}"));

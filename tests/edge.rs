@@ -16,6 +16,7 @@ use pihook::certificate;
 use pihook::webhook::connections::{Connections, Limits};
 use pihook::webhook::edge::Edge;
 use pihook::webhook::handover::Handover;
+use pihook::webhook::offer::Offer;
 use rustls::version::{TLS12, TLS13};
 use tokio::sync::{oneshot, watch};
 use tokio::{runtime, time};
@@ -162,7 +163,7 @@ fn an_idle_connection_ends_after_75_seconds() {
         doors: Vec::new(),
         handover: Handover::new(home.folder.join("none"), 1, 0),
         connections: Mutex::new(Connections::new(limits)),
-        tls: watch::channel(Arc::new(tls)).1,
+        offer: Arc::new(Offer::new(Arc::new(tls))),
     };
     let idle = runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -187,6 +187,6 @@ fn what_telegram_says_of_a_webhook_cannot_steer_the_terminal() {
         "ip_address":"1.2.3.4\u001b[2J\n","last_error_date":1,"last_error_message":"a\r\n\u001b]0;b\u0007\u009bc"}}"#;
     telegram.on_call(move |_| Some(Fault::Body(200, info.into())));
     let said = text(&home.pihook(&["webhook", "info"]));
-    assert!(said.contains("1.2.3.4 [2J \n") && said.contains("s ago: a   ]0;b  c\n"), "{said:?}");
+    assert!(said.contains("1.2.3.4 [2J \n") && said.contains("s ago: \"a   ]0;b  c\"\n"), "{said:?}");
     assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said:?}");
 }
