@@ -274,7 +274,11 @@ fn check(options: &Options) -> Result<(), Failure> {
             Host::Given(host) if host.is_empty() => Ok(()),
             Host::Given(host) => certificate.check(host, SystemTime::now()),
         });
-        problems.extend(checked.err().map(|why| why.to_string()));
+        match checked {
+            // `run` serves it: a Pi may start in 1970.
+            Err(why @ certificate::Error::NotYetValid) => eprintln!("{why}"),
+            checked => problems.extend(checked.err().map(|why| why.to_string())),
+        }
     }
     print(config.to_string().trim_end())?;
     if problems.is_empty() { Ok(()) } else { Err(config::Problems(problems).into()) }
