@@ -99,6 +99,10 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let own_door = probe::door().map_err(|_| Error::System("The system has no random numbers.".into()))?;
 
     let address = listener.local_addr().map_err(system("The listening socket"))?;
+    // Only a socket of systemd's can have another; 0 is any.
+    if ![0, address.port()].contains(&config.listen.port()) {
+        log::warn!("systemd holds the port {}: set ListenStream= in pihook.socket, not `listen`.", address.port());
+    }
     let (tell, events) = unbounded_channel();
     let last = first.1.address();
     let moved = tell.clone();

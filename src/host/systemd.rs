@@ -1,6 +1,7 @@
 //! systemd: what it is told (`sd_notify(3)`), and the socket that it hands over (`sd_listen_fds(3)`). Without systemd
 //! nothing happens.
 
+use std::env;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -13,6 +14,9 @@ use sd_notify::NotifyState;
 use crate::probe::Probe;
 use crate::status::Status;
 use crate::telegram::token::mask;
+
+/// How often a probe must be answered that no watchdog waits for: deploy.sh and the status line do.
+const UNWATCHED: Duration = Duration::from_secs(120);
 
 /// The listener that systemd bound for us, if it did.
 ///
@@ -38,7 +42,10 @@ pub fn stopping() {
 /// # Errors
 /// When the thread for it cannot be started.
 pub fn watch(probe: Probe, status: Arc<Status>) -> io::Result<()> {
-    let Some(limit) = sd_notify::watchdog_enabled() else { return Ok(()) };
+    if env::var_os("NOTIFY_SOCKET").is_none() {
+        return Ok(());
+    }
+    let limit = sd_notify::watchdog_enabled().unwrap_or(UNWATCHED);
     let watch = move || {
         // Soon again at first: much happens at the start that a person wants to see.
         let mut pause = limit.min(Duration::from_secs(4)) / 4;
