@@ -74,7 +74,7 @@ sudo=sudo
 
 case $action in
 status)
-    remote "ls -1t /opt/pihook/releases; readlink /opt/pihook/current
+    remote "cat /opt/pihook/history; echo \"The current one: \$(readlink /opt/pihook/current)\"
         $sudo systemctl status --no-pager --full pihook.service pihook.socket" </dev/null
     exit
     ;;

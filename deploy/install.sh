@@ -12,7 +12,9 @@ set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]:-.}")
 opt=/opt/pihook
 etc=/etc/pihook
-units=/etc/systemd/system
+units=/usr/local/lib/systemd/system
+# Units here go before those, and go with the power.
+trial=/run/systemd/system
 patience=60
 crashes=3
 
@@ -61,7 +63,7 @@ settings() {
 }
 
 release() {
-    local new=$opt/new hash version release
+    local new=$opt/new hash version release each
     rm -rf "$new"
     install -D -m 755 -t "$new" "$here/pihook"
     install -m 644 -t "$new" "$here/pihook.service" "$here/pihook.socket"
@@ -77,22 +79,21 @@ release() {
     # Each file replaces its predecessor at once: this may be the release that runs.
     mkdir -p "$release"
     mv -f "$new"/* "$release"
-    touch "$release"
-    # A power cut must not leave `current` pointing at files that never reached the disk.
-    sync -f "$opt"
+    { echo "$release"; past | grep -vxF "$release" || true; } | head -n 3 >"$new/history"
     take "$release"
-    # The two that ran before it are kept.
-    releases ! -path "$release" | tail -n +3 | xargs -r rm -rf
+    for each in "$opt"/releases/*; do
+        grep -qxF "$each" "$opt/history" || rm -rf "$each"
+    done
 }
 
-# The releases, the latest first, as far as the conditions hold.
-releases() {
-    find "$opt/releases" -mindepth 1 -maxdepth 1 -type d "$@" -printf '%T@ %p\n' | sort -rn | cut -d ' ' -f 2-
+# The current release and those that ran before it, the latest first; not by their age, as a Pi's clock may stand anywhere.
+past() {
+    [[ ! -e $opt/history ]] || sed -n "\|^$(readlink "$opt/current")\$|,\$p" "$opt/history"
 }
 
 rollback() {
     local before
-    before=$(releases ! -newer "$opt/current/" ! -path "$(readlink "$opt/current")" | sed -n 1p)
+    before=$(past | sed -n 2p)
     [[ -n $before ]] || fail "There is no release before."
     take "$before"
 }
@@ -102,35 +103,59 @@ take() {
     local before since
     before=$(readlink "$opt/current") || true
     since=$(date +%s)
-    if switch "$1" && comes_up; then
+    if try "$1"; then
+        settle "$1"
         echo "$(basename "$1") serves."
         return
     fi
     echo "$(basename "$1") does not serve. Its log:"
     journalctl --unit 'pihook.*' --since "@$since" --lines 20 --no-pager
-    [[ $before != "$1" ]] || fail "It is the release that ran before: it goes on trying."
     if [[ -z $before ]]; then
         remove
         fail "There is no release before: it was removed again. The settings are kept."
     fi
-    switch "$before"
-    rm -rf "$1"
+    reopen "$units/pihook.socket"
+    end_trial
+    [[ $before != "$1" ]] || fail "It is the release that ran before: it goes on trying."
+    grep -qxF "$1" "$opt/history" || rm -rf "$1"
     comes_up || fail "$(basename "$before"), the release before, does not serve either: it goes on trying."
     fail "Rolled back: $(basename "$before") serves."
 }
 
-# The next start is that of $1. Where a step fails, the rest is left.
-switch() {
-    ln -sfn "$1" "$opt/current.new" && mv -T "$opt/current.new" "$opt/current" &&
-        stop_for_another_socket "$1/pihook.socket" &&
-        install -m 644 "$1/pihook.service" "$1/pihook.socket" "$units" &&
-        sync -f "$units" &&
-        systemctl daemon-reload && systemctl enable --quiet pihook.socket pihook.service
+# Runs $1 until the next boot, and sees whether it serves.
+try() {
+    reopen "$1/pihook.socket" &&
+        install -D -m 644 -t "$trial" "$1/pihook.service" "$1/pihook.socket" &&
+        sed -i "s|$opt/current/|$1/|" "$trial/pihook.service" &&
+        systemctl daemon-reload && comes_up
 }
 
-# An open socket keeps its old settings.
-stop_for_another_socket() {
-    [[ ! -e $units/pihook.socket ]] || cmp --silent "$1" "$units/pihook.socket" || systemctl stop pihook.service pihook.socket
+# From now on it is $1 that runs. Each file is replaced at once, by one that is on the disk: the power may go at any time.
+settle() {
+    install -D -m 644 "$1/pihook.service" "$units/pihook.service.new"
+    install -D -m 644 "$1/pihook.socket" "$units/pihook.socket.new"
+    ln -sfn "$1" "$opt/current.new"
+    sync -f "$units"
+    sync -f "$opt"
+    mv "$units/pihook.service.new" "$units/pihook.service"
+    mv "$units/pihook.socket.new" "$units/pihook.socket"
+    [[ ! -e $opt/new/history ]] || mv "$opt/new/history" "$opt/history"
+    mv -T "$opt/current.new" "$opt/current"
+    end_trial
+    systemctl enable --quiet pihook.socket pihook.service
+    sync -f "$opt"
+}
+
+end_trial() {
+    rm -f "$trial"/pihook.{service,socket}
+    systemctl daemon-reload
+}
+
+# An open socket keeps its old settings: it is closed where $1 has others.
+reopen() {
+    local open=$units/pihook.socket
+    [[ ! -e $trial/pihook.socket ]] || open=$trial/pihook.socket
+    [[ ! -e $open ]] || cmp --silent "$1" "$open" || systemctl stop pihook.service pihook.socket
 }
 
 # Restarts, and waits until systemd was told that the bot is ready, and then that it answered its own probe.
@@ -152,14 +177,16 @@ comes_up() {
 
 # systemd sets the first of these at the start, too, but before the second.
 probe_was_answered() {
-    (($(property WatchdogTimestampMonotonic) > $(property ActiveEnterTimestampMonotonic)))
+    # Where a drop-in has turned the watchdog off, systemd keeps no account of it: ready is enough.
+    [[ $(property WatchdogUSec) == 0 ]] || (($(property WatchdogTimestampMonotonic) > $(property ActiveEnterTimestampMonotonic)))
 }
 
 # Removes the program and its units, not the settings.
 remove() {
-    systemctl disable --quiet --now pihook.socket pihook.service 2>/dev/null || true
-    rm -rf "$opt" "$units"/pihook.{service,socket}
-    systemctl daemon-reload
+    systemctl stop pihook.socket pihook.service
+    systemctl disable --quiet pihook.socket pihook.service 2>/dev/null || true
+    rm -rf "$opt" "$units"/pihook.{service,socket}{,.new}
+    end_trial
     systemctl reset-failed 'pihook.*'
 }
 
@@ -170,7 +197,7 @@ uninstall() {
     # Its folders in /var/lib and /run, with the certificate.
     systemctl clean --what=all pihook.service
     remove
-    rm -rf "$etc" "$units"/pihook.{service,socket}.d
+    rm -rf "$etc" /etc/systemd/system/pihook.{service,socket}.d
     systemctl daemon-reload
     echo "pihook is gone."
 }
@@ -180,7 +207,8 @@ case $1 in
 missing) missing "$2" ;;
 settings) settings ;;
 *)
-    trap 'rm -rf "$here" "$opt/new"' EXIT
+    # Its own folder only if deploy.sh made it.
+    trap 'rm -rf "$opt/new"; [[ $here != /tmp/pihook.?????? ]] || rm -rf "$here"' EXIT
     [[ $1 == release || -e $opt/current ]] || fail "There is no pihook."
     case $1 in
     release) release ;;

@@ -15,7 +15,7 @@ use crate::probe::Probe;
 use crate::status::Status;
 use crate::telegram::token::mask;
 
-/// How often a probe must be answered that no watchdog waits for: deploy.sh and the status line do.
+/// As patient as the unit: where no watchdog waits for the probe, the status line still lives on it.
 const UNWATCHED: Duration = Duration::from_secs(120);
 
 /// The listener that systemd bound for us, if it did.

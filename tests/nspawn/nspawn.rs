@@ -49,10 +49,12 @@ fn main() {
         ("a reload as soon as it is ready", reload),
         ("another release under load: none lost, none refused", under_load),
         ("the same release once more", twice),
+        ("a release is deployed without a watchdog", unwatched),
         ("a release that crashes is rolled back", crashing),
         ("a release that is ready but does not answer is rolled back", mute),
         ("a release that hangs is rolled back", hanging),
-        ("--rollback, and only three releases are kept", back),
+        ("a power cut while a release is tried", power_cut_on_trial),
+        ("--rollback, and only three releases are kept, whatever the clock said", back),
         ("SIGKILL", killed),
         ("SIGSTOP: the watchdog", stopped),
         ("a power cut", power_cut),
@@ -196,6 +198,10 @@ fn wrong_answers(test: &mut Test) {
         assert_eq!(test.pi.run("find /etc -path '/etc/pihook/*'"), "", "{answers}");
     }
     assert!(text(&test.pi.deploy(&["--rollback"], "")).contains("There is no pihook."));
+    // It removes only the folder that deploy.sh has made.
+    fs::copy("deploy/install.sh", test.pi.file("root/opt/install.sh")).unwrap();
+    assert!(test.pi.try_run("bash /opt/install.sh rollback").unwrap_err().contains("There is no pihook."));
+    test.pi.run("rm /opt/install.sh");
 }
 
 fn first_deployment(test: &mut Test) {
@@ -262,20 +268,44 @@ fn twice(test: &mut Test) {
     test.echo();
 }
 
+fn unwatched(test: &mut Test) {
+    let drop_in = "/etc/systemd/system/pihook.service.d/unwatched.conf";
+    test.pi.run(&format!("printf '[Service]\\nWatchdogSec=0\\n' >{drop_in} && systemctl daemon-reload"));
+    succeeds(&test.deploy(&test.other(b"2")));
+    assert_eq!(test.pi.property("WatchdogUSec"), "0");
+    test.echo();
+    test.pi.run(&format!("rm {drop_in} && systemctl daemon-reload && systemctl restart pihook.service"));
+}
+
 fn crashing(test: &mut Test) {
     test.is_rolled_back(&test.stub("return 3;"));
 }
 
 fn mute(test: &mut Test) {
-    let ready = "struct sockaddr_un to = { AF_UNIX };
+    test.is_rolled_back(&test.stub(READY));
+}
+
+/// Says that it is ready, and does nothing.
+const READY: &str = "struct sockaddr_un to = { AF_UNIX };
         strcpy(to.sun_path, getenv(\"NOTIFY_SOCKET\"));
         sendto(socket(AF_UNIX, SOCK_DGRAM, 0), \"READY=1\", 7, 0, (struct sockaddr *)&to, sizeof to);
         pause();";
-    test.is_rolled_back(&test.stub(ready));
-}
 
 fn hanging(test: &mut Test) {
     test.is_rolled_back(&test.stub("pause();"));
+}
+
+fn power_cut_on_trial(test: &mut Test) {
+    let before = test.pi.current();
+    let mut deployment = test.pi.deploy_command(&["--binary", &test.stub(READY)]);
+    let mut deployment = deployment.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("it is tried", || test.pi.try_run("pgrep --full '/releases/9.9.9.*/pihook run'").is_ok());
+    test.pi.power_off();
+    test.pi.power_on();
+    test.echo();
+    assert_eq!(test.pi.current(), before);
+    deployment.kill().unwrap();
+    deployment.wait().unwrap();
 }
 
 fn back(test: &mut Test) {
@@ -286,14 +316,20 @@ fn back(test: &mut Test) {
     let releases = || test.pi.run("ls /opt/pihook/releases").lines().count();
     let (fourth, kept) = (test.pi.current(), releases());
     assert_eq!(kept, 3);
+    test.pi.run("touch --date=@60 /opt/pihook/current/");
     let third = succeeds(&test.pi.deploy(&["--rollback"], ""));
     test.echo();
     succeeds(&test.pi.deploy(&["--rollback"], ""));
     assert_eq!(test.pi.current(), second, "after {third}");
     let output = test.pi.deploy(&["--rollback"], "");
     assert!(text(&output).contains("There is no release before."), "{}", text(&output));
+    // The third was rolled back from, and is not what ran before.
     succeeds(&test.deploy(&test.other(b"444")));
-    assert_eq!((test.pi.current(), releases()), (fourth, 3));
+    assert_eq!((test.pi.current(), releases()), (fourth.clone(), 2));
+    succeeds(&test.pi.deploy(&["--rollback"], ""));
+    assert_eq!(test.pi.current(), second);
+    succeeds(&test.deploy(&test.other(b"444")));
+    assert_eq!((test.pi.current(), releases()), (fourth, 2));
     test.echo();
 }
 
