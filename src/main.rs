@@ -156,6 +156,7 @@ fn load(options: &Options, environment: Environment) -> Result<Config, Failure> 
 fn run(options: &Options) -> Result<(), Failure> {
     host::start_logging();
     host::guard_memory();
+    host::spare_memory();
     let token = host::take_from_environment(config::TOKEN_VARIABLE);
     let environment = |name: &str| if name == config::TOKEN_VARIABLE { token.clone() } else { env::var_os(name) };
     Ok(run::run(&load(options, &environment)?)?)

@@ -387,6 +387,7 @@ fn sandbox(test: &mut Test) {
         line.unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned()
     };
     assert_eq!((fact("NoNewPrivs").as_str(), fact("Seccomp").as_str()), ("1", "2"));
+    assert_eq!(fact("THP_enabled"), "0");
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         assert_eq!(fact(set), "0000000000000000", "{set}");
     }

@@ -242,7 +242,8 @@ impl Home {
     }
 
     fn figures(&mut self) {
-        let memory = "grep VmRSS /proc/$(systemctl show --property MainPID --value pihook)/status";
+        let memory =
+            "grep -E '^(VmRSS|RssAnon)' /proc/$(systemctl show --property MainPID --value pihook)/status | xargs";
         self.print("systemd-analyze security --no-pager pihook.service | tail -n 1");
         println!("   when idle, {}", self.pi.ssh(memory));
         let load = Load::start(&self.bot, "figures");
