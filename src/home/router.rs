@@ -10,6 +10,7 @@ use crab_nat::{InternetProtocol, PortMapping, PortMappingOptions, PortMappingTyp
 use tokio::runtime::{self, Runtime};
 
 use super::upnp::{self, Gateway};
+use crate::network::is_reserved;
 use crate::text::printable;
 
 /// A mapping lasts so many seconds: long beyond the longest `watch_interval`, in each of which it is renewed.
@@ -55,6 +56,8 @@ pub enum Error {
     Silent(u16),
     /// It forwards the port elsewhere, or offers only another.
     Taken(String),
+    /// It has no address to forward from.
+    NoAddress,
     /// What it says.
     Refused(String),
 }
@@ -70,6 +73,10 @@ impl fmt::Display for Error {
             Self::Taken(by) => {
                 write!(f, "the router's port is taken by {by}: remove that in its settings, or set another public_port")
             }
+            Self::NoAddress => f.write_str(
+                "the router has no address of its own on the internet: it is not connected, or your provider shares one \
+                 among customers (CGNAT): ask it for a public IPv4 address",
+            ),
             Self::Refused(why) => write!(f, "the router refused: {}", printable(why)),
         }
     }
@@ -162,8 +169,11 @@ impl Router {
             }
             Err(failed) => {
                 let gateway = Gateway::find(router).ok_or_else(|| why_not(&failed, public))?;
-                gateway.forward(public, local, LEASE)?;
-                Ok(Way::Upnp(gateway))
+                match gateway.forward(public, local, LEASE) {
+                    Ok(()) => Ok(Way::Upnp(gateway)),
+                    Err(Error::Refused(_)) if gateway.address().is_none_or(is_reserved) => Err(Error::NoAddress),
+                    Err(why) => Err(why),
+                }
             }
         }
     }
@@ -183,6 +193,7 @@ impl Router {
 fn why_not(failed: &natpmp::Failure, public: u16) -> Error {
     match failed {
         natpmp::Failure::Socket(_) | natpmp::Failure::Timeout => Error::Silent(public),
+        natpmp::Failure::NetworkFailure | natpmp::Failure::OutOfResources => Error::NoAddress,
         failed => Error::Refused(failed.to_string()),
     }
 }

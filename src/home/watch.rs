@@ -139,7 +139,10 @@ impl Watcher {
     }
 
     fn follow(&mut self, router: Option<Ipv4Addr>, moved: &impl Fn(Ipv4Addr)) -> Option<String> {
-        match address::judge(router, self.services.ask()) {
+        // What the router confirms need not be asked of anyone else.
+        let is_known = router.is_some() && router == self.follow.current();
+        let outside = (!is_known).then(|| self.services.ask());
+        match address::judge(router, outside.into_iter().flatten()) {
             Ok(address) => {
                 if self.follow.sees(address, Instant::now()) {
                     moved(address);

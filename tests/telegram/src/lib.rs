@@ -53,6 +53,8 @@ pub struct Options {
     pub speed: f64,
     /// PEM certificate chain and key: the Bot API is served over HTTPS. `None`: over HTTP.
     pub api_tls: Option<(String, String)>,
+    /// Where the Bot API listens.
+    pub api_address: Ipv4Addr,
     /// The port of the Bot API; 0 is a free one.
     pub api_port: u16,
     /// The local address that webhook calls come from.
@@ -68,6 +70,7 @@ impl Default for Options {
         Options {
             speed: 1.0,
             api_tls: None,
+            api_address: Ipv4Addr::LOCALHOST,
             api_port: 0,
             source: Ipv4Addr::LOCALHOST,
             local: false,
@@ -96,9 +99,10 @@ impl Telegram {
     pub fn start(options: Options) -> io::Result<Telegram> {
         let tls = options.api_tls.as_ref().map(|(chain, key)| api::acceptor(chain, key)).transpose()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, options.api_port)))?;
-        let port = listener.local_addr()?.port();
-        let url = if tls.is_some() { format!("https://localhost:{port}") } else { format!("http://127.0.0.1:{port}") };
+        let listener = runtime.block_on(TcpListener::bind((options.api_address, options.api_port)))?;
+        let address = listener.local_addr()?;
+        let url =
+            if tls.is_some() { format!("https://localhost:{}", address.port()) } else { format!("http://{address}") };
         let shared = Arc::new(Shared::new(options));
         let (stop, stopped) = oneshot::channel();
         let server = Arc::clone(&shared);

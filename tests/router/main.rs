@@ -1,0 +1,230 @@
+//! A Pi at home behind a real router, from nothing to an echo, and through all that a router does: `tests/router/run`, as root.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod lab;
+
+use std::collections::BTreeMap;
+use std::process::{Command, Output};
+use std::time::Instant;
+
+use common::{Home, Pihook, SOON, TOKEN, text, tool};
+use lab::{Lab, OUTSIDE, Speech, TELEGRAM, run, service};
+use simulated_telegram::{Bot, Options, Telegram};
+
+const ALL: Speech = Speech { packets: true, upnp: true };
+const FIRST: &str = "8.8.100.1";
+const SECOND: &str = "8.8.101.7";
+const CGNAT: &str = "100.64.0.2";
+const CHATS: i64 = 5;
+
+/// The home with everything around it.
+struct Test {
+    lab: Lab,
+    _telegram: Telegram,
+    bot: Bot,
+    home: Home,
+    pihook: Option<Pihook>,
+    said: usize,
+}
+
+fn main() {
+    // Two lines of title, and lo.
+    let sees_itself_alone = std::fs::read_to_string("/proc/self/net/dev").is_ok_and(|table| table.lines().count() == 3);
+    assert!(sees_itself_alone, "tests/router/run starts this: it makes networks");
+    let steps: &[Step] = &[
+        ("from nothing to the first echo", first_echo),
+        ("the doctor finds a healthy home", healthy),
+        ("the router gets another address", other_address),
+        ("the router is started anew, and has forgotten the mapping", |test| reboot(test, ALL)),
+        ("a clean stop gives the mapping back", stop),
+        ("the doctor says that the bot does not run", stopped),
+        ("a router that speaks UPnP alone", |test| speech(test, Speech { packets: false, upnp: true })),
+        ("a router that speaks PCP and NAT-PMP alone", |test| speech(test, Speech { packets: true, upnp: false })),
+        ("the port is another machine's, by PCP", |test| taken(test, ALL)),
+        ("the port is another machine's, by UPnP", |test| taken(test, Speech { packets: false, upnp: true })),
+        ("a router without any of the three", mute),
+        ("a provider that shares its address", shared_address),
+    ];
+    let mut test = Test::new();
+    for (name, step) in steps {
+        let start = Instant::now();
+        println!("          {name}…");
+        step(&mut test);
+        println!("{:6.1} s  {name}", start.elapsed().as_secs_f64());
+    }
+}
+
+type Step = (&'static str, fn(&mut Test));
+
+impl Test {
+    fn new() -> Test {
+        // The lab is named by the home's folder, which the settings below need the lab for.
+        let home = Home::with("", "");
+        let mut lab = Lab::start(&home.folder);
+        lab.address(FIRST);
+        lab.boot(ALL);
+        let options = Options { api_address: OUTSIDE, source: TELEGRAM, local: true, ..Options::default() };
+        let telegram = Telegram::start(options).unwrap();
+        let bot = telegram.bot(TOKEN);
+        let services: Vec<_> = (0..3).map(|_| format!("'{}'", service())).collect();
+        let settings = format!(
+            "public_host = 'auto'\nport_mapping = 'auto'\nwatch_interval = 5\napi_url = '{}'\naddress_services = [{}]\n\
+             [[bot]]\ntoken_file = 'token'\n",
+            telegram.api_url(),
+            services.join(", ")
+        );
+        home.write("pihook.toml", &settings);
+        home.write_private("token", TOKEN);
+        Test { lab, _telegram: telegram, bot, home, pihook: None, said: 0 }
+    }
+
+    /// pihook, on the Pi.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let there = self.home.command(arguments);
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", "pi"]).arg(there.get_program()).args(there.get_args());
+        command.current_dir(&self.home.folder);
+        command
+    }
+
+    fn run(&mut self) -> &Pihook {
+        self.pihook = None;
+        let pihook = Pihook::start(self.command(&["run"]));
+        self.pihook.insert(pihook)
+    }
+
+    fn doctor(&self) -> Output {
+        self.command(&["doctor"]).output().unwrap()
+    }
+
+    /// A message in each chat, and all answers to all messages so far: each once, in order.
+    fn echoes(&mut self) {
+        for chat in 1..=CHATS {
+            self.bot.say(chat, &self.said.to_string());
+        }
+        self.said += 1;
+        let count = self.said * usize::try_from(CHATS).unwrap();
+        self.bot.wait_delivered(count, SOON).unwrap();
+        let mut by_chat: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+        for sent in self.bot.sent() {
+            by_chat.entry(sent.chat).or_default().push(sent.text);
+        }
+        let expected: Vec<_> = (0..self.said).map(|number| number.to_string()).collect();
+        by_chat.values().for_each(|texts| assert_eq!(*texts, expected));
+    }
+
+    /// The host that Telegram was told last.
+    fn host(&self) -> String {
+        let url = self.bot.webhook_info()["url"].as_str().unwrap().to_owned();
+        url.split("//").nth(1).unwrap_or_default().split(':').next().unwrap_or_default().to_owned()
+    }
+}
+
+fn first_echo(test: &mut Test) {
+    test.run();
+    test.echoes();
+    assert_eq!(test.host(), FIRST);
+    confirmed(test);
+    println!("          upnpc confirms: {}", test.lab.mappings().join(", "));
+}
+
+/// That the router forwards, upnpc says, which knows nothing of us.
+fn confirmed(test: &Test) {
+    let mappings = test.lab.mappings();
+    assert!(mappings.len() == 1 && mappings[0].contains("8443->192.168.77.2:8443"), "{mappings:?}");
+}
+
+fn healthy(test: &mut Test) {
+    let output = test.doctor();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    for line in [
+        "✓ public address: 8.8.100.1, as it should be",
+        "✓ router: it forwards port 8443 to 192.168.77.2:8443, which is here",
+        "✓ webhook: bot 110201543: registered, and nothing waits",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+}
+
+fn other_address(test: &mut Test) {
+    let start = Instant::now();
+    test.lab.address(SECOND);
+    test.echoes();
+    println!("          {:.1} s until the echo came back", start.elapsed().as_secs_f64());
+    assert_eq!(test.host(), SECOND);
+    let subject = tool("openssl", &["x509", "-in", "certs/webhook_cert.pem", "-noout", "-subject"], &test.home.folder);
+    assert!(text(&subject).contains(SECOND), "{}", text(&subject));
+}
+
+fn reboot(test: &mut Test, speech: Speech) {
+    let start = Instant::now();
+    test.lab.boot(speech);
+    assert!(!test.lab.forwards(), "it has forgotten");
+    test.echoes();
+    println!("          {:.1} s until the echo came back", start.elapsed().as_secs_f64());
+    assert!(test.lab.forwards());
+}
+
+fn stop(test: &mut Test) {
+    confirmed(test);
+    let (status, log) = test.pihook.take().unwrap().stop();
+    assert!(status.success(), "{log:#?}");
+    assert!(test.lab.mappings().is_empty() && !test.lab.forwards(), "{:?}", test.lab.mappings());
+}
+
+fn stopped(test: &mut Test) {
+    let output = test.doctor();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let first = said.lines().find(|line| line.starts_with('✗')).unwrap();
+    assert!(first.contains("listener: nobody listens"), "{said}");
+    assert!(said.contains("! router: it has no mapping of port 8443\n    → start the bot: it asks for one"), "{said}");
+}
+
+fn speech(test: &mut Test, speech: Speech) {
+    test.pihook = None;
+    test.lab.boot(speech);
+    test.run();
+    test.echoes();
+    assert!(test.lab.forwards());
+    reboot(test, speech);
+    let (status, log) = test.pihook.take().unwrap().stop();
+    assert!(status.success() && !test.lab.forwards(), "{log:#?}");
+}
+
+fn taken(test: &mut Test, speech: Speech) {
+    test.lab.boot(speech);
+    run("ip netns exec pi upnpc -a 192.168.77.3 8443 8443 TCP");
+    test.run().wait_log("port_mapping: the router's port is taken by");
+    assert!(test.lab.mappings()[0].contains("192.168.77.3:8443"), "{:?}", test.lab.mappings());
+    let said = text(&test.doctor());
+    assert!(said.contains("it forwards port 8443 to 192.168.77.3:8443, and this Pi is another machine"), "{said}");
+    test.pihook = None;
+}
+
+fn mute(test: &mut Test) {
+    test.lab.halt();
+    test.run().wait_log("the router answers neither PCP, NAT-PMP nor UPnP: switch one of them on");
+    // By hand it works as well.
+    run("ip netns exec router nft add rule inet miniupnpd prerouting_upnp tcp dport 8443 dnat ip to 192.168.77.2:8443");
+    run("ip netns exec router nft add rule inet miniupnpd forward ip daddr 192.168.77.2 accept");
+    test.echoes();
+    test.pihook = None;
+}
+
+fn shared_address(test: &mut Test) {
+    // The provider's own router, which has the address that the internet sees.
+    run("ip addr add 8.8.102.1/32 dev lo");
+    run("nft add table ip carrier");
+    run("nft add chain ip carrier input { type nat hook input priority 100; }");
+    run("nft add rule ip carrier input ip saddr 100.64.0.0/10 snat to 8.8.102.1");
+    test.lab.address(CGNAT);
+    for speech in [ALL, Speech { packets: false, upnp: true }] {
+        test.lab.boot(speech);
+        let line = test.run().wait_log("CGNAT");
+        println!("          {}", line.split("] ").nth(1).unwrap_or_default());
+        test.pihook = None;
+    }
+}
