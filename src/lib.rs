@@ -10,11 +10,17 @@
 //! [`telegram::client`]. Only then is the update answered: 200 when it is dealt with, 503 when Telegram shall bring it back,
 //! as [`webhook::outcome`] decides. Telegram is the queue.
 //!
+//! # Around it
+//!
+//! [`identity`] is what Telegram knows the bot by: host and [`certificate`], which change together. A thread of
+//! [`registration`] for each bot keeps that registered and watches it, by what [`health`] says; [`home`] looks for the
+//! home's address and deals with the router. [`probe`] and [`status`] are for systemd. [`doctor`] looks at all of it.
+//!
 //! # Who knows whom
 //!
 //! [`telegram::types`] knows nobody, and [`echo`] only the types. [`telegram::client`] sends what echo says. [`webhook`]
-//! knows [`telegram`] and [`echo`]; [`registration`] knows [`telegram`] and [`config`]. [`run`] wires them, and `main` is
-//! the command line.
+//! knows [`telegram`] and [`echo`]; [`registration`] knows [`telegram`] and [`config`]; [`home`] knows [`config`] and
+//! [`status`], and nobody but [`doctor`] and [`run`] knows [`home`]. [`run`] wires them, and `main` is the command line.
 //! Only the edge, its way to the workers and the supervisor in [`run`] are async.
 
 #![forbid(unsafe_code)]

@@ -255,7 +255,7 @@ const FAULTS: [Fault; 23] = [
         ["webhook", "the router does not forward it", "forward the port"],
     ),
     (
-        "the router forwards to another machine",
+        "the router forwards to a machine that does not listen",
         |ward| waiting(ward, "Connection refused"),
         ["webhook", "nothing listens at this port", "forwards the port to it"],
     ),
@@ -275,6 +275,9 @@ fn waiting(ward: &mut Ward, message: &str) {
 
 #[test]
 fn the_first_cross_names_the_cause() {
+    for (fault, ..) in FAULTS {
+        assert!(include_str!("../README.md").contains(&format!("| {fault} | ")), "the README's table has no {fault:?}");
+    }
     // All at once: most of the time goes by waiting for a router that does not answer.
     thread::scope(|scope| FAULTS.iter().for_each(|fault| drop(scope.spawn(|| names_the_cause(fault)))));
 }
