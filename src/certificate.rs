@@ -134,14 +134,18 @@ impl std::error::Error for Error {}
 /// When a file cannot be read, holds something else, or the two do not belong together.
 pub fn load(certificate: &Path, key: &Path) -> Result<Certificate, Error> {
     let read = |path: &Path| fs::read(path).map_err(|why| Error::File(path.to_owned(), why));
+    parse((certificate, &read(certificate)?), (key, &read(key)?))
+}
+
+/// Like [`load`], of what the files hold.
+fn parse((certificate, pem): (&Path, &[u8]), (key, key_pem): (&Path, &[u8])) -> Result<Certificate, Error> {
     let not_certificate = || Error::NotPem(certificate.to_owned(), "certificate");
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(certificate)?)
-        .collect::<Result<_, PemError>>()
-        .map_err(|_| not_certificate())?;
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, PemError>>().map_err(|_| not_certificate())?;
     let parsed: Vec<_> =
         chain.iter().map(|der| Parsed::from_der(der)).collect::<Result<_, _>>().map_err(|_| not_certificate())?;
     let leaf = parsed.first().ok_or_else(not_certificate)?;
-    let private = PrivateKeyDer::from_pem_slice(&read(key)?)
+    let private = PrivateKeyDer::from_pem_slice(key_pem)
         .map_err(|_| Error::NotPem(key.to_owned(), "private key (without a password)"))?;
     let signer = ring::sign::any_supported_type(&private).map_err(|_| Error::Key(key.to_owned()))?;
 
@@ -373,16 +377,18 @@ pub fn write(pair: &(String, String), certificate: &Path, key: &Path, replace: b
 }
 
 /// Makes a new certificate for `host`, for the key that is there: so the power may go between the two files, and
-/// at any time there is a pair.
+/// at any time there is a pair. Whether it could be written is another matter: a memory card that is full, or can only be
+/// read, keeps nobody from serving.
 ///
 /// # Errors
-/// When a file cannot be read or written, or the key is of no use.
-pub fn renew(host: &str, certificate: &Path, key: &Path) -> Result<(), Error> {
+/// When the old key cannot be read, or is of no use.
+pub fn renew(host: &str, certificate: &Path, key: &Path) -> Result<(Certificate, Result<(), Error>), Error> {
     let old = match fs::read_to_string(key) {
         Ok(text) => Some(text),
         Err(why) if why.kind() == io::ErrorKind::NotFound => None,
         Err(why) => return Err(Error::File(key.to_owned(), why)),
     };
     let pair = make(host, DAYS, SystemTime::now(), old.as_deref())?;
-    write(&pair, certificate, key, true)
+    let made = parse((certificate, pair.0.as_bytes()), (key, pair.1.as_bytes()))?;
+    Ok((made, write(&pair, certificate, key, true)))
 }

@@ -316,17 +316,20 @@ fn token(keys: &mut Keys, folder: &Path, environment: Environment) -> (Option<To
     // systemd's credential, if this is its unit; else the file that it is made from.
     let credential = environment("CREDENTIALS_DIRECTORY").map_or(folder.to_owned(), PathBuf::from).join("token");
     let mut path = None;
-    let mut read = |from: PathBuf| fs::read_to_string(&*path.insert(from));
+    let read = |path: &mut Option<PathBuf>, from: PathBuf| fs::read_to_string(&*path.insert(from));
     let (text, source) = match (given.is_empty(), file.is_empty()) {
         (false, false) => {
             keys.problem("token", "and token_file are both set: leave one out");
             return (None, None);
         }
-        (false, true) => (Ok(given), "token".to_owned()),
-        (true, false) => (read(folder.join(&file)), format!("token_file {file}")),
+        (false, true) => {
+            path = Some(keys.path());
+            (Ok(given), "token".to_owned())
+        }
+        (true, false) => (read(&mut path, folder.join(&file)), format!("token_file {file}")),
         (true, true) => match (environment(TOKEN_VARIABLE), Some(credential).filter(|path| path.exists())) {
             (Some(text), _) => (Ok(text.to_string_lossy().into_owned()), TOKEN_VARIABLE.to_owned()),
-            (None, Some(path)) => (read(path.clone()), path.display().to_string()),
+            (None, Some(from)) => (read(&mut path, from.clone()), from.display().to_string()),
             (None, None) => {
                 keys.problem(
                     "token_file",

@@ -22,6 +22,7 @@ use crate::webhook::offer::Offer;
 const NOWHERE: &str = "pihook.invalid";
 /// A clock can be set at any time, so that a certificate's time is looked at more often than it would seem to need.
 const LOOK: Duration = Duration::from_secs(3600);
+const MOMENT: Duration = Duration::from_secs(60);
 
 /// Host and certificate as they are now, and who is told of a change.
 pub struct Identity<'c> {
@@ -41,13 +42,13 @@ pub struct Identity<'c> {
 /// # Errors
 /// When a certificate cannot be made, or a user's own does not fit.
 pub fn first(config: &Config) -> Result<(Option<String>, Certificate), Error> {
-    let (paths, now) = ((&*config.certificate, &*config.private_key), SystemTime::now());
+    let paths = (&*config.certificate, &*config.private_key);
     if !config.certificate.exists() {
         let host = match &config.public_host {
             Host::Given(host) => host,
             Host::Auto => NOWHERE,
         };
-        certificate::renew(host, paths.0, paths.1)?;
+        certificate::renew(host, paths.0, paths.1)?.1?;
         log::info!("Made a certificate for {host}: {}.", paths.0.display());
     }
     let mut certificate = certificate::load(paths.0, paths.1)?;
@@ -56,17 +57,27 @@ pub fn first(config: &Config) -> Result<(Option<String>, Certificate), Error> {
         Host::Auto if !certificate.is_ours() => return Err(Error::NotOurs(paths.0.to_owned())),
         Host::Auto => certificate.address().map(|address| address.to_string()),
     };
-    let fits = host.as_ref().is_none_or(|host| certificate.names(host));
-    if certificate.is_ours() && (!fits || certificate.renewal(now).is_zero()) {
-        let host = host.as_deref().unwrap_or(NOWHERE);
-        certificate::renew(host, paths.0, paths.1)?;
-        log::info!("Made a new certificate for {host}: the old one {}.", if fits { "ends" } else { "named another" });
-        certificate = certificate::load(paths.0, paths.1)?;
-    }
     if let Some(host) = &host {
+        if certificate.is_ours() && !is_good(&certificate, host) {
+            certificate = renew(host, config)?;
+        }
         check(&certificate, host, config)?;
     }
     Ok((host, certificate))
+}
+
+/// Whether it names the host, and does so for long enough.
+fn is_good(certificate: &Certificate, host: &str) -> bool {
+    certificate.names(host) && !certificate.renewal(SystemTime::now()).is_zero()
+}
+
+fn renew(host: &str, config: &Config) -> Result<Certificate, Error> {
+    let (made, written) = certificate::renew(host, &config.certificate, &config.private_key)?;
+    match written {
+        Ok(()) => log::info!("Made a new certificate for {host}."),
+        Err(why) => log::warn!("The new certificate for {host} lasts until the next start: {why}"),
+    }
+    Ok(made)
 }
 
 /// As [`Certificate::check`], with warnings where it serves all the same.
@@ -106,18 +117,13 @@ impl<'c> Identity<'c> {
         Arc::clone(&self.offer)
     }
 
-    /// The home has moved to `address`.
-    ///
-    /// # Errors
-    /// When no certificate can be made for it.
-    pub fn moved(&mut self, address: Ipv4Addr) -> Result<(), Error> {
+    /// The home has moved to `address`; [`Identity::renew`] has the certificate follow.
+    pub fn moved(&mut self, address: Ipv4Addr) {
         log::info!("This home's address is {address}.");
-        let host = address.to_string();
-        if !self.certificate.names(&host) {
-            certificate::renew(&host, &self.config.certificate, &self.config.private_key)?;
+        self.host = Some(address.to_string());
+        if self.certificate.names(&address.to_string()) {
+            self.register();
         }
-        self.host = Some(host);
-        self.reload()
     }
 
     /// Takes the files' certificate in place of the one that is served, and registers it.
@@ -125,7 +131,10 @@ impl<'c> Identity<'c> {
     /// # Errors
     /// When it cannot serve. Then the old one stays.
     pub fn reload(&mut self) -> Result<(), Error> {
-        let new = certificate::load(&self.config.certificate, &self.config.private_key)?;
+        self.adopt(certificate::load(&self.config.certificate, &self.config.private_key)?)
+    }
+
+    fn adopt(&mut self, new: Certificate) -> Result<(), Error> {
         if let Some(host) = &self.host {
             check(&new, host, self.config)?;
         }
@@ -136,18 +145,18 @@ impl<'c> Identity<'c> {
         Ok(())
     }
 
-    /// Renews the certificate when it is time and it is ours. Returns when to ask again.
+    /// Sees to it that the certificate is good: one of ours is made anew when it ends, or the host is another. Returns when to
+    /// ask again.
     pub fn renew(&mut self) -> Duration {
-        let left = self.certificate.renewal(SystemTime::now());
-        if !left.is_zero() {
-            return left.min(LOOK);
-        }
         let Some(host) = self.host.clone() else { return LOOK };
+        if is_good(&self.certificate, &host) {
+            return self.certificate.renewal(SystemTime::now()).min(LOOK);
+        }
         if self.certificate.is_ours() {
-            let renewed = certificate::renew(&host, &self.config.certificate, &self.config.private_key);
-            match renewed.and_then(|()| self.reload()) {
-                Ok(()) => log::info!("The certificate was renewed: the old one ends."),
-                Err(why) => log::error!("The certificate ends, and could not be renewed: {why}"),
+            let renewed = renew(&host, self.config).and_then(|new| self.adopt(new));
+            match renewed {
+                Ok(()) => return MOMENT,
+                Err(why) => log::error!("No certificate could be made for {host}: {why}"),
             }
         } else if !self.is_end_told {
             self.is_end_told = true;

@@ -248,11 +248,7 @@ async fn supervise(
             },
             Some(event) = events.recv() => match event {
                 Event::Registered(digest) => identity.registered(&digest),
-                Event::Moved(address) => {
-                    if let Err(why) = identity.moved(address) {
-                        log::error!("The webhook stays at its old address: {why}");
-                    }
-                }
+                Event::Moved(address) => identity.moved(address),
             },
             () = sleep(renewal) => {}
             _ = signals.stop.recv() => break,

@@ -211,7 +211,7 @@ fn a_certificate_of_ours_is_renewed_before_its_end_while_it_serves() {
         said += 1;
         moving.bot.wait_delivered(said, SOON).unwrap();
     }
-    pihook.wait_log("The certificate was renewed");
+    pihook.wait_log("Made a new certificate for 80.100.95.20");
     assert_eq!(kept.ask(b"GET / HTTP/1.1\r\n\r\n"), 404, "the connections of before go on");
     let texts: Vec<_> = moving.bot.sent().into_iter().map(|sent| sent.text).collect();
     assert_eq!(texts, (0..said).map(|number| number.to_string()).collect::<Vec<_>>());
@@ -228,7 +228,21 @@ fn a_certificate_of_ours_is_renewed_before_its_end_while_it_serves() {
 fn a_certificate_of_ours_that_has_ended_is_replaced_at_the_start() {
     let mut moving = Moving::new(OLD, OLD);
     moving.home.certificate(OLD, "pihook", -10 * DAY, -DAY);
-    moving.run().wait_log("Made a new certificate for 80.100.95.20: the old one ends");
+    moving.run().wait_log("Made a new certificate for 80.100.95.20");
     moving.bot.say(42, "alive");
     moving.bot.wait_sent(1, SOON).unwrap();
+}
+
+#[test]
+fn where_the_new_certificate_cannot_be_written_it_serves_all_the_same() {
+    let mut moving = Moving::new(OLD, "auto");
+    moving.run().wait_log("the webhook is registered");
+    // As on a memory card that is full, or can only be read.
+    std::fs::create_dir(moving.home.folder.join("certs/webhook_pkey.new")).unwrap();
+    moving.say([NEW; 3]);
+    moving.pihook.as_ref().unwrap().wait_log("The new certificate for 80.100.95.21 lasts until the next start");
+    moving.bot.wait_call("setWebhook", 2, SOON).unwrap();
+    moving.bot.say(42, "still there");
+    moving.bot.wait_sent(1, SOON).unwrap();
+    assert!(moving.subject().contains(OLD), "{}", moving.subject());
 }

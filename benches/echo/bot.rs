@@ -124,7 +124,7 @@ fn home(address: SocketAddr, api_url: &str) -> Result<Home> {
     );
     let home = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     let [pem, key] = ["cert", "pkey"].map(|name| home.folder.join(format!("certs/webhook_{name}.pem")));
-    certificate::renew(HOST, &pem, &key)?;
+    certificate::renew(HOST, &pem, &key)?.1?;
     Ok(home)
 }
 

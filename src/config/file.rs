@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -32,6 +32,12 @@ impl<'t> Keys<'t> {
                 keys
             }
         }
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(&self.name)
     }
 
     /// Notes a problem with a key that was taken already, or is missing.
