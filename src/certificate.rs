@@ -33,6 +33,8 @@ const BACKDATED: Duration = Duration::from_secs(2 * 86400);
 const BUILT: Duration = Duration::from_secs(1_795_478_400);
 /// A certificate of ours is renewed so long before its end, or a third of its life if that is shorter.
 const AHEAD: Duration = Duration::from_secs(30 * 86400);
+/// No clock so far behind this version is believed: 25 years.
+const YEARS: Duration = Duration::from_secs(25 * 365 * 86400);
 /// The organization in a certificate's subject that makes it ours: only such are renewed.
 const OURS: &str = "pihook";
 /// Extended key usage: TLS server.
@@ -116,7 +118,7 @@ impl fmt::Display for Error {
             ),
             Self::NotOurs(path) => write!(
                 f,
-                "With public_host = \"auto\" the certificate is made anew for each address, and {} is not one that pihook made: move it away, or name your public_host.",
+                "{} is not one that pihook made, and is left alone: so it cannot follow the address, as public_host = \"auto\" has it. Move it and its key away, or name your public_host.",
                 path.display()
             ),
             Self::Tls(why) => write!(f, "The certificate cannot serve: {why}."),
@@ -286,10 +288,11 @@ impl Certificate {
         self.check_name(host).is_ok()
     }
 
-    /// How long it is until it should be renewed: nothing when it is time. A clock from before this version says nothing.
+    /// How long it is until it should be renewed: nothing when it is time. A clock from before this version
+    /// says nothing, nor does one from long after.
     #[must_use]
     pub fn renewal(&self, now: SystemTime) -> Duration {
-        if now < UNIX_EPOCH + BUILT {
+        if now < UNIX_EPOCH + BUILT || now > UNIX_EPOCH + BUILT + YEARS {
             return AHEAD;
         }
         // Made by a clock that was ahead, it is of no use either.
@@ -368,12 +371,15 @@ pub fn write(pair: &(String, String), certificate: &Path, key: &Path, replace: b
         return Err(Error::Exists(there.to_owned()));
     }
     for (path, text, mode) in [(key, &pair.1, 0o600), (certificate, &pair.0, 0o644)] {
-        let folder = path.parent().unwrap_or(Path::new(""));
-        fs::create_dir_all(folder)
-            .and_then(|()| files::replace(path, text.as_bytes(), mode))
-            .map_err(|why| Error::File(path.to_owned(), why))?;
+        write_file(path, text, mode)?;
     }
     Ok(())
+}
+
+fn write_file(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let written = fs::create_dir_all(folder).and_then(|()| files::replace(path, text.as_bytes(), mode));
+    written.map_err(|why| Error::File(path.to_owned(), why))
 }
 
 /// Makes a new certificate for `host`, for the key that is there: so the power may go between the two files, and
@@ -381,8 +387,11 @@ pub fn write(pair: &(String, String), certificate: &Path, key: &Path, replace: b
 /// read, keeps nobody from serving.
 ///
 /// # Errors
-/// When the old key cannot be read, or is of no use.
+/// When the old key cannot be read or is of no use, or a user's own certificate is there.
 pub fn renew(host: &str, certificate: &Path, key: &Path) -> Result<(Certificate, Result<(), Error>), Error> {
+    if certificate.exists() && !load(certificate, key)?.is_ours() {
+        return Err(Error::NotOurs(certificate.to_owned()));
+    }
     let old = match fs::read_to_string(key) {
         Ok(text) => Some(text),
         Err(why) if why.kind() == io::ErrorKind::NotFound => None,
@@ -390,5 +399,9 @@ pub fn renew(host: &str, certificate: &Path, key: &Path) -> Result<(Certificate,
     };
     let pair = make(host, DAYS, SystemTime::now(), old.as_deref())?;
     let made = parse((certificate, pair.0.as_bytes()), (key, pair.1.as_bytes()))?;
-    Ok((made, write(&pair, certificate, key, true)))
+    let written = match old {
+        None => write(&pair, certificate, key, true),
+        Some(_) => write_file(certificate, &pair.0, 0o644),
+    };
+    Ok((made, written))
 }

@@ -2,6 +2,7 @@
 
 mod file;
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
@@ -185,6 +186,9 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
         bots: bots(&mut keys, folder, environment),
         api_url,
     };
+    if config.public_host == Host::Auto && config.address_services.iter().collect::<HashSet<_>>().len() < 2 {
+        keys.problem("address_services", "must name two or more: one alone is not believed");
+    }
     keys.finish();
     match unread {
         Some(problem) => (config, vec![problem]),

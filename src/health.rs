@@ -90,7 +90,9 @@ impl Health {
         } else {
             ""
         };
-        Verdict::Trouble(format!("{why}, again{advice}; it is set anew after a while"), false)
+        let words = format!("{why}, again{advice}; it is set anew after a while");
+        self.trouble = Some((words.clone(), false));
+        Verdict::Trouble(words, false)
     }
 }
 

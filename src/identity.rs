@@ -135,6 +135,9 @@ impl<'c> Identity<'c> {
     }
 
     fn adopt(&mut self, new: Certificate) -> Result<(), Error> {
+        if self.config.public_host == Host::Auto && !new.is_ours() {
+            return Err(Error::NotOurs(self.config.certificate.clone()));
+        }
         if let Some(host) = &self.host {
             check(&new, host, self.config)?;
         }

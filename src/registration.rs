@@ -157,13 +157,8 @@ impl Registration {
     /// # Errors
     /// What the Bot API said.
     pub fn delete(&self) -> Result<(), Error> {
-        self.forget();
-        Ok(self.client.delete_webhook()?)
-    }
-
-    /// Has [`Registration::ensure`] set the webhook the next time, whatever Telegram says.
-    fn forget(&self) {
         let _ = fs::remove_file(&self.note);
+        Ok(self.client.delete_webhook()?)
     }
 
     /// Tells one wish from another.
@@ -231,7 +226,7 @@ pub fn keep(wanted: &Receiver<Registration>, interval: Duration, listeners: &Lis
     loop {
         let pause = keeper.step(listeners);
         match wanted.recv_timeout(pause) {
-            Ok(newer) => keeper = Keeper::new(newer, interval),
+            Ok(newer) => keeper = Keeper::new(wanted.try_iter().last().unwrap_or(newer), interval),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -244,12 +239,14 @@ struct Keeper {
     health: Health,
     pauses: Pauses,
     is_registered: bool,
+    /// Whatever Telegram says of it.
+    must_set: bool,
 }
 
 impl Keeper {
     fn new(registration: Registration, interval: Duration) -> Self {
         let health = Health::new(interval);
-        Self { registration, interval, health, pauses: Pauses::default(), is_registered: false }
+        Self { registration, interval, health, pauses: Pauses::default(), is_registered: false, must_set: false }
     }
 
     /// Does what is to be done now; how long to wait before the next step.
@@ -259,7 +256,7 @@ impl Keeper {
 
     fn register(&mut self, listeners: &Listeners) -> Duration {
         let bot = self.registration.bot();
-        let done = self.registration.ensure();
+        let done = if self.must_set { self.registration.set().map(|()| Done::Set) } else { self.registration.ensure() };
         let trouble = done.as_ref().err().map(|why| format!("the webhook is not registered: {why}"));
         listeners.status.webhook(bot, trouble);
         match done {
@@ -276,12 +273,14 @@ impl Keeper {
                 }
                 (listeners.registered)(&self.registration.digest);
                 self.is_registered = true;
+                self.must_set = false;
                 // Telegram calls at once, and so knows soon what is wrong.
                 self.interval / 10
             }
             Err(Error::Api(why)) if why.token_is_refused() => {
-                log::error!("bot {bot}: {why}. {NEW_TOKEN}");
-                NEVER
+                // Nobody is to wait for this one.
+                (listeners.registered)(&self.registration.digest);
+                self.refused(&why, listeners)
             }
             Err(why) => {
                 let pause = self.pauses.after(&why);
@@ -291,10 +290,22 @@ impl Keeper {
         }
     }
 
+    fn refused(&mut self, why: &ApiError, listeners: &Listeners) -> Duration {
+        let bot = self.registration.bot();
+        self.is_registered = false;
+        listeners.status.webhook(bot, Some(format!("{why}. {NEW_TOKEN}")));
+        log::error!("bot {bot}: {why}. {NEW_TOKEN}");
+        NEVER
+    }
+
     fn look(&mut self, listeners: &Listeners) -> Duration {
         let bot = self.registration.bot();
-        // While the Bot API cannot be reached there is nothing new to know; the updates' log has it.
-        let Ok(info) = self.registration.info() else { return self.interval };
+        let info = match self.registration.info() {
+            Ok(info) => info,
+            Err(Error::Api(why)) if why.token_is_refused() => return self.refused(&why, listeners),
+            // While the Bot API cannot be reached there is nothing new to know; the updates' log has it.
+            Err(_) => return self.interval,
+        };
         let agrees = self.registration.agrees(&info);
         match self.health.judge(&info, agrees, Instant::now()) {
             Verdict::Well => {
@@ -312,7 +323,7 @@ impl Keeper {
             }
             Verdict::Repair(why) => {
                 log::warn!("bot {bot}: {why}. It is set anew.");
-                self.registration.forget();
+                self.must_set = true;
                 self.is_registered = false;
                 return Duration::ZERO;
             }

@@ -81,13 +81,14 @@ fn system(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Error {
 /// # Errors
 /// What keeps it from starting, one sentence.
 pub fn run(config: &Config) -> Result<(), Error> {
-    let first = identity::first(config)?;
     let listener = match systemd::listener().map_err(system("The socket that systemd handed over"))? {
         Some(listener) => listener,
         None => TcpListener::bind(config.listen).map_err(system(format!("{} cannot be listened on", config.listen)))?,
     };
 
     let _lock = own_directory(&config.runtime_dir)?;
+    // Only who serves may make a certificate.
+    let first = identity::first(config)?;
     let socket = config.runtime_dir.join("workers.sock");
     // What Telegram may have in flight, a connection and a worker for each.
     let in_flight = config.bots.len() * usize::from(config.max_connections);

@@ -4,7 +4,7 @@ mod common;
 
 use common::{HOST, Home, Pihook, SOON, TOKEN, settings, telegram, text};
 use pihook::telegram::trouble;
-use simulated_telegram::{Bot, Telegram};
+use simulated_telegram::{Bot, Fault, Telegram};
 
 const CERTIFICATE: &str = "SSL error {error:0A000086:SSL routines::certificate verify failed}";
 
@@ -111,4 +111,15 @@ fn each_error_of_telegrams_is_told_once_with_its_cause_and_its_remedy() {
     assert_eq!(told, 1);
     pihook.wait_log("the webhook is well again");
     assert_eq!(sets(&bot), 1, "nothing of this is mended by setting it again");
+}
+
+#[test]
+fn a_token_that_is_revoked_while_nobody_writes_is_told_once() {
+    let (telegram, _bot, _home, pihook) = watchful();
+    telegram.on_call(|_| {
+        let description = "Unauthorized".into();
+        Some(Fault::Error { code: 401, description, retry_after: None, migrate_to_chat_id: None })
+    });
+    let line = pihook.wait_log("Telegram does not know this token");
+    assert!(line.contains("[ERROR]") && line.contains("BotFather"), "{line}");
 }

@@ -238,11 +238,24 @@ fn where_the_new_certificate_cannot_be_written_it_serves_all_the_same() {
     let mut moving = Moving::new(OLD, "auto");
     moving.run().wait_log("the webhook is registered");
     // As on a memory card that is full, or can only be read.
-    std::fs::create_dir(moving.home.folder.join("certs/webhook_pkey.new")).unwrap();
+    std::fs::create_dir(moving.home.folder.join("certs/webhook_cert.new")).unwrap();
     moving.say([NEW; 3]);
     moving.pihook.as_ref().unwrap().wait_log("The new certificate for 80.100.95.21 lasts until the next start");
     moving.bot.wait_call("setWebhook", 2, SOON).unwrap();
     moving.bot.say(42, "still there");
     moving.bot.wait_sent(1, SOON).unwrap();
     assert!(moving.subject().contains(OLD), "{}", moving.subject());
+}
+
+#[test]
+fn a_certificate_that_its_user_has_just_put_there_is_not_overwritten() {
+    let mut moving = Moving::new(OLD, "auto");
+    moving.run().wait_log("the webhook is registered");
+    moving.home.certificate(OLD, "somebody", -DAY, 100 * DAY);
+    let files = || ["certs/webhook_cert.pem", "certs/webhook_pkey.pem"].map(|name| moving.home.read(name));
+    let own = files();
+    moving.say([NEW; 3]);
+    let line = moving.pihook.as_ref().unwrap().wait_log("No certificate could be made for 80.100.95.21");
+    assert!(line.contains("is left alone"), "{line}");
+    assert_eq!(files(), own);
 }

@@ -128,8 +128,11 @@ fn router(
 ) {
     const CHECK: &str = "router";
     const BY_HAND: &str = "see in its settings that it forwards the port to this Pi";
-    if let Some(why) = address::translation(own, outside) {
-        return doctor.bad(CHECK, why, "until then Telegram cannot call this home");
+    match (address::translation(own, outside), own) {
+        (None, _) => {}
+        // Two routers that both forward the port are enough.
+        (Some(why), Some(own)) if own.is_private() => doctor.warn(CHECK, why, ""),
+        (Some(why), _) => return doctor.bad(CHECK, why, "until then Telegram cannot call this home"),
     }
     let port = config.public_port;
     let here = gateway.and_then(|gateway| upnp::local_address(gateway).ok());

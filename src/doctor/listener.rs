@@ -22,6 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Checks the port, and the bot behind it.
 pub fn check(doctor: &mut Doctor, config: &Config, certificate: Option<&Certificate>) {
     const CHECK: &str = "listener";
+    let owner = owner(config.listen.port());
+    if !owner.is_empty() && owner.iter().all(|owner| owner.starts_with("systemd ")) {
+        // To connect would start it.
+        return doctor.bad(CHECK, "systemd holds the port, and the bot does not run", "sudo systemctl start pihook");
+    }
     let address = SocketAddr::new(this_machine(config.listen.ip()), config.listen.port());
     let stream = match TcpStream::connect_timeout(&address, PATIENCE) {
         Ok(stream) => stream,
@@ -30,7 +35,6 @@ pub fn check(doctor: &mut Doctor, config: &Config, certificate: Option<&Certific
             return doctor.bad(CHECK, found, "start the bot: sudo systemctl start pihook, or pihook run");
         }
     };
-    let owner = owner(config.listen.port());
     let by = if owner.is_empty() { "a program of another user".to_owned() } else { owner.join(" and ") };
     let Some(certificate) = certificate else {
         return doctor.warn(CHECK, format!("{} is held by {by}", config.listen), "see what is said of the certificate");

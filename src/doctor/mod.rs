@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::certificate::Certificate;
 use crate::config::{self, Config, Environment, Host};
+use crate::registration::Registration;
 use crate::telegram::client::Api;
 use crate::text::printable;
 
@@ -87,13 +88,16 @@ pub fn examine(given: Option<PathBuf>, environment: Environment, say: &mut dyn F
     here::files(&mut doctor, &config);
     let api = Api::new(&config.api_url, 1);
     let is_there = telegram::reach(&mut doctor, &config, &api);
-    let known = is_there && telegram::tokens(&mut doctor, &config, &api);
+    let known = if is_there { telegram::tokens(&mut doctor, &config, &api) } else { Vec::new() };
     let certificate = here::certificate(&mut doctor, &config);
     listener::check(&mut doctor, &config, certificate.as_ref());
     let host = host(&config, certificate.as_ref());
     let address = here::address(&mut doctor, &config, host.as_deref());
-    if let (true, Some(host), Some(certificate)) = (known, &host, &certificate) {
-        telegram::webhooks(&mut doctor, &config, &api, (host, certificate), address);
+    if let (Some(host), Some(certificate)) = (&host, &certificate) {
+        for bot in known {
+            let registration = Registration::new(&config, bot, &api, host, certificate.upload());
+            telegram::webhook(&mut doctor, &registration, address);
+        }
     }
     let unknown = "whether the router lets Telegram in: only Telegram's own calls show that, since many routers do not let \
                    a home call its own address";

@@ -1,16 +1,21 @@
 //! What Telegram says.
 
 use std::net::{Ipv4Addr, ToSocketAddrs};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Doctor;
-use crate::certificate::Certificate;
-use crate::config::Config;
+use crate::config::{Bot, Config};
 use crate::home::route;
 use crate::registration::{Difference, Registration};
 use crate::telegram::client::{Api, Client};
 use crate::telegram::clock;
 use crate::telegram::trouble;
+use crate::telegram::types::WebhookInfo;
+
+const CHECK: &str = "webhook";
+const SET_CLOCK: &str = "sudo timedatectl set-ntp true";
+/// In seconds: what went wrong longer ago is over.
+const HOUR: u64 = 3600;
 
 /// Whether the Bot API answers, by a name that is found, with a certificate and a time that are right.
 pub fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
@@ -52,77 +57,67 @@ pub fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
     }
 }
 
-const SET_CLOCK: &str = "sudo timedatectl set-ntp true";
-
-/// Whether Telegram knows each token.
-pub fn tokens(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
+/// Whether Telegram knows each token; the bots whose it knows.
+pub fn tokens<'c>(doctor: &mut Doctor, config: &'c Config, api: &Api) -> Vec<&'c Bot> {
     const CHECK: &str = "token";
-    let mut all = true;
+    let mut known = Vec::new();
     for bot in &config.bots {
         let id = bot.token.id();
         match Client::new(api.clone(), bot.token.clone()).me() {
-            Ok(me) => doctor.good(CHECK, format!("bot {id} is @{}", me.username)),
+            Ok(me) => {
+                doctor.good(CHECK, format!("bot {id} is @{}", me.username));
+                known.push(bot);
+            }
             Err(why) => {
-                all = false;
                 let remedy = if why.token_is_refused() { "get a new token from BotFather" } else { "try again later" };
                 doctor.bad(CHECK, format!("bot {id}: {why}"), remedy);
             }
         }
     }
-    all
+    known
 }
 
-/// How each webhook is at Telegram.
-pub fn webhooks(
-    doctor: &mut Doctor,
-    config: &Config,
-    api: &Api,
-    (host, certificate): (&str, &Certificate),
-    here: Option<Ipv4Addr>,
-) {
-    const CHECK: &str = "webhook";
-    for bot in &config.bots {
-        let registration = Registration::new(config, bot, api, host, certificate.upload());
-        let id = registration.bot();
-        let info = match registration.info() {
-            Ok(info) => info,
-            Err(why) => {
-                doctor.bad(CHECK, format!("bot {id}: {why}"), "try again later");
-                continue;
-            }
-        };
-        let waiting = info.pending_update_count;
-        let called = info.ip_address.as_deref().and_then(|address| address.parse::<Ipv4Addr>().ok());
-        match (registration.agrees(&info), &info.last_error_message) {
-            (Err(Difference::Missing), _) => {
-                doctor.bad(CHECK, format!("bot {id}: none is set"), "start the bot: it sets it");
-            }
-            (Err(difference @ Difference::Other), _) => doctor.bad(
-                CHECK,
-                format!("bot {id}: {difference}, at {}", place(&info.url)),
-                "if that is not this bot of before, stop the other program, or get it a token of its own",
-            ),
-            (Err(difference), _) => doctor.bad(CHECK, format!("bot {id}: {difference}"), "run `pihook webhook set`"),
-            // A later success does not clear the message.
-            (Ok(()), Some(message)) if waiting > 0 => {
-                let (cause, remedy) = trouble::explain(message).map_or(("", ""), |it| (it.cause, it.remedy));
-                doctor.bad(
-                    CHECK,
-                    format!("bot {id}: {waiting} updates wait; Telegram says \"{message}\": {cause}"),
-                    remedy,
-                );
-            }
-            (Ok(()), message) => {
-                let past = message.as_ref().map_or(String::new(), |message| format!(", since it said \"{message}\""));
-                doctor.good(CHECK, format!("bot {id}: registered, and nothing waits{past}"));
-            }
+/// How a webhook is at Telegram.
+pub fn webhook(doctor: &mut Doctor, registration: &Registration, here: Option<Ipv4Addr>) {
+    let id = registration.bot();
+    let info = match registration.info() {
+        Ok(info) => info,
+        Err(why) => return doctor.bad(CHECK, format!("bot {id}: {why}"), "try again later"),
+    };
+    match registration.agrees(&info) {
+        Err(Difference::Missing) => doctor.bad(CHECK, format!("bot {id}: none is set"), "start the bot: it sets it"),
+        Err(difference @ Difference::Other) => doctor.bad(
+            CHECK,
+            format!("bot {id}: {difference}, at {}", place(&info.url)),
+            "if that is not this bot of before, stop the other program, or get it a token of its own",
+        ),
+        Err(difference) => doctor.bad(CHECK, format!("bot {id}: {difference}"), "run `pihook webhook set`"),
+        Ok(()) => delivery(doctor, id, &info),
+    }
+    let called = info.ip_address.and_then(|address| address.parse::<Ipv4Addr>().ok());
+    if let (Some(here), Some(called)) = (here, called)
+        && here != called
+    {
+        let found = format!("bot {id}: Telegram calls {called}, and this home is at {here}");
+        doctor.warn(CHECK, found, "with a DNS name this can take half an hour; else run `pihook webhook set`");
+    }
+}
+
+/// Whether Telegram's calls arrive. A later success does not clear its last message.
+fn delivery(doctor: &mut Doctor, id: u64, info: &WebhookInfo) {
+    let waiting = info.pending_update_count;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let date = info.last_error_date.map_or(0, i64::unsigned_abs);
+    let is_recent = now.saturating_sub(date) < HOUR;
+    let found = format!("bot {id}: registered, and {waiting} updates wait");
+    match &info.last_error_message {
+        Some(message) if is_recent => {
+            let (cause, remedy) = trouble::explain(message).map_or(("", ""), |it| (it.cause, it.remedy));
+            let found = format!("{found}; Telegram says \"{message}\": {cause}");
+            if waiting > 0 { doctor.bad(CHECK, found, remedy) } else { doctor.warn(CHECK, found, remedy) }
         }
-        if let (Some(here), Some(called)) = (here, called)
-            && here != called
-        {
-            let found = format!("bot {id}: Telegram calls {called}, and this home is at {here}");
-            doctor.warn(CHECK, found, "with a DNS name this can take half an hour; else run `pihook webhook set`");
-        }
+        _ if waiting > 0 => doctor.warn(CHECK, found, "if they become more, see the bot's log: journalctl -u pihook"),
+        _ => doctor.good(CHECK, format!("bot {id}: registered, and nothing waits")),
     }
 }
 

@@ -61,7 +61,12 @@ pub fn judge(router: Option<Ipv4Addr>, outside: impl IntoIterator<Item = Ipv4Add
         (Some(address), []) => Ok(address),
         (None, []) => Err(reserved.map_or(Doubt::Silence, Doubt::Reserved)),
         (None, [address]) => Err(Doubt::Alone(*address)),
-        _ => Err(Doubt::Disagreement(router.into_iter().chain(heard).collect())),
+        _ => {
+            let mut all: Vec<_> = router.into_iter().chain(heard).collect();
+            // In whatever order they were asked, it is the same doubt.
+            all.sort_unstable();
+            Err(Doubt::Disagreement(all))
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::text::printable;
 
 /// A mapping lasts so many seconds: long beyond the longest `watch_interval`, in each of which it is renewed.
 const LEASE: u32 = 7200;
+const SHORTEST_LEASE: u32 = 60;
 /// A router that is there answers at once; a lost packet is sent again.
 const PATIENCE: TimeoutConfig = TimeoutConfig {
     initial_timeout: Duration::from_millis(250),
@@ -37,6 +38,8 @@ pub struct Router {
 /// A port that is forwarded to here.
 struct Mapping {
     router: Ipv4Addr,
+    /// Our address, which a router can give to another machine.
+    here: IpAddr,
     public: u16,
     way: Way,
 }
@@ -115,35 +118,44 @@ impl Router {
         address
     }
 
-    /// Has the router forward its TCP port `public` to `local` here, or renews that.
+    /// Has the router forward its TCP port `public` to `local` here, or renews that. Returns when to do so again at the latest.
     ///
     /// # Errors
     /// When it does not.
-    pub fn forward(&mut self, router: Option<Ipv4Addr>, public: u16, local: u16) -> Result<(), Error> {
+    pub fn forward(&mut self, router: Option<Ipv4Addr>, public: u16, local: u16) -> Result<Duration, Error> {
         let router = router.ok_or(Error::NoRouter)?;
-        let mapping = self.mapping.take().filter(|mapping| mapping.router == router);
-        if let Some(renewed) = mapping.and_then(|mapping| self.renew(mapping, local)) {
-            self.mapping = Some(renewed);
-            return Ok(());
+        let here = upnp::local_address(router).map_err(|_| Error::NoRouter)?;
+        if self.mapping.as_ref().is_some_and(|mapping| mapping.router != router || mapping.here != here) {
+            self.release();
         }
         // One that has forgotten us, or that was started anew, is asked as at first.
-        let way = self.begin(router, public, local)?;
-        self.mapping = Some(Mapping { router, public, way });
-        Ok(())
+        let renewed = self.mapping.take().and_then(|mapping| self.renew(mapping, local));
+        let mapping = match renewed {
+            Some(mapping) => mapping,
+            None => Mapping { router, here, public, way: self.begin((router, here), public, local)? },
+        };
+        let lease = match &mapping.way {
+            Way::Packets(mapping) => mapping.lifetime(),
+            Way::Upnp(_) => LEASE,
+        };
+        self.mapping = Some(mapping);
+        Ok(Duration::from_secs(u64::from(lease / 2)))
     }
 
     fn renew(&self, mut mapping: Mapping, local: u16) -> Option<Mapping> {
         let public = mapping.public;
         let renewed = match &mut mapping.way {
             Way::Packets(mapping) => {
-                self.runtime.block_on(mapping.renew()).is_ok() && mapping.external_port().get() == public
+                let renewed = self.runtime.block_on(mapping.renew()).is_ok();
+                // It asks for what was granted before, and for nothing is to give it back.
+                renewed && mapping.external_port().get() == public && mapping.lifetime() >= SHORTEST_LEASE
             }
             Way::Upnp(gateway) => gateway.forward(public, local, LEASE).is_ok(),
         };
         renewed.then_some(mapping)
     }
 
-    fn begin(&self, router: Ipv4Addr, public: u16, local: u16) -> Result<Way, Error> {
+    fn begin(&self, (router, here): (Ipv4Addr, IpAddr), public: u16, local: u16) -> Result<Way, Error> {
         let (Some(wanted), Some(port)) = (NonZeroU16::new(public), NonZeroU16::new(local)) else {
             return Err(Error::Silent(public));
         };
@@ -152,7 +164,6 @@ impl Router {
             lifetime_seconds: Some(LEASE),
             timeout_config: Some(PATIENCE),
         };
-        let here = upnp::local_address(router).map_err(|_| Error::NoRouter)?;
         let asked = self.runtime.block_on(async {
             let request = pcp::BaseMapRequest::new(router.into(), here, InternetProtocol::Tcp, port);
             match pcp::port_mapping(request, Some(self.nonce), None, options).await {

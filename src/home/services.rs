@@ -28,6 +28,8 @@ impl Services {
         let mut config = Agent::config_builder()
             .ip_family(IpFamily::Ipv4Only)
             .max_redirects(0)
+            // It would be a proxy's address.
+            .proxy(None)
             .max_idle_connections(0)
             .user_agent(concat!("pihook/", env!("CARGO_PKG_VERSION")))
             .timeout_global(Some(CALL));

@@ -14,6 +14,7 @@ use super::route;
 use super::router::Router;
 use super::services::Services;
 use crate::config::{Config, Host};
+use crate::network::is_reserved;
 use crate::status::Status;
 
 /// The local routes are looked at so often: that is a file of the kernel's.
@@ -89,6 +90,14 @@ impl Watch {
     }
 }
 
+/// How it is at home.
+enum Look {
+    Well,
+    Bad(String),
+    /// It cannot be known now, and so is taken to be as before.
+    Unknown,
+}
+
 struct Watcher {
     host: Host,
     /// The router's port, and ours.
@@ -106,39 +115,47 @@ impl Watcher {
     fn run(&mut self, hints: &Receiver<Hint>, moved: &impl Fn(Ipv4Addr)) {
         loop {
             let routes = route::table();
-            let trouble = self.look(&routes, moved);
-            if self.status.home(trouble.clone()) {
-                match trouble {
-                    Some(why) => log::warn!("At home: {why}."),
-                    None => log::info!("At home: all is well again."),
-                }
+            let mut pause = self.interval;
+            match self.look(&routes, &mut pause, moved) {
+                Look::Bad(why) if self.status.home(Some(why.clone())) => log::warn!("At home: {why}."),
+                Look::Well if self.status.home(None) => log::info!("At home: all is well again."),
+                _ => {}
             }
             let soon = self.interval / 10;
-            let pause = if self.follow.is_unsure() || self.elsewhere.is_some() { soon } else { self.interval };
+            if self.follow.is_unsure() || self.elsewhere.is_some() {
+                pause = soon;
+            }
             if !wait(hints, &routes, soon, pause) {
                 return self.router.release();
             }
         }
     }
 
-    /// One look; what is wrong.
-    fn look(&mut self, routes: &str, moved: &impl Fn(Ipv4Addr)) -> Option<String> {
+    /// One look. `pause` is shortened to when the router's mapping must be renewed.
+    fn look(&mut self, routes: &str, pause: &mut Duration, moved: &impl Fn(Ipv4Addr)) -> Look {
         let gateway = route::gateway(routes);
-        let forwarded = self.mapping.map_or(Ok(()), |(public, local)| self.router.forward(gateway, public, local));
-        let trouble = forwarded.err().map(|why| format!("port_mapping: {why}"));
+        let forwarded = self.mapping.map(|(public, local)| self.router.forward(gateway, public, local));
         let router = self.router.address(gateway);
-        let wrong = match self.host.clone() {
+        let look = match self.host.clone() {
             Host::Auto => self.follow(router, moved),
             Host::Given(host) => match host.parse() {
-                Ok(address) => address::translation(router, address),
+                Ok(address) => given(router, address),
                 Err(_) => self.compare(&host, router),
             },
         };
-        // A port that nobody can reach is no use, whatever the router says of it.
-        wrong.or(trouble)
+        match (look, forwarded) {
+            // A port that nobody can reach is no use, whatever the router says of it.
+            (Look::Bad(why), _) => Look::Bad(why),
+            (_, Some(Err(why))) => Look::Bad(format!("port_mapping: {why}")),
+            (look, Some(Ok(lease))) => {
+                *pause = lease.min(*pause);
+                look
+            }
+            (look, None) => look,
+        }
     }
 
-    fn follow(&mut self, router: Option<Ipv4Addr>, moved: &impl Fn(Ipv4Addr)) -> Option<String> {
+    fn follow(&mut self, router: Option<Ipv4Addr>, moved: &impl Fn(Ipv4Addr)) -> Look {
         // What the router confirms need not be asked of anyone else.
         let is_known = router.is_some() && router == self.follow.current();
         let outside = (!is_known).then(|| self.services.ask());
@@ -147,29 +164,52 @@ impl Watcher {
                 if self.follow.sees(address, Instant::now()) {
                     moved(address);
                 }
-                address::translation(router, address)
+                translated(router, address)
             }
             // The old address is as good as any until another one is known.
-            Err(Doubt::Silence) if self.follow.current().is_some() => None,
-            Err(doubt) => Some(doubt.to_string()),
+            Err(Doubt::Silence) if self.follow.current().is_some() => Look::Unknown,
+            Err(doubt) => Look::Bad(doubt.to_string()),
         }
     }
 
     /// Compares where a name leads with where this home is.
-    fn compare(&mut self, name: &str, router: Option<Ipv4Addr>) -> Option<String> {
-        let here = address::judge(router, self.services.ask()).ok()?;
-        let there: Vec<_> = (name, 0).to_socket_addrs().ok()?.filter_map(v4).collect();
-        let [first, ..] = there[..] else {
-            return Some(format!("{name} leads to no IPv4 address, and Telegram calls no other"));
+    fn compare(&mut self, name: &str, router: Option<Ipv4Addr>) -> Look {
+        let here = match address::judge(router, self.services.ask()) {
+            Ok(here) => here,
+            Err(doubt @ Doubt::Reserved(_)) => return Look::Bad(doubt.to_string()),
+            Err(_) => return Look::Unknown,
         };
+        let Ok(found) = (name, 0).to_socket_addrs() else { return Look::Unknown };
+        let there: Vec<_> = found.filter_map(v4).collect();
+        let [first, ..] = there[..] else {
+            return Look::Bad(format!("{name} leads to no IPv4 address, and Telegram calls no other"));
+        };
+        // The home's own DNS may know the name by another address than the internet does.
+        if there.iter().all(Ipv4Addr::is_private) {
+            return Look::Unknown;
+        }
         let was = std::mem::replace(&mut self.elsewhere, (!there.contains(&here)).then_some(here));
         // The DNS takes its time after a move.
         if self.elsewhere.is_some() && was == self.elsewhere {
-            return Some(format!(
+            return Look::Bad(format!(
                 "{name} leads to {first}, but this home's address is {here}: see to your dynamic DNS"
             ));
         }
-        address::translation(router, here)
+        translated(router, here)
+    }
+}
+
+fn translated(router: Option<Ipv4Addr>, address: Ipv4Addr) -> Look {
+    address::translation(router, address).map_or(Look::Well, Look::Bad)
+}
+
+/// Compares an address of the settings with the router's.
+fn given(router: Option<Ipv4Addr>, address: Ipv4Addr) -> Look {
+    match router {
+        Some(router) if router != address && !is_reserved(router) => Look::Bad(format!(
+            "public_host is {address}, and the router's own address is {router}: set that, or \"auto\""
+        )),
+        router => translated(router, address),
     }
 }
 

@@ -33,7 +33,9 @@ impl Offer {
     /// Begins a change-over: the new one first, and also the one that was the newest.
     pub fn begin(&self, new: Arc<ServerConfig>) {
         let mut shown = self.shown();
-        shown.old = Some(std::mem::replace(&mut shown.new, new));
+        let before = std::mem::replace(&mut shown.new, new);
+        // Where Telegram has not taken the last one, it has the one before.
+        shown.old.get_or_insert(before);
         shown.is_old_next = false;
     }
 
@@ -74,7 +76,7 @@ mod tests {
 
     #[test]
     fn who_refuses_the_one_is_shown_the_other_until_it_is_settled() {
-        let (old, new) = (config("old"), config("new"));
+        let [old, new, newest] = ["old", "new", "newest"].map(config);
         let offer = Offer::new(old.clone());
         offer.refused(&old);
         assert!(Arc::ptr_eq(&offer.next(), &old), "there is no other");
@@ -85,8 +87,11 @@ mod tests {
         assert!(Arc::ptr_eq(&offer.next(), &old), "two refusals of the same are one");
         offer.refused(&old);
         assert!(Arc::ptr_eq(&offer.next(), &new));
-        offer.refused(&new);
+        offer.begin(newest.clone());
+        assert!(Arc::ptr_eq(&offer.next(), &newest));
+        offer.refused(&newest);
+        assert!(Arc::ptr_eq(&offer.next(), &old), "the one that Telegram has, whatever was begun since");
         offer.settle();
-        assert!(Arc::ptr_eq(&offer.next(), &new));
+        assert!(Arc::ptr_eq(&offer.next(), &newest));
     }
 }
