@@ -20,23 +20,32 @@ const EXTENDED: Duration = Duration::from_secs(30);
 pub struct Remembering {
     dns: DefaultResolver,
     memory: Mutex<Memory>,
+    /// Held by the one caller that asks while nothing is known: each question is a thread, and a DNS that is silent keeps it.
+    asking: Mutex<()>,
 }
 
 impl Resolver for Remembering {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
         let memory = || self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |addresses: Vec<SocketAddr>| Ok(self.list(&addresses));
         if let Some(addresses) = memory().recall(Instant::now()) {
-            return Ok(self.list(&addresses));
+            return known(addresses);
+        }
+        let (called, is_known) = (Instant::now(), !memory().addresses.is_empty());
+        let _asking = (!is_known).then(|| self.asking.lock().unwrap_or_else(PoisonError::into_inner));
+        if let (false, Some(heard)) = (is_known, memory().heard_since(called)) {
+            return heard.map_or(Err(Error::HostNotFound), known);
         }
         match self.dns.resolve(uri, config, timeout) {
             Ok(found) => {
                 memory().keep(found.to_vec(), Instant::now());
                 Ok(found)
             }
-            Err(why) => match &memory().addresses[..] {
-                [] => Err(why),
-                old => Ok(self.list(old)),
-            },
+            Err(why) => {
+                let mut memory = memory();
+                memory.failed = Some(Instant::now());
+                if memory.addresses.is_empty() { Err(why) } else { known(memory.addresses.clone()) }
+            }
         }
     }
 }
@@ -54,6 +63,8 @@ impl Remembering {
 struct Memory {
     addresses: Vec<SocketAddr>,
     until: Option<Instant>,
+    /// When the DNS last gave no answer.
+    failed: Option<Instant>,
 }
 
 impl Memory {
@@ -68,14 +79,35 @@ impl Memory {
         None
     }
 
+    /// What another caller has found out since `called`: addresses, or None when the DNS gave none.
+    fn heard_since(&self, called: Instant) -> Option<Option<Vec<SocketAddr>>> {
+        if !self.addresses.is_empty() {
+            return Some(Some(self.addresses.clone()));
+        }
+        self.failed.filter(|failed| *failed >= called).map(|_| None)
+    }
+
     fn keep(&mut self, addresses: Vec<SocketAddr>, now: Instant) {
-        *self = Self { addresses, until: Some(now + FRESH) };
+        *self = Self { addresses, until: Some(now + FRESH), failed: None };
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn while_nothing_is_known_one_question_serves_all_who_wait() {
+        let start = Instant::now();
+        let known = vec![SocketAddr::from(([149, 154, 167, 220], 443))];
+        let mut memory = Memory::default();
+        assert_eq!(memory.heard_since(start), None, "the first asks");
+        memory.failed = Some(start + FRESH);
+        assert_eq!(memory.heard_since(start), Some(None), "who waited meanwhile does not ask again");
+        assert_eq!(memory.heard_since(start + 2 * FRESH), None, "who comes later does");
+        memory.keep(known.clone(), start);
+        assert_eq!(memory.heard_since(start), Some(Some(known)));
+    }
 
     #[test]
     fn one_caller_at_a_time_asks_again_and_the_old_answer_serves_the_rest() {
