@@ -5,8 +5,10 @@ mod common;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use common::{HOST, Home, SOON, TOKEN, settings, telegram, text, tool};
+use pihook::certificate;
 use simulated_telegram::{Options, Telegram};
 
 fn openssl(home: &Home, arguments: &str) {
@@ -288,4 +290,23 @@ fn curl_and_openssl_get_through_with_the_certificate_alone() {
         let output = tool("openssl", &[&arguments[..], &check].concat(), Path::new(&home.folder));
         assert!(text(&output).contains("Verify return code: 0 (ok)"), "{check:?}: {}", text(&output));
     }
+}
+
+#[test]
+fn a_clock_that_is_years_off_makes_nothing_worse() {
+    let home = Home::new("http://127.0.0.1:1");
+    let [pem, key] = ["c.pem", "k.pem"].map(|name| home.folder.join(name));
+    let now = SystemTime::now();
+    // A Pi without a clock starts in 1970, or whenever it was last on.
+    let pair = certificate::make(HOST, 100, SystemTime::UNIX_EPOCH, None).unwrap();
+    certificate::write(&pair, &pem, &key, true).unwrap();
+    let made = certificate::load(&pem, &key).unwrap();
+    made.check(HOST, now).unwrap();
+    // By such a clock nothing is renewed; by a right one it is, in time.
+    let century = Duration::from_secs(100 * 365 * 86400);
+    for wrong in [SystemTime::UNIX_EPOCH, now + century] {
+        assert!(!made.renewal(wrong).is_zero());
+    }
+    let day = Duration::from_secs(86400);
+    assert!(made.renewal(now + 75 * day).is_zero());
 }

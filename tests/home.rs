@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use common::outside::{self, Service};
 use common::tls::Tls;
@@ -258,4 +259,24 @@ fn a_certificate_that_its_user_has_just_put_there_is_not_overwritten() {
     let line = moving.pihook.as_ref().unwrap().wait_log("No certificate could be made for 80.100.95.21");
     assert!(line.contains("is left alone"), "{line}");
     assert_eq!(files(), own);
+}
+
+#[test]
+fn when_telegrams_calls_do_not_arrive_it_looks_at_once() {
+    let mut moving = Moving::new(OLD, "auto");
+    let settings = moving.home.read("pihook.toml").replace("watch_interval = 1\n", "watch_interval = 40\n");
+    moving.home.write("pihook.toml", &settings);
+    let start = Instant::now();
+    moving.run().wait_log("the webhook is registered");
+    moving.say([NEW; 3]);
+    moving.bot.fail("Connection timed out");
+    moving.bot.wait_call("setWebhook", 2, SOON).unwrap();
+    assert_eq!(moving.urls(), [OLD, NEW]);
+    // That is before it would have looked by itself even once.
+    assert!(
+        start.elapsed() < Duration::from_secs(40),
+        "{:?}: {:#?}",
+        start.elapsed(),
+        moving.pihook.as_ref().unwrap().log()
+    );
 }

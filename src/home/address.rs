@@ -132,9 +132,13 @@ impl Follow {
             self.candidate = None;
             return false;
         }
+        if self.current.is_none() {
+            self.current = Some(seen);
+            return true;
+        }
         let since = self.moved.map(|moved| now.saturating_duration_since(moved));
         let is_settled = since.is_none_or(|since| since >= self.rest);
-        let is_confirmed = self.current.is_none() || self.candidate == Some(seen);
+        let is_confirmed = self.candidate == Some(seen);
         self.candidate = Some(seen);
         if !is_confirmed || !is_settled {
             return false;
@@ -201,7 +205,8 @@ mod tests {
     fn a_move_is_seen_twice_before_it_counts() {
         let (start, mut follow) = (Instant::now(), Follow::new(None, INTERVAL));
         assert!(follow.sees(A, start), "the first is taken as it is");
-        let later = start + 2 * INTERVAL;
+        // To be found at all is no move, after which to rest.
+        let later = start + Duration::from_secs(1);
         assert!(!follow.sees(B, later) && follow.is_unsure());
         assert!(!follow.sees(A, later) && !follow.is_unsure());
         assert!(!follow.sees(B, later));
