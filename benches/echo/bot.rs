@@ -130,7 +130,10 @@ fn home(address: SocketAddr, api_url: &str) -> Result<Home> {
 
 fn command(kind: Kind, home: &Home, address: SocketAddr, api_url: &str) -> Command {
     if kind == Kind::Pihook {
-        return home.command(&["run"]);
+        let mut command = home.command(&["run"]);
+        // As deploy/pihook.service has it.
+        command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
+        return command;
     }
     let mut command = Command::new(format!("{BARE_TARGET}/release/bare"));
     command.arg(address.to_string()).args(["certs/webhook_cert.pem", "certs/webhook_pkey.pem", api_url, TOKEN]);

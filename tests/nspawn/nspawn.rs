@@ -238,6 +238,13 @@ fn status(test: &mut Test) {
     assert!(said.contains(&test.pi.current()), "{said}");
     let said = succeeds(&test.pi.deploy(&["--logs"], ""));
     assert!(said.contains("Listening on 0.0.0.0:8443.") && said.contains(": 200 in "), "{said}");
+    // Nothing of what the doctor looks at is out of its sight, and the outside services are: there is no internet.
+    let said = test.pi.run("/opt/pihook/current/pihook doctor --config /etc/pihook/pihook.toml");
+    for line in ["✓ files: ", "✓ token: bot 7205550123", "✓ certificate: pihook's own", "✓ listener: ", "✓ webhook: "]
+    {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(said.contains("pihook (process ") && said.contains("! public address: "), "{said}");
 }
 
 fn reload(test: &mut Test) {
