@@ -96,7 +96,7 @@ if [[ $action == release ]]; then
     for what in $missing; do
         answer=''
         case $what in
-        host) read -rp "The address or name by which Telegram reaches your router: " answer || true ;;
+        host) read -rp "The address or name by which Telegram reaches your router (auto finds the address): " answer || true ;;
         token) read -rsp "The bot's token, which is not shown: " answer || true ;;
         esac
         [[ $what == host || ! -t 0 ]] || echo

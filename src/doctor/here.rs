@@ -80,7 +80,7 @@ pub fn address(doctor: &mut Doctor, config: &Config, host: Option<&str>) -> Opti
     const CHECK: &str = "public address";
     let gateway = route::gateway(&route::table());
     // It is asked for nothing that a nonce is for.
-    let own = Router::new([0; 3]).ok().and_then(|mut router| router.address(gateway));
+    let own = Router::new([0; 3], config.watch_interval).ok().and_then(|mut router| router.address(gateway));
     let address = match address::judge(own, Services::new(&config.address_services).ask()) {
         Ok(address) => address,
         Err(doubt @ Doubt::Reserved(_)) => {

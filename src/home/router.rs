@@ -13,8 +13,10 @@ use super::upnp::{self, Gateway};
 use crate::network::is_reserved;
 use crate::text::printable;
 
-/// A mapping lasts so many seconds: long beyond the longest `watch_interval`, in each of which it is renewed.
-const LEASE: u32 = 7200;
+/// A mapping outlives two looks that go wrong. Not much more: who was given another address at home waits for its end.
+const LEASE_LOOKS: u32 = 3;
+/// In seconds.
+const LEASE: u32 = 600;
 const SHORTEST_LEASE: u32 = 60;
 /// A router that is there answers at once; a lost packet is sent again.
 const PATIENCE: TimeoutConfig = TimeoutConfig {
@@ -30,6 +32,8 @@ pub struct Router {
     runtime: Runtime,
     /// Shows a router that we are the same as before, also after a restart.
     nonce: [u32; 3],
+    /// What is asked for, in seconds.
+    lease: u32,
     mapping: Option<Mapping>,
     /// A router that did not say its address, and when it was asked.
     silent: Option<(Ipv4Addr, Instant)>,
@@ -88,13 +92,14 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl Router {
-    /// A router of which nothing is known yet. `nonce` is the same at each start.
+    /// A router of which nothing is known yet. `nonce` is the same at each start; it is looked at in each `interval`.
     ///
     /// # Errors
     /// When the system has no more to give.
-    pub fn new(nonce: [u32; 3]) -> io::Result<Self> {
+    pub fn new(nonce: [u32; 3], interval: Duration) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime, nonce, mapping: None, silent: None })
+        let lease = u32::try_from(interval.as_secs()).unwrap_or(LEASE).saturating_mul(LEASE_LOOKS).max(LEASE);
+        Ok(Self { runtime, nonce, lease, mapping: None, silent: None })
     }
 
     /// The router's own address on the internet's side, if it says one. One that did not is asked again after an hour.
@@ -136,7 +141,7 @@ impl Router {
         };
         let lease = match &mapping.way {
             Way::Packets(mapping) => mapping.lifetime(),
-            Way::Upnp(_) => LEASE,
+            Way::Upnp(_) => self.lease,
         };
         self.mapping = Some(mapping);
         Ok(Duration::from_secs(u64::from(lease / 2)))
@@ -150,7 +155,7 @@ impl Router {
                 // It asks for what was granted before, and for nothing is to give it back.
                 renewed && mapping.external_port().get() == public && mapping.lifetime() >= SHORTEST_LEASE
             }
-            Way::Upnp(gateway) => gateway.forward(public, local, LEASE).is_ok(),
+            Way::Upnp(gateway) => gateway.forward(public, local, self.lease).is_ok(),
         };
         renewed.then_some(mapping)
     }
@@ -161,7 +166,7 @@ impl Router {
         };
         let options = PortMappingOptions {
             external_port: Some(wanted),
-            lifetime_seconds: Some(LEASE),
+            lifetime_seconds: Some(self.lease),
             timeout_config: Some(PATIENCE),
         };
         let asked = self.runtime.block_on(async {
@@ -180,7 +185,7 @@ impl Router {
             }
             Err(failed) => {
                 let gateway = Gateway::find(router).ok_or_else(|| why_not(&failed, public))?;
-                match gateway.forward(public, local, LEASE) {
+                match gateway.forward(public, local, self.lease) {
                     Ok(()) => Ok(Way::Upnp(gateway)),
                     Err(Error::Refused(_)) if gateway.address().is_none_or(is_reserved) => Err(Error::NoAddress),
                     Err(why) => Err(why),

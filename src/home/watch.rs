@@ -58,7 +58,7 @@ impl Watch {
         let (host, urls, interval) =
             (config.public_host.clone(), config.address_services.clone(), config.watch_interval);
         let mapping = config.port_mapping.then_some((config.public_port, listening));
-        let router = Router::new(nonce(config))?;
+        let router = Router::new(nonce(config), interval)?;
         let watch = move || {
             let mut watcher = Watcher {
                 host,

@@ -93,7 +93,16 @@ impl Lab {
         run("ip -n router addr flush dev wan");
         run(&format!("ip -n router addr add {address}/24 dev wan"));
         run(&format!("ip -n router route replace default via {gateway}"));
-        // What was connected to the old one is not any more.
+        // Nothing finds its way to the old one any more, nor what was connected to it.
+        run("ip neigh flush dev outside");
+        run("ip netns exec router conntrack -F");
+    }
+
+    /// The router's DHCP gives the Pi another address.
+    pub fn give(&self, old: &str, new: &str) {
+        run(&format!("ip -n pi addr del {old}/24 dev eth0"));
+        run(&format!("ip -n pi addr add {new}/24 dev eth0"));
+        run("ip -n pi route replace default via 192.168.77.1");
         run("ip netns exec router conntrack -F");
     }
 
@@ -150,8 +159,12 @@ impl Lab {
 
     /// Whether the kernel of the router forwards the port to the Pi. That is so whatever the router speaks.
     pub fn forwards(&self) -> bool {
-        output("ip netns exec router nft list chain inet miniupnpd prerouting_upnp")
-            .contains(&format!("dnat ip to {PI}:8443"))
+        self.forwards_to(PI)
+    }
+
+    pub fn forwards_to(&self, address: &str) -> bool {
+        let rules = output("ip netns exec router nft list chain inet miniupnpd prerouting_upnp");
+        rules.contains(&format!("dnat ip to {address}:8443"))
     }
 }
 

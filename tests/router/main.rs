@@ -5,10 +5,11 @@ mod common;
 mod lab;
 
 use std::collections::BTreeMap;
+use std::net::TcpStream;
 use std::process::{Command, Output};
 use std::time::Instant;
 
-use common::{Home, Pihook, SOON, TOKEN, text, tool};
+use common::{Home, Pihook, SOON, TOKEN, eventually, text, tool};
 use lab::{Lab, OUTSIDE, Speech, TELEGRAM, run, service};
 use simulated_telegram::{Bot, Options, Telegram};
 
@@ -40,6 +41,7 @@ fn main() {
         ("a clean stop gives the mapping back", stop),
         ("the doctor says that the bot does not run", stopped),
         ("a router that speaks UPnP alone", |test| speech(test, Speech { packets: false, upnp: true })),
+        ("this Pi gets another address at home", moved_in),
         ("a router that speaks PCP and NAT-PMP alone", |test| speech(test, Speech { packets: true, upnp: false })),
         ("the port is another machine's, by PCP", |test| taken(test, ALL)),
         ("the port is another machine's, by UPnP", |test| taken(test, Speech { packets: false, upnp: true })),
@@ -192,6 +194,22 @@ fn speech(test: &mut Test, speech: Speech) {
     reboot(test, speech);
     let (status, log) = test.pihook.take().unwrap().stop();
     assert!(status.success() && !test.lab.forwards(), "{log:#?}");
+}
+
+fn moved_in(test: &mut Test) {
+    test.lab.boot(Speech { packets: false, upnp: true });
+    test.run();
+    test.echoes();
+    test.lab.give("192.168.77.2", "192.168.77.5");
+    let start = Instant::now();
+    eventually("the router forwards to there", || test.lab.forwards_to("192.168.77.5"));
+    // Not Telegram: it would wait a minute on the connections of before, which lead nowhere now.
+    TcpStream::connect((SECOND, 8443)).unwrap();
+    println!("          {:.1} s until the way was open", start.elapsed().as_secs_f64());
+    let mappings = test.lab.mappings();
+    assert!(mappings.len() == 1 && mappings[0].contains("8443->192.168.77.5:8443"), "{mappings:?}");
+    test.pihook = None;
+    test.lab.give("192.168.77.5", "192.168.77.2");
 }
 
 fn taken(test: &mut Test, speech: Speech) {
