@@ -184,7 +184,8 @@ impl Router {
                 Err(Error::Taken("another machine, or not allowed".into()))
             }
             Err(failed) => {
-                let gateway = Gateway::find(router).ok_or_else(|| why_not(&failed, public))?;
+                let address = || self.runtime.block_on(natpmp::external_address(router.into(), Some(PATIENCE))).ok();
+                let gateway = Gateway::find(router).ok_or_else(|| why_not(&failed, public, address))?;
                 match gateway.forward(public, local, self.lease) {
                     Ok(()) => Ok(Way::Upnp(gateway)),
                     Err(Error::Refused(_)) if gateway.address().is_none_or(is_reserved) => Err(Error::NoAddress),
@@ -206,10 +207,29 @@ impl Router {
     }
 }
 
-fn why_not(failed: &natpmp::Failure, public: u16) -> Error {
+/// Why a router does not forward that speaks no `UPnP`. `address` asks for its own.
+fn why_not(failed: &natpmp::Failure, public: u16, address: impl Fn() -> Option<Ipv4Addr>) -> Error {
     match failed {
         natpmp::Failure::Socket(_) | natpmp::Failure::Timeout => Error::Silent(public),
-        natpmp::Failure::NetworkFailure | natpmp::Failure::OutOfResources => Error::NoAddress,
+        // One with an address says the same when it cannot forward for another reason.
+        natpmp::Failure::NetworkFailure | natpmp::Failure::OutOfResources if address().is_none_or(is_reserved) => {
+            Error::NoAddress
+        }
         failed => Error::Refused(failed.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_router_without_a_public_address_is_said_to_have_none() {
+        let [public, shared] = [Ipv4Addr::new(80, 100, 95, 20), Ipv4Addr::new(100, 64, 0, 2)].map(Some);
+        for failed in [natpmp::Failure::NetworkFailure, natpmp::Failure::OutOfResources] {
+            assert!(matches!(why_not(&failed, 8443, || None), Error::NoAddress));
+            assert!(matches!(why_not(&failed, 8443, || shared), Error::NoAddress));
+            assert!(matches!(why_not(&failed, 8443, || public), Error::Refused(_)));
+        }
     }
 }

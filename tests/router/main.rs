@@ -45,6 +45,7 @@ fn main() {
         ("a router that speaks PCP and NAT-PMP alone", |test| speech(test, Speech { packets: true, upnp: false })),
         ("the port is another machine's, by PCP", |test| taken(test, ALL)),
         ("the port is another machine's, by UPnP", |test| taken(test, Speech { packets: false, upnp: true })),
+        ("a router that is connected, and forwards nothing", unable),
         ("a router without any of the three", mute),
         ("a provider that shares its address", shared_address),
     ];
@@ -222,6 +223,15 @@ fn taken(test: &mut Test, speech: Speech) {
     test.pihook = None;
 }
 
+fn unable(test: &mut Test) {
+    test.lab.boot(Speech { packets: true, upnp: false });
+    run("ip netns exec router nft flush chain inet miniupnpd prerouting");
+    run("ip netns exec router nft delete chain inet miniupnpd prerouting_upnp");
+    let line = test.run().wait_log("port_mapping: ");
+    assert!(line.contains("the router refused: ") && !line.contains("CGNAT"), "{line}");
+    test.pihook = None;
+}
+
 fn mute(test: &mut Test) {
     test.lab.halt();
     test.run().wait_log("the router answers neither PCP, NAT-PMP nor UPnP: switch one of them on");
@@ -239,7 +249,8 @@ fn shared_address(test: &mut Test) {
     run("nft add chain ip carrier input { type nat hook input priority 100; }");
     run("nft add rule ip carrier input ip saddr 100.64.0.0/10 snat to 8.8.102.1");
     test.lab.address(CGNAT);
-    for speech in [ALL, Speech { packets: false, upnp: true }] {
+    let alone = [true, false].map(|packets| Speech { packets, upnp: !packets });
+    for speech in [ALL].into_iter().chain(alone) {
         test.lab.boot(speech);
         let line = test.run().wait_log("CGNAT");
         println!("          {}", line.split("] ").nth(1).unwrap_or_default());
