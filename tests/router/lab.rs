@@ -59,8 +59,6 @@ pub struct Lab {
 
 impl Lab {
     pub fn start(work: &Path) -> Lab {
-        // The names of namespaces are files here; nobody else sees these.
-        run("mount -t tmpfs tmpfs /run");
         for command in [
             "ip link set lo up",
             "ip netns add pi",

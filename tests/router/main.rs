@@ -86,7 +86,8 @@ impl Test {
     fn command(&self, arguments: &[&str]) -> Command {
         let there = self.home.command(arguments);
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", "pi"]).arg(there.get_program()).args(there.get_args());
+        // The caller's environment is not the Pi's: it may name a proxy.
+        command.args(["netns", "exec", "pi", "env", "-i"]).arg(there.get_program()).args(there.get_args());
         command.current_dir(&self.home.folder);
         command
     }
