@@ -18,6 +18,8 @@ const FIRST: &str = "8.8.100.1";
 const SECOND: &str = "8.8.101.7";
 const CGNAT: &str = "100.64.0.2";
 const CHATS: i64 = 5;
+/// In each chat, one after the other.
+const MESSAGES: usize = 3;
 
 /// The home with everything around it.
 struct Test {
@@ -102,12 +104,14 @@ impl Test {
         self.command(&["doctor"]).output().unwrap()
     }
 
-    /// A message in each chat, and all answers to all messages so far: each once, in order.
+    /// Messages in each chat, and all answers to all messages so far: each once, in order.
     fn echoes(&mut self) {
-        for chat in 1..=CHATS {
-            self.bot.say(chat, &self.said.to_string());
+        for _ in 0..MESSAGES {
+            for chat in 1..=CHATS {
+                self.bot.say(chat, &self.said.to_string());
+            }
+            self.said += 1;
         }
-        self.said += 1;
         let count = self.said * usize::try_from(CHATS).unwrap();
         self.bot.wait_delivered(count, SOON).unwrap();
         let mut by_chat: BTreeMap<i64, Vec<String>> = BTreeMap::new();
