@@ -1,7 +1,7 @@
 //! The Bot API, as far as this bot calls it: blocking, on one pool of connections for all bots.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -154,15 +154,16 @@ impl Client {
     /// See [`Error`]. After some of them the bot has no webhook at all.
     pub fn set_webhook(&self, webhook: &Webhook<'_>) -> Result<(), Error> {
         let connections = webhook.max_connections.to_string();
-        let mut form = Form::new()
-            .text("url", webhook.url.expose())
-            .text("secret_token", webhook.secret_token.expose())
-            .text("max_connections", &connections)
-            .text("allowed_updates", r#"["message"]"#);
-        if let Some(pem) = webhook.certificate {
-            form = form.part("certificate", Part::bytes(pem.as_bytes()).file_name("webhook_cert.pem"));
-        }
-        self.call::<IgnoredAny>("setWebhook", |request| request.send(form)).map(|_| ())
+        let form = || {
+            let form = Form::new()
+                .text("url", webhook.url.expose())
+                .text("secret_token", webhook.secret_token.expose())
+                .text("max_connections", &connections)
+                .text("allowed_updates", r#"["message"]"#);
+            let Some(pem) = webhook.certificate else { return form };
+            form.part("certificate", Part::bytes(pem.as_bytes()).file_name("webhook_cert.pem"))
+        };
+        self.call::<IgnoredAny>("setWebhook", |request| request.send(form())).map(|_| ())
     }
 
     /// Removes the webhook; there need not be one.
@@ -196,10 +197,19 @@ impl Client {
     fn call<T: DeserializeOwned>(
         &self,
         method: &str,
-        send: impl FnOnce(RequestBuilder<WithBody>) -> Result<Response<Body>, ureq::Error>,
+        send: impl Fn(RequestBuilder<WithBody>) -> Result<Response<Body>, ureq::Error>,
     ) -> Result<T, Error> {
-        let (status, answer) = self.exchange(method, send)?;
-        read_answer(status, &answer?)
+        let start = Instant::now();
+        loop {
+            match self.exchange(method, &send) {
+                // When a home has moved, all kept connections are dead. None of these calls does harm when made twice.
+                Err(Error::Broken(_)) if start.elapsed() < CALL => {}
+                exchanged => {
+                    let (status, answer) = exchanged?;
+                    return read_answer(status, &answer?);
+                }
+            }
+        }
     }
 
     /// Status and body of the answer; the body can be cut off.
