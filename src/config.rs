@@ -71,6 +71,17 @@ pub enum Host {
     Auto,
 }
 
+impl Host {
+    /// The host of the settings, if they name one.
+    #[must_use]
+    pub fn given(&self) -> Option<&str> {
+        match self {
+            Self::Given(host) if !host.is_empty() => Some(host),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

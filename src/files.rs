@@ -1,8 +1,8 @@
-//! Files that must be whole whenever the power goes.
+//! Files that must be whole whenever the power goes, and those that are for nobody else.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Replaces a file's content in one step that a power cut cannot halve.
@@ -16,4 +16,10 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&new, path)
+}
+
+/// Whether everyone on this machine can read it, or change it.
+#[must_use]
+pub fn is_open(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
 }

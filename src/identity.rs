@@ -1,10 +1,8 @@
 //! What Telegram knows this bot by, the host and the certificate: they change together, and are registered together.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -14,6 +12,7 @@ use rustls::ServerConfig;
 
 use crate::certificate::{self, Certificate, Error};
 use crate::config::{Config, Host};
+use crate::files;
 use crate::registration::{self, Listeners, Registration};
 use crate::telegram::client::Api;
 use crate::webhook::offer::Offer;
@@ -22,7 +21,6 @@ use crate::webhook::offer::Offer;
 const NOWHERE: &str = "pihook.invalid";
 /// A clock can be set at any time, so that a certificate's time is looked at more often than it would seem to need.
 const LOOK: Duration = Duration::from_secs(3600);
-const MOMENT: Duration = Duration::from_secs(60);
 
 /// Host and certificate as they are now, and who is told of a change.
 pub struct Identity<'c> {
@@ -52,11 +50,10 @@ pub fn first(config: &Config) -> Result<(Option<String>, Certificate), Error> {
         log::info!("Made a certificate for {host}: {}.", paths.0.display());
     }
     let mut certificate = certificate::load(paths.0, paths.1)?;
-    let host = match &config.public_host {
-        Host::Given(host) => Some(host.clone()),
-        Host::Auto if !certificate.is_ours() => return Err(Error::NotOurs(paths.0.to_owned())),
-        Host::Auto => certificate.address().map(|address| address.to_string()),
-    };
+    if config.public_host == Host::Auto && !certificate.is_ours() {
+        return Err(Error::NotOurs(paths.0.to_owned()));
+    }
+    let host = host(config, &certificate);
     if let Some(host) = &host {
         if certificate.is_ours() && !is_good(&certificate, host) {
             certificate = renew(host, config)?;
@@ -64,6 +61,15 @@ pub fn first(config: &Config) -> Result<(Option<String>, Certificate), Error> {
         check(&certificate, host, config)?;
     }
     Ok((host, certificate))
+}
+
+/// Where Telegram is to call, as far as it is known: without an address in the settings, the certificate has the last one.
+#[must_use]
+pub fn host(config: &Config, certificate: &Certificate) -> Option<String> {
+    match &config.public_host {
+        Host::Given(host) => Some(host.clone()),
+        Host::Auto => certificate.address().map(|address| address.to_string()),
+    }
 }
 
 /// Whether it names the host, and does so for long enough.
@@ -88,7 +94,7 @@ fn check(certificate: &Certificate, host: &str, config: &Config) -> Result<(), E
         checked => checked?,
     }
     let key = &config.private_key;
-    if fs::metadata(key).is_ok_and(|file| file.permissions().mode() & 0o007 != 0) {
+    if files::is_open(key) {
         log::warn!("Everyone on this machine can read {}: chmod 600 it.", key.display());
     }
     Ok(())
@@ -158,7 +164,7 @@ impl<'c> Identity<'c> {
         if self.certificate.is_ours() {
             let renewed = renew(&host, self.config).and_then(|new| self.adopt(new));
             match renewed {
-                Ok(()) => return MOMENT,
+                Ok(()) => {}
                 Err(why) => log::error!("No certificate could be made for {host}: {why}"),
             }
         } else if !self.is_end_told {

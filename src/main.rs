@@ -16,6 +16,7 @@ use pihook::certificate;
 use pihook::config::{self, Config, Environment, Host};
 use pihook::doctor;
 use pihook::host;
+use pihook::identity;
 use pihook::registration::{Difference, Registration};
 use pihook::run;
 use pihook::telegram::client::Api;
@@ -162,14 +163,6 @@ fn run(options: &Options) -> Result<(), Failure> {
     Ok(run::run(&load(options, &environment)?)?)
 }
 
-/// A host that is known, and not yet to be found.
-fn named(host: &Host) -> Option<String> {
-    match host {
-        Host::Given(host) if !host.is_empty() => Some(host.clone()),
-        _ => None,
-    }
-}
-
 fn cert(options: &Options) -> Result<(), Failure> {
     let days = options.days.unwrap_or(certificate::DAYS);
     if !(1..=36_500).contains(&days) {
@@ -178,10 +171,10 @@ fn cert(options: &Options) -> Result<(), Failure> {
     // Only three settings count here: a token that is not there yet, say, is no reason not to make a certificate.
     let config = config::find(options.config.clone(), &environment).ok();
     let config = config.map(|path| config::examine(&path, &environment).0);
-    let set = config.as_ref().and_then(|config| named(&config.public_host));
+    let set = config.as_ref().and_then(|config| config.public_host.given().map(str::to_owned));
     let given = options.host.as_deref().map(|host| config::public_host(host, true)).transpose();
     let given = given.map_err(|what| Failure::Usage(format!("--host {what}.")))?;
-    let Some(host) = given.and_then(|host| named(&host)).or(set) else {
+    let Some(host) = given.and_then(|host| host.given().map(str::to_owned)).or(set) else {
         return Err(Failure::Usage(
             "No settings name the public_host: give --host, the address or name that Telegram calls.".into(),
         ));
@@ -206,13 +199,8 @@ fn each_bot(
 ) -> Result<(), Failure> {
     let config = load(options, &environment)?;
     let certificate = certificate::load(&config.certificate, &config.private_key).map_err(run::Error::from)?;
-    let host = match &config.public_host {
-        Host::Given(host) => host.clone(),
-        Host::Auto => certificate
-            .address()
-            .map(|address| address.to_string())
-            .ok_or_else(|| Failure::Other("This home's address is not known yet: `pihook run` finds it.".into()))?,
-    };
+    let host = identity::host(&config, &certificate)
+        .ok_or_else(|| Failure::Other("This home's address is not known yet: `pihook run` finds it.".into()))?;
     let api = Api::new(&config.api_url, 1);
     let mut failures = Vec::new();
     for bot in &config.bots {

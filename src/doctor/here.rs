@@ -1,27 +1,24 @@
 //! What can be seen on this machine and in this home.
 
-use std::fs;
 use std::net::{Ipv4Addr, ToSocketAddrs};
-use std::os::unix::fs::PermissionsExt;
 use std::time::SystemTime;
 
 use super::Doctor;
 use crate::certificate::{self, Certificate, Error};
 use crate::config::{Config, Host};
+use crate::files;
 use crate::home::address::{self, Doubt};
 use crate::home::route;
 use crate::home::router::Router;
 use crate::home::services::Services;
 use crate::home::upnp::{self, Gateway};
+use crate::identity;
 
 /// Secrets that others can read.
 pub fn files(doctor: &mut Doctor, config: &Config) {
     const CHECK: &str = "files";
     let secrets = config.bots.iter().filter_map(|bot| bot.file.as_ref()).chain([&config.private_key]);
-    let open: Vec<_> = secrets
-        .filter(|path| fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0))
-        .map(|path| path.display().to_string())
-        .collect();
+    let open: Vec<_> = secrets.filter(|path| files::is_open(path)).map(|path| path.display().to_string()).collect();
     if open.is_empty() {
         doctor.good(CHECK, "no secret is readable by everyone");
     } else {
@@ -57,7 +54,7 @@ pub fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certificate> 
         doctor.bad(CHECK, Error::NotOurs(config.certificate.clone()).to_string(), "move it away and restart the bot");
         return None;
     }
-    let host = super::host(config, Some(&certificate));
+    let host = identity::host(config, &certificate);
     let now = SystemTime::now();
     let days = certificate.days(now);
     let remedy = if certificate.is_ours() { "restart the bot: it makes a new one" } else { "make or get a new one" };
@@ -69,7 +66,7 @@ pub fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certificate> 
         Ok(()) => {
             let owner = if certificate.is_ours() { "pihook's own" } else { "your own" };
             let kind = certificate.kind();
-            doctor.good(CHECK, format!("{owner}, {kind}, for {} more days", certificate.days(now)));
+            doctor.good(CHECK, format!("{owner}, {kind}, for {days} more days"));
         }
     }
     Some(certificate)

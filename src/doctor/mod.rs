@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::certificate::Certificate;
-use crate::config::{self, Config, Environment, Host};
+use crate::config::{self, Config, Environment};
+use crate::identity;
 use crate::registration::Registration;
 use crate::telegram::client::Api;
 use crate::text::printable;
@@ -91,7 +91,10 @@ pub fn examine(given: Option<PathBuf>, environment: Environment, say: &mut dyn F
     let known = if is_there { telegram::tokens(&mut doctor, &config, &api) } else { Vec::new() };
     let certificate = here::certificate(&mut doctor, &config);
     listener::check(&mut doctor, &config, certificate.as_ref());
-    let host = host(&config, certificate.as_ref());
+    let host = match &certificate {
+        Some(certificate) => identity::host(&config, certificate),
+        None => config.public_host.given().map(str::to_owned),
+    };
     let address = here::address(&mut doctor, &config, host.as_deref());
     if let (Some(host), Some(certificate)) = (&host, &certificate) {
         for bot in known {
@@ -124,12 +127,4 @@ fn settings(doctor: &mut Doctor, given: Option<PathBuf>, environment: Environmen
     let bots = config.bots.len();
     doctor.good(CHECK, format!("{}, {bots} bot{}", path.display(), if bots == 1 { "" } else { "s" }));
     Some(config)
-}
-
-/// Where Telegram is to call, as far as it is known.
-fn host(config: &Config, certificate: Option<&Certificate>) -> Option<String> {
-    match &config.public_host {
-        Host::Given(host) => Some(host.clone()),
-        Host::Auto => certificate?.address().map(|address| address.to_string()),
-    }
 }

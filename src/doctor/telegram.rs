@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, ToSocketAddrs};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ureq::http::Uri;
+
 use super::Doctor;
 use crate::config::{Bot, Config};
 use crate::home::route;
@@ -19,10 +21,9 @@ const HOUR: u64 = 3600;
 
 /// Whether the Bot API answers, by a name that is found, with a certificate and a time that are right.
 pub fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
-    let host = config.api_url.split("://").nth(1).unwrap_or_default();
-    let (host, port) = host.split('/').next().unwrap_or_default().rsplit_once(':').unwrap_or((host, "443"));
-    let port: u16 = port.parse().unwrap_or(443);
-    if let Err(why) = (host, port).to_socket_addrs() {
+    let url = config.api_url.parse::<Uri>().unwrap_or_default();
+    let host = url.host().unwrap_or_default();
+    if let Err(why) = (host, 0).to_socket_addrs() {
         let remedy = match route::gateway(&route::table()) {
             None => "this machine has no network: see to the cable or the Wi-Fi",
             Some(_) => "see which DNS server /etc/resolv.conf names, and whether the router gives another",

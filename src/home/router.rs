@@ -117,8 +117,7 @@ impl Router {
         if self.silent.is_some_and(|(silent, asked)| silent == router && asked.elapsed() < SILENCE) {
             return None;
         }
-        let asked = self.runtime.block_on(natpmp::external_address(router.into(), Some(PATIENCE)));
-        let address = asked.ok().or_else(|| Gateway::find(router)?.address());
+        let address = self.natpmp_address(router).or_else(|| Gateway::find(router)?.address());
         self.silent = address.is_none().then(|| (router, Instant::now()));
         address
     }
@@ -184,7 +183,7 @@ impl Router {
                 Err(Error::Taken("another machine, or not allowed".into()))
             }
             Err(failed) => {
-                let address = || self.runtime.block_on(natpmp::external_address(router.into(), Some(PATIENCE))).ok();
+                let address = || self.natpmp_address(router);
                 let gateway = Gateway::find(router).ok_or_else(|| why_not(&failed, public, address))?;
                 match gateway.forward(public, local, self.lease) {
                     Ok(()) => Ok(Way::Upnp(gateway)),
@@ -193,6 +192,10 @@ impl Router {
                 }
             }
         }
+    }
+
+    fn natpmp_address(&self, router: Ipv4Addr) -> Option<Ipv4Addr> {
+        self.runtime.block_on(natpmp::external_address(router.into(), Some(PATIENCE))).ok()
     }
 
     /// Gives back what it was asked to forward.

@@ -9,6 +9,7 @@ pub mod authority;
 pub mod outside;
 pub mod peer;
 pub mod scene;
+pub mod steps;
 pub mod tls;
 
 use std::fs;

@@ -6,6 +6,8 @@
 #[path = "../common/authority.rs"]
 mod authority;
 mod pi;
+#[path = "../common/steps.rs"]
+mod steps;
 
 use std::collections::BTreeSet;
 use std::env;
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant};
 use authority::authority;
 use pi::{HOST, Pi, SOON, TELEGRAM, eventually, text};
 use simulated_telegram::{Bot, Options, Telegram};
+use steps::Step;
 
 /// Of this test alone: its secret is searched for everywhere.
 const TOKEN: &str = "7205550123:AAGm4nspawn-Xy9kQ2wRtL0pZ7sVbE3cJ5h";
@@ -42,7 +45,7 @@ fn main() {
     let bot = telegram.bot(TOKEN);
     let mut test = Test { pi, bot, binary: binary.to_str().unwrap().to_owned() };
 
-    let steps: &[Step] = &[
+    let steps: &[Step<Test>] = &[
         ("wrong answers are refused, and asked for again", wrong_answers),
         ("from nothing to the first echo", first_deployment),
         ("what it says of itself", status),
@@ -68,15 +71,8 @@ fn main() {
         ("--uninstall leaves nothing", uninstall),
         ("a first release that crashes is removed", first_crashing),
     ];
-    for (name, step) in steps {
-        let start = Instant::now();
-        println!("          {name}…");
-        step(&mut test);
-        println!("{:6.1} s  {name}", start.elapsed().as_secs_f64());
-    }
+    steps::run(&mut test, steps);
 }
-
-type Step = (&'static str, fn(&mut Test));
 
 struct Test {
     pi: Pi,

@@ -9,6 +9,7 @@ use std::net::TcpStream;
 use std::process::{Command, Output};
 use std::time::Instant;
 
+use common::steps::{self, Step};
 use common::{Home, Pihook, SOON, TOKEN, eventually, text, tool};
 use lab::{Lab, OUTSIDE, Speech, TELEGRAM, run, service};
 use simulated_telegram::{Bot, Options, Telegram};
@@ -35,7 +36,7 @@ fn main() {
     // Two lines of title, and lo.
     let sees_itself_alone = std::fs::read_to_string("/proc/self/net/dev").is_ok_and(|table| table.lines().count() == 3);
     assert!(sees_itself_alone, "tests/router/run starts this: it makes networks");
-    let steps: &[Step] = &[
+    let steps: &[Step<Test>] = &[
         ("from nothing to the first echo", first_echo),
         ("the doctor finds a healthy home", healthy),
         ("the router gets another address", other_address),
@@ -52,15 +53,8 @@ fn main() {
         ("a provider that shares its address", shared_address),
     ];
     let mut test = Test::new();
-    for (name, step) in steps {
-        let start = Instant::now();
-        println!("          {name}…");
-        step(&mut test);
-        println!("{:6.1} s  {name}", start.elapsed().as_secs_f64());
-    }
+    steps::run(&mut test, steps);
 }
-
-type Step = (&'static str, fn(&mut Test));
 
 impl Test {
     fn new() -> Test {
