@@ -4,11 +4,11 @@
 //!
 //! Telegram connects to [`webhook::edge`] (async, one thread). The edge closes on whom the allowlist does
 //! not name, ends TLS, and reads one request under limits of time and size. [`webhook::request`] frames it and
-//! [`webhook::door`] decides by path and secret whether it is let in. A whole request then goes over
+//! [`webhook::auth`] decides by path and secret whether it is let in. A whole request then goes over
 //! [`webhook::handover`]'s Unix connections to tiny_http, where a blocking [`webhook::worker`] parses the
-//! update, asks [`echo`] what to answer and [`webhook::once`] whether that was sent before, and sends it with
+//! update, asks [`echo`] what to answer and [`webhook::dedup`] whether that was sent before, and sends it with
 //! [`telegram::client`]. Only then is the update answered: 200 when it is dealt with, 503 when Telegram shall bring it back,
-//! as [`webhook::outcome`] decides. Telegram is the queue.
+//! as [`webhook::retry`] decides. Telegram is the queue.
 //!
 //! # Around it
 //!
@@ -28,21 +28,14 @@
 
 pub mod certificate;
 pub mod config;
+pub mod delivery;
 pub mod doctor;
 pub mod echo;
-pub mod files;
-pub mod health;
 pub mod home;
-pub mod host;
-pub mod identity;
 pub mod network;
-pub mod probe;
-pub mod registration;
 pub mod run;
 pub mod secret;
-pub mod seldom;
-pub mod status;
+pub mod system;
 pub mod telegram;
 pub mod text;
-pub mod trust;
 pub mod webhook;

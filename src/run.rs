@@ -19,18 +19,18 @@ use tokio::time::{sleep, timeout};
 
 use crate::certificate;
 use crate::config::{Bot, Config};
+use crate::delivery::identity::{self, Identity, Registrar};
+use crate::delivery::registration::Listeners;
 use crate::home::watch::{Hint, Watch};
-use crate::host::{self, systemd};
-use crate::identity::{self, Identity, Registrar};
-use crate::probe::{self, Probe};
-use crate::registration::Listeners;
-use crate::status::Status;
+use crate::system::status::Status;
+use crate::system::{process, systemd};
 use crate::telegram::client::{Api, Client};
-use crate::webhook::connections::{Connections, Limits};
-use crate::webhook::door::Door;
+use crate::webhook::auth::Door;
+use crate::webhook::dedup::Once;
 use crate::webhook::edge::Edge;
 use crate::webhook::handover::Handover;
-use crate::webhook::once::Once;
+use crate::webhook::probe::{self, Probe};
+use crate::webhook::slots::{Connections, Limits};
 use crate::webhook::worker;
 
 /// Connections beyond those that Telegram may open: for its change-over to a new webhook.
@@ -164,7 +164,7 @@ fn listeners(status: &Arc<Status>, tell: &UnboundedSender<Event>, watch: Option<
 fn limits(in_flight: usize, workers: usize) -> Result<Limits, Error> {
     let known = in_flight + SLACK;
     let own = FILES_OF_WORKER * workers + OTHER_FILES;
-    let files = host::want_files(known + STRANGERS + own);
+    let files = process::want_files(known + STRANGERS + own);
     let all = files.saturating_sub(own).min(known + STRANGERS);
     // One for our own probe.
     if all <= in_flight {

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pihook::webhook::door::{self, Door};
+use pihook::webhook::auth::{self, Door};
 use pihook::webhook::request::{self, BODY_LIMIT, HEAD_LIMIT, Head};
 
 const PATH: &str = "/110201543:AAHd/";
@@ -45,7 +45,7 @@ fn one_reading(bytes: &[u8], head: &Head) {
 fn admission(head: &Head) {
     let door = |path: &str, secret: &str| Door { path: path.to_owned().into(), secret_token: secret.to_owned().into() };
     let doors = [door("/2:b/", "other"), door(PATH, SECRET)];
-    if let Ok(admitted) = door::admit(head, &doors) {
+    if let Ok(admitted) = auth::admit(head, &doors) {
         assert_eq!(doors[admitted.bot].path.expose(), head.path);
         assert_eq!(Some(doors[admitted.bot].secret_token.expose().as_bytes()), head.secret_token);
         assert_eq!((head.method, Some(admitted.body), admitted.head), ("POST", head.content_length, head.length));

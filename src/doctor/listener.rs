@@ -14,7 +14,7 @@ use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedSt
 use super::Doctor;
 use crate::certificate::Certificate;
 use crate::config::Config;
-use crate::probe::this_machine;
+use crate::webhook::probe::this_machine;
 
 /// For each step of the probe.
 const PATIENCE: Duration = Duration::from_secs(10);

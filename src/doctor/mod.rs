@@ -2,8 +2,8 @@
 //!
 //! What would only fail for the same reason is not checked: the first cross is the cause.
 
-mod here;
 mod listener;
+mod local;
 mod telegram;
 
 use std::path::PathBuf;
@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::config::{self, Config, Environment};
-use crate::identity;
-use crate::registration::Registration;
+use crate::delivery::identity;
+use crate::delivery::registration::Registration;
 use crate::telegram::client::Api;
 use crate::text::printable;
 
@@ -85,17 +85,17 @@ impl Doctor<'_> {
 pub fn examine(given: Option<PathBuf>, environment: Environment, say: &mut dyn FnMut(Finding)) -> bool {
     let mut doctor = Doctor { say, bad: false };
     let Some(config) = settings(&mut doctor, given, environment) else { return false };
-    here::files(&mut doctor, &config);
+    local::files(&mut doctor, &config);
     let api = Api::new(&config.api_url, 1);
     let is_there = telegram::reach(&mut doctor, &config, &api);
     let known = if is_there { telegram::tokens(&mut doctor, &config, &api) } else { Vec::new() };
-    let certificate = here::certificate(&mut doctor, &config);
+    let certificate = local::certificate(&mut doctor, &config);
     listener::check(&mut doctor, &config, certificate.as_ref());
     let host = match &certificate {
         Some(certificate) => identity::host(&config, certificate),
         None => config.public_host.given().map(str::to_owned),
     };
-    let address = here::address(&mut doctor, &config, host.as_deref());
+    let address = local::address(&mut doctor, &config, host.as_deref());
     if let (Some(host), Some(certificate)) = (&host, &certificate) {
         for bot in known {
             let registration = Registration::new(&config, bot, &api, host, certificate.upload());

@@ -7,11 +7,11 @@ use ureq::http::Uri;
 
 use super::Doctor;
 use crate::config::{Bot, Config};
+use crate::delivery::registration::{Difference, Registration};
 use crate::home::route;
-use crate::registration::{Difference, Registration};
 use crate::telegram::client::{Api, Client};
-use crate::telegram::clock;
-use crate::telegram::trouble;
+use crate::telegram::clock_skew;
+use crate::telegram::delivery_error;
 use crate::telegram::types::WebhookInfo;
 
 const CHECK: &str = "webhook";
@@ -33,7 +33,7 @@ pub fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
     }
     match api.reach() {
         Ok(date) => {
-            match date.as_deref().and_then(|date| clock::difference(date, SystemTime::now())) {
+            match date.as_deref().and_then(|date| clock_skew::difference(date, SystemTime::now())) {
                 Some(off) => doctor.bad("clock", off, SET_CLOCK),
                 None => doctor.good("clock", "right, by Telegram's"),
             }
@@ -113,7 +113,7 @@ fn delivery(doctor: &mut Doctor, id: u64, info: &WebhookInfo) {
     let found = format!("bot {id}: registered, and {waiting} updates wait");
     match &info.last_error_message {
         Some(message) if is_recent => {
-            let (cause, remedy) = trouble::explain(message).map_or(("", ""), |it| (it.cause, it.remedy));
+            let (cause, remedy) = delivery_error::explain(message).map_or(("", ""), |it| (it.cause, it.remedy));
             let found = format!("{found}; Telegram says \"{message}\": {cause}");
             if waiting > 0 { doctor.bad(CHECK, found, remedy) } else { doctor.warn(CHECK, found, remedy) }
         }

@@ -7,7 +7,7 @@ use ureq::Agent;
 use ureq::config::IpFamily;
 use ureq::tls::TlsConfig;
 
-use crate::trust;
+use crate::system::ca_roots;
 
 const CALL: Duration = Duration::from_secs(10);
 /// An address, and the line's end.
@@ -34,7 +34,7 @@ impl Services {
             .user_agent(concat!("pihook/", env!("CARGO_PKG_VERSION")))
             .timeout_global(Some(CALL));
         if urls.iter().any(|url| url.starts_with("https:")) {
-            config = config.tls_config(TlsConfig::builder().root_certs(trust::roots()).build());
+            config = config.tls_config(TlsConfig::builder().root_certs(ca_roots::roots()).build());
         }
         Self { agent: config.build().into(), urls: urls.to_vec(), turn: 0 }
     }

@@ -15,7 +15,7 @@ use super::router::Router;
 use super::services::Services;
 use crate::config::{Config, Host};
 use crate::network::is_reserved;
-use crate::status::Status;
+use crate::system::status::Status;
 
 /// The local routes are looked at so often: that is a file of the kernel's.
 const ROUTES: Duration = Duration::from_secs(5);

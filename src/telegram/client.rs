@@ -13,7 +13,7 @@ use ureq::typestate::WithBody;
 use ureq::unversioned::multipart::{Form, Part};
 use ureq::{Agent, Body, RequestBuilder};
 
-use super::clock;
+use super::clock_skew;
 use super::error::Error;
 use super::resolver::Remembering;
 use super::token::Token;
@@ -21,8 +21,8 @@ use super::transport::{self, BUFFER};
 use super::types::{Me, WebhookInfo};
 use crate::echo::Reply;
 use crate::secret::Secret;
+use crate::system::ca_roots;
 use crate::text::printable;
-use crate::trust;
 
 /// A whole call may take this long. Well below the 60 s that Telegram waits for a webhook's answer;
 /// above the 8 s of flood wait that the Bot API sits out by itself.
@@ -76,7 +76,7 @@ impl Api {
                 .max_idle_connections(self.connections)
                 .max_idle_connections_per_host(self.connections);
             if self.url.starts_with("https:") {
-                config = config.tls_config(TlsConfig::builder().root_certs(trust::roots()).build());
+                config = config.tls_config(TlsConfig::builder().root_certs(ca_roots::roots()).build());
             }
             Agent::with_parts(config.build(), transport::connector(), Remembering::default())
         })
@@ -221,7 +221,7 @@ impl Client {
         let url = format!("{}/bot{}/{method}", self.api.url, self.token.expose());
         let mut response = send(self.api.agent().post(url))?;
         if let Some(date) = response.headers().get("date").and_then(|date| date.to_str().ok()) {
-            clock::compare(date);
+            clock_skew::compare(date);
         }
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec();

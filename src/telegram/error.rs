@@ -5,14 +5,14 @@ use std::io::ErrorKind;
 
 use ureq::Timeout;
 
-use super::clock;
+use super::clock_skew;
 use super::transport::Broken;
 
 /// What is to be done when the token is refused.
 pub const NEW_TOKEN: &str = "Telegram does not know this token: get a new one from BotFather.";
 
 /// Why a call of the Bot API brought no result. What it means for an update is decided in
-/// `webhook::outcome`, for the registration in `registration`.
+/// `webhook::retry`, for the registration in `registration`.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Error {
     /// The Bot API answered, and said no.
@@ -85,7 +85,8 @@ impl From<ureq::Error> for Error {
 }
 
 fn tls(error: &rustls::Error) -> Error {
-    let why = clock::blame(error).map_or_else(|| format!("TLS failed: {error}"), |why| format!("TLS failed: {why}"));
+    let why =
+        clock_skew::blame(error).map_or_else(|| format!("TLS failed: {error}"), |why| format!("TLS failed: {why}"));
     Error::Unreachable(why)
 }
 

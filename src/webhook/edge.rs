@@ -16,13 +16,13 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::connections::{Connections, Room};
-use super::door::{self, Admitted, Door};
+use super::auth::{self, Admitted, Door};
 use super::handover::Handover;
-use super::offer::Offer;
 use super::request::{self, Refusal};
+use super::slots::{Connections, Room};
+use crate::certificate::rollover::Offer;
 use crate::network::Network;
-use crate::seldom::Seldom;
+use crate::system::log_limit::Seldom;
 
 /// The TLS handshake, and the head of a request from its first byte on.
 const HEAD: Duration = Duration::from_secs(5);
@@ -237,7 +237,7 @@ impl Connection {
     async fn head(&mut self, deadline: Instant, doors: &[Door]) -> Result<Admitted, End> {
         loop {
             if let Some(head) = request::head(&self.read)? {
-                return Ok(door::admit(&head, doors)?);
+                return Ok(auth::admit(&head, doors)?);
             }
             self.read_some(request::HEAD_LIMIT, deadline).await?;
         }

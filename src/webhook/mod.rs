@@ -5,13 +5,13 @@
 //! [`handover`] carries it to tiny_http, where [`worker`] answers it: [`once`] keeps it from doing so twice, and [`outcome`]
 //! decides what happens when a reply was not taken.
 
-pub mod connections;
-pub mod door;
+pub mod auth;
+pub mod dedup;
 pub mod edge;
 pub mod handover;
-pub mod offer;
-pub mod once;
 pub mod outage;
-pub mod outcome;
+pub mod probe;
 pub mod request;
+pub mod retry;
+pub mod slots;
 pub mod worker;

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tiny_http::{Method, Request, Response, Server};
 
-use super::once::{Begun, Once};
+use super::dedup::{Begun, Once};
 use super::outage::Outage;
-use super::outcome::{self, Next, Tried};
+use super::retry::{self, Next, Tried};
 use crate::echo::{Reply, echo};
-use crate::seldom::Seldom;
-use crate::status::Status;
+use crate::system::log_limit::Seldom;
+use crate::system::status::Status;
 use crate::telegram::client::Client;
 use crate::telegram::error::{Error, NEW_TOKEN};
 use crate::telegram::types::Update;
@@ -175,8 +175,8 @@ impl Shared {
                 self.outage.goes_on(Instant::now())
             };
             let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-            tried.left = outcome::left(date, now.try_into().unwrap_or(i64::MAX));
-            match outcome::next(&why, &tried) {
+            tried.left = retry::left(date, now.try_into().unwrap_or(i64::MAX));
+            match retry::next(&why, &tried) {
                 Next::Done => return Err((Answer::Done, why)),
                 Next::Later(seconds) => return Err((Answer::Later(seconds), why)),
                 Next::Again => tried.again = true,

@@ -10,12 +10,12 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 
+use crate::certificate::rollover::Offer;
 use crate::certificate::{self, Certificate, Error};
 use crate::config::{Config, Host};
-use crate::files;
-use crate::registration::{self, Listeners, Registration};
+use crate::delivery::registration::{self, Listeners, Registration};
+use crate::system::files;
 use crate::telegram::client::Api;
-use crate::webhook::offer::Offer;
 
 /// Stands in the certificate until there is an address.
 const NOWHERE: &str = "pihook.invalid";

@@ -1,7 +1,5 @@
 //! The webhook's certificate: made, loaded, and held against what Telegram checks.
 
-mod own;
-
 use std::fmt;
 use std::fs;
 use std::io;
@@ -23,16 +21,14 @@ use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
 
-pub use own::{DAYS, make, renew, write};
-
 /// Whoever makes a certificate before this version was, has a wrong clock: 2026-11-24.
-const BUILT: Duration = Duration::from_secs(1_795_478_400);
+pub(super) const BUILT: Duration = Duration::from_secs(1_795_478_400);
 /// A certificate of ours is renewed so long before its end, or a third of its life if that is shorter.
 const AHEAD: Duration = Duration::from_secs(30 * 86400);
 /// No clock so far behind this version is believed: 25 years.
 const YEARS: Duration = Duration::from_secs(25 * 365 * 86400);
 /// The organization in a certificate's subject that makes it ours: only such are renewed.
-const OURS: &str = "pihook";
+pub(super) const OURS: &str = "pihook";
 /// Extended key usage: TLS server.
 const SERVER_AUTH: &str = "1.3.6.1.5.5.7.3.1";
 /// Attributes of a subject.
@@ -136,7 +132,7 @@ pub fn load(certificate: &Path, key: &Path) -> Result<Certificate, Error> {
 }
 
 /// Like [`load`], of what the files hold.
-fn parse((certificate, pem): (&Path, &[u8]), (key, key_pem): (&Path, &[u8])) -> Result<Certificate, Error> {
+pub(super) fn parse((certificate, pem): (&Path, &[u8]), (key, key_pem): (&Path, &[u8])) -> Result<Certificate, Error> {
     let not_certificate = || Error::NotPem(certificate.to_owned(), "certificate");
     let chain: Vec<_> =
         CertificateDer::pem_slice_iter(pem).collect::<Result<_, PemError>>().map_err(|_| not_certificate())?;

@@ -14,14 +14,14 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use pihook::certificate;
 use pihook::config::{self, Config, Environment, Host};
+use pihook::delivery::identity;
+use pihook::delivery::registration::{Difference, Registration};
 use pihook::doctor;
-use pihook::host;
-use pihook::identity;
-use pihook::registration::{Difference, Registration};
 use pihook::run;
+use pihook::system::process;
 use pihook::telegram::client::Api;
+use pihook::telegram::delivery_error;
 use pihook::telegram::token::mask;
-use pihook::telegram::trouble;
 use pihook::telegram::types::WebhookInfo;
 
 const USAGE: &str = "\
@@ -155,10 +155,10 @@ fn load(options: &Options, environment: Environment) -> Result<Config, Failure> 
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
-    host::start_logging();
-    host::guard_memory();
-    host::spare_memory();
-    let token = host::take_from_environment(config::TOKEN_VARIABLE);
+    process::start_logging();
+    process::guard_memory();
+    process::spare_memory();
+    let token = process::take_from_environment(config::TOKEN_VARIABLE);
     let environment = |name: &str| if name == config::TOKEN_VARIABLE { token.clone() } else { env::var_os(name) };
     Ok(run::run(&load(options, &environment)?)?)
 }
@@ -195,7 +195,7 @@ fn cert(options: &Options) -> Result<(), Failure> {
 /// Has `act` done for each bot, and goes on to the next when it fails.
 fn each_bot(
     options: &Options,
-    act: impl Fn(&Registration) -> Result<String, pihook::registration::Error>,
+    act: impl Fn(&Registration) -> Result<String, pihook::delivery::registration::Error>,
 ) -> Result<(), Failure> {
     let config = load(options, &environment)?;
     let certificate = certificate::load(&config.certificate, &config.private_key).map_err(run::Error::from)?;
@@ -237,7 +237,7 @@ fn describe(info: &WebhookInfo) -> String {
     if let (Some(date), Some(message)) = (info.last_error_date, &info.last_error_message) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         let ago = now.saturating_sub(date.unsigned_abs());
-        lines.push(format!("  last error, {ago} s ago: {}", trouble::sentence(message)));
+        lines.push(format!("  last error, {ago} s ago: {}", delivery_error::sentence(message)));
     }
     lines.join("\n")
 }

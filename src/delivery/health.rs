@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::registration::Difference;
-use crate::telegram::trouble::{self, Kind};
+use crate::delivery::registration::Difference;
+use crate::telegram::delivery_error::{self, Kind};
 use crate::telegram::types::WebhookInfo;
 
 /// Of `watch_interval`, between two repairs at most: 6 h by default.
@@ -61,7 +61,7 @@ impl Health {
         if let Err(difference) = agrees {
             return self.repair(difference.to_string(), difference == Difference::Other, now);
         }
-        let explained = message.and_then(trouble::explain);
+        let explained = message.and_then(delivery_error::explain);
         if explained.is_some_and(|trouble| trouble.kind == Kind::Certificate) {
             return self.repair(told(message.unwrap_or_default()), false, now);
         }
@@ -97,7 +97,7 @@ impl Health {
 }
 
 fn told(message: &str) -> String {
-    format!("Telegram could not deliver: {}", trouble::sentence(message))
+    format!("Telegram could not deliver: {}", delivery_error::sentence(message))
 }
 
 /// Repairs one after the other ever more slowly: two programs must not fight over a webhook.

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 
-use super::{BUILT, Certificate, Error, OURS, load, parse};
-use crate::files;
+use super::load::{BUILT, Certificate, Error, OURS, load, parse};
+use crate::system::files;
 
 /// How long a certificate of ours is valid, as in the lesson's openssl command.
 pub const DAYS: u32 = 3650;

@@ -6,13 +6,13 @@ use std::time::SystemTime;
 use super::Doctor;
 use crate::certificate::{self, Certificate, Error};
 use crate::config::{Config, Host};
-use crate::files;
+use crate::delivery::identity;
 use crate::home::address::{self, Doubt};
 use crate::home::route;
 use crate::home::router::Router;
 use crate::home::services::Services;
 use crate::home::upnp::{self, Gateway};
-use crate::identity;
+use crate::system::files;
 
 /// Secrets that others can read.
 pub fn files(doctor: &mut Doctor, config: &Config) {

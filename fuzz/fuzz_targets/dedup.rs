@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use pihook::webhook::once::{Begun, Once};
+use pihook::webhook::dedup::{Begun, Once};
 
 const PLACES: i64 = 8192;
 const MARK: u64 = 8;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::CertificateError::{ExpiredContext, NotValidYetContext};
 
-use crate::seldom::Seldom;
+use crate::system::log_limit::Seldom;
 
 /// What is no matter: a certificate's dates have more room.
 const TOLERABLE: Duration = Duration::from_secs(120);

@@ -11,7 +11,7 @@ use ureq::tls::TlsConfig;
 
 use crate::secret::Secret;
 use crate::telegram::token::hex;
-use crate::webhook::door::Door;
+use crate::webhook::auth::Door;
 
 /// When all workers wait for a Bot API that does not answer, one of them is free after this.
 const PATIENCE: Duration = Duration::from_secs(45);

@@ -1,7 +1,5 @@
 //! The machine around us: systemd and its journal.
 
-pub mod systemd;
-
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};

@@ -388,5 +388,4 @@ impl fmt::Display for Config {
 }
 
 #[cfg(test)]
-#[path = "config_tests.rs"]
 mod tests;

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use ring::digest;
 
 use crate::config::{Bot, Config};
-use crate::files;
-use crate::health::{Health, Verdict};
+use crate::delivery::health::{Health, Verdict};
 use crate::secret::Secret;
-use crate::status::Status;
+use crate::system::files;
+use crate::system::status::Status;
 use crate::telegram::client::{Api, Client, Webhook};
 use crate::telegram::error::{Error as ApiError, NEW_TOKEN};
 use crate::telegram::token::hex;
