@@ -1,8 +1,5 @@
 //! The command line.
 
-#![forbid(unsafe_code)]
-#![warn(missing_docs, clippy::expect_used, clippy::unwrap_used)]
-
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -12,17 +9,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use pihook::certificate;
-use pihook::config::{self, Config, Environment, Host};
-use pihook::delivery::identity;
-use pihook::delivery::registration::{Difference, Registration};
-use pihook::doctor;
-use pihook::run;
-use pihook::system::process;
-use pihook::telegram::client::Api;
-use pihook::telegram::delivery_error;
-use pihook::telegram::token::mask;
-use pihook::telegram::types::WebhookInfo;
+use crate::certificate;
+use crate::config::{self, Config, Environment, Host};
+use crate::delivery::health::Difference;
+use crate::delivery::identity;
+use crate::delivery::registration::{self, Registration};
+use crate::doctor;
+use crate::run;
+use crate::secret::mask;
+use crate::system::{logging, process};
+use crate::telegram::client::Api;
+use crate::telegram::delivery_error;
+use crate::telegram::types::WebhookInfo;
 
 const USAGE: &str = "\
 pihook answers every text message to a Telegram bot with the same text.
@@ -83,7 +81,9 @@ struct Options {
     json: bool,
 }
 
-fn main() -> ExitCode {
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
     let (code, why) = match options().and_then(|options| command(&options)) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Usage(why)) => (64, format!("{why}\n\n{USAGE}")),
@@ -155,7 +155,7 @@ fn load(options: &Options, environment: Environment) -> Result<Config, Failure> 
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
-    process::start_logging();
+    logging::start();
     process::guard_memory();
     process::spare_memory();
     let token = process::take_from_environment(config::TOKEN_VARIABLE);
@@ -195,7 +195,7 @@ fn cert(options: &Options) -> Result<(), Failure> {
 /// Has `act` done for each bot, and goes on to the next when it fails.
 fn each_bot(
     options: &Options,
-    act: impl Fn(&Registration) -> Result<String, pihook::delivery::registration::Error>,
+    act: impl Fn(&Registration) -> Result<String, registration::Error>,
 ) -> Result<(), Failure> {
     let config = load(options, &environment)?;
     let certificate = certificate::load(&config.certificate, &config.private_key).map_err(run::Error::from)?;

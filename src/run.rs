@@ -20,12 +20,13 @@ use tokio::time::{sleep, timeout};
 use crate::certificate;
 use crate::config::{Bot, Config};
 use crate::delivery::identity::{self, Identity, Registrar};
-use crate::delivery::registration::Listeners;
+use crate::delivery::keeper::Listeners;
 use crate::home::watch::{Hint, Watch};
 use crate::system::status::Status;
 use crate::system::{process, systemd};
 use crate::telegram::client::{Api, Client};
 use crate::webhook::auth::Door;
+use crate::webhook::connection::Shared;
 use crate::webhook::dedup::Once;
 use crate::webhook::edge::Edge;
 use crate::webhook::handover::Handover;
@@ -117,10 +118,12 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let edge = Edge {
         allow_from: config.allow_from.clone(),
         known: config.known(),
-        doors: config.bots.iter().map(door).chain([own_door.clone()]).collect(),
-        handover: Handover::new(socket.clone(), workers, config.bots.len()),
-        connections: Mutex::new(Connections::new(limits)),
-        offer: identity.offer(),
+        shared: Arc::new(Shared {
+            doors: config.bots.iter().map(door).chain([own_door.clone()]).collect(),
+            handover: Handover::new(socket.clone(), workers, config.bots.len()),
+            slots: Mutex::new(Connections::new(limits)),
+            offer: identity.offer(),
+        }),
     };
     systemd::watch(Probe::new(address, &own_door), Arc::clone(&status))
         .map_err(system("A thread cannot be started"))?;
@@ -130,7 +133,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         let signals = Signals::listen().map_err(system("Signals cannot be received"))?;
         log::info!("Listening on {address}.");
         systemd::ready(&status);
-        supervise(Arc::new(edge), listener, signals, events, &mut identity).await
+        supervise(edge, listener, signals, events, &mut identity).await
     })?;
     if let Some(watch) = watch {
         watch.end();
@@ -228,7 +231,7 @@ impl Signals {
 
 /// Serves, follows the home's address, renews the certificate, reloads on SIGHUP, and stops on SIGTERM or SIGINT.
 async fn supervise(
-    edge: Arc<Edge>,
+    edge: Edge,
     listener: TcpListener,
     mut signals: Signals,
     mut events: UnboundedReceiver<Event>,

@@ -14,6 +14,7 @@ use common::tls::Tls;
 use common::{Home, SOON, TOKEN, settings, telegram};
 use pihook::certificate;
 use pihook::certificate::rollover::Offer;
+use pihook::webhook::connection::Shared;
 use pihook::webhook::edge::Edge;
 use pihook::webhook::handover::Handover;
 use pihook::webhook::slots::{Connections, Limits};
@@ -160,16 +161,18 @@ fn an_idle_connection_ends_after_75_seconds() {
     let edge = Edge {
         allow_from: Vec::new(),
         known: Vec::new(),
-        doors: Vec::new(),
-        handover: Handover::new(home.folder.join("none"), 1, 0),
-        connections: Mutex::new(Connections::new(limits)),
-        offer: Arc::new(Offer::new(Arc::new(tls))),
+        shared: Arc::new(Shared {
+            doors: Vec::new(),
+            handover: Handover::new(home.folder.join("none"), 1, 0),
+            slots: Mutex::new(Connections::new(limits)),
+            offer: Arc::new(Offer::new(Arc::new(tls))),
+        }),
     };
     let idle = runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (_stop, stopped) = watch::channel(false);
-        tokio::spawn(Arc::new(edge).serve(listener, stopped));
+        tokio::spawn(edge.serve(listener, stopped));
         let (connected, connection) = oneshot::channel();
         let (closed, end) = oneshot::channel();
         thread::spawn(move || {

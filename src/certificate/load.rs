@@ -1,12 +1,10 @@
-//! The webhook's certificate: made, loaded, and held against what Telegram checks.
+//! Reads a certificate with its key, ours or a user's own.
 
-use std::fmt;
 use std::fs;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use pem::Pem;
 use rustls::crypto::ring;
@@ -21,12 +19,8 @@ use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
 
-/// Whoever makes a certificate before this version was, has a wrong clock: 2026-11-24.
-pub(super) const BUILT: Duration = Duration::from_secs(1_795_478_400);
-/// A certificate of ours is renewed so long before its end, or a third of its life if that is shorter.
-const AHEAD: Duration = Duration::from_secs(30 * 86400);
-/// No clock so far behind this version is believed: 25 years.
-const YEARS: Duration = Duration::from_secs(25 * 365 * 86400);
+use super::error::Error;
+
 /// The organization in a certificate's subject that makes it ours: only such are renewed.
 pub(super) const OURS: &str = "pihook";
 /// Extended key usage: TLS server.
@@ -38,89 +32,16 @@ const ORGANIZATION: &str = "2.5.4.10";
 /// A certificate with its key, as files hold it: ours and a user's own are loaded alike.
 pub struct Certificate {
     key: CertifiedKey,
-    common_names: Vec<String>,
-    dns_names: Vec<String>,
-    addresses: Vec<IpAddr>,
-    not_before: SystemTime,
-    not_after: SystemTime,
-    serves_tls: bool,
+    pub(super) common_names: Vec<String>,
+    pub(super) dns_names: Vec<String>,
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) not_before: SystemTime,
+    pub(super) not_after: SystemTime,
+    pub(super) serves_tls: bool,
     is_ours: bool,
     /// Whether one of the chain signed itself: then Telegram knows it only by upload.
-    self_signed: bool,
+    pub(super) self_signed: bool,
 }
-
-/// Why a certificate cannot serve.
-#[derive(Debug)]
-pub enum Error {
-    /// A file could not be read or written.
-    File(PathBuf, io::Error),
-    /// A file holds no such thing.
-    NotPem(PathBuf, &'static str),
-    /// The key's kind or size is unknown to us.
-    Key(PathBuf),
-    /// The key belongs to another certificate.
-    Mismatch(PathBuf, PathBuf),
-    /// The end was so many days ago.
-    Expired(u64),
-    /// The beginning lies ahead.
-    NotYetValid,
-    /// It is for something else than a TLS server.
-    Purpose,
-    /// It names another host, and which way Telegram looks.
-    Name(String, &'static str),
-    /// A user's own, where only one of ours can follow the address.
-    NotOurs(PathBuf),
-    /// rustls does not take it.
-    Tls(String),
-    /// There is a file already.
-    Exists(PathBuf),
-    /// The library could not make one.
-    Make(String),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path, why) if why.kind() == io::ErrorKind::NotFound => {
-                write!(f, "{} is not there: `pihook cert` makes it.", path.display())
-            }
-            Self::File(path, why) => write!(f, "{}: {why}.", path.display()),
-            Self::NotPem(path, what) => write!(f, "{} holds no {what} in PEM form.", path.display()),
-            Self::Key(path) => write!(
-                f,
-                "The key in {} cannot serve: it must be RSA of 2048 bits or more, EC P-256 or P-384, or Ed25519, without a password.",
-                path.display()
-            ),
-            Self::Mismatch(certificate, key) => {
-                write!(
-                    f,
-                    "The key in {} does not belong to the certificate in {}.",
-                    key.display(),
-                    certificate.display()
-                )
-            }
-            Self::Expired(days) => {
-                write!(f, "The certificate expired {days} days ago: make a new one with `pihook cert --force`.")
-            }
-            Self::NotYetValid => f.write_str("The certificate is not valid yet: is the clock of this machine right?"),
-            Self::Purpose => f.write_str("The certificate is not for a TLS server (key usage)."),
-            Self::Name(host, rule) => write!(
-                f,
-                "The certificate does not carry the public_host {host} where Telegram looks for it: {rule}; make one with `pihook cert --force`."
-            ),
-            Self::NotOurs(path) => write!(
-                f,
-                "{} is not one that pihook made, and is left alone: so it cannot follow the address, as public_host = \"auto\" has it. Move it and its key away, or name your public_host.",
-                path.display()
-            ),
-            Self::Tls(why) => write!(f, "The certificate cannot serve: {why}."),
-            Self::Exists(path) => write!(f, "{} is there already: --force replaces it.", path.display()),
-            Self::Make(why) => write!(f, "The certificate could not be made: {why}."),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
 
 /// Loads a certificate, the rest of its chain if it has one, and its key (PKCS#8, PKCS#1 or SEC1).
 ///
@@ -205,40 +126,6 @@ fn address(name: &GeneralName) -> Option<IpAddr> {
 }
 
 impl Certificate {
-    /// Checks all that Telegram will check when it calls `host`, at the time `now`. It does not say
-    /// which check failed: "certificate verify failed" is all that its users ever see.
-    ///
-    /// # Errors
-    /// The first thing that it would refuse.
-    pub fn check(&self, host: &str, now: SystemTime) -> Result<(), Error> {
-        if !self.serves_tls {
-            return Err(Error::Purpose);
-        }
-        self.check_name(host)?;
-        if now > self.not_after {
-            let past = now.duration_since(self.not_after).unwrap_or_default();
-            return Err(Error::Expired(past.as_secs() / 86400));
-        }
-        // Last, since here it may be the clock that is wrong.
-        if now < self.not_before { Err(Error::NotYetValid) } else { Ok(()) }
-    }
-
-    /// Telegram checks an uploaded certificate's name as a host name even when it is an address
-    /// (tdlib/td, `SslStream::init`), and OpenSSL takes the common name only where no DNS name is.
-    fn check_name(&self, host: &str) -> Result<(), Error> {
-        let names = if self.dns_names.is_empty() { &self.common_names } else { &self.dns_names };
-        let (found, rule) = match host.parse::<Ipv4Addr>() {
-            Ok(address) if !self.self_signed => {
-                (self.addresses.contains(&address.into()), "it must be an IP address of the subject alternative name")
-            }
-            _ => (
-                names.iter().any(|name| covers(name, host)),
-                "it must be the common name (CN), and no other DNS name may be in it",
-            ),
-        };
-        if found { Ok(()) } else { Err(Error::Name(host.into(), rule)) }
-    }
-
     /// The certificate itself, without the rest of its chain.
     #[must_use]
     pub fn leaf(&self) -> &CertificateDer<'static> {
@@ -274,27 +161,6 @@ impl Certificate {
         self.common_names.iter().find_map(|name| name.parse().ok())
     }
 
-    /// Whether Telegram finds `host` in it.
-    #[must_use]
-    pub fn names(&self, host: &str) -> bool {
-        self.check_name(host).is_ok()
-    }
-
-    /// How long it is until it should be renewed: nothing when it is time. A clock from before this version
-    /// says nothing, nor does one from long after.
-    #[must_use]
-    pub fn renewal(&self, now: SystemTime) -> Duration {
-        if now < UNIX_EPOCH + BUILT || now > UNIX_EPOCH + BUILT + YEARS {
-            return AHEAD;
-        }
-        // Made by a clock that was ahead, it is of no use either.
-        if now < self.not_before {
-            return Duration::ZERO;
-        }
-        let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
-        (self.not_after - AHEAD.min(life / 3)).duration_since(now).unwrap_or_default()
-    }
-
     /// What to upload with setWebhook, PEM: the certificates and nothing else of the file. None
     /// when a public CA vouches for it: Telegram would trust the upload alone, and then refuse.
     #[must_use]
@@ -319,13 +185,4 @@ impl Certificate {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(config)
     }
-}
-
-/// OpenSSL's rule for host names: letters of either case, and one `*` as the whole first label.
-fn covers(pattern: &str, host: &str) -> bool {
-    if pattern.eq_ignore_ascii_case(host) {
-        return true;
-    }
-    let (Some(parent), Some((first, rest))) = (pattern.strip_prefix("*."), host.split_once('.')) else { return false };
-    host.parse::<Ipv4Addr>().is_err() && !first.is_empty() && parent.contains('.') && parent.eq_ignore_ascii_case(rest)
 }

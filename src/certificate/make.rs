@@ -1,4 +1,4 @@
-//! Certificates of our own.
+//! Makes certificates of our own.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 
-use super::load::{BUILT, Certificate, Error, OURS, load, parse};
+use super::check::BUILT;
+use super::error::Error;
+use super::load::{Certificate, OURS, load, parse};
 use crate::system::files;
 
 /// How long a certificate of ours is valid, as in the lesson's openssl command.

@@ -1,8 +1,11 @@
-//! The webhook's certificate: made, loaded, and held against what Telegram checks.
+//! The webhook's certificate: made, loaded, held against what Telegram checks, and changed while connections come in.
 
+mod check;
+mod error;
 mod load;
 mod make;
 pub mod rollover;
 
-pub use load::{Certificate, Error, load};
+pub use error::Error;
+pub use load::{Certificate, load};
 pub use make::{DAYS, make, renew, write};

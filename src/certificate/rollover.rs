@@ -60,16 +60,16 @@ impl Offer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{load, make};
     use super::*;
-    use crate::certificate;
     use std::time::SystemTime;
 
     fn config(name: &str) -> Arc<ServerConfig> {
         let folder = std::env::temp_dir().join(format!("pihook-offer-{name}-{}", std::process::id()));
         let (certificate, key) = (folder.join("c"), folder.join("k"));
-        let pair = certificate::make("80.100.95.20", 1, SystemTime::now(), None).unwrap();
-        certificate::write(&pair, &certificate, &key, true).unwrap();
-        let loaded = certificate::load(&certificate, &key).unwrap();
+        let pair = make::make("80.100.95.20", 1, SystemTime::now(), None).unwrap();
+        make::write(&pair, &certificate, &key, true).unwrap();
+        let loaded = load::load(&certificate, &key).unwrap();
         std::fs::remove_dir_all(folder).unwrap();
         Arc::new(loaded.tls().unwrap())
     }

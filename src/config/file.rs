@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::telegram::token::mask;
+use crate::secret::mask;
 
 /// One table of the file. What is taken out of it is known; what is left at the end is a mistake.
 pub struct Keys<'t> {

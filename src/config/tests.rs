@@ -20,7 +20,7 @@ fn read(text: &str, variables: &[(&str, &str)]) -> (Config, Vec<String>) {
 
 fn rand_name(text: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    format!("{}-{:?}", crate::telegram::token::hex(&digest.as_ref()[..8]), std::thread::current().id())
+    format!("{}-{:?}", crate::secret::hex(&digest.as_ref()[..8]), std::thread::current().id())
 }
 
 fn problems(text: &str) -> Vec<String> {

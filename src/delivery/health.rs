@@ -1,8 +1,8 @@
 //! How a registered webhook is, by what Telegram says of it. Pure.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::delivery::registration::Difference;
 use crate::telegram::delivery_error::{self, Kind};
 use crate::telegram::types::WebhookInfo;
 
@@ -10,6 +10,27 @@ use crate::telegram::types::WebhookInfo;
 const LONGEST_PAUSE: u32 = 72;
 /// Fewer updates than these are no pile.
 const PILE: u64 = 20;
+
+/// How the webhook that Telegram has differs from the one that we want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// There is none.
+    Missing,
+    /// It has another URL.
+    Other,
+    /// A certificate was uploaded with it and should not have been, or the other way round.
+    Certificate,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "the webhook was removed",
+            Self::Other => "another program, or an older start of this one, has set a webhook of its own",
+            Self::Certificate => "the webhook was set without the right certificate",
+        })
+    }
+}
 
 /// What is to be done about a webhook.
 #[derive(Debug, PartialEq, Eq)]

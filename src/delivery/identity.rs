@@ -10,10 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 
+use super::keeper::{self, Listeners};
+use super::registration::Registration;
 use crate::certificate::rollover::Offer;
 use crate::certificate::{self, Certificate, Error};
 use crate::config::{Config, Host};
-use crate::delivery::registration::{self, Listeners, Registration};
 use crate::system::files;
 use crate::telegram::client::Api;
 
@@ -208,7 +209,7 @@ impl Registrar {
         for bot in &config.bots {
             let (sender, wanted) = mpsc::channel();
             let (interval, listeners) = (config.watch_interval, listeners());
-            let keep = move || registration::keep(&wanted, interval, &listeners);
+            let keep = move || keeper::keep(&wanted, interval, &listeners);
             thread::Builder::new().name(format!("webhook {}", bot.token.id())).spawn(keep)?;
             bots.push(sender);
         }

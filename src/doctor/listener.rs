@@ -11,7 +11,7 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, Stream};
 
-use super::Doctor;
+use super::finding::Doctor;
 use crate::certificate::Certificate;
 use crate::config::Config;
 use crate::webhook::probe::this_machine;

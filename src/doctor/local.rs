@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, ToSocketAddrs};
 use std::time::SystemTime;
 
-use super::Doctor;
+use super::finding::Doctor;
 use crate::certificate::{self, Certificate, Error};
 use crate::config::{Config, Host};
 use crate::delivery::identity;

@@ -5,9 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ureq::http::Uri;
 
-use super::Doctor;
+use super::finding::Doctor;
 use crate::config::{Bot, Config};
-use crate::delivery::registration::{Difference, Registration};
+use crate::delivery::health::Difference;
+use crate::delivery::registration::Registration;
 use crate::home::route;
 use crate::telegram::client::{Api, Client};
 use crate::telegram::clock_skew;

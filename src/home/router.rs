@@ -11,7 +11,7 @@ use tokio::runtime::{self, Runtime};
 
 use super::upnp::{self, Gateway};
 use crate::network::is_reserved;
-use crate::text::printable;
+use crate::secret::printable;
 
 /// A mapping outlives two looks that go wrong. Not much more: who was given another address at home waits for its end.
 const LEASE_LOOKS: u32 = 3;

@@ -11,8 +11,8 @@ use std::time::Duration;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
+use crate::secret::mask;
 use crate::system::status::Status;
-use crate::telegram::token::mask;
 use crate::webhook::probe::Probe;
 
 /// As patient as the unit: where no watchdog waits for the probe, the status line still lives on it.

@@ -21,8 +21,8 @@ use super::transport::{self, BUFFER};
 use super::types::{Me, WebhookInfo};
 use crate::echo::Reply;
 use crate::secret::Secret;
+use crate::secret::printable;
 use crate::system::ca_roots;
-use crate::text::printable;
 
 /// A whole call may take this long. Well below the 60 s that Telegram waits for a webhook's answer;
 /// above the 8 s of flood wait that the Bot API sits out by itself.

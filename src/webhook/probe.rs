@@ -10,7 +10,7 @@ use ureq::Agent;
 use ureq::tls::TlsConfig;
 
 use crate::secret::Secret;
-use crate::telegram::token::hex;
+use crate::secret::hex;
 use crate::webhook::auth::Door;
 
 /// When all workers wait for a Bot API that does not answer, one of them is free after this.

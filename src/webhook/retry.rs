@@ -1,6 +1,7 @@
 //! What the Bot API said to a reply, and what happens next: the one place that decides it. Pure.
 
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::telegram::client::CALL;
 use crate::telegram::error::Error;
@@ -86,6 +87,26 @@ fn later(seconds: u64, tried: &Tried) -> Next {
 pub fn left(date: i64, now: i64) -> Option<u64> {
     let age = now.checked_sub(date)?;
     (0..LIFETIME).contains(&age).then(|| (LIFETIME - age).unsigned_abs())
+}
+
+/// Since when no call was answered; shared by all workers.
+#[derive(Default)]
+pub struct Outage(Mutex<Option<Instant>>);
+
+impl Outage {
+    /// The Bot API answered, whatever it said.
+    pub fn over(&self) {
+        *self.since() = None;
+    }
+
+    /// It did not; for how long now.
+    pub fn goes_on(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(*self.since().get_or_insert(now))
+    }
+
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]

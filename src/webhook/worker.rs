@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tiny_http::{Method, Request, Response, Server};
 
 use super::dedup::{Begun, Once};
-use super::outage::Outage;
+use super::retry::Outage;
 use super::retry::{self, Next, Tried};
 use crate::echo::{Reply, echo};
 use crate::system::log_limit::Seldom;
