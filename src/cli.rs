@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use lexopt::{Arg, Parser, ValueExt};
 
@@ -17,6 +17,7 @@ use crate::delivery::registration::{self, Registration};
 use crate::doctor;
 use crate::run;
 use crate::secret::mask;
+use crate::system::clock::unix_now;
 use crate::system::{logging, process};
 use crate::telegram::client::Api;
 use crate::telegram::delivery_error;
@@ -235,8 +236,7 @@ fn describe(info: &WebhookInfo) -> String {
         lines.push(format!("  connections at most: {connections}"));
     }
     if let (Some(date), Some(message)) = (info.last_error_date, &info.last_error_message) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        let ago = now.saturating_sub(date.unsigned_abs());
+        let ago = unix_now().saturating_sub(date.unsigned_abs());
         lines.push(format!("  last error, {ago} s ago: {}", delivery_error::sentence(message)));
     }
     lines.join("\n")

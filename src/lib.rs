@@ -30,18 +30,18 @@
 //! Only the edge with its connections, the way to the workers, and the supervisor in [`run`] are async.
 
 #![forbid(unsafe_code)]
-#![warn(missing_docs, clippy::expect_used, clippy::unwrap_used)]
+#![warn(missing_docs, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
 
 pub mod certificate;
 pub mod cli;
 pub mod config;
-pub mod delivery;
-pub mod doctor;
+pub(crate) mod delivery;
+pub(crate) mod doctor;
 pub mod echo;
-pub mod home;
-pub mod network;
+pub(crate) mod home;
+pub(crate) mod network;
 pub mod run;
-pub mod secret;
+pub(crate) mod secret;
 pub mod system;
 pub mod telegram;
 pub mod webhook;

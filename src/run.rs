@@ -125,8 +125,8 @@ pub fn run(config: &Config) -> Result<(), Error> {
             offer: identity.offer(),
         }),
     };
-    systemd::watch(Probe::new(address, &own_door), Arc::clone(&status))
-        .map_err(system("A thread cannot be started"))?;
+    let probe = Probe::new(address, &own_door);
+    systemd::watch(move || probe.is_answered(), Arc::clone(&status)).map_err(system("A thread cannot be started"))?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(system("The runtime"))?;
     runtime.block_on(async {
         // Whoever hears that we are ready may send one.

@@ -12,6 +12,7 @@ pub(super) const BUILT: Duration = Duration::from_secs(1_795_478_400);
 const AHEAD: Duration = Duration::from_secs(30 * 86400);
 /// No clock so far behind this version is believed: 25 years.
 const YEARS: Duration = Duration::from_secs(25 * 365 * 86400);
+
 impl Certificate {
     /// Checks all that Telegram will check when it calls `host`, at the time `now`. It does not say
     /// which check failed: "certificate verify failed" is all that its users ever see.
@@ -49,7 +50,7 @@ impl Certificate {
 
     /// Whether Telegram finds `host` in it.
     #[must_use]
-    pub fn names(&self, host: &str) -> bool {
+    pub(crate) fn names(&self, host: &str) -> bool {
         self.check_name(host).is_ok()
     }
 

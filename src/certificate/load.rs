@@ -128,20 +128,20 @@ fn address(name: &GeneralName) -> Option<IpAddr> {
 impl Certificate {
     /// The certificate itself, without the rest of its chain.
     #[must_use]
-    pub fn leaf(&self) -> &CertificateDer<'static> {
+    pub(crate) fn leaf(&self) -> &CertificateDer<'static> {
         // `load` takes no empty chain.
         &self.key.cert[0]
     }
 
     /// How many days it is valid.
     #[must_use]
-    pub fn days(&self, now: SystemTime) -> u64 {
+    pub(crate) fn days(&self, now: SystemTime) -> u64 {
         self.not_after.duration_since(now).unwrap_or_default().as_secs() / 86400
     }
 
     /// The kind of its key.
     #[must_use]
-    pub fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self.key.key.algorithm() {
             SignatureAlgorithm::RSA => "RSA",
             SignatureAlgorithm::ED25519 => "Ed25519",
@@ -151,20 +151,20 @@ impl Certificate {
 
     /// Whether pihook made it, and so may make another in its place.
     #[must_use]
-    pub fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         self.is_ours
     }
 
     /// The address that it is for, if it is for one.
     #[must_use]
-    pub fn address(&self) -> Option<Ipv4Addr> {
+    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
         self.common_names.iter().find_map(|name| name.parse().ok())
     }
 
     /// What to upload with setWebhook, PEM: the certificates and nothing else of the file. None
     /// when a public CA vouches for it: Telegram would trust the upload alone, and then refuse.
     #[must_use]
-    pub fn upload(&self) -> Option<String> {
+    pub(crate) fn upload(&self) -> Option<String> {
         let pem = |der: &CertificateDer| pem::encode(&Pem::new("CERTIFICATE", der.as_ref()));
         self.self_signed.then(|| self.key.cert.iter().map(pem).collect())
     }

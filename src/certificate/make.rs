@@ -14,7 +14,7 @@ use super::load::{Certificate, OURS, load, parse};
 use crate::system::files;
 
 /// How long a certificate of ours is valid, as in the lesson's openssl command.
-pub const DAYS: u32 = 3650;
+pub(crate) const DAYS: u32 = 3650;
 /// A Pi has no clock that survives its power, and Telegram's clock is another one: a certificate
 /// made by a clock that is a little ahead must be valid at once.
 const BACKDATED: Duration = Duration::from_secs(2 * 86400);
@@ -69,7 +69,7 @@ fn write_file(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
 ///
 /// # Errors
 /// When the old key cannot be read or is of no use, or a user's own certificate is there.
-pub fn renew(host: &str, certificate: &Path, key: &Path) -> Result<(Certificate, Result<(), Error>), Error> {
+pub(crate) fn renew(host: &str, certificate: &Path, key: &Path) -> Result<(Certificate, Result<(), Error>), Error> {
     if certificate.exists() && !load(certificate, key)?.is_ours() {
         return Err(Error::NotOurs(certificate.to_owned()));
     }

@@ -8,4 +8,5 @@ pub mod rollover;
 
 pub use error::Error;
 pub use load::{Certificate, load};
-pub use make::{DAYS, make, renew, write};
+pub(crate) use make::{DAYS, renew};
+pub use make::{make, write};

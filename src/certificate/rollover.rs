@@ -1,8 +1,10 @@
 //! Which certificate is shown: during a change-over the old one too, since Telegram may not have the new one yet.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustls::ServerConfig;
+
+use crate::system::lock::lock;
 
 /// Telegram names no host when it calls an address, so the two cannot be told apart by what it asks for. But it says
 /// when it does not accept what it was shown, and calls again in 2 s: then the other one is shown.
@@ -24,14 +26,14 @@ impl Offer {
 
     /// What the next connection is shown.
     #[must_use]
-    pub fn next(&self) -> Arc<ServerConfig> {
+    pub(crate) fn next(&self) -> Arc<ServerConfig> {
         let shown = self.shown();
         let old = shown.old.as_ref().filter(|_| shown.is_old_next);
         Arc::clone(old.unwrap_or(&shown.new))
     }
 
     /// Begins a change-over: the new one first, and also the one that was the newest.
-    pub fn begin(&self, new: Arc<ServerConfig>) {
+    pub(crate) fn begin(&self, new: Arc<ServerConfig>) {
         let mut shown = self.shown();
         let before = std::mem::replace(&mut shown.new, new);
         // Where Telegram has not taken the last one, it has the one before.
@@ -40,12 +42,12 @@ impl Offer {
     }
 
     /// Ends the change-over: Telegram has the new one.
-    pub fn settle(&self) {
+    pub(crate) fn settle(&self) {
         self.shown().old = None;
     }
 
     /// Telegram did not accept `config`, which it was shown.
-    pub fn refused(&self, config: &Arc<ServerConfig>) {
+    pub(crate) fn refused(&self, config: &Arc<ServerConfig>) {
         // Many can fail at once: that is one refusal.
         if Arc::ptr_eq(config, &self.next()) {
             let mut shown = self.shown();
@@ -54,7 +56,7 @@ impl Offer {
     }
 
     fn shown(&self) -> MutexGuard<'_, Shown> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -10,10 +10,10 @@ use toml::de::{DeTable, DeValue};
 use crate::secret::mask;
 
 /// One table of the file. What is taken out of it is known; what is left at the end is a mistake.
-pub struct Keys<'t> {
+pub(crate) struct Keys<'t> {
     table: DeTable<'t>,
     /// What is wrong, in the order in which it was found.
-    pub problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
     name: String,
     text: &'t str,
 }
@@ -21,7 +21,7 @@ pub struct Keys<'t> {
 impl<'t> Keys<'t> {
     /// Reads the text of the file at `path`. Where it is no TOML, that is the one problem.
     #[must_use]
-    pub fn parse(path: &Path, text: &'t str) -> Self {
+    pub(crate) fn parse(path: &Path, text: &'t str) -> Self {
         let name = path.display().to_string();
         match DeTable::parse(text) {
             Ok(table) => Self { table: table.into_inner(), problems: Vec::new(), name, text },
@@ -36,12 +36,12 @@ impl<'t> Keys<'t> {
 
     /// Where it lies.
     #[must_use]
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(&self.name)
     }
 
     /// Notes a problem with a key that was taken already, or is missing.
-    pub fn problem(&mut self, key: &str, what: &str) {
+    pub(crate) fn problem(&mut self, key: &str, what: &str) {
         self.problem_at(None, &format!("{key} {what}"));
     }
 
@@ -57,12 +57,17 @@ impl<'t> Keys<'t> {
 
     /// Whether the key is set, and not taken yet.
     #[must_use]
-    pub fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
 
     /// A string that `read` makes something of; `read` says what is wrong with it.
-    pub fn parsed<T>(&mut self, key: &str, default: &str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+    pub(crate) fn parsed<T>(
+        &mut self,
+        key: &str,
+        default: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
         let value = self.take(key);
         let place = value.as_ref().map(Spanned::span);
         let read = match value.as_ref().map(Spanned::get_ref) {
@@ -77,12 +82,12 @@ impl<'t> Keys<'t> {
     }
 
     /// Any string.
-    pub fn string(&mut self, key: &str, default: &str) -> String {
+    pub(crate) fn string(&mut self, key: &str, default: &str) -> String {
         self.parsed(key, default, |text| Ok(text.to_owned())).unwrap_or_default()
     }
 
     /// A number of a range.
-    pub fn number(&mut self, key: &str, default: u16, range: RangeInclusive<u16>) -> u16 {
+    pub(crate) fn number(&mut self, key: &str, default: u16, range: RangeInclusive<u16>) -> u16 {
         let Some(value) = self.take(key) else { return default };
         let number = match value.get_ref() {
             DeValue::Integer(digits) => u16::from_str_radix(digits.as_str(), digits.radix()).ok(),
@@ -96,7 +101,7 @@ impl<'t> Keys<'t> {
     }
 
     /// A list of strings, each of which `read` makes something of.
-    pub fn list<T>(&mut self, key: &str, default: &[&str], read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+    pub(crate) fn list<T>(&mut self, key: &str, default: &[&str], read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let Some(value) = self.take(key) else {
             return default.iter().filter_map(|text| read(text).ok()).collect();
         };
@@ -119,7 +124,7 @@ impl<'t> Keys<'t> {
     }
 
     /// Hands each `[[key]]` table to `read`, one empty table if there is none.
-    pub fn tables(&mut self, key: &str, mut read: impl FnMut(&mut Keys<'t>)) {
+    pub(crate) fn tables(&mut self, key: &str, mut read: impl FnMut(&mut Keys<'t>)) {
         let items = match self.take(key).map(|value| (value.span(), value.into_inner())) {
             None => vec![DeTable::new()],
             Some((_, DeValue::Array(items))) if !items.is_empty() && items.iter().all(|it| it.get_ref().is_table()) => {
@@ -137,7 +142,7 @@ impl<'t> Keys<'t> {
     }
 
     /// Notes every key that nobody took.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         for key in std::mem::take(&mut self.table).keys() {
             let what = format!("{:?} is no setting here: deploy/pihook.toml has them all", key.get_ref());
             self.problem_at(Some(key.span()), &what);

@@ -16,7 +16,7 @@ use crate::secret::Secret;
 use crate::telegram::token::Token;
 
 /// Where the token may come from, for a bot that names none.
-pub const TOKEN_VARIABLE: &str = "TELEGRAM_BOT_TOKEN";
+pub(crate) const TOKEN_VARIABLE: &str = "TELEGRAM_BOT_TOKEN";
 /// The Bot API that Telegram runs.
 const TELEGRAM: &str = "https://api.telegram.org";
 /// Where Telegram's webhook calls come from: <https://core.telegram.org/bots/webhooks>.
@@ -33,38 +33,38 @@ const PATH_LIMIT: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where Telegram calls.
-    pub public_host: Host,
+    pub(crate) public_host: Host,
     /// The port that Telegram calls.
-    pub public_port: u16,
+    pub(crate) public_port: u16,
     /// Where we listen.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// PEM: the certificate, and the rest of its chain if it has one.
-    pub certificate: PathBuf,
+    pub(crate) certificate: PathBuf,
     /// PEM: its private key.
-    pub private_key: PathBuf,
+    pub(crate) private_key: PathBuf,
     /// The Bot API, without a slash at the end.
-    pub api_url: String,
+    pub(crate) api_url: String,
     /// Whether the router is asked to forward `public_port`.
-    pub port_mapping: bool,
+    pub(crate) port_mapping: bool,
     /// URLs that answer with the address that they are called from.
-    pub address_services: Vec<String>,
+    pub(crate) address_services: Vec<String>,
     /// Between two looks at the webhook, the own address and the router.
-    pub watch_interval: Duration,
+    pub(crate) watch_interval: Duration,
     /// Who may connect.
-    pub allow_from: Vec<Network>,
+    pub(crate) allow_from: Vec<Network>,
     /// Connections that Telegram may open for each bot, 1 to 100.
-    pub max_connections: u16,
+    pub(crate) max_connections: u16,
     /// What must outlive a reboot: what was registered last.
-    pub state_dir: PathBuf,
+    pub(crate) state_dir: PathBuf,
     /// What need not: the socket to the workers, and what was answered.
-    pub runtime_dir: PathBuf,
+    pub(crate) runtime_dir: PathBuf,
     /// At least one.
     pub bots: Vec<Bot>,
 }
 
 /// Where Telegram calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Host {
+pub(crate) enum Host {
     /// An IPv4 address or a DNS name, in lower case.
     Given(String),
     /// Whatever this home's address is.
@@ -74,7 +74,7 @@ pub enum Host {
 impl Host {
     /// The host of the settings, if they name one.
     #[must_use]
-    pub fn given(&self) -> Option<&str> {
+    pub(crate) fn given(&self) -> Option<&str> {
         match self {
             Self::Given(host) if !host.is_empty() => Some(host),
             _ => None,
@@ -95,23 +95,23 @@ impl fmt::Display for Host {
 #[derive(Debug, Clone)]
 pub struct Bot {
     /// From `BotFather`.
-    pub token: Token,
+    pub(crate) token: Token,
     /// The file that the token came from.
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
     /// The URL path that Telegram calls for this bot, secret since it is `/TOKEN/` by default.
-    pub path: Secret,
+    pub(crate) path: Secret,
 }
 
 impl Config {
     /// The URL to register for `bot`, called at `host`.
     #[must_use]
-    pub fn webhook_url(&self, bot: &Bot, host: &str) -> Secret {
+    pub(crate) fn webhook_url(&self, bot: &Bot, host: &str) -> Secret {
         format!("https://{host}:{}{}", self.public_port, bot.path.expose()).into()
     }
 
     /// Who may connect and is no stranger: Telegram, and whom `allow_from` names more closely than "everyone".
     #[must_use]
-    pub fn known(&self) -> Vec<Network> {
+    pub(crate) fn known(&self) -> Vec<Network> {
         let telegram = TELEGRAMS_NETWORKS.iter().filter_map(|network| network.parse().ok());
         self.allow_from.iter().copied().filter(|network| !network.is_everyone()).chain(telegram).collect()
     }
@@ -122,7 +122,7 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Everything that is wrong with a configuration, a sentence each.
 #[derive(Debug)]
-pub struct Problems(pub Vec<String>);
+pub struct Problems(pub(crate) Vec<String>);
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,7 +134,7 @@ impl fmt::Display for Problems {
 ///
 /// # Errors
 /// When there is none.
-pub fn find(given: Option<PathBuf>, environment: Environment) -> Result<PathBuf, Problems> {
+pub(crate) fn find(given: Option<PathBuf>, environment: Environment) -> Result<PathBuf, Problems> {
     if let Some(path) = given.or_else(|| environment("PIHOOK_CONFIG").map(PathBuf::from)) {
         return Ok(path);
     }
@@ -157,7 +157,7 @@ pub fn load(path: &Path, environment: Environment) -> Result<Config, Problems> {
 
 /// Like [`load`], but goes on: settings that are wrong have their default, or are empty.
 #[must_use]
-pub fn examine(path: &Path, environment: Environment) -> (Config, Vec<String>) {
+pub(crate) fn examine(path: &Path, environment: Environment) -> (Config, Vec<String>) {
     match fs::read_to_string(path) {
         Ok(text) => examine_text(path, &text, environment),
         Err(why) => {
@@ -247,7 +247,7 @@ fn port_mapping(text: &str) -> Result<bool, String> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn public_host(host: &str, own_api: bool) -> Result<Host, String> {
+pub(crate) fn public_host(host: &str, own_api: bool) -> Result<Host, String> {
     if host.eq_ignore_ascii_case("auto") {
         return Ok(Host::Auto);
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::system::pause::EscalatingPause;
 use crate::telegram::delivery_error::{self, Kind};
 use crate::telegram::types::WebhookInfo;
 
@@ -13,7 +14,7 @@ const PILE: u64 = 20;
 
 /// How the webhook that Telegram has differs from the one that we want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Difference {
+pub(crate) enum Difference {
     /// There is none.
     Missing,
     /// It has another URL.
@@ -34,7 +35,7 @@ impl fmt::Display for Difference {
 
 /// What is to be done about a webhook.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// Nothing.
     Well,
     /// It is to be set again.
@@ -44,37 +45,38 @@ pub enum Verdict {
 }
 
 /// What is remembered from one look to the next.
-pub struct Health {
+pub(crate) struct Health {
     /// The error that was seen last, and its date.
     last_error: (Option<i64>, Option<String>),
     pending: u64,
     trouble: Option<(String, bool)>,
-    repairs: Repairs,
+    /// Repairs follow each other ever more slowly: two programs must not fight over a webhook.
+    repairs: EscalatingPause,
 }
 
 impl Health {
     /// Nothing has been seen yet. Looks follow each other in this time.
     #[must_use]
-    pub fn new(interval: Duration) -> Self {
-        let repairs = Repairs { interval, last: None, pause: Duration::ZERO };
+    pub(crate) fn new(interval: Duration) -> Self {
+        let repairs = EscalatingPause::new(interval * 2, interval * LONGEST_PAUSE);
         Self { last_error: (None, None), pending: 0, trouble: None, repairs }
     }
 
     /// The webhook was found as it should be. What went wrong before is over, unless something still waits.
-    pub fn found(&mut self, info: &WebhookInfo) {
+    pub(crate) fn found(&mut self, info: &WebhookInfo) {
         if info.pending_update_count == 0 {
             self.last_error = (info.last_error_date, info.last_error_message.clone());
         }
     }
 
     /// The webhook was set, and with the old one its errors are gone.
-    pub fn set(&mut self) {
+    pub(crate) fn set(&mut self) {
         self.last_error = (None, None);
         self.trouble = None;
     }
 
     /// Judges what Telegram says at `now`; `agrees` is whether the webhook is the one that we set.
-    pub fn judge(&mut self, info: &WebhookInfo, agrees: Result<(), Difference>, now: Instant) -> Verdict {
+    pub(crate) fn judge(&mut self, info: &WebhookInfo, agrees: Result<(), Difference>, now: Instant) -> Verdict {
         let last = (info.last_error_date, info.last_error_message.clone());
         let message = info.last_error_message.as_deref().filter(|_| last != self.last_error);
         self.last_error = last;
@@ -103,7 +105,8 @@ impl Health {
     }
 
     fn repair(&mut self, why: String, is_contested: bool, now: Instant) -> Verdict {
-        if self.repairs.may_begin(now) {
+        if self.repairs.is_over(now) {
+            self.repairs.begin(now);
             return Verdict::Repair(why);
         }
         let advice = if is_contested {
@@ -119,28 +122,6 @@ impl Health {
 
 fn told(message: &str) -> String {
     format!("Telegram could not deliver: {}", delivery_error::sentence(message))
-}
-
-/// Repairs one after the other ever more slowly: two programs must not fight over a webhook.
-struct Repairs {
-    interval: Duration,
-    last: Option<Instant>,
-    pause: Duration,
-}
-
-impl Repairs {
-    /// Whether it is time for one; then it is taken to begin.
-    fn may_begin(&mut self, now: Instant) -> bool {
-        let since = self.last.map(|last| now.saturating_duration_since(last));
-        if since.is_some_and(|since| since < self.pause) {
-            return false;
-        }
-        let longest = self.interval * LONGEST_PAUSE;
-        let calm = since.is_none_or(|since| since > self.pause + longest);
-        self.pause = if calm { self.interval * 2 } else { (self.pause * 2).min(longest) };
-        self.last = Some(now);
-        true
-    }
 }
 
 #[cfg(test)]

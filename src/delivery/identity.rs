@@ -24,7 +24,7 @@ const NOWHERE: &str = "pihook.invalid";
 const LOOK: Duration = Duration::from_secs(3600);
 
 /// Host and certificate as they are now, and who is told of a change.
-pub struct Identity<'c> {
+pub(crate) struct Identity<'c> {
     config: &'c Config,
     /// None until the address is known.
     host: Option<String>,
@@ -40,7 +40,7 @@ pub struct Identity<'c> {
 ///
 /// # Errors
 /// When a certificate cannot be made, or a user's own does not fit.
-pub fn first(config: &Config) -> Result<(Option<String>, Certificate), Error> {
+pub(crate) fn first(config: &Config) -> Result<(Option<String>, Certificate), Error> {
     let paths = (&*config.certificate, &*config.private_key);
     if !config.certificate.exists() {
         let host = match &config.public_host {
@@ -66,7 +66,7 @@ pub fn first(config: &Config) -> Result<(Option<String>, Certificate), Error> {
 
 /// Where Telegram is to call, as far as it is known: without an address in the settings, the certificate has the last one.
 #[must_use]
-pub fn host(config: &Config, certificate: &Certificate) -> Option<String> {
+pub(crate) fn host(config: &Config, certificate: &Certificate) -> Option<String> {
     match &config.public_host {
         Host::Given(host) => Some(host.clone()),
         Host::Auto => certificate.address().map(|address| address.to_string()),
@@ -106,7 +106,7 @@ impl<'c> Identity<'c> {
     ///
     /// # Errors
     /// When the certificate cannot serve.
-    pub fn new(
+    pub(crate) fn new(
         config: &'c Config,
         (host, certificate): (Option<String>, Certificate),
         registrar: Registrar,
@@ -120,12 +120,12 @@ impl<'c> Identity<'c> {
 
     /// What the edge shows.
     #[must_use]
-    pub fn offer(&self) -> Arc<Offer> {
+    pub(crate) fn offer(&self) -> Arc<Offer> {
         Arc::clone(&self.offer)
     }
 
     /// The home has moved to `address`; [`Identity::renew`] has the certificate follow.
-    pub fn moved(&mut self, address: Ipv4Addr) {
+    pub(crate) fn moved(&mut self, address: Ipv4Addr) {
         log::info!("This home's address is {address}.");
         self.host = Some(address.to_string());
         if self.certificate.names(&address.to_string()) {
@@ -137,7 +137,7 @@ impl<'c> Identity<'c> {
     ///
     /// # Errors
     /// When it cannot serve. Then the old one stays.
-    pub fn reload(&mut self) -> Result<(), Error> {
+    pub(crate) fn reload(&mut self) -> Result<(), Error> {
         self.adopt(certificate::load(&self.config.certificate, &self.config.private_key)?)
     }
 
@@ -157,7 +157,7 @@ impl<'c> Identity<'c> {
 
     /// Sees to it that the certificate is good: one of ours is made anew when it ends, or the host is another. Returns when to
     /// ask again.
-    pub fn renew(&mut self) -> Duration {
+    pub(crate) fn renew(&mut self) -> Duration {
         let Some(host) = self.host.clone() else { return LOOK };
         if is_good(&self.certificate, &host) {
             return self.certificate.renewal(SystemTime::now()).min(LOOK);
@@ -176,7 +176,7 @@ impl<'c> Identity<'c> {
     }
 
     /// Telegram has what this digest stands for. When it has all, the old certificate is shown no more.
-    pub fn registered(&mut self, digest: &str) {
+    pub(crate) fn registered(&mut self, digest: &str) {
         if self.wanted.remove(digest) && self.wanted.is_empty() {
             self.offer.settle();
         }
@@ -194,7 +194,7 @@ fn tls(certificate: &Certificate) -> Result<Arc<ServerConfig>, Error> {
 }
 
 /// The threads that keep the webhooks registered, one for each bot.
-pub struct Registrar {
+pub(crate) struct Registrar {
     api: Api,
     bots: Vec<Sender<Registration>>,
 }
@@ -204,7 +204,7 @@ impl Registrar {
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(config: &Config, api: Api, listeners: impl Fn() -> Listeners) -> io::Result<Self> {
+    pub(crate) fn start(config: &Config, api: Api, listeners: impl Fn() -> Listeners) -> io::Result<Self> {
         let mut bots = Vec::new();
         for bot in &config.bots {
             let (sender, wanted) = mpsc::channel();

@@ -15,18 +15,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Who hears what becomes of the webhooks.
-pub struct Listeners {
+pub(crate) struct Listeners {
     /// How it is, for a person.
-    pub status: Arc<Status>,
+    pub(crate) status: Arc<Status>,
     /// Is told the digest of what was registered.
-    pub registered: Box<dyn Fn(&str) + Send>,
+    pub(crate) registered: Box<dyn Fn(&str) + Send>,
     /// Is told when Telegram's calls do not arrive: the address may have changed.
-    pub unreachable: Box<dyn Fn() + Send>,
+    pub(crate) unreachable: Box<dyn Fn() + Send>,
 }
 
 /// Registers what comes through `wanted`, the newest first of all, tries until it succeeds, and looks after it in each
 /// `interval`. Ends when the other end is gone.
-pub fn keep(wanted: &Receiver<Registration>, interval: Duration, listeners: &Listeners) {
+pub(crate) fn keep(wanted: &Receiver<Registration>, interval: Duration, listeners: &Listeners) {
     let Ok(first) = wanted.recv() else { return };
     let mut keeper = Keeper::new(first, interval);
     loop {

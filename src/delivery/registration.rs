@@ -19,7 +19,7 @@ use crate::telegram::types::WebhookInfo;
 
 /// What is to be registered for one bot, and where it is noted what was.
 #[derive(Clone)]
-pub struct Registration {
+pub(crate) struct Registration {
     client: Client,
     url: Secret,
     secret_token: Secret,
@@ -32,7 +32,7 @@ pub struct Registration {
 
 /// How a registration came about.
 #[derive(Debug)]
-pub enum Done {
+pub(crate) enum Done {
     /// It was as it should be, and so Telegram knows it.
     Already(WebhookInfo),
     /// It was set anew.
@@ -41,7 +41,7 @@ pub enum Done {
 
 /// Why the webhook is not registered.
 #[derive(Debug)]
-pub enum Error {
+pub(crate) enum Error {
     /// The Bot API refused, or cannot be reached.
     Api(ApiError),
     /// Telegram agreed to what it was told, and then says otherwise.
@@ -68,7 +68,7 @@ impl From<ApiError> for Error {
 impl Registration {
     /// What `config` wants registered for `bot`, to be called at `host`. `certificate` is what to upload, PEM.
     #[must_use]
-    pub fn new(config: &Config, bot: &Bot, api: &Api, host: &str, certificate: Option<String>) -> Self {
+    pub(crate) fn new(config: &Config, bot: &Bot, api: &Api, host: &str, certificate: Option<String>) -> Self {
         let (url, secret_token) = (config.webhook_url(bot, host), bot.token.secret_token());
         let parts = [
             &config.api_url,
@@ -93,7 +93,7 @@ impl Registration {
     ///
     /// # Errors
     /// What the Bot API said, or that it says two different things.
-    pub fn ensure(&self) -> Result<Done, Error> {
+    pub(crate) fn ensure(&self) -> Result<Done, Error> {
         if self.is_noted() {
             let info = self.client.webhook_info()?;
             if self.agrees(&info).is_ok() {
@@ -107,7 +107,7 @@ impl Registration {
     ///
     /// # Errors
     /// As [`Registration::ensure`].
-    pub fn set(&self) -> Result<(), Error> {
+    pub(crate) fn set(&self) -> Result<(), Error> {
         self.client.delete_webhook()?;
         self.client.set_webhook(&Webhook {
             url: &self.url,
@@ -126,14 +126,14 @@ impl Registration {
     ///
     /// # Errors
     /// What the Bot API said.
-    pub fn delete(&self) -> Result<(), Error> {
+    pub(crate) fn delete(&self) -> Result<(), Error> {
         let _ = fs::remove_file(&self.note);
         Ok(self.client.delete_webhook()?)
     }
 
     /// Tells one wish from another.
     #[must_use]
-    pub fn digest(&self) -> &str {
+    pub(crate) fn digest(&self) -> &str {
         &self.digest
     }
 
@@ -141,7 +141,7 @@ impl Registration {
     ///
     /// # Errors
     /// What the Bot API said.
-    pub fn info(&self) -> Result<WebhookInfo, Error> {
+    pub(crate) fn info(&self) -> Result<WebhookInfo, Error> {
         Ok(self.client.webhook_info()?)
     }
 
@@ -149,7 +149,7 @@ impl Registration {
     ///
     /// # Errors
     /// How it differs.
-    pub fn agrees(&self, info: &WebhookInfo) -> Result<(), Difference> {
+    pub(crate) fn agrees(&self, info: &WebhookInfo) -> Result<(), Difference> {
         if info.url.is_empty() {
             return Err(Difference::Missing);
         }
@@ -164,7 +164,7 @@ impl Registration {
 
     /// The public half of the token.
     #[must_use]
-    pub fn bot(&self) -> u64 {
+    pub(crate) fn bot(&self) -> u64 {
         self.client.bot()
     }
 

@@ -7,7 +7,7 @@ use crate::secret::printable;
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mark {
+pub(crate) enum Mark {
     /// As it should be.
     Good,
     /// It works, or cannot be known; something is to be thought of.
@@ -18,21 +18,21 @@ pub enum Mark {
 
 /// One check, for a person or a script.
 #[derive(Debug, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// What was checked, in a word or two.
-    pub check: &'static str,
+    pub(crate) check: &'static str,
     /// How it is.
-    pub mark: Mark,
+    pub(crate) mark: Mark,
     /// What was found.
-    pub found: String,
+    pub(crate) found: String,
     /// What to do; empty when there is nothing.
-    pub remedy: String,
+    pub(crate) remedy: String,
 }
 
 impl Finding {
     /// The finding as a person reads it, in one or two lines, with colours on a terminal.
     #[must_use]
-    pub fn line(&self, coloured: bool) -> String {
+    pub(crate) fn line(&self, coloured: bool) -> String {
         let (mark, colour) = match self.mark {
             Mark::Good => ('✓', 32),
             Mark::Warning => ('!', 33),
@@ -45,7 +45,7 @@ impl Finding {
 }
 
 /// Where findings go, as they are made.
-pub struct Doctor<'a> {
+pub(crate) struct Doctor<'a> {
     say: &'a mut dyn FnMut(Finding),
     bad: bool,
 }

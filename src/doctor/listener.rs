@@ -20,7 +20,7 @@ use crate::webhook::probe::this_machine;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Checks the port, and the bot behind it.
-pub fn check(doctor: &mut Doctor, config: &Config, certificate: Option<&Certificate>) {
+pub(crate) fn check(doctor: &mut Doctor, config: &Config, certificate: Option<&Certificate>) {
     const CHECK: &str = "listener";
     let owner = owner(config.listen.port());
     if !owner.is_empty() && owner.iter().all(|owner| owner.starts_with("systemd ")) {

@@ -11,11 +11,11 @@ use crate::home::address::{self, Doubt};
 use crate::home::route;
 use crate::home::router::Router;
 use crate::home::services::Services;
-use crate::home::upnp::{self, Gateway};
+use crate::home::upnp::Gateway;
 use crate::system::files;
 
 /// Secrets that others can read.
-pub fn files(doctor: &mut Doctor, config: &Config) {
+pub(crate) fn files(doctor: &mut Doctor, config: &Config) {
     const CHECK: &str = "files";
     let secrets = config.bots.iter().filter_map(|bot| bot.file.as_ref()).chain([&config.private_key]);
     let open: Vec<_> = secrets.filter(|path| files::is_open(path)).map(|path| path.display().to_string()).collect();
@@ -32,7 +32,7 @@ pub fn files(doctor: &mut Doctor, config: &Config) {
 }
 
 /// Whether the certificate is one that Telegram accepts. Returns it where it serves.
-pub fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certificate> {
+pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certificate> {
     const CHECK: &str = "certificate";
     if !config.certificate.exists() {
         let path = config.certificate.display();
@@ -73,7 +73,7 @@ pub fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certificate> 
 }
 
 /// Whether the internet sees this home where Telegram is told to call. Returns the address that it sees.
-pub fn address(doctor: &mut Doctor, config: &Config, host: Option<&str>) -> Option<Ipv4Addr> {
+pub(crate) fn address(doctor: &mut Doctor, config: &Config, host: Option<&str>) -> Option<Ipv4Addr> {
     const CHECK: &str = "public address";
     let gateway = route::gateway(&route::table());
     // It is asked for nothing that a nonce is for.
@@ -132,7 +132,7 @@ fn router(
         (Some(why), _) => return doctor.bad(CHECK, why, "until then Telegram cannot call this home"),
     }
     let port = config.public_port;
-    let here = gateway.and_then(|gateway| upnp::local_address(gateway).ok());
+    let here = gateway.and_then(|gateway| route::local_address(gateway).ok());
     // Only UPnP can be asked that.
     match (gateway.and_then(Gateway::find).map(|gateway| gateway.forwarded(port)), own) {
         (Some(Ok(Some(there))), _) if Some(there.ip()) == here => {

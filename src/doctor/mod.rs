@@ -10,14 +10,14 @@ mod telegram;
 use std::path::PathBuf;
 
 use self::finding::Doctor;
-pub use self::finding::{Finding, Mark};
+pub(crate) use self::finding::Finding;
 use crate::config::{self, Config, Environment};
 use crate::delivery::identity;
 use crate::delivery::registration::Registration;
 use crate::telegram::client::Api;
 
 /// Checks all there is, and tells `say`. Whether nothing is bad.
-pub fn examine(given: Option<PathBuf>, environment: Environment, say: &mut dyn FnMut(Finding)) -> bool {
+pub(crate) fn examine(given: Option<PathBuf>, environment: Environment, say: &mut dyn FnMut(Finding)) -> bool {
     let mut doctor = Doctor::new(say);
     let Some(config) = settings(&mut doctor, given, environment) else { return false };
     local::files(&mut doctor, &config);

@@ -5,10 +5,11 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use crate::network::is_reserved;
+use crate::system::pause::EscalatingPause;
 
 /// Why there is no address to believe in.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Doubt {
+pub(crate) enum Doubt {
     /// Nobody answered.
     Silence,
     /// One outside service answered, and nobody confirms it.
@@ -44,7 +45,7 @@ impl fmt::Display for Doubt {
 ///
 /// # Errors
 /// Why none can be believed.
-pub fn judge(router: Option<Ipv4Addr>, outside: impl IntoIterator<Item = Ipv4Addr>) -> Result<Ipv4Addr, Doubt> {
+pub(crate) fn judge(router: Option<Ipv4Addr>, outside: impl IntoIterator<Item = Ipv4Addr>) -> Result<Ipv4Addr, Doubt> {
     let mut reserved = router.filter(|address| is_reserved(*address));
     let router = router.filter(|address| !is_reserved(*address));
     let mut heard: Vec<Ipv4Addr> = Vec::new();
@@ -72,7 +73,7 @@ pub fn judge(router: Option<Ipv4Addr>, outside: impl IntoIterator<Item = Ipv4Add
 
 /// What is in the way when the router's own address is not the one that the internet sees.
 #[must_use]
-pub fn translation(router: Option<Ipv4Addr>, outside: Ipv4Addr) -> Option<String> {
+pub(crate) fn translation(router: Option<Ipv4Addr>, outside: Ipv4Addr) -> Option<String> {
     let router = router.filter(|router| *router != outside)?;
     Some(format!(
         "the router's own address is {router}, and the internet sees {outside}: {}",
@@ -94,13 +95,11 @@ fn kind(address: Ipv4Addr) -> &'static str {
 }
 
 /// Decides when a home has moved to another address.
-pub struct Follow {
+pub(crate) struct Follow {
     current: Option<Ipv4Addr>,
     candidate: Option<Ipv4Addr>,
-    /// The shortest time between two moves; it grows while they follow each other closely.
-    rest: Duration,
-    interval: Duration,
-    moved: Option<Instant>,
+    /// Between two moves: it grows while they follow each other closely.
+    rest: EscalatingPause,
 }
 
 /// Of `watch_interval`, between two moves at most: an hour by default.
@@ -109,25 +108,25 @@ const LONGEST_REST: u32 = 12;
 impl Follow {
     /// Starts from the address that was used last.
     #[must_use]
-    pub fn new(current: Option<Ipv4Addr>, interval: Duration) -> Self {
-        Self { current, candidate: None, rest: Duration::ZERO, interval, moved: None }
+    pub(crate) fn new(current: Option<Ipv4Addr>, interval: Duration) -> Self {
+        Self { current, candidate: None, rest: EscalatingPause::new(interval, interval * LONGEST_REST) }
     }
 
     /// The address to go by.
     #[must_use]
-    pub fn current(&self) -> Option<Ipv4Addr> {
+    pub(crate) fn current(&self) -> Option<Ipv4Addr> {
         self.current
     }
 
     /// Whether another address was seen, which the next look is to confirm.
     #[must_use]
-    pub fn is_unsure(&self) -> bool {
+    pub(crate) fn is_unsure(&self) -> bool {
         self.candidate.is_some()
     }
 
     /// Takes in what a look found. True when the home has moved there: it was seen twice in a row, and the last move
     /// is long enough ago. The first address of all is taken at once.
-    pub fn sees(&mut self, seen: Ipv4Addr, now: Instant) -> bool {
+    pub(crate) fn sees(&mut self, seen: Ipv4Addr, now: Instant) -> bool {
         if self.current == Some(seen) {
             self.candidate = None;
             return false;
@@ -136,17 +135,14 @@ impl Follow {
             self.current = Some(seen);
             return true;
         }
-        let since = self.moved.map(|moved| now.saturating_duration_since(moved));
-        let is_settled = since.is_none_or(|since| since >= self.rest);
         let is_confirmed = self.candidate == Some(seen);
         self.candidate = Some(seen);
-        if !is_confirmed || !is_settled {
+        if !is_confirmed || !self.rest.is_over(now) {
             return false;
         }
-        let longest = self.interval * LONGEST_REST;
-        let calm = since.is_none_or(|since| since >= self.rest + longest);
-        self.rest = if calm { self.interval } else { (self.rest * 2).min(longest) };
-        *self = Self { current: Some(seen), candidate: None, moved: Some(now), ..*self };
+        self.rest.begin(now);
+        self.current = Some(seen);
+        self.candidate = None;
         true
     }
 }

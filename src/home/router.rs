@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crab_nat::{InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig, natpmp, pcp};
 use tokio::runtime::{self, Runtime};
 
-use super::upnp::{self, Gateway};
+use super::route;
+use super::upnp::{Gateway, UpnpError};
 use crate::network::is_reserved;
 use crate::secret::printable;
 
@@ -28,7 +29,7 @@ const PATIENCE: TimeoutConfig = TimeoutConfig {
 const SILENCE: Duration = Duration::from_secs(3600);
 
 /// The router of this home.
-pub struct Router {
+pub(crate) struct Router {
     runtime: Runtime,
     /// Shows a router that we are the same as before, also after a restart.
     nonce: [u32; 3],
@@ -56,7 +57,7 @@ enum Way {
 
 /// Why the router does not forward the port.
 #[derive(Debug)]
-pub enum Error {
+pub(crate) enum RouterError {
     /// There is no default route.
     NoRouter,
     /// It speaks none of the three protocols, or not to us.
@@ -69,7 +70,7 @@ pub enum Error {
     Refused(String),
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for RouterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRouter => f.write_str("no router is known: this machine has no way out"),
@@ -89,21 +90,30 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for RouterError {}
+
+impl From<UpnpError> for RouterError {
+    fn from(error: UpnpError) -> Self {
+        match error {
+            UpnpError::Taken(by) => Self::Taken(by.map_or("another machine".into(), |by| by.to_string())),
+            UpnpError::Refused(why) => Self::Refused(why),
+        }
+    }
+}
 
 impl Router {
     /// A router of which nothing is known yet. `nonce` is the same at each start; it is looked at in each `interval`.
     ///
     /// # Errors
     /// When the system has no more to give.
-    pub fn new(nonce: [u32; 3], interval: Duration) -> io::Result<Self> {
+    pub(crate) fn new(nonce: [u32; 3], interval: Duration) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let lease = u32::try_from(interval.as_secs()).unwrap_or(LEASE).saturating_mul(LEASE_LOOKS).max(LEASE);
         Ok(Self { runtime, nonce, lease, mapping: None, silent: None })
     }
 
     /// The router's own address on the internet's side, if it says one. One that did not is asked again after an hour.
-    pub fn address(&mut self, router: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+    pub(crate) fn address(&mut self, router: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
         let router = router?;
         match self.mapping.as_ref().filter(|mapping| mapping.router == router).map(|mapping| &mapping.way) {
             Some(Way::Upnp(gateway)) => return gateway.address(),
@@ -126,9 +136,14 @@ impl Router {
     ///
     /// # Errors
     /// When it does not.
-    pub fn forward(&mut self, router: Option<Ipv4Addr>, public: u16, local: u16) -> Result<Duration, Error> {
-        let router = router.ok_or(Error::NoRouter)?;
-        let here = upnp::local_address(router).map_err(|_| Error::NoRouter)?;
+    pub(crate) fn forward(
+        &mut self,
+        router: Option<Ipv4Addr>,
+        public: u16,
+        local: u16,
+    ) -> Result<Duration, RouterError> {
+        let router = router.ok_or(RouterError::NoRouter)?;
+        let here = route::local_address(router).map_err(|_| RouterError::NoRouter)?;
         if self.mapping.as_ref().is_some_and(|mapping| mapping.router != router || mapping.here != here) {
             self.release();
         }
@@ -159,9 +174,9 @@ impl Router {
         renewed.then_some(mapping)
     }
 
-    fn begin(&self, (router, here): (Ipv4Addr, IpAddr), public: u16, local: u16) -> Result<Way, Error> {
+    fn begin(&self, (router, here): (Ipv4Addr, IpAddr), public: u16, local: u16) -> Result<Way, RouterError> {
         let (Some(wanted), Some(port)) = (NonZeroU16::new(public), NonZeroU16::new(local)) else {
-            return Err(Error::Silent(public));
+            return Err(RouterError::Silent(public));
         };
         let options = PortMappingOptions {
             external_port: Some(wanted),
@@ -180,15 +195,17 @@ impl Router {
             // They give another port than was asked for, when that is taken; Telegram would not call it.
             Ok(mapping) => {
                 let _ = self.runtime.block_on(mapping.try_drop());
-                Err(Error::Taken("another machine, or not allowed".into()))
+                Err(RouterError::Taken("another machine, or not allowed".into()))
             }
             Err(failed) => {
                 let address = || self.natpmp_address(router);
                 let gateway = Gateway::find(router).ok_or_else(|| why_not(&failed, public, address))?;
                 match gateway.forward(public, local, self.lease) {
                     Ok(()) => Ok(Way::Upnp(gateway)),
-                    Err(Error::Refused(_)) if gateway.address().is_none_or(is_reserved) => Err(Error::NoAddress),
-                    Err(why) => Err(why),
+                    Err(UpnpError::Refused(_)) if gateway.address().is_none_or(is_reserved) => {
+                        Err(RouterError::NoAddress)
+                    }
+                    Err(why) => Err(why.into()),
                 }
             }
         }
@@ -199,7 +216,7 @@ impl Router {
     }
 
     /// Gives back what it was asked to forward.
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         match self.mapping.take() {
             None => {}
             Some(Mapping { way: Way::Packets(mapping), .. }) => {
@@ -211,14 +228,14 @@ impl Router {
 }
 
 /// Why a router does not forward that speaks no `UPnP`. `address` asks for its own.
-fn why_not(failed: &natpmp::Failure, public: u16, address: impl Fn() -> Option<Ipv4Addr>) -> Error {
+fn why_not(failed: &natpmp::Failure, public: u16, address: impl Fn() -> Option<Ipv4Addr>) -> RouterError {
     match failed {
-        natpmp::Failure::Socket(_) | natpmp::Failure::Timeout => Error::Silent(public),
+        natpmp::Failure::Socket(_) | natpmp::Failure::Timeout => RouterError::Silent(public),
         // One with an address says the same when it cannot forward for another reason.
         natpmp::Failure::NetworkFailure | natpmp::Failure::OutOfResources if address().is_none_or(is_reserved) => {
-            Error::NoAddress
+            RouterError::NoAddress
         }
-        failed => Error::Refused(failed.to_string()),
+        failed => RouterError::Refused(failed.to_string()),
     }
 }
 
@@ -230,9 +247,9 @@ mod tests {
     fn only_a_router_without_a_public_address_is_said_to_have_none() {
         let [public, shared] = [Ipv4Addr::new(80, 100, 95, 20), Ipv4Addr::new(100, 64, 0, 2)].map(Some);
         for failed in [natpmp::Failure::NetworkFailure, natpmp::Failure::OutOfResources] {
-            assert!(matches!(why_not(&failed, 8443, || None), Error::NoAddress));
-            assert!(matches!(why_not(&failed, 8443, || shared), Error::NoAddress));
-            assert!(matches!(why_not(&failed, 8443, || public), Error::Refused(_)));
+            assert!(matches!(why_not(&failed, 8443, || None), RouterError::NoAddress));
+            assert!(matches!(why_not(&failed, 8443, || shared), RouterError::NoAddress));
+            assert!(matches!(why_not(&failed, 8443, || public), RouterError::Refused(_)));
         }
     }
 }

@@ -14,7 +14,7 @@ const CALL: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: u64 = 64;
 
 /// The services of the settings.
-pub struct Services {
+pub(crate) struct Services {
     agent: Agent,
     urls: Vec<String>,
     /// Where to begin: each is asked as often as the others.
@@ -24,7 +24,7 @@ pub struct Services {
 impl Services {
     /// The services at these URLs.
     #[must_use]
-    pub fn new(urls: &[String]) -> Self {
+    pub(crate) fn new(urls: &[String]) -> Self {
         let mut config = Agent::config_builder()
             .ip_family(IpFamily::Ipv4Only)
             .max_redirects(0)
@@ -40,7 +40,7 @@ impl Services {
     }
 
     /// What they answer, each asked when its turn comes; those that answer nothing of use are passed over.
-    pub fn ask(&mut self) -> impl Iterator<Item = Ipv4Addr> {
+    pub(crate) fn ask(&mut self) -> impl Iterator<Item = Ipv4Addr> {
         self.turn = (self.turn + 1) % self.urls.len().max(1);
         let (later, first) = self.urls.split_at(self.turn.min(self.urls.len()));
         first.iter().chain(later).filter_map(|url| self.address(url))

@@ -23,7 +23,7 @@ const ROUTES: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// What the thread is told.
-pub enum Hint {
+pub(crate) enum Hint {
     /// Something may have changed.
     Look,
     /// The program ends.
@@ -31,7 +31,7 @@ pub enum Hint {
 }
 
 /// The thread that watches.
-pub struct Watch {
+pub(crate) struct Watch {
     hints: Sender<Hint>,
     ended: Receiver<()>,
 }
@@ -42,7 +42,7 @@ impl Watch {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(
+    pub(crate) fn start(
         config: &Config,
         listening: u16,
         last: Option<Ipv4Addr>,
@@ -79,12 +79,12 @@ impl Watch {
 
     /// Where to tell that something may have changed.
     #[must_use]
-    pub fn hints(&self) -> Sender<Hint> {
+    pub(crate) fn hints(&self) -> Sender<Hint> {
         self.hints.clone()
     }
 
     /// Ends it, and gives the router its mapping back.
-    pub fn end(self) {
+    pub(crate) fn end(self) {
         let _ = self.hints.send(Hint::End);
         let _ = self.ended.recv_timeout(LAST_WORDS);
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// As the file system has them.
-pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let new = path.with_extension("new");
     let _ = fs::remove_file(&new);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
@@ -20,6 +20,6 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 
 /// Whether everyone on this machine can read it, or change it.
 #[must_use]
-pub fn is_open(path: &Path) -> bool {
+pub(crate) fn is_open(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
 }

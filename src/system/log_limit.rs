@@ -1,13 +1,15 @@
 //! Lines of the log that others can cause again and again: a few a minute, and how many were left out.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use super::lock::lock;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// One kind of line. The next one that is written says how many were not.
-pub struct Seldom {
+pub(crate) struct Seldom {
     a_minute: u32,
     state: Mutex<State>,
 }
@@ -21,12 +23,12 @@ struct State {
 impl Seldom {
     /// A kind of which so many lines are written in a minute.
     #[must_use]
-    pub const fn new(a_minute: u32) -> Self {
+    pub(crate) const fn new(a_minute: u32) -> Self {
         Self { a_minute, state: Mutex::new(State { minute: None, written: 0, left_out: 0 }) }
     }
 
     /// Writes the line, or counts it.
-    pub fn log(&self, level: log::Level, line: impl fmt::Display) {
+    pub(crate) fn log(&self, level: log::Level, line: impl fmt::Display) {
         match self.ask(Instant::now()) {
             Some(0) => log::log!(level, "{line}"),
             Some(left_out) => log::log!(level, "{line} ({left_out} more like it before)"),
@@ -35,13 +37,13 @@ impl Seldom {
     }
 
     /// Writes the line as a warning, or counts it.
-    pub fn warn(&self, line: impl fmt::Display) {
+    pub(crate) fn warn(&self, line: impl fmt::Display) {
         self.log(log::Level::Warn, line);
     }
 
     /// Whether a line may be written now; then, how many could not before.
     fn ask(&self, now: Instant) -> Option<u64> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         if state.minute.is_none_or(|minute| now.saturating_duration_since(minute) >= MINUTE) {
             state.minute = Some(now);
             state.written = 0;

@@ -17,14 +17,14 @@ const ON_STDIN: &str = "PIHOOK_SECRET_ON_STDIN";
 const PIPE: usize = 4096;
 
 /// Keeps the tokens in this process: no core dump, and no other process of the same user may look in.
-pub fn guard_memory() {
+pub(crate) fn guard_memory() {
     if let Err(why) = prctl::set_dumpable(false) {
         log::warn!("A core dump could show the token: {why}.");
     }
 }
 
 /// Keeps the memory small: where the kernel gives huge pages unasked, the first 4 KiB of a thread's stack become 2 MiB.
-pub fn spare_memory() {
+pub(crate) fn spare_memory() {
     // An older kernel cannot, and that is no harm.
     let _ = prctl::set_thp_disable(true);
 }
@@ -34,7 +34,7 @@ pub fn spare_memory() {
 /// The environment that a program begins with stays readable until it begins anew. So it does: as the same process, with the
 /// secret no longer in the environment but on its standard input, which it needs for nothing else.
 #[must_use]
-pub fn take_from_environment(name: &str) -> Option<OsString> {
+pub(crate) fn take_from_environment(name: &str) -> Option<OsString> {
     if env::var_os(ON_STDIN).is_some_and(|given| given == name) {
         let mut secret = String::new();
         return io::stdin().read_to_string(&mut secret).is_ok().then(|| secret.into());
@@ -66,7 +66,7 @@ fn begin_anew(name: &str, secret: &OsStr) -> io::Error {
 
 /// Sees to it that so many files can be open at once. Returns how many can: the system may allow fewer.
 #[must_use]
-pub fn want_files(count: usize) -> usize {
+pub(crate) fn want_files(count: usize) -> usize {
     let wanted = count as u64;
     let allowed = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         if soft < wanted {

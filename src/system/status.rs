@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
+
+use super::lock::lock;
 
 /// Shared by all who have something to tell.
 #[derive(Default)]
-pub struct Status(Mutex<Facts>);
+pub(crate) struct Status(Mutex<Facts>);
 
 #[derive(Default)]
 struct Facts {
@@ -20,26 +22,26 @@ struct Facts {
 
 impl Status {
     /// A reply is out.
-    pub fn answered(&self) {
+    pub(crate) fn answered(&self) {
         let mut facts = self.facts();
         facts.answered += 1;
         facts.last = Some(Instant::now());
     }
 
     /// How a bot's webhook is: None when it is registered and well, else what is wrong. Whether that is news.
-    pub fn webhook(&self, bot: u64, trouble: Option<String>) -> bool {
+    pub(crate) fn webhook(&self, bot: u64, trouble: Option<String>) -> bool {
         let told = trouble.clone();
         self.facts().webhooks.insert(bot, trouble) != Some(told)
     }
 
     /// What is wrong with this home's address or its router. Whether that is news.
-    pub fn home(&self, trouble: Option<String>) -> bool {
+    pub(crate) fn home(&self, trouble: Option<String>) -> bool {
         let told = trouble.clone();
         std::mem::replace(&mut self.facts().home, trouble) != told
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -11,9 +11,8 @@ use std::time::Duration;
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
+use super::status::Status;
 use crate::secret::mask;
-use crate::system::status::Status;
-use crate::webhook::probe::Probe;
 
 /// As patient as the unit: where no watchdog waits for the probe, the status line still lives on it.
 const UNWATCHED: Duration = Duration::from_secs(120);
@@ -22,26 +21,26 @@ const UNWATCHED: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// When what it handed over is something else.
-pub fn listener() -> io::Result<Option<TcpListener>> {
+pub(crate) fn listener() -> io::Result<Option<TcpListener>> {
     let mut sockets = ListenFd::from_env();
     if sockets.len() == 0 { Ok(None) } else { sockets.take_tcp_listener(0) }
 }
 
 /// The webhook is served.
-pub fn ready(status: &Status) {
+pub(crate) fn ready(status: &Status) {
     tell(&[NotifyState::Ready, NotifyState::Status(&mask(&status.to_string()))]);
 }
 
 /// It ends.
-pub fn stopping() {
+pub(crate) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Feeds the watchdog for as long as the probe is answered, and tells how the bot is.
+/// Feeds the watchdog while `is_alive` says so, and tells systemd the status.
 ///
 /// # Errors
 /// When the thread for it cannot be started.
-pub fn watch(probe: Probe, status: Arc<Status>) -> io::Result<()> {
+pub(crate) fn watch(is_alive: impl Fn() -> bool + Send + 'static, status: Arc<Status>) -> io::Result<()> {
     if env::var_os("NOTIFY_SOCKET").is_none() {
         return Ok(());
     }
@@ -50,7 +49,7 @@ pub fn watch(probe: Probe, status: Arc<Status>) -> io::Result<()> {
         // Soon again at first: much happens at the start that a person wants to see.
         let mut pause = limit.min(Duration::from_secs(4)) / 4;
         loop {
-            if probe.is_answered() {
+            if is_alive() {
                 tell(&[NotifyState::Watchdog, NotifyState::Status(&mask(&status.to_string()))]);
             } else {
                 log::warn!("The webhook did not answer its own probe.");

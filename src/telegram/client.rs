@@ -18,22 +18,21 @@ use super::error::Error;
 use super::resolver::Remembering;
 use super::token::Token;
 use super::transport::{self, BUFFER};
-use super::types::{Me, WebhookInfo};
-use crate::echo::Reply;
+use super::types::{Me, Reply, WebhookInfo};
 use crate::secret::Secret;
 use crate::secret::printable;
 use crate::system::ca_roots;
 
 /// A whole call may take this long. Well below the 60 s that Telegram waits for a webhook's answer;
 /// above the 8 s of flood wait that the Bot API sits out by itself.
-pub const CALL: Duration = Duration::from_secs(20);
+pub(crate) const CALL: Duration = Duration::from_secs(20);
 const CONNECT: Duration = Duration::from_secs(5);
 /// Bytes of an answer that are read: one message with its 4096 characters fits many times.
 const ANSWER_LIMIT: u64 = 256 * 1024;
 
 /// A Bot API server and the connections to it. Clones share them.
 #[derive(Clone)]
-pub struct Api {
+pub(crate) struct Api {
     /// Without a slash at its end.
     url: String,
     connections: usize,
@@ -44,7 +43,7 @@ pub struct Api {
 impl Api {
     /// The server at `url`, keeping up to `connections` idle connections.
     #[must_use]
-    pub fn new(url: &str, connections: usize) -> Self {
+    pub(crate) fn new(url: &str, connections: usize) -> Self {
         Self { url: url.to_owned(), connections, agent: Arc::default() }
     }
 
@@ -52,7 +51,7 @@ impl Api {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn reach(&self) -> Result<Option<String>, Error> {
+    pub(crate) fn reach(&self) -> Result<Option<String>, Error> {
         let response = self.agent().get(&self.url).call()?;
         Ok(response.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned))
     }
@@ -85,7 +84,7 @@ impl Api {
 
 /// One bot's side of the Bot API.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     api: Api,
     token: Token,
 }
@@ -108,27 +107,27 @@ struct Parameters {
 }
 
 /// What setWebhook is told.
-pub struct Webhook<'a> {
+pub(crate) struct Webhook<'a> {
     /// `https://HOST:PORT/PATH`.
-    pub url: &'a Secret,
+    pub(crate) url: &'a Secret,
     /// The self-signed certificate or private root, PEM; none when a public CA signed it.
-    pub certificate: Option<&'a str>,
+    pub(crate) certificate: Option<&'a str>,
     /// Shown with every call.
-    pub secret_token: &'a Secret,
+    pub(crate) secret_token: &'a Secret,
     /// 1 to 100.
-    pub max_connections: u16,
+    pub(crate) max_connections: u16,
 }
 
 impl Client {
     /// The bot with this token, on this server.
     #[must_use]
-    pub fn new(api: Api, token: Token) -> Self {
+    pub(crate) fn new(api: Api, token: Token) -> Self {
         Self { api, token }
     }
 
     /// The bot's own id: the public half of its token.
     #[must_use]
-    pub fn bot(&self) -> u64 {
+    pub(crate) fn bot(&self) -> u64 {
         self.token.id()
     }
 
@@ -136,7 +135,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`]. With `Unanswered` the message may have been sent.
-    pub fn send_message(&self, reply: &Reply<'_>) -> Result<(), Error> {
+    pub(crate) fn send_message(&self, reply: &Reply<'_>) -> Result<(), Error> {
         // Compact, where ureq's own JSON is indented.
         let body = serde_json::to_vec(reply).map_err(|_| Error::Unreachable("the reply is no JSON".into()))?;
         let (status, answer) =
@@ -152,7 +151,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`]. After some of them the bot has no webhook at all.
-    pub fn set_webhook(&self, webhook: &Webhook<'_>) -> Result<(), Error> {
+    pub(crate) fn set_webhook(&self, webhook: &Webhook<'_>) -> Result<(), Error> {
         let connections = webhook.max_connections.to_string();
         let form = || {
             let form = Form::new()
@@ -170,7 +169,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn delete_webhook(&self) -> Result<(), Error> {
+    pub(crate) fn delete_webhook(&self) -> Result<(), Error> {
         self.call::<IgnoredAny>("deleteWebhook", |request| request.send_json(json!({}))).map(|_| ())
     }
 
@@ -178,7 +177,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn me(&self) -> Result<Me, Error> {
+    pub(crate) fn me(&self) -> Result<Me, Error> {
         self.call("getMe", |request| request.send_json(json!({})))
     }
 
@@ -186,7 +185,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn webhook_info(&self) -> Result<WebhookInfo, Error> {
+    pub(crate) fn webhook_info(&self) -> Result<WebhookInfo, Error> {
         let mut info: WebhookInfo = self.call("getWebhookInfo", |request| request.send_json(json!({})))?;
         for words in [&mut info.ip_address, &mut info.last_error_message].into_iter().flatten() {
             *words = printable(words);

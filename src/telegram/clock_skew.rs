@@ -12,7 +12,7 @@ const TOLERABLE: Duration = Duration::from_secs(120);
 static OFF: Seldom = Seldom::new(1);
 
 /// Says so if the clock and the Bot API's, as the `Date` of an answer has it, are far apart.
-pub fn compare(date: &str) {
+pub(crate) fn compare(date: &str) {
     if let Some(off) = difference(date, SystemTime::now()) {
         OFF.warn(format_args!("The clock is {off}: set it (timedatectl)."));
     }
@@ -20,7 +20,7 @@ pub fn compare(date: &str) {
 
 /// How far the clock is from a `Date`; None when that is no matter.
 #[must_use]
-pub fn difference(date: &str, now: SystemTime) -> Option<String> {
+pub(crate) fn difference(date: &str, now: SystemTime) -> Option<String> {
     let date = httpdate::parse_http_date(date).ok()?;
     let off = distance(now, date).filter(|off| *off > TOLERABLE)?;
     let side = if now < date { "behind" } else { "ahead" };
@@ -29,7 +29,7 @@ pub fn difference(date: &str, now: SystemTime) -> Option<String> {
 
 /// Why a certificate failed, when it may be for the clock.
 #[must_use]
-pub fn blame(error: &rustls::Error) -> Option<String> {
+pub(crate) fn blame(error: &rustls::Error) -> Option<String> {
     let rustls::Error::InvalidCertificate(why) = error else { return None };
     let (now, limit, word) = match why {
         NotValidYetContext { time, not_before } => (time, not_before, "not valid yet"),

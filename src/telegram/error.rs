@@ -9,7 +9,7 @@ use super::clock_skew;
 use super::transport::Broken;
 
 /// What is to be done when the token is refused.
-pub const NEW_TOKEN: &str = "Telegram does not know this token: get a new one from BotFather.";
+pub(crate) const NEW_TOKEN: &str = "Telegram does not know this token: get a new one from BotFather.";
 
 /// Why a call of the Bot API brought no result. What it means for an update is decided in
 /// `webhook::retry`, for the registration in `registration`.
@@ -43,13 +43,13 @@ pub enum Error {
 impl Error {
     /// Whether the Bot API itself is there and working, and this is what it says.
     #[must_use]
-    pub fn is_an_answer(&self) -> bool {
+    pub(crate) fn is_an_answer(&self) -> bool {
         matches!(self, Self::Refused { code: ..500, .. })
     }
 
     /// Whether the token is not, or no longer, a bot's: nothing will work until it is changed.
     #[must_use]
-    pub fn token_is_refused(&self) -> bool {
+    pub(crate) fn token_is_refused(&self) -> bool {
         matches!(self, Self::Refused { code: 401 | 404, .. })
     }
 }

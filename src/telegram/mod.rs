@@ -1,9 +1,9 @@
 //! Telegram's words: what it sends, what it can be asked, and what its refusals mean.
 
 pub mod client;
-pub mod clock_skew;
+pub(crate) mod clock_skew;
 pub mod delivery_error;
-pub mod error;
+pub(crate) mod error;
 mod resolver;
 pub mod token;
 mod transport;

@@ -1,7 +1,7 @@
 //! The address of the Bot API, remembered: ureq asks the DNS, on a thread made for it, at every single call.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ureq::Error;
@@ -10,6 +10,8 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
+use crate::system::lock::lock;
+
 /// How long an answer of the DNS is good for.
 const FRESH: Duration = Duration::from_secs(300);
 /// While the DNS is being asked again, or did not answer, the old answer serves for so long more.
@@ -17,7 +19,7 @@ const EXTENDED: Duration = Duration::from_secs(30);
 
 /// Asks the DNS now and then, and goes on with its last answer while it gives none. For one host only.
 #[derive(Debug, Default)]
-pub struct Remembering {
+pub(crate) struct Remembering {
     dns: DefaultResolver,
     memory: Mutex<Memory>,
     /// Held by the one caller that asks while nothing is known: each question is a thread, and a DNS that is silent keeps it.
@@ -26,13 +28,13 @@ pub struct Remembering {
 
 impl Resolver for Remembering {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        let memory = || self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = || lock(&self.memory);
         let known = |addresses: Vec<SocketAddr>| Ok(self.list(&addresses));
         if let Some(addresses) = memory().recall(Instant::now()) {
             return known(addresses);
         }
         let (called, is_known) = (Instant::now(), !memory().addresses.is_empty());
-        let _asking = (!is_known).then(|| self.asking.lock().unwrap_or_else(PoisonError::into_inner));
+        let _asking = (!is_known).then(|| lock(&self.asking));
         if let (false, Some(heard)) = (is_known, memory().heard_since(called)) {
             return heard.map_or(Err(Error::HostNotFound), known);
         }

@@ -31,13 +31,13 @@ impl Token {
 
     /// The bot's own user id: the public half, fit for logs and file names.
     #[must_use]
-    pub fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
     /// The whole token.
     #[must_use]
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         self.whole.expose()
     }
 

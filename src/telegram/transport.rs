@@ -16,18 +16,18 @@ use ureq::unversioned::transport::{
 };
 
 /// Bytes that a connection buffers each way; ureq's default is 128 KiB, for each of 40 connections and more.
-pub const BUFFER: usize = 8 * 1024;
+pub(crate) const BUFFER: usize = 8 * 1024;
 /// What was sent and is not acknowledged within this has hardly arrived: the network is gone, or the router forgot us.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
 /// Makes the connections.
-pub fn connector() -> impl Connector<Out = Kept<impl Transport>> {
+pub(crate) fn connector() -> impl Connector<Out = Kept<impl Transport>> {
     ConnectProxyConnector::default().chain(Tcp).chain(RustlsConnector::default()).chain(Keep)
 }
 
 /// A connection broke before a byte of the answer came, since it had been kept and was dead, or the network was gone.
 #[derive(Debug)]
-pub struct Broken(pub String);
+pub(crate) struct Broken(pub(crate) String);
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,7 +130,7 @@ impl<In: Transport> Connector<In> for Keep {
 
 /// A connection that may serve many calls.
 #[derive(Debug)]
-pub struct Kept<T> {
+pub(crate) struct Kept<T> {
     inner: T,
     /// The request, as far as it was made: it is sent when its answer is awaited.
     unsent: Vec<u8>,

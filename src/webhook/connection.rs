@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,6 +18,7 @@ use super::handover::Handover;
 use super::request::{self, Refusal};
 use super::slots::Connections;
 use crate::certificate::rollover::Offer;
+use crate::system::lock::lock;
 
 /// The TLS handshake, and the head of a request from its first byte on.
 const HEAD: Duration = Duration::from_secs(5);
@@ -46,7 +47,7 @@ pub struct Shared {
 
 impl Shared {
     pub(super) fn slots(&self) -> MutexGuard<'_, Connections<AbortHandle>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.slots)
     }
 }
 

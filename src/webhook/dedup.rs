@@ -8,9 +8,11 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+
+use crate::system::lock::lock;
 
 /// Updates that are remembered: at the 30 messages a second that Telegram lets a bot send, for four minutes; at home, for
 /// days. A lost answer is asked for again within seconds.
@@ -69,7 +71,7 @@ impl Once {
 
     /// Begins with nothing, and remembers for as long as it lives.
     #[must_use]
-    pub fn in_memory() -> Self {
+    pub(crate) fn in_memory() -> Self {
         Self::with(Vec::new(), None)
     }
 
@@ -95,7 +97,7 @@ impl Once {
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -5,11 +5,13 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+
+use crate::system::lock::lock;
 
 /// The connections to the workers: as many as were ever needed at once, at most one for each worker.
 pub struct Handover {
@@ -36,11 +38,11 @@ impl Handover {
     ///
     /// # Errors
     /// When the connection breaks. It is not used again.
-    pub async fn ask(&self, bot: usize, body: &[u8]) -> io::Result<Vec<u8>> {
+    pub(crate) async fn ask(&self, bot: usize, body: &[u8]) -> io::Result<Vec<u8>> {
         // The semaphores are never closed; if they were, nothing would be lost by going on. The worker is given back first.
         let _turn = if bot < self.bots { self.turns.acquire().await.ok() } else { None };
         let _worker = self.workers.acquire().await;
-        let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let kept = lock(&self.idle).pop();
         let mut stream = match kept {
             Some(stream) => stream,
             None => self.open().await?,
@@ -48,7 +50,7 @@ impl Handover {
         let mut request = format!("POST /{bot} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
         request.extend_from_slice(body);
         let answer = exchange(&mut stream, &request).await?;
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+        lock(&self.idle).push(stream);
         Ok(answer)
     }
 

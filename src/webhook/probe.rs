@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(45);
 ///
 /// # Errors
 /// When the system has no random numbers.
-pub fn door() -> Result<Door, Unspecified> {
+pub(crate) fn door() -> Result<Door, Unspecified> {
     let mut random = [[0; 16]; 2];
     SystemRandom::new().fill(random.as_flattened_mut())?;
     let [path, secret] = random.map(|bytes| hex(&bytes));
@@ -28,7 +28,7 @@ pub fn door() -> Result<Door, Unspecified> {
 }
 
 /// Calls the webhook that listens at `listener`.
-pub struct Probe {
+pub(crate) struct Probe {
     agent: Agent,
     url: Secret,
     secret_token: Secret,
@@ -37,7 +37,7 @@ pub struct Probe {
 impl Probe {
     /// Goes through `door`, behind which nothing is done.
     #[must_use]
-    pub fn new(listener: SocketAddr, door: &Door) -> Self {
+    pub(crate) fn new(listener: SocketAddr, door: &Door) -> Self {
         let config = Agent::config_builder()
             // It is our own, and whose certificate it shows is another matter.
             .tls_config(TlsConfig::builder().disable_verification(true).build())
@@ -52,7 +52,7 @@ impl Probe {
 
     /// Whether the webhook answers.
     #[must_use]
-    pub fn is_answered(&self) -> bool {
+    pub(crate) fn is_answered(&self) -> bool {
         let request = self.agent.post(self.url.expose());
         let request = request.header("X-Telegram-Bot-Api-Secret-Token", self.secret_token.expose());
         request.content_type("application/json").send("{}").is_ok()
@@ -61,7 +61,7 @@ impl Probe {
 
 /// An address at which a listener on `address` can be reached from here.
 #[must_use]
-pub fn this_machine(address: IpAddr) -> IpAddr {
+pub(crate) fn this_machine(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),

@@ -1,8 +1,9 @@
 //! What the Bot API said to a reply, and what happens next: the one place that decides it. Pure.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::system::lock::lock;
 use crate::telegram::client::CALL;
 use crate::telegram::error::Error;
 
@@ -22,7 +23,7 @@ const LIFETIME: i64 = 24 * 3600;
 
 /// What happens next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next {
+pub(crate) enum Next {
     /// Nothing: the update is dealt with.
     Done,
     /// Telegram keeps the update, and brings it back after so many seconds.
@@ -37,22 +38,22 @@ pub enum Next {
 
 /// What there was before.
 #[derive(Debug, Default)]
-pub struct Tried {
+pub(crate) struct Tried {
     /// Since the update came.
-    pub elapsed: Duration,
+    pub(crate) elapsed: Duration,
     /// The call was made again at once.
-    pub again: bool,
+    pub(crate) again: bool,
     /// It went to the chat's new id.
-    pub moved: bool,
+    pub(crate) moved: bool,
     /// How long no call was answered.
-    pub outage: Duration,
+    pub(crate) outage: Duration,
     /// Seconds until Telegram drops the update, as far as this machine's clock can tell.
-    pub left: Option<u64>,
+    pub(crate) left: Option<u64>,
 }
 
 /// Decides on a reply that was not taken.
 #[must_use]
-pub fn next(error: &Error, tried: &Tried) -> Next {
+pub(crate) fn next(error: &Error, tried: &Tried) -> Next {
     let in_time = |wait: Duration| tried.elapsed + wait + CALL <= BUDGET;
     match error {
         // A group became a supergroup.
@@ -84,28 +85,28 @@ fn later(seconds: u64, tried: &Tried) -> Next {
 
 /// Seconds until Telegram drops an update of this date; none when only a wrong clock can say so.
 #[must_use]
-pub fn left(date: i64, now: i64) -> Option<u64> {
+pub(crate) fn left(date: i64, now: i64) -> Option<u64> {
     let age = now.checked_sub(date)?;
     (0..LIFETIME).contains(&age).then(|| (LIFETIME - age).unsigned_abs())
 }
 
 /// Since when no call was answered; shared by all workers.
 #[derive(Default)]
-pub struct Outage(Mutex<Option<Instant>>);
+pub(crate) struct Outage(Mutex<Option<Instant>>);
 
 impl Outage {
     /// The Bot API answered, whatever it said.
-    pub fn over(&self) {
+    pub(crate) fn over(&self) {
         *self.since() = None;
     }
 
     /// It did not; for how long now.
-    pub fn goes_on(&self, now: Instant) -> Duration {
+    pub(crate) fn goes_on(&self, now: Instant) -> Duration {
         now.saturating_duration_since(*self.since().get_or_insert(now))
     }
 
     fn since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

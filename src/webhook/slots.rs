@@ -36,7 +36,7 @@ struct Open<T> {
 
 /// Whether there is room for one more.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Room<T> {
+pub(crate) enum Room<T> {
     /// There is.
     Free,
     /// When this one is ended: it counts no longer.
@@ -53,7 +53,7 @@ impl<T> Connections<T> {
     }
 
     /// Looks for room for a connection from this address.
-    pub fn room(&mut self, address: IpAddr, stranger: bool) -> Room<T> {
+    pub(crate) fn room(&mut self, address: IpAddr, stranger: bool) -> Room<T> {
         let from = origin(address);
         let count = |of: &dyn Fn(&Open<T>) -> bool| self.open.values().filter(|open| of(open)).count();
         let (strangers, limits) = (count(&|open| open.stranger), self.limits);
@@ -75,24 +75,24 @@ impl<T> Connections<T> {
     }
 
     /// The oldest that has not shown path and secret, to be ended; for when the machine has no more to give.
-    pub fn oldest(&mut self) -> Option<T> {
+    pub(crate) fn oldest(&mut self) -> Option<T> {
         let number = *self.open.iter().find(|(_, open)| !open.proven)?.0;
         self.open.remove(&number).map(|open| open.end)
     }
 
     /// Takes a connection in, for which there is room. Its number is the one that [`Connections::number`] gave.
-    pub fn enter(&mut self, number: u64, address: IpAddr, stranger: bool, end: T) {
+    pub(crate) fn enter(&mut self, number: u64, address: IpAddr, stranger: bool, end: T) {
         self.open.insert(number, Open { address: origin(address), stranger, proven: false, end });
     }
 
     /// The number of the next connection.
-    pub fn number(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 
     /// A connection has shown path and secret.
-    pub fn prove(&mut self, number: u64) {
+    pub(crate) fn prove(&mut self, number: u64) {
         if let Some(open) = self.open.get_mut(&number) {
             open.proven = true;
             open.stranger = false;
@@ -100,7 +100,7 @@ impl<T> Connections<T> {
     }
 
     /// A connection is gone.
-    pub fn leave(&mut self, number: u64) {
+    pub(crate) fn leave(&mut self, number: u64) {
         self.open.remove(&number);
     }
 }

@@ -5,19 +5,20 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tiny_http::{Method, Request, Response, Server};
 
 use super::dedup::{Begun, Once};
 use super::retry::Outage;
 use super::retry::{self, Next, Tried};
-use crate::echo::{Reply, echo};
+use crate::echo::echo;
+use crate::system::clock::unix_now;
 use crate::system::log_limit::Seldom;
 use crate::system::status::Status;
 use crate::telegram::client::Client;
 use crate::telegram::error::{Error, NEW_TOKEN};
-use crate::telegram::types::Update;
+use crate::telegram::types::{Reply, Update};
 
 /// After so many seconds Telegram asks again for an update that is being answered at this moment.
 const BUSY: u64 = 1;
@@ -27,16 +28,16 @@ static NOT_SENT: Seldom = Seldom::new(20);
 static TOKEN_REFUSED: Seldom = Seldom::new(1);
 
 /// One bot, as its workers need it.
-pub struct Bot {
+pub(crate) struct Bot {
     /// To send with.
-    pub client: Client,
+    pub(crate) client: Client,
     /// What was answered.
-    pub once: Once,
+    pub(crate) once: Once,
 }
 
 /// What the webhook answers, and with it what becomes of the update.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// 200: it is dealt with, and never comes again.
     Done,
     /// 503: Telegram keeps it, and brings it back after so many seconds.
@@ -63,7 +64,7 @@ struct Shared {
 ///
 /// # Errors
 /// When a thread cannot be started.
-pub fn start(listener: UnixListener, workers: usize, bots: Vec<Bot>, status: Arc<Status>) -> io::Result<()> {
+pub(crate) fn start(listener: UnixListener, workers: usize, bots: Vec<Bot>, status: Arc<Status>) -> io::Result<()> {
     let server = Arc::new(Server::from_listener(listener, None).map_err(io::Error::other)?);
     let shared = Arc::new(Shared { bots, outage: Outage::default(), status });
     for number in 0..workers {
@@ -174,8 +175,7 @@ impl Shared {
             } else {
                 self.outage.goes_on(Instant::now())
             };
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-            tried.left = retry::left(date, now.try_into().unwrap_or(i64::MAX));
+            tried.left = retry::left(date, unix_now().try_into().unwrap_or(i64::MAX));
             match retry::next(&why, &tried) {
                 Next::Done => return Err((Answer::Done, why)),
                 Next::Later(seconds) => return Err((Answer::Later(seconds), why)),
