@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use crate::certificate;
-use crate::config::{self, Config, Environment, Host};
+use crate::certificate::{self, CertificateFiles};
+use crate::config::{self, Config, Environment};
 use crate::delivery::health::Difference;
 use crate::delivery::identity;
 use crate::delivery::registration::{self, Registration};
@@ -180,17 +180,14 @@ fn cert(options: &Options) -> Result<(), Failure> {
             "No settings name the public_host: give --host, the address or name that Telegram calls.".into(),
         ));
     };
-    let (certificate, key) = match (&options.out, config) {
-        (None, Some(config)) => (config.certificate, config.private_key),
-        (out, _) => {
-            let folder = out.as_deref().unwrap_or(Path::new("certs"));
-            (folder.join("webhook_cert.pem"), folder.join("webhook_pkey.pem"))
-        }
+    let files = match (&options.out, config) {
+        (None, Some(config)) => config.certificate_files,
+        (out, _) => CertificateFiles::within(out.as_deref().unwrap_or(Path::new("certs"))),
     };
     let failed = |why: certificate::Error| Failure::Other(why.to_string());
     let pair = certificate::make(&host, days, SystemTime::now(), None).map_err(failed)?;
-    certificate::write(&pair, &certificate, &key, options.force).map_err(failed)?;
-    print(&format!("{}\n{}", certificate.display(), key.display()))
+    certificate::write(&pair, &files, options.force).map_err(failed)?;
+    print(&format!("{}\n{}", files.certificate.display(), files.private_key.display()))
 }
 
 /// Has `act` done for each bot, and goes on to the next when it fails.
@@ -199,7 +196,7 @@ fn each_bot(
     act: impl Fn(&Registration) -> Result<String, registration::Error>,
 ) -> Result<(), Failure> {
     let config = load(options, &environment)?;
-    let certificate = certificate::load(&config.certificate, &config.private_key).map_err(run::Error::from)?;
+    let certificate = certificate::load(&config.certificate_files).map_err(run::Error::from)?;
     let host = identity::host(&config, &certificate)
         .ok_or_else(|| Failure::Other("This home's address is not known yet: `pihook run` finds it.".into()))?;
     let api = Api::new(&config.api_url, 1);
@@ -254,14 +251,11 @@ fn check(options: &Options) -> Result<(), Failure> {
     let path = config::find(options.config.clone(), &environment)?;
     let (config, mut problems) = config::examine(&path, &environment);
     // Where there is no certificate, or one of ours that does not fit, `run` makes one.
-    if config.certificate.exists() {
-        let loaded = certificate::load(&config.certificate, &config.private_key);
-        let checked = loaded.and_then(|certificate| match &config.public_host {
-            _ if certificate.is_ours() => Ok(()),
-            Host::Auto => Err(certificate::Error::NotOurs(config.certificate.clone())),
-            // Already among the problems.
-            Host::Given(host) if host.is_empty() => Ok(()),
-            Host::Given(host) => certificate.check(host, SystemTime::now()),
+    if config.certificate_files.certificate.exists() {
+        let loaded = certificate::load(&config.certificate_files);
+        let checked = loaded.and_then(|certificate| match certificate.is_ours() {
+            true => Ok(()),
+            false => identity::check_fit(&config, &certificate, config.public_host.given()),
         });
         match checked {
             // `run` serves it: a Pi may start in 1970.

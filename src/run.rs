@@ -89,7 +89,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
 
     let _lock = own_directory(&config.runtime_dir)?;
     // Only who serves may make a certificate.
-    let first = identity::first(config)?;
+    let prepared = identity::prepare(config)?;
     let socket = config.runtime_dir.join("workers.sock");
     // What Telegram may have in flight, a connection and a worker for each.
     let in_flight = config.bots.len() * usize::from(config.max_connections);
@@ -106,7 +106,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         log::warn!("systemd holds the port {}: set ListenStream= in pihook.socket, not `listen`.", address.port());
     }
     let (tell, events) = unbounded_channel();
-    let last = first.1.address();
+    let last = prepared.last_address();
     let moved = tell.clone();
     let watch = Watch::start(config, address.port(), last, Arc::clone(&status), move |address| {
         let _ = moved.send(Event::Moved(address));
@@ -114,7 +114,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let watch = watch.map_err(system("A thread cannot be started"))?;
     let listeners = || listeners(&status, &tell, watch.as_ref());
     let registrar = Registrar::start(config, api, listeners).map_err(system("A thread cannot be started"))?;
-    let mut identity = Identity::new(config, first, registrar)?;
+    let mut identity = Identity::new(config, prepared, registrar)?;
     let edge = Edge {
         allow_from: config.allow_from.clone(),
         known: config.known(),

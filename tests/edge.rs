@@ -12,8 +12,8 @@ use common::peer;
 use common::scene::scene;
 use common::tls::Tls;
 use common::{Home, SOON, TOKEN, settings, telegram};
-use pihook::certificate;
 use pihook::certificate::rollover::Offer;
+use pihook::certificate::{self, CertificateFiles};
 use pihook::webhook::connection::Shared;
 use pihook::webhook::edge::Edge;
 use pihook::webhook::handover::Handover;
@@ -155,8 +155,8 @@ fn silence_ends_a_handshake_and_a_half_request_in_seconds() {
 fn an_idle_connection_ends_after_75_seconds() {
     let home = Home::new("http://127.0.0.1:1");
     assert!(home.pihook(&["cert"]).status.success());
-    let [certificate, key] = ["cert", "pkey"].map(|name| home.folder.join(format!("certs/webhook_{name}.pem")));
-    let tls = certificate::load(&certificate, &key).unwrap().tls().unwrap();
+    let files = CertificateFiles::within(&home.folder.join("certs"));
+    let tls = certificate::load(&files).unwrap().tls().unwrap();
     let limits = Limits { known: 1, strangers: 1, address: 1, all: 1 };
     let edge = Edge {
         allow_from: Vec::new(),

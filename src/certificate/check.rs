@@ -48,6 +48,11 @@ impl Certificate {
         if found { Ok(()) } else { Err(Error::Name(host.into(), rule)) }
     }
 
+    /// Whether it names `host`, and will do so for long enough.
+    pub(crate) fn is_good_for(&self, host: &str, now: SystemTime) -> bool {
+        self.names(host) && !self.renewal(now).is_zero()
+    }
+
     /// Whether Telegram finds `host` in it.
     #[must_use]
     pub(crate) fn names(&self, host: &str) -> bool {

@@ -20,6 +20,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
 
 use super::error::Error;
+use super::files::CertificateFiles;
 
 /// The organization in a certificate's subject that makes it ours: only such are renewed.
 pub(super) const OURS: &str = "pihook";
@@ -47,22 +48,23 @@ pub struct Certificate {
 ///
 /// # Errors
 /// When a file cannot be read, holds something else, or the two do not belong together.
-pub fn load(certificate: &Path, key: &Path) -> Result<Certificate, Error> {
+pub fn load(files: &CertificateFiles) -> Result<Certificate, Error> {
     let read = |path: &Path| fs::read(path).map_err(|why| Error::File(path.to_owned(), why));
-    parse((certificate, &read(certificate)?), (key, &read(key)?))
+    parse(files, &read(&files.certificate)?, &read(&files.private_key)?)
 }
 
-/// Like [`load`], of what the files hold.
-pub(super) fn parse((certificate, pem): (&Path, &[u8]), (key, key_pem): (&Path, &[u8])) -> Result<Certificate, Error> {
-    let not_certificate = || Error::NotPem(certificate.to_owned(), "certificate");
+/// Like [`load`], where the files hold `pem` and `key_pem`.
+pub(super) fn parse(files: &CertificateFiles, pem: &[u8], key_pem: &[u8]) -> Result<Certificate, Error> {
+    let CertificateFiles { certificate, private_key: key } = files;
+    let not_certificate = || Error::NotPem(certificate.clone(), "certificate");
     let chain: Vec<_> =
         CertificateDer::pem_slice_iter(pem).collect::<Result<_, PemError>>().map_err(|_| not_certificate())?;
     let parsed: Vec<_> =
         chain.iter().map(|der| Parsed::from_der(der)).collect::<Result<_, _>>().map_err(|_| not_certificate())?;
     let leaf = parsed.first().ok_or_else(not_certificate)?;
     let private = PrivateKeyDer::from_pem_slice(key_pem)
-        .map_err(|_| Error::NotPem(key.to_owned(), "private key (without a password)"))?;
-    let signer = ring::sign::any_supported_type(&private).map_err(|_| Error::Key(key.to_owned()))?;
+        .map_err(|_| Error::NotPem(key.clone(), "private key (without a password)"))?;
+    let signer = ring::sign::any_supported_type(&private).map_err(|_| Error::Key(key.clone()))?;
 
     let names = extension::<SubjectAltName>(leaf).map(|names| names.0).unwrap_or_default();
     let validity = leaf.tbs_certificate.validity;
@@ -84,7 +86,7 @@ pub(super) fn parse((certificate, pem): (&Path, &[u8]), (key, key_pem): (&Path, 
     if loaded.key.key.public_key().map(|key| key.to_vec()) == public {
         Ok(loaded)
     } else {
-        Err(Error::Mismatch(certificate.to_owned(), key.to_owned()))
+        Err(Error::Mismatch(certificate.clone(), key.clone()))
     }
 }
 

@@ -10,6 +10,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 
 use super::check::BUILT;
 use super::error::Error;
+use super::files::CertificateFiles;
 use super::load::{Certificate, OURS, load, parse};
 use crate::system::files;
 
@@ -19,11 +20,25 @@ pub(crate) const DAYS: u32 = 3650;
 /// made by a clock that is a little ahead must be valid at once.
 const BACKDATED: Duration = Duration::from_secs(2 * 86400);
 
+/// A certificate and its private key, both PEM.
+pub struct PemPair {
+    certificate: String,
+    private_key: String,
+}
+
+/// A new certificate, which serves also where it could not be written.
+pub(crate) struct Renewed {
+    /// The certificate itself.
+    pub(crate) certificate: Certificate,
+    /// Whether the files hold it now: a memory card that is full, or can only be read, keeps nobody from serving.
+    pub(crate) written: Result<(), Error>,
+}
+
 /// Makes a self-signed certificate for `host`, with an EC P-256 key of its own or with `key`; both PEM.
 ///
 /// # Errors
 /// When the key is of no use, or the random source fails.
-pub fn make(host: &str, days: u32, now: SystemTime, key: Option<&str>) -> Result<(String, String), Error> {
+pub fn make(host: &str, days: u32, now: SystemTime, key: Option<&str>) -> Result<PemPair, Error> {
     let failed = |why: rcgen::Error| Error::Make(why.to_string());
     let key = key.map_or_else(KeyPair::generate, KeyPair::from_pem).map_err(failed)?;
     let mut params = CertificateParams::default();
@@ -40,21 +55,20 @@ pub fn make(host: &str, days: u32, now: SystemTime, key: Option<&str>) -> Result
     params.not_before = (now - BACKDATED).into();
     params.not_after = (now + Duration::from_secs(u64::from(days) * 86400)).into();
     let certificate = params.self_signed(&key).map_err(failed)?;
-    Ok((certificate.pem(), key.serialize_pem()))
+    Ok(PemPair { certificate: certificate.pem(), private_key: key.serialize_pem() })
 }
 
 /// Writes a new pair, the key readable by its owner alone. Neither file is ever seen half-written.
 ///
 /// # Errors
 /// When a file cannot be written, or is there and `replace` is not set.
-pub fn write(pair: &(String, String), certificate: &Path, key: &Path, replace: bool) -> Result<(), Error> {
-    if !replace && let Some(there) = [certificate, key].into_iter().find(|path| path.exists()) {
-        return Err(Error::Exists(there.to_owned()));
+pub fn write(pair: &PemPair, files: &CertificateFiles, replace: bool) -> Result<(), Error> {
+    let CertificateFiles { certificate, private_key } = files;
+    if !replace && let Some(there) = [certificate, private_key].into_iter().find(|path| path.exists()) {
+        return Err(Error::Exists(there.clone()));
     }
-    for (path, text, mode) in [(key, &pair.1, 0o600), (certificate, &pair.0, 0o644)] {
-        write_file(path, text, mode)?;
-    }
-    Ok(())
+    write_file(private_key, &pair.private_key, 0o600)?;
+    write_file(certificate, &pair.certificate, 0o644)
 }
 
 fn write_file(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
@@ -63,26 +77,25 @@ fn write_file(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
     written.map_err(|why| Error::File(path.to_owned(), why))
 }
 
-/// Makes a new certificate for `host`, for the key that is there: so the power may go between the two files, and
-/// at any time there is a pair. Whether it could be written is another matter: a memory card that is full, or can only be
-/// read, keeps nobody from serving.
+/// Makes a new certificate for `host`, for the key that is there: so the power may go between the two files, and at any time
+/// there is a pair.
 ///
 /// # Errors
 /// When the old key cannot be read or is of no use, or a user's own certificate is there.
-pub(crate) fn renew(host: &str, certificate: &Path, key: &Path) -> Result<(Certificate, Result<(), Error>), Error> {
-    if certificate.exists() && !load(certificate, key)?.is_ours() {
-        return Err(Error::NotOurs(certificate.to_owned()));
+pub(crate) fn renew(host: &str, files: &CertificateFiles) -> Result<Renewed, Error> {
+    if files.certificate.exists() && !load(files)?.is_ours() {
+        return Err(Error::NotOurs(files.certificate.clone()));
     }
-    let old = match fs::read_to_string(key) {
+    let old_key = match fs::read_to_string(&files.private_key) {
         Ok(text) => Some(text),
         Err(why) if why.kind() == io::ErrorKind::NotFound => None,
-        Err(why) => return Err(Error::File(key.to_owned(), why)),
+        Err(why) => return Err(Error::File(files.private_key.clone(), why)),
     };
-    let pair = make(host, DAYS, SystemTime::now(), old.as_deref())?;
-    let made = parse((certificate, pair.0.as_bytes()), (key, pair.1.as_bytes()))?;
-    let written = match old {
-        None => write(&pair, certificate, key, true),
-        Some(_) => write_file(certificate, &pair.0, 0o644),
+    let pair = make(host, DAYS, SystemTime::now(), old_key.as_deref())?;
+    let certificate = parse(files, pair.certificate.as_bytes(), pair.private_key.as_bytes())?;
+    let written = match old_key {
+        None => write(&pair, files, true),
+        Some(_) => write_file(&files.certificate, &pair.certificate, 0o644),
     };
-    Ok((made, written))
+    Ok(Renewed { certificate, written })
 }

@@ -2,11 +2,13 @@
 
 mod check;
 mod error;
+mod files;
 mod load;
 mod make;
 pub mod rollover;
 
 pub use error::Error;
+pub use files::CertificateFiles;
 pub use load::{Certificate, load};
 pub(crate) use make::{DAYS, renew};
 pub use make::{make, write};

@@ -62,16 +62,17 @@ impl Offer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::files::CertificateFiles;
     use super::super::{load, make};
     use super::*;
     use std::time::SystemTime;
 
     fn config(name: &str) -> Arc<ServerConfig> {
         let folder = std::env::temp_dir().join(format!("pihook-offer-{name}-{}", std::process::id()));
-        let (certificate, key) = (folder.join("c"), folder.join("k"));
+        let files = CertificateFiles::within(&folder);
         let pair = make::make("80.100.95.20", 1, SystemTime::now(), None).unwrap();
-        make::write(&pair, &certificate, &key, true).unwrap();
-        let loaded = load::load(&certificate, &key).unwrap();
+        make::write(&pair, &files, true).unwrap();
+        let loaded = load::load(&files).unwrap();
         std::fs::remove_dir_all(folder).unwrap();
         Arc::new(loaded.tls().unwrap())
     }

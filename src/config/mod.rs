@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::file::Keys;
+use crate::certificate::CertificateFiles;
 use crate::network::{self, Network};
 use crate::secret::Secret;
 use crate::telegram::token::Token;
@@ -38,10 +39,8 @@ pub struct Config {
     pub(crate) public_port: u16,
     /// Where we listen.
     pub(crate) listen: SocketAddr,
-    /// PEM: the certificate, and the rest of its chain if it has one.
-    pub(crate) certificate: PathBuf,
-    /// PEM: its private key.
-    pub(crate) private_key: PathBuf,
+    /// The certificate that Telegram is shown, and its key.
+    pub(crate) certificate_files: CertificateFiles,
     /// The Bot API, without a slash at the end.
     pub(crate) api_url: String,
     /// Whether the router is asked to forward `public_port`.
@@ -183,8 +182,10 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
             .unwrap_or_else(|| Host::Given(String::new())),
         public_port: public_port(&mut keys, own_api),
         listen: keys.parsed("listen", "0.0.0.0:8443", listen).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 8443))),
-        certificate: folder.join(keys.string("certificate", "certs/webhook_cert.pem")),
-        private_key: folder.join(keys.string("private_key", "certs/webhook_pkey.pem")),
+        certificate_files: CertificateFiles {
+            certificate: folder.join(keys.string("certificate", "certs/webhook_cert.pem")),
+            private_key: folder.join(keys.string("private_key", "certs/webhook_pkey.pem")),
+        },
         port_mapping: keys.parsed("port_mapping", "off", port_mapping).unwrap_or_default(),
         address_services: keys.list("address_services", &ADDRESS_SERVICES, |url| address_service(url, own_api)),
         watch_interval: Duration::from_secs(keys.number("watch_interval", 300, 1..=3600).into()),
@@ -370,8 +371,8 @@ impl fmt::Display for Config {
         writeln!(f, "public_port      = {}", self.public_port)?;
         writeln!(f, "port_mapping     = \"{}\"", if self.port_mapping { "auto" } else { "off" })?;
         writeln!(f, "listen           = \"{}\"", self.listen)?;
-        writeln!(f, "certificate      = {:?}", self.certificate)?;
-        writeln!(f, "private_key      = {:?}", self.private_key)?;
+        writeln!(f, "certificate      = {:?}", self.certificate_files.certificate)?;
+        writeln!(f, "private_key      = {:?}", self.certificate_files.private_key)?;
         writeln!(f, "api_url          = {:?}", self.api_url)?;
         writeln!(f, "allow_from       = [{}]", networks.join(", "))?;
         writeln!(f, "max_connections  = {}", self.max_connections)?;

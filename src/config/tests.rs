@@ -40,7 +40,8 @@ fn every_key_has_a_default_but_host_and_token() {
     let networks: Vec<_> = config.allow_from.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["149.154.160.0/20", "91.108.4.0/22"]);
     assert_eq!(config.max_connections, 40);
-    assert!(config.certificate.ends_with("certs/webhook_cert.pem") && config.certificate.is_absolute());
+    let certificate = &config.certificate_files.certificate;
+    assert!(certificate.ends_with("certs/webhook_cert.pem") && certificate.is_absolute());
 }
 
 #[test]

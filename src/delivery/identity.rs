@@ -36,32 +36,44 @@ pub(crate) struct Identity<'c> {
     is_end_told: bool,
 }
 
-/// Host and certificate to begin with. A certificate of ours is made when there is none, or when it does not fit.
+/// Host and certificate to begin with.
+pub(crate) struct Prepared {
+    /// None until the address is known.
+    host: Option<String>,
+    certificate: Certificate,
+}
+
+impl Prepared {
+    /// The address that was used last, if it was one.
+    pub(crate) fn last_address(&self) -> Option<Ipv4Addr> {
+        self.certificate.address()
+    }
+}
+
+/// Finds host and certificate. A certificate of ours is made when there is none, or when it does not fit.
 ///
 /// # Errors
 /// When a certificate cannot be made, or a user's own does not fit.
-pub(crate) fn first(config: &Config) -> Result<(Option<String>, Certificate), Error> {
-    let paths = (&*config.certificate, &*config.private_key);
-    if !config.certificate.exists() {
-        let host = match &config.public_host {
-            Host::Given(host) => host,
-            Host::Auto => NOWHERE,
-        };
-        certificate::renew(host, paths.0, paths.1)?.1?;
-        log::info!("Made a certificate for {host}: {}.", paths.0.display());
-    }
-    let mut certificate = certificate::load(paths.0, paths.1)?;
-    if config.public_host == Host::Auto && !certificate.is_ours() {
-        return Err(Error::NotOurs(paths.0.to_owned()));
-    }
+pub(crate) fn prepare(config: &Config) -> Result<Prepared, Error> {
+    let files = &config.certificate_files;
+    let mut certificate = if files.certificate.exists() { certificate::load(files)? } else { make_first(config)? };
     let host = host(config, &certificate);
-    if let Some(host) = &host {
-        if certificate.is_ours() && !is_good(&certificate, host) {
-            certificate = renew(host, config)?;
-        }
-        check(&certificate, host, config)?;
+    if let Some(host) = &host
+        && certificate.is_ours()
+        && !certificate.is_good_for(host, SystemTime::now())
+    {
+        certificate = renew(host, config)?;
     }
-    Ok((host, certificate))
+    accept(&certificate, host.as_deref(), config)?;
+    Ok(Prepared { host, certificate })
+}
+
+fn make_first(config: &Config) -> Result<Certificate, Error> {
+    let (host, files) = (config.public_host.given().unwrap_or(NOWHERE), &config.certificate_files);
+    let made = certificate::renew(host, files)?;
+    made.written?;
+    log::info!("Made a certificate for {host}: {}.", files.certificate.display());
+    Ok(made.certificate)
 }
 
 /// Where Telegram is to call, as far as it is known: without an address in the settings, the certificate has the last one.
@@ -73,44 +85,47 @@ pub(crate) fn host(config: &Config, certificate: &Certificate) -> Option<String>
     }
 }
 
-/// Whether it names the host, and does so for long enough.
-fn is_good(certificate: &Certificate, host: &str) -> bool {
-    certificate.names(host) && !certificate.renewal(SystemTime::now()).is_zero()
-}
-
-fn renew(host: &str, config: &Config) -> Result<Certificate, Error> {
-    let (made, written) = certificate::renew(host, &config.certificate, &config.private_key)?;
-    match written {
-        Ok(()) => log::info!("Made a new certificate for {host}."),
-        Err(why) => log::warn!("The new certificate for {host} lasts until the next start: {why}"),
+/// Whether `certificate` can serve at `host` under these settings.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn check_fit(config: &Config, certificate: &Certificate, host: Option<&str>) -> Result<(), Error> {
+    if config.public_host == Host::Auto && !certificate.is_ours() {
+        return Err(Error::NotOurs(config.certificate_files.certificate.clone()));
     }
-    Ok(made)
+    host.map_or(Ok(()), |host| certificate.check(host, SystemTime::now()))
 }
 
-/// As [`Certificate::check`], with warnings where it serves all the same.
-fn check(certificate: &Certificate, host: &str, config: &Config) -> Result<(), Error> {
-    match certificate.check(host, SystemTime::now()) {
+/// As [`check_fit`], with warnings where it serves all the same.
+fn accept(certificate: &Certificate, host: Option<&str>, config: &Config) -> Result<(), Error> {
+    match check_fit(config, certificate, host) {
         // A Pi starts with a clock from the past, and Telegram has one of its own.
         Err(why @ Error::NotYetValid) => log::warn!("{why} It is served all the same."),
         checked => checked?,
     }
-    let key = &config.private_key;
+    let key = &config.certificate_files.private_key;
     if files::is_open(key) {
         log::warn!("Everyone on this machine can read {}: chmod 600 it.", key.display());
     }
     Ok(())
 }
 
+fn renew(host: &str, config: &Config) -> Result<Certificate, Error> {
+    let renewed = certificate::renew(host, &config.certificate_files)?;
+    match renewed.written {
+        Ok(()) => log::info!("Made a new certificate for {host}."),
+        Err(why) => log::warn!("The new certificate for {host} lasts until the next start: {why}"),
+    }
+    Ok(renewed.certificate)
+}
+
 impl<'c> Identity<'c> {
-    /// Takes what [`first`] found, and registers it.
+    /// Takes what [`prepare`] found, and registers it.
     ///
     /// # Errors
     /// When the certificate cannot serve.
-    pub(crate) fn new(
-        config: &'c Config,
-        (host, certificate): (Option<String>, Certificate),
-        registrar: Registrar,
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(config: &'c Config, prepared: Prepared, registrar: Registrar) -> Result<Self, Error> {
+        let Prepared { host, certificate } = prepared;
         let offer = Arc::new(Offer::new(tls(&certificate)?));
         let mut identity =
             Self { config, host, certificate, offer, registrar, wanted: BTreeSet::new(), is_end_told: false };
@@ -138,16 +153,11 @@ impl<'c> Identity<'c> {
     /// # Errors
     /// When it cannot serve. Then the old one stays.
     pub(crate) fn reload(&mut self) -> Result<(), Error> {
-        self.adopt(certificate::load(&self.config.certificate, &self.config.private_key)?)
+        self.adopt(certificate::load(&self.config.certificate_files)?)
     }
 
     fn adopt(&mut self, new: Certificate) -> Result<(), Error> {
-        if self.config.public_host == Host::Auto && !new.is_ours() {
-            return Err(Error::NotOurs(self.config.certificate.clone()));
-        }
-        if let Some(host) = &self.host {
-            check(&new, host, self.config)?;
-        }
+        accept(&new, self.host.as_deref(), self.config)?;
         self.offer.begin(tls(&new)?);
         self.certificate = new;
         self.is_end_told = false;
@@ -159,7 +169,7 @@ impl<'c> Identity<'c> {
     /// ask again.
     pub(crate) fn renew(&mut self) -> Duration {
         let Some(host) = self.host.clone() else { return LOOK };
-        if is_good(&self.certificate, &host) {
+        if self.certificate.is_good_for(&host, SystemTime::now()) {
             return self.certificate.renewal(SystemTime::now()).min(LOOK);
         }
         if self.certificate.is_ours() {
@@ -170,7 +180,7 @@ impl<'c> Identity<'c> {
             }
         } else if !self.is_end_told {
             self.is_end_told = true;
-            log::warn!("The certificate {} ends soon: renew it.", self.config.certificate.display());
+            log::warn!("The certificate {} ends soon: renew it.", self.config.certificate_files.certificate.display());
         }
         LOOK
     }

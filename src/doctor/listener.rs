@@ -53,7 +53,7 @@ pub(crate) fn check(doctor: &mut Doctor, config: &Config, certificate: Option<&C
             format!(
                 "{by} listens at {}, with another certificate than {}",
                 config.listen,
-                config.certificate.display()
+                config.certificate_files.certificate.display()
             ),
             "if it is the bot, restart it; else end the other program, or set another port in listen",
         ),

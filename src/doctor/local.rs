@@ -17,7 +17,7 @@ use crate::system::files;
 /// Secrets that others can read.
 pub(crate) fn files(doctor: &mut Doctor, config: &Config) {
     const CHECK: &str = "files";
-    let secrets = config.bots.iter().filter_map(|bot| bot.file.as_ref()).chain([&config.private_key]);
+    let secrets = config.bots.iter().filter_map(|bot| bot.file.as_ref()).chain([&config.certificate_files.private_key]);
     let open: Vec<_> = secrets.filter(|path| files::is_open(path)).map(|path| path.display().to_string()).collect();
     if open.is_empty() {
         doctor.good(CHECK, "no secret is readable by everyone");
@@ -34,12 +34,12 @@ pub(crate) fn files(doctor: &mut Doctor, config: &Config) {
 /// Whether the certificate is one that Telegram accepts. Returns it where it serves.
 pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certificate> {
     const CHECK: &str = "certificate";
-    if !config.certificate.exists() {
-        let path = config.certificate.display();
-        doctor.warn(CHECK, format!("{path} is not there"), "start the bot: it makes one");
+    let path = &config.certificate_files.certificate;
+    if !path.exists() {
+        doctor.warn(CHECK, format!("{} is not there", path.display()), "start the bot: it makes one");
         return None;
     }
-    let certificate = match certificate::load(&config.certificate, &config.private_key) {
+    let certificate = match certificate::load(&config.certificate_files) {
         Ok(certificate) => certificate,
         Err(why @ Error::File(..)) => {
             doctor.bad(CHECK, why.to_string(), "run the doctor as root, or as the user that the bot runs as");
@@ -50,16 +50,15 @@ pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certif
             return None;
         }
     };
-    if config.public_host == Host::Auto && !certificate.is_ours() {
-        doctor.bad(CHECK, Error::NotOurs(config.certificate.clone()).to_string(), "move it away and restart the bot");
-        return None;
-    }
-    let host = identity::host(config, &certificate);
-    let now = SystemTime::now();
+    let (host, now) = (identity::host(config, &certificate), SystemTime::now());
     let days = certificate.days(now);
-    let remedy = if certificate.is_ours() { "restart the bot: it makes a new one" } else { "make or get a new one" };
-    match host.map_or(Ok(()), |host| certificate.check(&host, now)) {
-        Err(why) => doctor.bad(CHECK, why.to_string(), remedy),
+    match identity::check_fit(config, &certificate, host.as_deref()) {
+        Err(why @ Error::NotOurs(_)) => {
+            doctor.bad(CHECK, why.to_string(), "move it away and restart the bot");
+            return None;
+        }
+        Err(why) if certificate.is_ours() => doctor.bad(CHECK, why.to_string(), "restart the bot: it makes a new one"),
+        Err(why) => doctor.bad(CHECK, why.to_string(), "make or get a new one"),
         Ok(()) if certificate.renewal(now).is_zero() && !certificate.is_ours() => {
             doctor.warn(CHECK, format!("it ends in {days} day(s)"), "renew it: pihook does so only with its own");
         }
