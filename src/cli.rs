@@ -9,13 +9,13 @@ use std::time::SystemTime;
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use crate::certificate::{self, CertificateFiles};
+use crate::certificate::{self, CertificateError, CertificateFiles};
 use crate::config::{self, Config, Environment};
 use crate::delivery::health::Difference;
 use crate::delivery::identity;
-use crate::delivery::registration::{self, Registration};
+use crate::delivery::registration::{Registration, RegistrationError};
 use crate::doctor;
-use crate::run;
+use crate::run::{self, RunError};
 use crate::secret::mask;
 use crate::system::clock::unix_now;
 use crate::system::{logging, process};
@@ -55,11 +55,11 @@ impl From<config::Problems> for Failure {
     }
 }
 
-impl From<run::Error> for Failure {
-    fn from(error: run::Error) -> Self {
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
         match error {
-            run::Error::Config(why) => Self::Config(why),
-            run::Error::System(why) => Self::Other(why),
+            RunError::Config(why) => Self::Config(why),
+            RunError::System(why) => Self::Other(why),
         }
     }
 }
@@ -132,7 +132,7 @@ fn command(options: &Options) -> Result<(), Failure> {
         ["webhook", "info"] => webhook_info(options),
         ["webhook", "set"] => webhook_set(options),
         ["webhook", "delete"] => webhook_delete(options),
-        ["check"] => check(options),
+        ["check"] => check_settings(options),
         ["doctor"] => doctor(options),
         ["help"] => print(USAGE),
         ["version"] => print(concat!("pihook ", env!("CARGO_PKG_VERSION"))),
@@ -157,15 +157,15 @@ fn load(options: &Options, environment: Environment) -> Result<Config, Failure> 
 
 fn run(options: &Options) -> Result<(), Failure> {
     logging::start();
-    process::guard_memory();
-    process::spare_memory();
+    process::protect_memory();
+    process::disable_huge_pages();
     let token = process::take_from_environment(config::TOKEN_VARIABLE);
     let environment = |name: &str| if name == config::TOKEN_VARIABLE { token.clone() } else { env::var_os(name) };
     Ok(run::run(&load(options, &environment)?)?)
 }
 
 fn cert(options: &Options) -> Result<(), Failure> {
-    let days = options.days.unwrap_or(certificate::DAYS);
+    let days = options.days.unwrap_or(certificate::VALID_DAYS);
     if !(1..=36_500).contains(&days) {
         return Err(Failure::Usage("--days must be from 1 to 36500.".into()));
     }
@@ -184,7 +184,7 @@ fn cert(options: &Options) -> Result<(), Failure> {
         (None, Some(config)) => config.certificate_files,
         (out, _) => CertificateFiles::within(out.as_deref().unwrap_or(Path::new("certs"))),
     };
-    let failed = |why: certificate::Error| Failure::Other(why.to_string());
+    let failed = |why: CertificateError| Failure::Other(why.to_string());
     let pair = certificate::make(&host, days, SystemTime::now(), None).map_err(failed)?;
     certificate::write(&pair, &files, options.force).map_err(failed)?;
     print(&format!("{}\n{}", files.certificate.display(), files.private_key.display()))
@@ -193,11 +193,11 @@ fn cert(options: &Options) -> Result<(), Failure> {
 /// Has `act` done for each bot, and goes on to the next when it fails.
 fn each_bot(
     options: &Options,
-    act: impl Fn(&Registration) -> Result<String, registration::Error>,
+    act: impl Fn(&Registration) -> Result<String, RegistrationError>,
 ) -> Result<(), Failure> {
     let config = load(options, &environment)?;
-    let certificate = certificate::load(&config.certificate_files).map_err(run::Error::from)?;
-    let host = identity::host(&config, &certificate)
+    let certificate = certificate::load(&config.certificate_files).map_err(RunError::from)?;
+    let host = identity::known_host(&config, &certificate)
         .ok_or_else(|| Failure::Other("This home's address is not known yet: `pihook run` finds it.".into()))?;
     let api = Api::new(&config.api_url, 1);
     let mut failures = Vec::new();
@@ -247,7 +247,7 @@ fn webhook_delete(options: &Options) -> Result<(), Failure> {
     each_bot(options, |registration| registration.delete().map(|()| "the webhook is removed".into()))
 }
 
-fn check(options: &Options) -> Result<(), Failure> {
+fn check_settings(options: &Options) -> Result<(), Failure> {
     let path = config::find(options.config.clone(), &environment)?;
     let (config, mut problems) = config::examine(&path, &environment);
     // Where there is no certificate, or one of ours that does not fit, `run` makes one.
@@ -259,7 +259,7 @@ fn check(options: &Options) -> Result<(), Failure> {
         });
         match checked {
             // `run` serves it: a Pi may start in 1970.
-            Err(why @ certificate::Error::NotYetValid) => eprintln!("{why}"),
+            Err(why @ CertificateError::NotYetValid) => eprintln!("{why}"),
             checked => problems.extend(checked.err().map(|why| why.to_string())),
         }
     }

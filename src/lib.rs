@@ -30,7 +30,7 @@
 //! Only the edge with its connections, the way to the workers, and the supervisor in [`run`] are async.
 
 #![forbid(unsafe_code)]
-#![warn(missing_docs, unreachable_pub, clippy::expect_used, clippy::unwrap_used)]
+#![warn(missing_docs, unreachable_pub, clippy::expect_used, clippy::too_many_lines, clippy::unwrap_used)]
 
 pub mod certificate;
 pub mod cli;

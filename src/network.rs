@@ -19,7 +19,7 @@ impl Network {
     /// Whether `peer` lies in this block.
     #[must_use]
     pub(crate) fn contains(&self, peer: IpAddr) -> bool {
-        (mapped(peer) ^ self.address) & mask(self.prefix) == 0
+        (mapped(peer) ^ self.address) & prefix_bits(self.prefix) == 0
     }
 
     /// Whether this is everyone: `0.0.0.0/0` or `::/0`.
@@ -36,7 +36,7 @@ fn mapped(address: IpAddr) -> u128 {
     }
 }
 
-fn mask(prefix: u32) -> u128 {
+fn prefix_bits(prefix: u32) -> u128 {
     u128::MAX.checked_shl(128 - prefix).unwrap_or(0)
 }
 
@@ -58,7 +58,7 @@ impl FromStr for Network {
             },
         };
         let network = Self { address: mapped(address), prefix: prefix + 128 - bits };
-        if network.address & !mask(network.prefix) != 0 {
+        if network.address & !prefix_bits(network.prefix) != 0 {
             return Err("has address bits behind its prefix length");
         }
         Ok(network)

@@ -12,12 +12,12 @@ use common::peer;
 use common::scene::scene;
 use common::tls::Tls;
 use common::{Home, SOON, TOKEN, settings, telegram};
-use pihook::certificate::rollover::Offer;
+use pihook::certificate::rollover::Rollover;
 use pihook::certificate::{self, CertificateFiles};
 use pihook::webhook::connection::Shared;
 use pihook::webhook::edge::Edge;
 use pihook::webhook::handover::Handover;
-use pihook::webhook::slots::{Connections, Limits};
+use pihook::webhook::slots::{Limits, Slots};
 use rustls::version::{TLS12, TLS13};
 use tokio::sync::{oneshot, watch};
 use tokio::{runtime, time};
@@ -162,10 +162,10 @@ fn an_idle_connection_ends_after_75_seconds() {
         allow_from: Vec::new(),
         known: Vec::new(),
         shared: Arc::new(Shared {
-            doors: Vec::new(),
-            handover: Handover::new(home.folder.join("none"), 1, 0),
-            slots: Mutex::new(Connections::new(limits)),
-            offer: Arc::new(Offer::new(Arc::new(tls))),
+            routes: Vec::new(),
+            handover: Handover::new(home.folder.join("none"), 1),
+            slots: Mutex::new(Slots::new(limits)),
+            rollover: Arc::new(Rollover::new(Arc::new(tls))),
         }),
     };
     let idle = runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use pihook::webhook::dedup::{Begun, Once};
+use pihook::webhook::dedup::{Claim, DedupWindow};
 
 const PLACES: i64 = 8192;
 const MARK: u64 = 8;
@@ -29,31 +29,31 @@ fuzz_target!(|bytes: &[u8]| {
     let mut steps = steps.as_chunks().0.iter();
     // One life of the program after the other.
     while steps.len() > 0 {
-        let once = Once::open(path).unwrap();
+        let window = DedupWindow::open(path).unwrap();
         let mut sending = HashMap::new();
         for [step, low, high] in steps.by_ref() {
             let base = [0, 2_000_000_000, 1 << 60, -(1 << 60)][usize::from(step >> 6)];
             let update = base + i64::from(i16::from_le_bytes([*low, *high]));
             let place = update.rem_euclid(PLACES);
             match step % 8 {
-                0..4 => match once.begin(update) {
-                    Begun::Busy => assert!(sending.contains_key(&update)),
-                    Begun::Answered => assert_eq!(model.get(&place), Some(&(update, true))),
-                    Begun::Now(begun) => {
+                0..4 => match window.claim(update) {
+                    Claim::InFlight => assert!(sending.contains_key(&update)),
+                    Claim::Answered => assert_eq!(model.get(&place), Some(&(update, true))),
+                    Claim::Granted(claimed) => {
                         let before = model.insert(place, (update, false));
                         assert_ne!(before, Some((update, true)));
-                        assert_eq!(begun.again, before == Some((update, false)));
+                        assert_eq!(claimed.interrupted, before == Some((update, false)));
                         if step & 8 == 0 {
-                            assert!(sending.insert(update, begun).is_none());
+                            assert!(sending.insert(update, claimed).is_none());
                         } else {
-                            begun.answered();
+                            claimed.answered();
                             model.insert(place, (update, true));
                         }
                     }
                 },
                 4..6 => {
-                    if let Some(begun) = sending.remove(&update) {
-                        begun.answered();
+                    if let Some(claimed) = sending.remove(&update) {
+                        claimed.answered();
                         model.insert(place, (update, true));
                     }
                 }
@@ -75,7 +75,7 @@ fuzz_target!(|bytes: &[u8]| {
                 }
             }
         }
-        sending.drain().for_each(|(_, begun)| std::mem::forget(begun));
+        sending.drain().for_each(|(_, claimed)| std::mem::forget(claimed));
     }
     fs::remove_file(path).unwrap();
 });

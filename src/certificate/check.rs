@@ -3,15 +3,15 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::error::Error;
+use super::error::CertificateError;
 use super::load::Certificate;
 
 /// Whoever makes a certificate before this version was, has a wrong clock: 2026-11-24.
-pub(super) const BUILT: Duration = Duration::from_secs(1_795_478_400);
+pub(super) const RELEASE_TIME: Duration = Duration::from_secs(1_795_478_400);
 /// A certificate of ours is renewed so long before its end, or a third of its life if that is shorter.
-const AHEAD: Duration = Duration::from_secs(30 * 86400);
+const RENEWAL_LEAD_TIME: Duration = Duration::from_secs(30 * 86400);
 /// No clock so far behind this version is believed: 25 years.
-const YEARS: Duration = Duration::from_secs(25 * 365 * 86400);
+const CLOCK_RANGE: Duration = Duration::from_secs(25 * 365 * 86400);
 
 impl Certificate {
     /// Checks all that Telegram will check when it calls `host`, at the time `now`. It does not say
@@ -19,22 +19,22 @@ impl Certificate {
     ///
     /// # Errors
     /// The first thing that it would refuse.
-    pub fn check(&self, host: &str, now: SystemTime) -> Result<(), Error> {
+    pub fn check(&self, host: &str, now: SystemTime) -> Result<(), CertificateError> {
         if !self.serves_tls {
-            return Err(Error::Purpose);
+            return Err(CertificateError::Purpose);
         }
         self.check_name(host)?;
         if now > self.not_after {
             let past = now.duration_since(self.not_after).unwrap_or_default();
-            return Err(Error::Expired(past.as_secs() / 86400));
+            return Err(CertificateError::Expired(past.as_secs() / 86400));
         }
         // Last, since here it may be the clock that is wrong.
-        if now < self.not_before { Err(Error::NotYetValid) } else { Ok(()) }
+        if now < self.not_before { Err(CertificateError::NotYetValid) } else { Ok(()) }
     }
 
     /// Telegram checks an uploaded certificate's name as a host name even when it is an address
     /// (tdlib/td, `SslStream::init`), and OpenSSL takes the common name only where no DNS name is.
-    fn check_name(&self, host: &str) -> Result<(), Error> {
+    fn check_name(&self, host: &str) -> Result<(), CertificateError> {
         let names = if self.dns_names.is_empty() { &self.common_names } else { &self.dns_names };
         let (found, rule) = match host.parse::<Ipv4Addr>() {
             Ok(address) if !self.self_signed => {
@@ -45,7 +45,7 @@ impl Certificate {
                 "it must be the common name (CN), and no other DNS name may be in it",
             ),
         };
-        if found { Ok(()) } else { Err(Error::Name(host.into(), rule)) }
+        if found { Ok(()) } else { Err(CertificateError::Name(host.into(), rule)) }
     }
 
     /// Whether it names `host`, and will do so for long enough.
@@ -63,15 +63,15 @@ impl Certificate {
     /// says nothing, nor does one from long after.
     #[must_use]
     pub fn renewal(&self, now: SystemTime) -> Duration {
-        if now < UNIX_EPOCH + BUILT || now > UNIX_EPOCH + BUILT + YEARS {
-            return AHEAD;
+        if now < UNIX_EPOCH + RELEASE_TIME || now > UNIX_EPOCH + RELEASE_TIME + CLOCK_RANGE {
+            return RENEWAL_LEAD_TIME;
         }
         // Made by a clock that was ahead, it is of no use either.
         if now < self.not_before {
             return Duration::ZERO;
         }
         let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
-        (self.not_after - AHEAD.min(life / 3)).duration_since(now).unwrap_or_default()
+        (self.not_after - RENEWAL_LEAD_TIME.min(life / 3)).duration_since(now).unwrap_or_default()
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Why a certificate cannot serve.
 #[derive(Debug)]
-pub enum Error {
+pub enum CertificateError {
     /// A file could not be read or written.
     File(PathBuf, io::Error),
     /// A file holds no such thing.
@@ -33,7 +33,7 @@ pub enum Error {
     Make(String),
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for CertificateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path, why) if why.kind() == io::ErrorKind::NotFound => {
@@ -75,4 +75,4 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for CertificateError {}

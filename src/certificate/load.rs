@@ -19,11 +19,11 @@ use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
 
-use super::error::Error;
+use super::error::CertificateError;
 use super::files::CertificateFiles;
 
 /// The organization in a certificate's subject that makes it ours: only such are renewed.
-pub(super) const OURS: &str = "pihook";
+pub(super) const OUR_ORGANIZATION: &str = "pihook";
 /// Extended key usage: TLS server.
 const SERVER_AUTH: &str = "1.3.6.1.5.5.7.3.1";
 /// Attributes of a subject.
@@ -48,23 +48,23 @@ pub struct Certificate {
 ///
 /// # Errors
 /// When a file cannot be read, holds something else, or the two do not belong together.
-pub fn load(files: &CertificateFiles) -> Result<Certificate, Error> {
-    let read = |path: &Path| fs::read(path).map_err(|why| Error::File(path.to_owned(), why));
+pub fn load(files: &CertificateFiles) -> Result<Certificate, CertificateError> {
+    let read = |path: &Path| fs::read(path).map_err(|why| CertificateError::File(path.to_owned(), why));
     parse(files, &read(&files.certificate)?, &read(&files.private_key)?)
 }
 
 /// Like [`load`], where the files hold `pem` and `key_pem`.
-pub(super) fn parse(files: &CertificateFiles, pem: &[u8], key_pem: &[u8]) -> Result<Certificate, Error> {
+pub(super) fn parse(files: &CertificateFiles, pem: &[u8], key_pem: &[u8]) -> Result<Certificate, CertificateError> {
     let CertificateFiles { certificate, private_key: key } = files;
-    let not_certificate = || Error::NotPem(certificate.clone(), "certificate");
+    let not_certificate = || CertificateError::NotPem(certificate.clone(), "certificate");
     let chain: Vec<_> =
         CertificateDer::pem_slice_iter(pem).collect::<Result<_, PemError>>().map_err(|_| not_certificate())?;
     let parsed: Vec<_> =
         chain.iter().map(|der| Parsed::from_der(der)).collect::<Result<_, _>>().map_err(|_| not_certificate())?;
     let leaf = parsed.first().ok_or_else(not_certificate)?;
     let private = PrivateKeyDer::from_pem_slice(key_pem)
-        .map_err(|_| Error::NotPem(key.clone(), "private key (without a password)"))?;
-    let signer = ring::sign::any_supported_type(&private).map_err(|_| Error::Key(key.clone()))?;
+        .map_err(|_| CertificateError::NotPem(key.clone(), "private key (without a password)"))?;
+    let signer = ring::sign::any_supported_type(&private).map_err(|_| CertificateError::Key(key.clone()))?;
 
     let names = extension::<SubjectAltName>(leaf).map(|names| names.0).unwrap_or_default();
     let validity = leaf.tbs_certificate.validity;
@@ -78,7 +78,7 @@ pub(super) fn parse(files: &CertificateFiles, pem: &[u8], key_pem: &[u8]) -> Res
         not_before: UNIX_EPOCH + validity.not_before.to_unix_duration(),
         not_after: UNIX_EPOCH + validity.not_after.to_unix_duration(),
         serves_tls: serves_tls(leaf),
-        is_ours: self_signed && subject(leaf, ORGANIZATION) == [OURS],
+        is_ours: self_signed && subject(leaf, ORGANIZATION) == [OUR_ORGANIZATION],
         self_signed,
     };
     // Not rustls' own comparison: it refuses certificates of version 1, which Telegram takes.
@@ -86,7 +86,7 @@ pub(super) fn parse(files: &CertificateFiles, pem: &[u8], key_pem: &[u8]) -> Res
     if loaded.key.key.public_key().map(|key| key.to_vec()) == public {
         Ok(loaded)
     } else {
-        Err(Error::Mismatch(certificate.clone(), key.clone()))
+        Err(CertificateError::Mismatch(certificate.clone(), key.clone()))
     }
 }
 

@@ -7,8 +7,8 @@ mod load;
 mod make;
 pub mod rollover;
 
-pub use error::Error;
+pub use error::CertificateError;
 pub use files::CertificateFiles;
 pub use load::{Certificate, load};
-pub(crate) use make::{DAYS, renew};
+pub(crate) use make::{VALID_DAYS, renew};
 pub use make::{make, write};

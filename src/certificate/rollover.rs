@@ -8,7 +8,7 @@ use crate::system::lock::lock;
 
 /// Telegram names no host when it calls an address, so the two cannot be told apart by what it asks for. But it says
 /// when it does not accept what it was shown, and calls again in 2 s: then the other one is shown.
-pub struct Offer(Mutex<Shown>);
+pub struct Rollover(Mutex<Shown>);
 
 struct Shown {
     new: Arc<ServerConfig>,
@@ -17,7 +17,7 @@ struct Shown {
     is_old_next: bool,
 }
 
-impl Offer {
+impl Rollover {
     /// This one alone.
     #[must_use]
     pub fn new(config: Arc<ServerConfig>) -> Self {
@@ -26,7 +26,7 @@ impl Offer {
 
     /// What the next connection is shown.
     #[must_use]
-    pub(crate) fn next(&self) -> Arc<ServerConfig> {
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
         let shown = self.shown();
         let old = shown.old.as_ref().filter(|_| shown.is_old_next);
         Arc::clone(old.unwrap_or(&shown.new))
@@ -42,14 +42,14 @@ impl Offer {
     }
 
     /// Ends the change-over: Telegram has the new one.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn finish(&self) {
         self.shown().old = None;
     }
 
     /// Telegram did not accept `config`, which it was shown.
-    pub(crate) fn refused(&self, config: &Arc<ServerConfig>) {
+    pub(crate) fn rejected(&self, config: &Arc<ServerConfig>) {
         // Many can fail at once: that is one refusal.
-        if Arc::ptr_eq(config, &self.next()) {
+        if Arc::ptr_eq(config, &self.current()) {
             let mut shown = self.shown();
             shown.is_old_next = !shown.is_old_next;
         }
@@ -68,7 +68,7 @@ mod tests {
     use std::time::SystemTime;
 
     fn config(name: &str) -> Arc<ServerConfig> {
-        let folder = std::env::temp_dir().join(format!("pihook-offer-{name}-{}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("pihook-rollover-{name}-{}", std::process::id()));
         let files = CertificateFiles::within(&folder);
         let pair = make::make("80.100.95.20", 1, SystemTime::now(), None).unwrap();
         make::write(&pair, &files, true).unwrap();
@@ -80,21 +80,21 @@ mod tests {
     #[test]
     fn who_refuses_the_one_is_shown_the_other_until_it_is_settled() {
         let [old, new, newest] = ["old", "new", "newest"].map(config);
-        let offer = Offer::new(old.clone());
-        offer.refused(&old);
-        assert!(Arc::ptr_eq(&offer.next(), &old), "there is no other");
-        offer.begin(new.clone());
-        assert!(Arc::ptr_eq(&offer.next(), &new));
-        offer.refused(&new);
-        offer.refused(&new);
-        assert!(Arc::ptr_eq(&offer.next(), &old), "two refusals of the same are one");
-        offer.refused(&old);
-        assert!(Arc::ptr_eq(&offer.next(), &new));
-        offer.begin(newest.clone());
-        assert!(Arc::ptr_eq(&offer.next(), &newest));
-        offer.refused(&newest);
-        assert!(Arc::ptr_eq(&offer.next(), &old), "the one that Telegram has, whatever was begun since");
-        offer.settle();
-        assert!(Arc::ptr_eq(&offer.next(), &newest));
+        let rollover = Rollover::new(old.clone());
+        rollover.rejected(&old);
+        assert!(Arc::ptr_eq(&rollover.current(), &old), "there is no other");
+        rollover.begin(new.clone());
+        assert!(Arc::ptr_eq(&rollover.current(), &new));
+        rollover.rejected(&new);
+        rollover.rejected(&new);
+        assert!(Arc::ptr_eq(&rollover.current(), &old), "two refusals of the same are one");
+        rollover.rejected(&old);
+        assert!(Arc::ptr_eq(&rollover.current(), &new));
+        rollover.begin(newest.clone());
+        assert!(Arc::ptr_eq(&rollover.current(), &newest));
+        rollover.rejected(&newest);
+        assert!(Arc::ptr_eq(&rollover.current(), &old), "the one that Telegram has, whatever was begun since");
+        rollover.finish();
+        assert!(Arc::ptr_eq(&rollover.current(), &newest));
     }
 }

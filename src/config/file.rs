@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use crate::secret::mask;
 
 /// One table of the file. What is taken out of it is known; what is left at the end is a mistake.
-pub(crate) struct Keys<'t> {
+pub(crate) struct Table<'t> {
     table: DeTable<'t>,
     /// What is wrong, in the order in which it was found.
     pub(crate) problems: Vec<String>,
@@ -18,7 +18,7 @@ pub(crate) struct Keys<'t> {
     text: &'t str,
 }
 
-impl<'t> Keys<'t> {
+impl<'t> Table<'t> {
     /// Reads the text of the file at `path`. Where it is no TOML, that is the one problem.
     #[must_use]
     pub(crate) fn parse(path: &Path, text: &'t str) -> Self {
@@ -124,7 +124,7 @@ impl<'t> Keys<'t> {
     }
 
     /// Hands each `[[key]]` table to `read`, one empty table if there is none.
-    pub(crate) fn tables(&mut self, key: &str, mut read: impl FnMut(&mut Keys<'t>)) {
+    pub(crate) fn tables(&mut self, key: &str, mut read: impl FnMut(&mut Table<'t>)) {
         let items = match self.take(key).map(|value| (value.span(), value.into_inner())) {
             None => vec![DeTable::new()],
             Some((_, DeValue::Array(items))) if !items.is_empty() && items.iter().all(|it| it.get_ref().is_table()) => {
@@ -134,7 +134,7 @@ impl<'t> Keys<'t> {
         };
         for table in items {
             let mut keys =
-                Keys { table, problems: std::mem::take(&mut self.problems), name: self.name.clone(), text: self.text };
+                Table { table, problems: std::mem::take(&mut self.problems), name: self.name.clone(), text: self.text };
             read(&mut keys);
             keys.finish();
             self.problems = keys.problems;
@@ -161,9 +161,9 @@ fn into_table(value: DeValue<'_>) -> Option<DeTable<'_>> {
     }
 }
 
-impl fmt::Debug for Keys<'_> {
+impl fmt::Debug for Table<'_> {
     /// Without the values: tokens are among them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Table").field("name", &self.name).finish_non_exhaustive()
     }
 }

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::file::Keys;
+use self::file::Table;
 use crate::certificate::CertificateFiles;
 use crate::network::{self, Network};
 use crate::secret::Secret;
@@ -34,7 +34,7 @@ const PATH_LIMIT: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where Telegram calls.
-    pub(crate) public_host: Host,
+    pub(crate) public_host: PublicHost,
     /// The port that Telegram calls.
     pub(crate) public_port: u16,
     /// Where we listen.
@@ -58,19 +58,19 @@ pub struct Config {
     /// What need not: the socket to the workers, and what was answered.
     pub(crate) runtime_dir: PathBuf,
     /// At least one.
-    pub bots: Vec<Bot>,
+    pub bots: Vec<BotSettings>,
 }
 
 /// Where Telegram calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Host {
+pub(crate) enum PublicHost {
     /// An IPv4 address or a DNS name, in lower case.
     Given(String),
     /// Whatever this home's address is.
     Auto,
 }
 
-impl Host {
+impl PublicHost {
     /// The host of the settings, if they name one.
     #[must_use]
     pub(crate) fn given(&self) -> Option<&str> {
@@ -81,7 +81,7 @@ impl Host {
     }
 }
 
-impl fmt::Display for Host {
+impl fmt::Display for PublicHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Given(host) => f.write_str(host),
@@ -92,7 +92,7 @@ impl fmt::Display for Host {
 
 /// One bot on the shared port.
 #[derive(Debug, Clone)]
-pub struct Bot {
+pub struct BotSettings {
     /// From `BotFather`.
     pub(crate) token: Token,
     /// The file that the token came from.
@@ -104,7 +104,7 @@ pub struct Bot {
 impl Config {
     /// The URL to register for `bot`, called at `host`.
     #[must_use]
-    pub(crate) fn webhook_url(&self, bot: &Bot, host: &str) -> Secret {
+    pub(crate) fn webhook_url(&self, bot: &BotSettings, host: &str) -> Secret {
         format!("https://{host}:{}{}", self.public_port, bot.path.expose()).into()
     }
 
@@ -169,7 +169,7 @@ pub(crate) fn examine(path: &Path, environment: Environment) -> (Config, Vec<Str
 /// Like [`examine`], where the file at `path` holds `text`.
 #[must_use]
 pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Config, Vec<String>) {
-    let mut keys = Keys::parse(path, text);
+    let mut keys = Table::parse(path, text);
     // Where nothing could be read, nothing is missing.
     let unread = keys.problems.pop();
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -179,7 +179,7 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
     let config = Config {
         public_host: keys
             .parsed("public_host", "", |host| public_host(host, own_api))
-            .unwrap_or_else(|| Host::Given(String::new())),
+            .unwrap_or_else(|| PublicHost::Given(String::new())),
         public_port: public_port(&mut keys, own_api),
         listen: keys.parsed("listen", "0.0.0.0:8443", listen).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 8443))),
         certificate_files: CertificateFiles {
@@ -198,7 +198,7 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
         bots: bots(&mut keys, folder, environment),
         api_url,
     };
-    if config.public_host == Host::Auto && config.address_services.iter().collect::<HashSet<_>>().len() < 2 {
+    if config.public_host == PublicHost::Auto && config.address_services.iter().collect::<HashSet<_>>().len() < 2 {
         keys.problem("address_services", "must name two or more: one alone is not believed");
     }
     keys.finish();
@@ -248,9 +248,9 @@ fn port_mapping(text: &str) -> Result<bool, String> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn public_host(host: &str, own_api: bool) -> Result<Host, String> {
+pub(crate) fn public_host(host: &str, own_api: bool) -> Result<PublicHost, String> {
     if host.eq_ignore_ascii_case("auto") {
-        return Ok(Host::Auto);
+        return Ok(PublicHost::Auto);
     }
     let label_fits = |label: &str| {
         (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
@@ -267,11 +267,11 @@ pub(crate) fn public_host(host: &str, own_api: bool) -> Result<Host, String> {
         Err(_) if !is_name => {
             Err("must be an IPv4 address or a DNS name, without a port (Telegram calls no IPv6)".into())
         }
-        _ => Ok(Host::Given(host.to_ascii_lowercase())),
+        _ => Ok(PublicHost::Given(host.to_ascii_lowercase())),
     }
 }
 
-fn public_port(keys: &mut Keys, own_api: bool) -> u16 {
+fn public_port(keys: &mut Table, own_api: bool) -> u16 {
     let port = keys.number("public_port", 8443, 1..=65535);
     if !own_api && !TELEGRAMS_PORTS.contains(&port) {
         keys.problem("public_port", "must be 443, 80, 88 or 8443: Telegram calls no other");
@@ -285,7 +285,7 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 
 /// A folder of ours; systemd says where it is to be by an environment variable.
 fn directory(
-    keys: &mut Keys,
+    keys: &mut Table,
     (key, default, variable): (&str, &str, &str),
     folder: &Path,
     environment: Environment,
@@ -296,8 +296,8 @@ fn directory(
     }
 }
 
-fn bots(keys: &mut Keys, folder: &Path, environment: Environment) -> Vec<Bot> {
-    let mut bots: Vec<Bot> = Vec::new();
+fn bots(keys: &mut Table, folder: &Path, environment: Environment) -> Vec<BotSettings> {
+    let mut bots: Vec<BotSettings> = Vec::new();
     keys.tables("bot", |keys| {
         let (token, file) = token(keys, folder, environment);
         // Taken in any case: it is no unknown key.
@@ -314,7 +314,7 @@ fn bots(keys: &mut Keys, folder: &Path, environment: Environment) -> Vec<Bot> {
         } else if bots.iter().any(|bot| bot.path == path) {
             keys.problem("path", "is the same for two bots: each needs its own");
         }
-        bots.push(Bot { token, file, path });
+        bots.push(BotSettings { token, file, path });
     });
     bots
 }
@@ -327,7 +327,7 @@ fn webhook_path(pattern: &str, token: &Token) -> Option<Secret> {
 
 /// The token of one `[[bot]]`: `token`, `token_file`, `$TELEGRAM_BOT_TOKEN`, systemd's credential `token`, or the file `token`
 /// beside the settings.
-fn token(keys: &mut Keys, folder: &Path, environment: Environment) -> (Option<Token>, Option<PathBuf>) {
+fn token(keys: &mut Table, folder: &Path, environment: Environment) -> (Option<Token>, Option<PathBuf>) {
     let (given, file) = (keys.string("token", ""), keys.string("token_file", ""));
     // systemd's credential, if this is its unit; else the file that it is made from.
     let credential = environment("CREDENTIALS_DIRECTORY").map_or(folder.to_owned(), PathBuf::from).join("token");

@@ -85,7 +85,7 @@ fn hosts_that_telegram_cannot_call_are_refused() {
     }
     for host in ["80.100.95.20", "Pi.Example.org", "my-pi.dyn_dns.net"] {
         let (config, problems) = read(&format!("public_host = '{host}'"), &[("TELEGRAM_BOT_TOKEN", TOKEN)]);
-        assert_eq!((problems.len(), config.public_host), (0, Host::Given(host.to_lowercase())));
+        assert_eq!((problems.len(), config.public_host), (0, PublicHost::Given(host.to_lowercase())));
     }
 }
 

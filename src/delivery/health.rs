@@ -8,9 +8,9 @@ use crate::telegram::delivery_error::{self, Kind};
 use crate::telegram::types::WebhookInfo;
 
 /// Of `watch_interval`, between two repairs at most: 6 h by default.
-const LONGEST_PAUSE: u32 = 72;
+const MAX_REPAIR_INTERVALS: u32 = 72;
 /// Fewer updates than these are no pile.
-const PILE: u64 = 20;
+const BACKLOG: u64 = 20;
 
 /// How the webhook that Telegram has differs from the one that we want.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(crate) enum Verdict {
     /// It is to be set again.
     Repair(String),
     /// A person is to be told; and whether Telegram's calls do not arrive.
-    Trouble(String, bool),
+    Problem(String, bool),
 }
 
 /// What is remembered from one look to the next.
@@ -58,7 +58,7 @@ impl Health {
     /// Nothing has been seen yet. Looks follow each other in this time.
     #[must_use]
     pub(crate) fn new(interval: Duration) -> Self {
-        let repairs = EscalatingPause::new(interval * 2, interval * LONGEST_PAUSE);
+        let repairs = EscalatingPause::new(interval * 2, interval * MAX_REPAIR_INTERVALS);
         Self { last_error: (None, None), pending: 0, trouble: None, repairs }
     }
 
@@ -76,7 +76,7 @@ impl Health {
     }
 
     /// Judges what Telegram says at `now`; `agrees` is whether the webhook is the one that we set.
-    pub(crate) fn judge(&mut self, info: &WebhookInfo, agrees: Result<(), Difference>, now: Instant) -> Verdict {
+    pub(crate) fn assess(&mut self, info: &WebhookInfo, agrees: Result<(), Difference>, now: Instant) -> Verdict {
         let last = (info.last_error_date, info.last_error_message.clone());
         let message = info.last_error_message.as_deref().filter(|_| last != self.last_error);
         self.last_error = last;
@@ -85,22 +85,23 @@ impl Health {
             return self.repair(difference.to_string(), difference == Difference::Other, now);
         }
         let explained = message.and_then(delivery_error::explain);
-        if explained.is_some_and(|trouble| trouble.kind == Kind::Certificate) {
-            return self.repair(told(message.unwrap_or_default()), false, now);
+        if explained.is_some_and(|explanation| explanation.kind == Kind::Certificate) {
+            return self.repair(undelivered(message.unwrap_or_default()), false, now);
         }
         if let Some(message) = message {
-            let unreachable = explained.is_some_and(|trouble| trouble.kind == Kind::Unreachable);
-            self.trouble = Some((told(message), unreachable));
+            let unreachable = explained.is_some_and(|explanation| explanation.kind == Kind::Unreachable);
+            self.trouble = Some((undelivered(message), unreachable));
         } else if info.pending_update_count == 0 {
             // What waited has been delivered since.
             self.trouble = None;
-        } else if self.trouble.is_none() && info.pending_update_count >= PILE.max(was_pending + 1) && was_pending > 0 {
+        } else if self.trouble.is_none() && info.pending_update_count >= BACKLOG.max(was_pending + 1) && was_pending > 0
+        {
             let waiting = info.pending_update_count;
             self.trouble = Some((format!("{waiting} updates wait at Telegram, and they become more"), false));
         }
         match &self.trouble {
             None => Verdict::Well,
-            Some((words, unreachable)) => Verdict::Trouble(words.clone(), *unreachable),
+            Some((words, unreachable)) => Verdict::Problem(words.clone(), *unreachable),
         }
     }
 
@@ -116,11 +117,11 @@ impl Health {
         };
         let words = format!("{why}, again{advice}; it is set anew after a while");
         self.trouble = Some((words.clone(), false));
-        Verdict::Trouble(words, false)
+        Verdict::Problem(words, false)
     }
 }
 
-fn told(message: &str) -> String {
+fn undelivered(message: &str) -> String {
     format!("Telegram could not deliver: {}", delivery_error::sentence(message))
 }
 
@@ -145,13 +146,13 @@ mod tests {
     #[test]
     fn an_error_is_told_while_it_is_news_or_something_waits() {
         let (now, mut health) = (Instant::now(), Health::new(INTERVAL));
-        let mut judge = |pending, error| health.judge(&info(pending, error), Ok(()), now);
+        let mut judge = |pending, error| health.assess(&info(pending, error), Ok(()), now);
         let timeout = Some((1000, "Connection timed out"));
         assert_eq!(judge(0, None), Verdict::Well);
-        assert!(matches!(judge(3, timeout), Verdict::Trouble(why, true) if why.contains("forward the port")));
-        assert!(matches!(judge(3, timeout), Verdict::Trouble(_, true)), "it still waits");
+        assert!(matches!(judge(3, timeout), Verdict::Problem(why, true) if why.contains("forward the port")));
+        assert!(matches!(judge(3, timeout), Verdict::Problem(_, true)), "it still waits");
         assert_eq!(judge(0, timeout), Verdict::Well, "it was delivered, though Telegram still shows the error");
-        assert!(matches!(judge(0, Some((1001, "Connection timed out"))), Verdict::Trouble(..)));
+        assert!(matches!(judge(0, Some((1001, "Connection timed out"))), Verdict::Problem(..)));
     }
 
     #[test]
@@ -159,20 +160,20 @@ mod tests {
         let old = info(0, Some((1000, "Connection refused")));
         let mut health = Health::new(INTERVAL);
         health.found(&old);
-        assert_eq!(health.judge(&old, Ok(()), Instant::now()), Verdict::Well);
+        assert_eq!(health.assess(&old, Ok(()), Instant::now()), Verdict::Well);
     }
 
     #[test]
     fn a_pile_that_grows_is_told() {
         let (now, mut health) = (Instant::now(), Health::new(INTERVAL));
-        let mut judge = |pending| health.judge(&info(pending, None), Ok(()), now);
+        let mut judge = |pending| health.assess(&info(pending, None), Ok(()), now);
         assert_eq!(
             [judge(10), judge(19), judge(0), judge(500)],
             [const { Verdict::Well }; 4],
             "500 at once are a burst"
         );
-        assert!(matches!(judge(501), Verdict::Trouble(why, false) if why.contains("501 updates wait")));
-        assert!(matches!(judge(400), Verdict::Trouble(..)));
+        assert!(matches!(judge(501), Verdict::Problem(why, false) if why.contains("501 updates wait")));
+        assert!(matches!(judge(400), Verdict::Problem(..)));
         assert_eq!(judge(0), Verdict::Well);
     }
 
@@ -183,27 +184,27 @@ mod tests {
         let mut repairs = Vec::new();
         for minute in (0..24 * 60).step_by(5) {
             let now = start + Duration::from_secs(minute * 60);
-            match health.judge(&info(0, None), Err(Difference::Other), now) {
+            match health.assess(&info(0, None), Err(Difference::Other), now) {
                 Verdict::Repair(_) => repairs.push(minute),
-                Verdict::Trouble(why, false) => assert!(why.contains("a token of its own"), "{why}"),
+                Verdict::Problem(why, false) => assert!(why.contains("a token of its own"), "{why}"),
                 verdict => panic!("{verdict:?}"),
             }
         }
         assert_eq!(repairs, [0, 10, 30, 70, 150, 310, 630, 990, 1350]);
         // Once it is left alone for long, the next time is like the first.
         let later = start + Duration::from_secs(10 * 86400);
-        assert!(matches!(health.judge(&info(0, None), Err(Difference::Missing), later), Verdict::Repair(_)));
+        assert!(matches!(health.assess(&info(0, None), Err(Difference::Missing), later), Verdict::Repair(_)));
         let soon = later + 2 * INTERVAL;
-        assert!(matches!(health.judge(&info(0, None), Err(Difference::Missing), soon), Verdict::Repair(_)));
+        assert!(matches!(health.assess(&info(0, None), Err(Difference::Missing), soon), Verdict::Repair(_)));
     }
 
     #[test]
     fn a_wrong_certificate_is_uploaded_again_but_not_for_ever() {
         let (now, mut health) = (Instant::now(), Health::new(INTERVAL));
         let failed = "SSL error {error:0A000086:SSL routines::certificate verify failed}";
-        assert!(matches!(health.judge(&info(1, Some((1000, failed))), Ok(()), now), Verdict::Repair(_)));
+        assert!(matches!(health.assess(&info(1, Some((1000, failed))), Ok(()), now), Verdict::Repair(_)));
         health.set();
-        let again = health.judge(&info(1, Some((1001, failed))), Ok(()), now + INTERVAL);
-        assert!(matches!(again, Verdict::Trouble(why, false) if why.contains("again; it is set anew after a while")));
+        let again = health.assess(&info(1, Some((1001, failed))), Ok(()), now + INTERVAL);
+        assert!(matches!(again, Verdict::Problem(why, false) if why.contains("again; it is set anew after a while")));
     }
 }

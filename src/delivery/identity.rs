@@ -10,18 +10,18 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 
-use super::keeper::{self, Listeners};
+use super::keeper::{self, Callbacks};
 use super::registration::Registration;
-use crate::certificate::rollover::Offer;
-use crate::certificate::{self, Certificate, Error};
-use crate::config::{Config, Host};
+use crate::certificate::rollover::Rollover;
+use crate::certificate::{self, Certificate, CertificateError};
+use crate::config::{Config, PublicHost};
 use crate::system::files;
 use crate::telegram::client::Api;
 
 /// Stands in the certificate until there is an address.
-const NOWHERE: &str = "pihook.invalid";
+const PLACEHOLDER_HOST: &str = "pihook.invalid";
 /// A clock can be set at any time, so that a certificate's time is looked at more often than it would seem to need.
-const LOOK: Duration = Duration::from_secs(3600);
+const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Host and certificate as they are now, and who is told of a change.
 pub(crate) struct Identity<'c> {
@@ -29,11 +29,11 @@ pub(crate) struct Identity<'c> {
     /// None until the address is known.
     host: Option<String>,
     certificate: Certificate,
-    offer: Arc<Offer>,
+    rollover: Arc<Rollover>,
     registrar: Registrar,
     /// What is wanted and not registered yet.
     wanted: BTreeSet<String>,
-    is_end_told: bool,
+    is_expiry_logged: bool,
 }
 
 /// Host and certificate to begin with.
@@ -54,10 +54,10 @@ impl Prepared {
 ///
 /// # Errors
 /// When a certificate cannot be made, or a user's own does not fit.
-pub(crate) fn prepare(config: &Config) -> Result<Prepared, Error> {
+pub(crate) fn prepare(config: &Config) -> Result<Prepared, CertificateError> {
     let files = &config.certificate_files;
     let mut certificate = if files.certificate.exists() { certificate::load(files)? } else { make_first(config)? };
-    let host = host(config, &certificate);
+    let host = known_host(config, &certificate);
     if let Some(host) = &host
         && certificate.is_ours()
         && !certificate.is_good_for(host, SystemTime::now())
@@ -68,8 +68,8 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared, Error> {
     Ok(Prepared { host, certificate })
 }
 
-fn make_first(config: &Config) -> Result<Certificate, Error> {
-    let (host, files) = (config.public_host.given().unwrap_or(NOWHERE), &config.certificate_files);
+fn make_first(config: &Config) -> Result<Certificate, CertificateError> {
+    let (host, files) = (config.public_host.given().unwrap_or(PLACEHOLDER_HOST), &config.certificate_files);
     let made = certificate::renew(host, files)?;
     made.written?;
     log::info!("Made a certificate for {host}: {}.", files.certificate.display());
@@ -78,10 +78,10 @@ fn make_first(config: &Config) -> Result<Certificate, Error> {
 
 /// Where Telegram is to call, as far as it is known: without an address in the settings, the certificate has the last one.
 #[must_use]
-pub(crate) fn host(config: &Config, certificate: &Certificate) -> Option<String> {
+pub(crate) fn known_host(config: &Config, certificate: &Certificate) -> Option<String> {
     match &config.public_host {
-        Host::Given(host) => Some(host.clone()),
-        Host::Auto => certificate.address().map(|address| address.to_string()),
+        PublicHost::Given(host) => Some(host.clone()),
+        PublicHost::Auto => certificate.address().map(|address| address.to_string()),
     }
 }
 
@@ -89,28 +89,32 @@ pub(crate) fn host(config: &Config, certificate: &Certificate) -> Option<String>
 ///
 /// # Errors
 /// Why not.
-pub(crate) fn check_fit(config: &Config, certificate: &Certificate, host: Option<&str>) -> Result<(), Error> {
-    if config.public_host == Host::Auto && !certificate.is_ours() {
-        return Err(Error::NotOurs(config.certificate_files.certificate.clone()));
+pub(crate) fn check_fit(
+    config: &Config,
+    certificate: &Certificate,
+    host: Option<&str>,
+) -> Result<(), CertificateError> {
+    if config.public_host == PublicHost::Auto && !certificate.is_ours() {
+        return Err(CertificateError::NotOurs(config.certificate_files.certificate.clone()));
     }
     host.map_or(Ok(()), |host| certificate.check(host, SystemTime::now()))
 }
 
 /// As [`check_fit`], with warnings where it serves all the same.
-fn accept(certificate: &Certificate, host: Option<&str>, config: &Config) -> Result<(), Error> {
+fn accept(certificate: &Certificate, host: Option<&str>, config: &Config) -> Result<(), CertificateError> {
     match check_fit(config, certificate, host) {
         // A Pi starts with a clock from the past, and Telegram has one of its own.
-        Err(why @ Error::NotYetValid) => log::warn!("{why} It is served all the same."),
+        Err(why @ CertificateError::NotYetValid) => log::warn!("{why} It is served all the same."),
         checked => checked?,
     }
     let key = &config.certificate_files.private_key;
-    if files::is_open(key) {
+    if files::is_world_accessible(key) {
         log::warn!("Everyone on this machine can read {}: chmod 600 it.", key.display());
     }
     Ok(())
 }
 
-fn renew(host: &str, config: &Config) -> Result<Certificate, Error> {
+fn renew(host: &str, config: &Config) -> Result<Certificate, CertificateError> {
     let renewed = certificate::renew(host, &config.certificate_files)?;
     match renewed.written {
         Ok(()) => log::info!("Made a new certificate for {host}."),
@@ -124,19 +128,19 @@ impl<'c> Identity<'c> {
     ///
     /// # Errors
     /// When the certificate cannot serve.
-    pub(crate) fn new(config: &'c Config, prepared: Prepared, registrar: Registrar) -> Result<Self, Error> {
+    pub(crate) fn new(config: &'c Config, prepared: Prepared, registrar: Registrar) -> Result<Self, CertificateError> {
         let Prepared { host, certificate } = prepared;
-        let offer = Arc::new(Offer::new(tls(&certificate)?));
+        let rollover = Arc::new(Rollover::new(tls(&certificate)?));
         let mut identity =
-            Self { config, host, certificate, offer, registrar, wanted: BTreeSet::new(), is_end_told: false };
+            Self { config, host, certificate, rollover, registrar, wanted: BTreeSet::new(), is_expiry_logged: false };
         identity.register();
         Ok(identity)
     }
 
     /// What the edge shows.
     #[must_use]
-    pub(crate) fn offer(&self) -> Arc<Offer> {
-        Arc::clone(&self.offer)
+    pub(crate) fn rollover(&self) -> Arc<Rollover> {
+        Arc::clone(&self.rollover)
     }
 
     /// The home has moved to `address`; [`Identity::renew`] has the certificate follow.
@@ -152,15 +156,15 @@ impl<'c> Identity<'c> {
     ///
     /// # Errors
     /// When it cannot serve. Then the old one stays.
-    pub(crate) fn reload(&mut self) -> Result<(), Error> {
+    pub(crate) fn reload(&mut self) -> Result<(), CertificateError> {
         self.adopt(certificate::load(&self.config.certificate_files)?)
     }
 
-    fn adopt(&mut self, new: Certificate) -> Result<(), Error> {
+    fn adopt(&mut self, new: Certificate) -> Result<(), CertificateError> {
         accept(&new, self.host.as_deref(), self.config)?;
-        self.offer.begin(tls(&new)?);
+        self.rollover.begin(tls(&new)?);
         self.certificate = new;
-        self.is_end_told = false;
+        self.is_expiry_logged = false;
         self.register();
         Ok(())
     }
@@ -168,9 +172,9 @@ impl<'c> Identity<'c> {
     /// Sees to it that the certificate is good: one of ours is made anew when it ends, or the host is another. Returns when to
     /// ask again.
     pub(crate) fn renew(&mut self) -> Duration {
-        let Some(host) = self.host.clone() else { return LOOK };
+        let Some(host) = self.host.clone() else { return CHECK_INTERVAL };
         if self.certificate.is_good_for(&host, SystemTime::now()) {
-            return self.certificate.renewal(SystemTime::now()).min(LOOK);
+            return self.certificate.renewal(SystemTime::now()).min(CHECK_INTERVAL);
         }
         if self.certificate.is_ours() {
             let renewed = renew(&host, self.config).and_then(|new| self.adopt(new));
@@ -178,17 +182,17 @@ impl<'c> Identity<'c> {
                 Ok(()) => {}
                 Err(why) => log::error!("No certificate could be made for {host}: {why}"),
             }
-        } else if !self.is_end_told {
-            self.is_end_told = true;
+        } else if !self.is_expiry_logged {
+            self.is_expiry_logged = true;
             log::warn!("The certificate {} ends soon: renew it.", self.config.certificate_files.certificate.display());
         }
-        LOOK
+        CHECK_INTERVAL
     }
 
     /// Telegram has what this digest stands for. When it has all, the old certificate is shown no more.
     pub(crate) fn registered(&mut self, digest: &str) {
         if self.wanted.remove(digest) && self.wanted.is_empty() {
-            self.offer.settle();
+            self.rollover.finish();
         }
     }
 
@@ -199,8 +203,8 @@ impl<'c> Identity<'c> {
     }
 }
 
-fn tls(certificate: &Certificate) -> Result<Arc<ServerConfig>, Error> {
-    certificate.tls().map(Arc::new).map_err(|why| Error::Tls(why.to_string()))
+fn tls(certificate: &Certificate) -> Result<Arc<ServerConfig>, CertificateError> {
+    certificate.tls().map(Arc::new).map_err(|why| CertificateError::Tls(why.to_string()))
 }
 
 /// The threads that keep the webhooks registered, one for each bot.
@@ -210,16 +214,16 @@ pub(crate) struct Registrar {
 }
 
 impl Registrar {
-    /// Starts them; `listeners` makes what each of them tells.
+    /// Starts them; `callbacks` makes what each of them tells.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub(crate) fn start(config: &Config, api: Api, listeners: impl Fn() -> Listeners) -> io::Result<Self> {
+    pub(crate) fn start(config: &Config, api: Api, callbacks: impl Fn() -> Callbacks) -> io::Result<Self> {
         let mut bots = Vec::new();
         for bot in &config.bots {
             let (sender, wanted) = mpsc::channel();
-            let (interval, listeners) = (config.watch_interval, listeners());
-            let keep = move || keeper::keep(&wanted, interval, &listeners);
+            let (interval, callbacks) = (config.watch_interval, callbacks());
+            let keep = move || keeper::keep(&wanted, interval, &callbacks);
             thread::Builder::new().name(format!("webhook {}", bot.token.id())).spawn(keep)?;
             bots.push(sender);
         }

@@ -5,17 +5,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::health::{Health, Verdict};
-use super::registration::{Done, Error, Registration};
+use super::registration::{Registered, Registration, RegistrationError};
 use crate::system::status::Status;
-use crate::telegram::error::{Error as ApiError, NEW_TOKEN};
+use crate::telegram::error::{ApiError, NEW_TOKEN};
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const FIRST_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(300);
 /// When only new settings can help.
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Who hears what becomes of the webhooks.
-pub(crate) struct Listeners {
+pub(crate) struct Callbacks {
     /// How it is, for a person.
     pub(crate) status: Arc<Status>,
     /// Is told the digest of what was registered.
@@ -26,11 +26,11 @@ pub(crate) struct Listeners {
 
 /// Registers what comes through `wanted`, the newest first of all, tries until it succeeds, and looks after it in each
 /// `interval`. Ends when the other end is gone.
-pub(crate) fn keep(wanted: &Receiver<Registration>, interval: Duration, listeners: &Listeners) {
+pub(crate) fn keep(wanted: &Receiver<Registration>, interval: Duration, callbacks: &Callbacks) {
     let Ok(first) = wanted.recv() else { return };
     let mut keeper = Keeper::new(first, interval);
     loop {
-        let pause = keeper.step(listeners);
+        let pause = keeper.step(callbacks);
         match wanted.recv_timeout(pause) {
             Ok(newer) => keeper = Keeper::new(wanted.try_iter().last().unwrap_or(newer), interval),
             Err(RecvTimeoutError::Timeout) => {}
@@ -43,7 +43,7 @@ struct Keeper {
     registration: Registration,
     interval: Duration,
     health: Health,
-    pauses: Pauses,
+    retry_pause: RetryPause,
     is_registered: bool,
     /// Whatever Telegram says of it.
     must_set: bool,
@@ -52,78 +52,86 @@ struct Keeper {
 impl Keeper {
     fn new(registration: Registration, interval: Duration) -> Self {
         let health = Health::new(interval);
-        Self { registration, interval, health, pauses: Pauses::default(), is_registered: false, must_set: false }
+        Self {
+            registration,
+            interval,
+            health,
+            retry_pause: RetryPause::default(),
+            is_registered: false,
+            must_set: false,
+        }
     }
 
     /// Does what is to be done now; how long to wait before the next step.
-    fn step(&mut self, listeners: &Listeners) -> Duration {
-        if self.is_registered { self.look(listeners) } else { self.register(listeners) }
+    fn step(&mut self, callbacks: &Callbacks) -> Duration {
+        if self.is_registered { self.look(callbacks) } else { self.register(callbacks) }
     }
 
-    fn register(&mut self, listeners: &Listeners) -> Duration {
+    fn register(&mut self, callbacks: &Callbacks) -> Duration {
         let bot = self.registration.bot();
-        let done = if self.must_set { self.registration.set().map(|()| Done::Set) } else { self.registration.ensure() };
+        let done =
+            if self.must_set { self.registration.set().map(|()| Registered::Set) } else { self.registration.ensure() };
         let trouble = done.as_ref().err().map(|why| format!("the webhook is not registered: {why}"));
-        listeners.status.webhook(bot, trouble);
+        callbacks.status.webhook(bot, trouble);
         match done {
             Ok(done) => {
                 match done {
-                    Done::Already(info) => {
+                    Registered::Unchanged(info) => {
                         self.health.found(&info);
                         log::info!("bot {bot}: the webhook is registered, and unchanged.");
                     }
-                    Done::Set => {
+                    Registered::Set => {
                         self.health.set();
                         log::info!("bot {bot}: the webhook is registered.");
                     }
                 }
-                (listeners.registered)(self.registration.digest());
+                (callbacks.registered)(self.registration.digest());
                 self.is_registered = true;
                 self.must_set = false;
                 // Telegram calls at once, and so knows soon what is wrong.
                 self.interval / 10
             }
-            Err(Error::Api(why)) if why.token_is_refused() => {
+            Err(RegistrationError::Api(why)) if why.token_is_refused() => {
                 // Nobody is to wait for this one.
-                (listeners.registered)(self.registration.digest());
-                self.refused(&why, listeners)
+                (callbacks.registered)(self.registration.digest());
+                self.refused(&why, callbacks)
             }
             Err(why) => {
-                let pause = self.pauses.after(&why);
+                let pause = self.retry_pause.after(&why);
                 log::warn!("bot {bot}: the webhook is not registered: {why}. Next try in {} s.", pause.as_secs());
                 pause
             }
         }
     }
 
-    fn refused(&mut self, why: &ApiError, listeners: &Listeners) -> Duration {
+    fn refused(&mut self, why: &ApiError, callbacks: &Callbacks) -> Duration {
         let bot = self.registration.bot();
         self.is_registered = false;
-        listeners.status.webhook(bot, Some(format!("{why}. {NEW_TOKEN}")));
+        callbacks.status.webhook(bot, Some(format!("{why}. {NEW_TOKEN}")));
         log::error!("bot {bot}: {why}. {NEW_TOKEN}");
         NEVER
     }
 
-    fn look(&mut self, listeners: &Listeners) -> Duration {
+    fn look(&mut self, callbacks: &Callbacks) -> Duration {
         let bot = self.registration.bot();
         let info = match self.registration.info() {
             Ok(info) => info,
-            Err(Error::Api(why)) if why.token_is_refused() => return self.refused(&why, listeners),
+            Err(RegistrationError::Api(why)) if why.token_is_refused() => return self.refused(&why, callbacks),
             // While the Bot API cannot be reached there is nothing new to know; the updates' log has it.
             Err(_) => return self.interval,
         };
         let agrees = self.registration.agrees(&info);
-        match self.health.judge(&info, agrees, Instant::now()) {
+        match self.health.assess(&info, agrees, Instant::now()) {
             Verdict::Well => {
-                if listeners.status.webhook(bot, None) {
+                if callbacks.status.webhook(bot, None) {
                     log::info!("bot {bot}: the webhook is well again.");
                 }
             }
-            Verdict::Trouble(words, unreachable) => {
+            Verdict::Problem(words, unreachable) => {
                 if unreachable {
-                    (listeners.unreachable)();
+                    (callbacks.unreachable)();
                 }
-                if listeners.status.webhook(bot, Some(words.clone())) {
+                if callbacks.status.webhook(bot, Some(words.clone())) {
                     log::warn!("bot {bot}: {words}.");
                 }
             }
@@ -140,16 +148,16 @@ impl Keeper {
 
 /// The waits between tries: doubling from 1 s to 5 min, or what a 429 asks for.
 #[derive(Default)]
-struct Pauses {
+struct RetryPause {
     last: Option<Duration>,
 }
 
-impl Pauses {
-    fn after(&mut self, error: &Error) -> Duration {
-        if let Error::Api(ApiError::Refused { retry_after: Some(seconds), .. }) = error {
+impl RetryPause {
+    fn after(&mut self, error: &RegistrationError) -> Duration {
+        if let RegistrationError::Api(ApiError::Refused { retry_after: Some(seconds), .. }) = error {
             return Duration::from_secs((*seconds).max(1));
         }
-        let pause = self.last.map_or(FIRST_PAUSE, |last| LONGEST_PAUSE.min(last * 2));
+        let pause = self.last.map_or(FIRST_RETRY_INTERVAL, |last| MAX_RETRY_INTERVAL.min(last * 2));
         self.last = Some(pause);
         pause
     }
@@ -161,16 +169,16 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_limit_and_give_way_to_telegrams_own() {
-        let mut pauses = Pauses::default();
-        let gone = Error::Api(ApiError::Unreachable(String::new()));
-        let seconds: Vec<_> = (0..11).map(|_| pauses.after(&gone).as_secs()).collect();
+        let mut retry_pause = RetryPause::default();
+        let gone = RegistrationError::Api(ApiError::Unreachable(String::new()));
+        let seconds: Vec<_> = (0..11).map(|_| retry_pause.after(&gone).as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        let flood = Error::Api(ApiError::Refused {
+        let flood = RegistrationError::Api(ApiError::Refused {
             code: 429,
             description: String::new(),
             retry_after: Some(7),
             migrate_to_chat_id: None,
         });
-        assert_eq!(pauses.after(&flood).as_secs(), 7);
+        assert_eq!(retry_pause.after(&flood).as_secs(), 7);
     }
 }

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use ring::digest;
 
 use super::health::Difference;
-use crate::config::{Bot, Config};
+use crate::config::{BotSettings, Config};
 use crate::secret::Secret;
 use crate::secret::hex;
 use crate::system::files;
 use crate::telegram::client::{Api, Client, Webhook};
-use crate::telegram::error::Error as ApiError;
+use crate::telegram::error::ApiError;
 use crate::telegram::types::WebhookInfo;
 
 /// What is to be registered for one bot, and where it is noted what was.
@@ -32,23 +32,23 @@ pub(crate) struct Registration {
 
 /// How a registration came about.
 #[derive(Debug)]
-pub(crate) enum Done {
+pub(crate) enum Registered {
     /// It was as it should be, and so Telegram knows it.
-    Already(WebhookInfo),
+    Unchanged(WebhookInfo),
     /// It was set anew.
     Set,
 }
 
 /// Why the webhook is not registered.
 #[derive(Debug)]
-pub(crate) enum Error {
+pub(crate) enum RegistrationError {
     /// The Bot API refused, or cannot be reached.
     Api(ApiError),
     /// Telegram agreed to what it was told, and then says otherwise.
     Disagrees(Difference),
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for RegistrationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Api(why) => why.fmt(f),
@@ -57,9 +57,9 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for RegistrationError {}
 
-impl From<ApiError> for Error {
+impl From<ApiError> for RegistrationError {
     fn from(error: ApiError) -> Self {
         Self::Api(error)
     }
@@ -68,7 +68,7 @@ impl From<ApiError> for Error {
 impl Registration {
     /// What `config` wants registered for `bot`, to be called at `host`. `certificate` is what to upload, PEM.
     #[must_use]
-    pub(crate) fn new(config: &Config, bot: &Bot, api: &Api, host: &str, certificate: Option<String>) -> Self {
+    pub(crate) fn new(config: &Config, bot: &BotSettings, api: &Api, host: &str, certificate: Option<String>) -> Self {
         let (url, secret_token) = (config.webhook_url(bot, host), bot.token.secret_token());
         let parts = [
             &config.api_url,
@@ -93,21 +93,21 @@ impl Registration {
     ///
     /// # Errors
     /// What the Bot API said, or that it says two different things.
-    pub(crate) fn ensure(&self) -> Result<Done, Error> {
+    pub(crate) fn ensure(&self) -> Result<Registered, RegistrationError> {
         if self.is_noted() {
             let info = self.client.webhook_info()?;
             if self.agrees(&info).is_ok() {
-                return Ok(Done::Already(info));
+                return Ok(Registered::Unchanged(info));
             }
         }
-        self.set().map(|()| Done::Set)
+        self.set().map(|()| Registered::Set)
     }
 
     /// Sets the webhook, whatever was set before.
     ///
     /// # Errors
     /// As [`Registration::ensure`].
-    pub(crate) fn set(&self) -> Result<(), Error> {
+    pub(crate) fn set(&self) -> Result<(), RegistrationError> {
         self.client.delete_webhook()?;
         self.client.set_webhook(&Webhook {
             url: &self.url,
@@ -115,7 +115,7 @@ impl Registration {
             secret_token: &self.secret_token,
             max_connections: self.max_connections,
         })?;
-        self.agrees(&self.client.webhook_info()?).map_err(Error::Disagrees)?;
+        self.agrees(&self.client.webhook_info()?).map_err(RegistrationError::Disagrees)?;
         if let Err(why) = self.write_note() {
             log::warn!("{}: {why}. The webhook will be set again at the next start.", self.note.display());
         }
@@ -126,7 +126,7 @@ impl Registration {
     ///
     /// # Errors
     /// What the Bot API said.
-    pub(crate) fn delete(&self) -> Result<(), Error> {
+    pub(crate) fn delete(&self) -> Result<(), RegistrationError> {
         let _ = fs::remove_file(&self.note);
         Ok(self.client.delete_webhook()?)
     }
@@ -141,7 +141,7 @@ impl Registration {
     ///
     /// # Errors
     /// What the Bot API said.
-    pub(crate) fn info(&self) -> Result<WebhookInfo, Error> {
+    pub(crate) fn info(&self) -> Result<WebhookInfo, RegistrationError> {
         Ok(self.client.webhook_info()?)
     }
 

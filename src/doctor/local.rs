@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, ToSocketAddrs};
 use std::time::SystemTime;
 
 use super::finding::Doctor;
-use crate::certificate::{self, Certificate, Error};
-use crate::config::{Config, Host};
+use crate::certificate::{self, Certificate, CertificateError};
+use crate::config::{Config, PublicHost};
 use crate::delivery::identity;
-use crate::home::address::{self, Doubt};
+use crate::home::address::{self, AddressError};
 use crate::home::route;
 use crate::home::router::Router;
 use crate::home::services::Services;
@@ -18,7 +18,8 @@ use crate::system::files;
 pub(crate) fn files(doctor: &mut Doctor, config: &Config) {
     const CHECK: &str = "files";
     let secrets = config.bots.iter().filter_map(|bot| bot.file.as_ref()).chain([&config.certificate_files.private_key]);
-    let open: Vec<_> = secrets.filter(|path| files::is_open(path)).map(|path| path.display().to_string()).collect();
+    let open: Vec<_> =
+        secrets.filter(|path| files::is_world_accessible(path)).map(|path| path.display().to_string()).collect();
     if open.is_empty() {
         doctor.good(CHECK, "no secret is readable by everyone");
     } else {
@@ -41,7 +42,7 @@ pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certif
     }
     let certificate = match certificate::load(&config.certificate_files) {
         Ok(certificate) => certificate,
-        Err(why @ Error::File(..)) => {
+        Err(why @ CertificateError::File(..)) => {
             doctor.bad(CHECK, why.to_string(), "run the doctor as root, or as the user that the bot runs as");
             return None;
         }
@@ -50,10 +51,10 @@ pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certif
             return None;
         }
     };
-    let (host, now) = (identity::host(config, &certificate), SystemTime::now());
+    let (host, now) = (identity::known_host(config, &certificate), SystemTime::now());
     let days = certificate.days(now);
     match identity::check_fit(config, &certificate, host.as_deref()) {
-        Err(why @ Error::NotOurs(_)) => {
+        Err(why @ CertificateError::NotOurs(_)) => {
             doctor.bad(CHECK, why.to_string(), "move it away and restart the bot");
             return None;
         }
@@ -77,9 +78,9 @@ pub(crate) fn address(doctor: &mut Doctor, config: &Config, host: Option<&str>) 
     let gateway = route::gateway(&route::table());
     // It is asked for nothing that a nonce is for.
     let own = Router::new([0; 3], config.watch_interval).ok().and_then(|mut router| router.address(gateway));
-    let address = match address::judge(own, Services::new(&config.address_services).ask()) {
+    let address = match address::agree(own, Services::new(&config.address_services).ask()) {
         Ok(address) => address,
-        Err(doubt @ Doubt::Reserved(_)) => {
+        Err(doubt @ AddressError::Reserved(_)) => {
             doctor.bad(CHECK, doubt.to_string(), "without a public address no webhook can work");
             return None;
         }
@@ -100,7 +101,7 @@ pub(crate) fn address(doctor: &mut Doctor, config: &Config, host: Option<&str>) 
             "see to your dynamic DNS, or set public_host = \"auto\"",
         ),
         None => doctor.good(CHECK, format!("{address}, and the bot will find it")),
-        Some(host) if config.public_host == Host::Auto => doctor.warn(
+        Some(host) if config.public_host == PublicHost::Auto => doctor.warn(
             CHECK,
             format!("{address}, and the certificate is still for {host}"),
             "wait some minutes: the running bot follows",

@@ -25,9 +25,9 @@ pub(crate) fn examine(given: Option<PathBuf>, environment: Environment, say: &mu
     let is_there = telegram::reach(&mut doctor, &config, &api);
     let known = if is_there { telegram::tokens(&mut doctor, &config, &api) } else { Vec::new() };
     let certificate = local::certificate(&mut doctor, &config);
-    listener::check(&mut doctor, &config, certificate.as_ref());
+    listener::examine(&mut doctor, &config, certificate.as_ref());
     let host = match &certificate {
-        Some(certificate) => identity::host(&config, certificate),
+        Some(certificate) => identity::known_host(&config, certificate),
         None => config.public_host.given().map(str::to_owned),
     };
     let address = local::address(&mut doctor, &config, host.as_deref());

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use ureq::http::Uri;
 
 use super::finding::Doctor;
-use crate::config::{Bot, Config};
+use crate::config::{BotSettings, Config};
 use crate::delivery::health::Difference;
 use crate::delivery::registration::Registration;
 use crate::home::route;
@@ -35,7 +35,7 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
     }
     match api.reach() {
         Ok(date) => {
-            match date.as_deref().and_then(|date| clock_skew::difference(date, SystemTime::now())) {
+            match date.as_deref().and_then(|date| clock_skew::skew(date, SystemTime::now())) {
                 Some(off) => doctor.bad("clock", off, SET_CLOCK),
                 None => doctor.good("clock", "right, by Telegram's"),
             }
@@ -61,7 +61,7 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
 }
 
 /// Whether Telegram knows each token; the bots whose it knows.
-pub(crate) fn tokens<'c>(doctor: &mut Doctor, config: &'c Config, api: &Api) -> Vec<&'c Bot> {
+pub(crate) fn tokens<'c>(doctor: &mut Doctor, config: &'c Config, api: &Api) -> Vec<&'c BotSettings> {
     const CHECK: &str = "token";
     let mut known = Vec::new();
     for bot in &config.bots {

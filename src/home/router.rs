@@ -15,18 +15,18 @@ use crate::network::is_reserved;
 use crate::secret::printable;
 
 /// A mapping outlives two looks that go wrong. Not much more: who was given another address at home waits for its end.
-const LEASE_LOOKS: u32 = 3;
+const LEASE_INTERVALS: u32 = 3;
 /// In seconds.
-const LEASE: u32 = 600;
-const SHORTEST_LEASE: u32 = 60;
+const DEFAULT_LEASE: u32 = 600;
+const MIN_LEASE: u32 = 60;
 /// A router that is there answers at once; a lost packet is sent again.
-const PATIENCE: TimeoutConfig = TimeoutConfig {
+const TIMEOUTS: TimeoutConfig = TimeoutConfig {
     initial_timeout: Duration::from_millis(250),
     max_retries: 2,
     max_retry_timeout: Some(Duration::from_secs(1)),
 };
 
-const SILENCE: Duration = Duration::from_secs(3600);
+const SILENT_RETRY_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The router of this home.
 pub(crate) struct Router {
@@ -46,10 +46,10 @@ struct Mapping {
     /// Our address, which a router can give to another machine.
     here: IpAddr,
     public: u16,
-    way: Way,
+    protocol: MappingProtocol,
 }
 
-enum Way {
+enum MappingProtocol {
     /// PCP or NAT-PMP.
     Packets(PortMapping),
     Upnp(Gateway),
@@ -108,23 +108,26 @@ impl Router {
     /// When the system has no more to give.
     pub(crate) fn new(nonce: [u32; 3], interval: Duration) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let lease = u32::try_from(interval.as_secs()).unwrap_or(LEASE).saturating_mul(LEASE_LOOKS).max(LEASE);
+        let lease = u32::try_from(interval.as_secs())
+            .unwrap_or(DEFAULT_LEASE)
+            .saturating_mul(LEASE_INTERVALS)
+            .max(DEFAULT_LEASE);
         Ok(Self { runtime, nonce, lease, mapping: None, silent: None })
     }
 
     /// The router's own address on the internet's side, if it says one. One that did not is asked again after an hour.
     pub(crate) fn address(&mut self, router: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
         let router = router?;
-        match self.mapping.as_ref().filter(|mapping| mapping.router == router).map(|mapping| &mapping.way) {
-            Some(Way::Upnp(gateway)) => return gateway.address(),
-            Some(Way::Packets(mapping)) => {
+        match self.mapping.as_ref().filter(|mapping| mapping.router == router).map(|mapping| &mapping.protocol) {
+            Some(MappingProtocol::Upnp(gateway)) => return gateway.address(),
+            Some(MappingProtocol::Packets(mapping)) => {
                 if let PortMappingType::Pcp { external_ip: IpAddr::V4(address), .. } = mapping.mapping_type() {
                     return Some(address);
                 }
             }
             None => {}
         }
-        if self.silent.is_some_and(|(silent, asked)| silent == router && asked.elapsed() < SILENCE) {
+        if self.silent.is_some_and(|(silent, asked)| silent == router && asked.elapsed() < SILENT_RETRY_INTERVAL) {
             return None;
         }
         let address = self.natpmp_address(router).or_else(|| Gateway::find(router)?.address());
@@ -151,11 +154,11 @@ impl Router {
         let renewed = self.mapping.take().and_then(|mapping| self.renew(mapping, local));
         let mapping = match renewed {
             Some(mapping) => mapping,
-            None => Mapping { router, here, public, way: self.begin((router, here), public, local)? },
+            None => Mapping { router, here, public, protocol: self.begin((router, here), public, local)? },
         };
-        let lease = match &mapping.way {
-            Way::Packets(mapping) => mapping.lifetime(),
-            Way::Upnp(_) => self.lease,
+        let lease = match &mapping.protocol {
+            MappingProtocol::Packets(mapping) => mapping.lifetime(),
+            MappingProtocol::Upnp(_) => self.lease,
         };
         self.mapping = Some(mapping);
         Ok(Duration::from_secs(u64::from(lease / 2)))
@@ -163,25 +166,30 @@ impl Router {
 
     fn renew(&self, mut mapping: Mapping, local: u16) -> Option<Mapping> {
         let public = mapping.public;
-        let renewed = match &mut mapping.way {
-            Way::Packets(mapping) => {
+        let renewed = match &mut mapping.protocol {
+            MappingProtocol::Packets(mapping) => {
                 let renewed = self.runtime.block_on(mapping.renew()).is_ok();
                 // It asks for what was granted before, and for nothing is to give it back.
-                renewed && mapping.external_port().get() == public && mapping.lifetime() >= SHORTEST_LEASE
+                renewed && mapping.external_port().get() == public && mapping.lifetime() >= MIN_LEASE
             }
-            Way::Upnp(gateway) => gateway.forward(public, local, self.lease).is_ok(),
+            MappingProtocol::Upnp(gateway) => gateway.forward(public, local, self.lease).is_ok(),
         };
         renewed.then_some(mapping)
     }
 
-    fn begin(&self, (router, here): (Ipv4Addr, IpAddr), public: u16, local: u16) -> Result<Way, RouterError> {
+    fn begin(
+        &self,
+        (router, here): (Ipv4Addr, IpAddr),
+        public: u16,
+        local: u16,
+    ) -> Result<MappingProtocol, RouterError> {
         let (Some(wanted), Some(port)) = (NonZeroU16::new(public), NonZeroU16::new(local)) else {
             return Err(RouterError::Silent(public));
         };
         let options = PortMappingOptions {
             external_port: Some(wanted),
             lifetime_seconds: Some(self.lease),
-            timeout_config: Some(PATIENCE),
+            timeout_config: Some(TIMEOUTS),
         };
         let asked = self.runtime.block_on(async {
             let request = pcp::BaseMapRequest::new(router.into(), here, InternetProtocol::Tcp, port);
@@ -191,7 +199,7 @@ impl Router {
             }
         });
         match asked {
-            Ok(mapping) if mapping.external_port() == wanted => Ok(Way::Packets(mapping)),
+            Ok(mapping) if mapping.external_port() == wanted => Ok(MappingProtocol::Packets(mapping)),
             // They give another port than was asked for, when that is taken; Telegram would not call it.
             Ok(mapping) => {
                 let _ = self.runtime.block_on(mapping.try_drop());
@@ -201,7 +209,7 @@ impl Router {
                 let address = || self.natpmp_address(router);
                 let gateway = Gateway::find(router).ok_or_else(|| why_not(&failed, public, address))?;
                 match gateway.forward(public, local, self.lease) {
-                    Ok(()) => Ok(Way::Upnp(gateway)),
+                    Ok(()) => Ok(MappingProtocol::Upnp(gateway)),
                     Err(UpnpError::Refused(_)) if gateway.address().is_none_or(is_reserved) => {
                         Err(RouterError::NoAddress)
                     }
@@ -212,17 +220,17 @@ impl Router {
     }
 
     fn natpmp_address(&self, router: Ipv4Addr) -> Option<Ipv4Addr> {
-        self.runtime.block_on(natpmp::external_address(router.into(), Some(PATIENCE))).ok()
+        self.runtime.block_on(natpmp::external_address(router.into(), Some(TIMEOUTS))).ok()
     }
 
     /// Gives back what it was asked to forward.
     pub(crate) fn release(&mut self) {
         match self.mapping.take() {
             None => {}
-            Some(Mapping { way: Way::Packets(mapping), .. }) => {
+            Some(Mapping { protocol: MappingProtocol::Packets(mapping), .. }) => {
                 let _ = self.runtime.block_on(mapping.try_drop());
             }
-            Some(Mapping { way: Way::Upnp(gateway), public, .. }) => gateway.release(public),
+            Some(Mapping { protocol: MappingProtocol::Upnp(gateway), public, .. }) => gateway.release(public),
         }
     }
 }

@@ -9,7 +9,7 @@ use ureq::tls::TlsConfig;
 
 use crate::system::ca_roots;
 
-const CALL: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// An address, and the line's end.
 const ANSWER_LIMIT: u64 = 64;
 
@@ -32,7 +32,7 @@ impl Services {
             .proxy(None)
             .max_idle_connections(0)
             .user_agent(concat!("pihook/", env!("CARGO_PKG_VERSION")))
-            .timeout_global(Some(CALL));
+            .timeout_global(Some(CALL_TIMEOUT));
         if urls.iter().any(|url| url.starts_with("https:")) {
             config = config.tls_config(TlsConfig::builder().root_certs(ca_roots::roots()).build());
         }

@@ -12,13 +12,13 @@ use ureq::Agent;
 use super::route;
 
 /// For an answer to a search; and for each call.
-const SEARCH: Duration = Duration::from_secs(3);
-const CALL: Duration = Duration::from_secs(5);
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(3);
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_LIMIT: u64 = 64 * 1024;
 /// A parser's work grows with the cube of these, and a router has use for a handful.
 const NAMESPACES: usize = 32;
 /// Where searches go.
-const EVERYONE: (Ipv4Addr, u16) = (Ipv4Addr::new(239, 255, 255, 250), 1900);
+const SSDP_MULTICAST: (Ipv4Addr, u16) = (Ipv4Addr::new(239, 255, 255, 250), 1900);
 /// What a router is searched by, and the services that forward ports.
 const DEVICE: &str = "urn:schemas-upnp-org:device:InternetGatewayDevice:1";
 const SERVICES: [&str; 2] =
@@ -26,7 +26,7 @@ const SERVICES: [&str; 2] =
 /// `NoSuchEntryInArray`, `ConflictInMappingEntry` and `OnlyPermanentLeasesSupported`.
 const NO_SUCH_ENTRY: u32 = 714;
 const TAKEN: u32 = 718;
-const FOR_EVER_ONLY: u32 = 725;
+const PERMANENT_ONLY: u32 = 725;
 
 /// A router that can be asked.
 pub(crate) struct Gateway {
@@ -58,7 +58,7 @@ impl Gateway {
     pub(crate) fn find(router: Ipv4Addr) -> Option<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
         // Directly, too: some networks carry no multicast.
-        for place in [EVERYONE, (router, EVERYONE.1)] {
+        for place in [SSDP_MULTICAST, (router, SSDP_MULTICAST.1)] {
             let (address, port) = place;
             let search = format!(
                 "M-SEARCH * HTTP/1.1\r\nHOST: {address}:{port}\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\nST: {DEVICE}\r\n\r\n"
@@ -66,7 +66,7 @@ impl Gateway {
             // Without a way there, nothing comes back.
             let _ = socket.send_to(search.as_bytes(), place);
         }
-        let end = Instant::now() + SEARCH;
+        let end = Instant::now() + SEARCH_TIMEOUT;
         let mut buffer = [0; 1500];
         loop {
             let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
@@ -93,7 +93,7 @@ impl Gateway {
             .max_redirects(0)
             .proxy(None)
             .max_idle_connections(0)
-            .timeout_global(Some(CALL));
+            .timeout_global(Some(CALL_TIMEOUT));
         let agent: Agent = config.build().into();
         let mut answer = agent.get(location).call().ok()?;
         let text = answer.body_mut().with_config().limit(ANSWER_LIMIT).read_to_string().ok()?;
@@ -121,7 +121,7 @@ impl Gateway {
     pub(crate) fn forward(&self, public: u16, local: u16, lease: u32) -> Result<(), UpnpError> {
         match self.add(public, local, lease)? {
             Answer::Value(_) => Ok(()),
-            Answer::Refused(FOR_EVER_ONLY, _) => match self.add(public, local, 0)? {
+            Answer::Refused(PERMANENT_ONLY, _) => match self.add(public, local, 0)? {
                 Answer::Value(_) => Ok(()),
                 Answer::Refused(code, why) => Err(refused(code, &why)),
             },

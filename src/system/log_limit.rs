@@ -9,29 +9,29 @@ use super::lock::lock;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// One kind of line. The next one that is written says how many were not.
-pub(crate) struct Seldom {
-    a_minute: u32,
+pub(crate) struct LogLimit {
+    per_minute: u32,
     state: Mutex<State>,
 }
 
 struct State {
     minute: Option<Instant>,
     written: u32,
-    left_out: u64,
+    suppressed: u64,
 }
 
-impl Seldom {
+impl LogLimit {
     /// A kind of which so many lines are written in a minute.
     #[must_use]
-    pub(crate) const fn new(a_minute: u32) -> Self {
-        Self { a_minute, state: Mutex::new(State { minute: None, written: 0, left_out: 0 }) }
+    pub(crate) const fn new(per_minute: u32) -> Self {
+        Self { per_minute, state: Mutex::new(State { minute: None, written: 0, suppressed: 0 }) }
     }
 
     /// Writes the line, or counts it.
     pub(crate) fn log(&self, level: log::Level, line: impl fmt::Display) {
-        match self.ask(Instant::now()) {
+        match self.admit(Instant::now()) {
             Some(0) => log::log!(level, "{line}"),
-            Some(left_out) => log::log!(level, "{line} ({left_out} more like it before)"),
+            Some(suppressed) => log::log!(level, "{line} ({suppressed} more like it before)"),
             None => {}
         }
     }
@@ -42,17 +42,17 @@ impl Seldom {
     }
 
     /// Whether a line may be written now; then, how many could not before.
-    fn ask(&self, now: Instant) -> Option<u64> {
+    fn admit(&self, now: Instant) -> Option<u64> {
         let mut state = lock(&self.state);
         if state.minute.is_none_or(|minute| now.saturating_duration_since(minute) >= MINUTE) {
             state.minute = Some(now);
             state.written = 0;
         }
-        if state.written < self.a_minute {
+        if state.written < self.per_minute {
             state.written += 1;
-            return Some(std::mem::take(&mut state.left_out));
+            return Some(std::mem::take(&mut state.suppressed));
         }
-        state.left_out += 1;
+        state.suppressed += 1;
         None
     }
 }
@@ -63,11 +63,11 @@ mod tests {
 
     #[test]
     fn a_flood_is_a_few_lines_and_a_number() {
-        let (kind, start) = (Seldom::new(2), Instant::now());
-        let first: Vec<_> = (0..1000).map(|_| kind.ask(start)).collect();
+        let (kind, start) = (LogLimit::new(2), Instant::now());
+        let first: Vec<_> = (0..1000).map(|_| kind.admit(start)).collect();
         assert_eq!(first[..3], [Some(0), Some(0), None]);
-        assert_eq!(kind.ask(start + MINUTE), Some(998));
-        assert_eq!(kind.ask(start + MINUTE), Some(0));
-        assert_eq!(kind.ask(start + MINUTE), None);
+        assert_eq!(kind.admit(start + MINUTE), Some(998));
+        assert_eq!(kind.admit(start + MINUTE), Some(0));
+        assert_eq!(kind.admit(start + MINUTE), None);
     }
 }

@@ -14,17 +14,17 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 const ON_STDIN: &str = "PIHOOK_SECRET_ON_STDIN";
 
 /// Bytes that a pipe holds until they are read.
-const PIPE: usize = 4096;
+const PIPE_CAPACITY: usize = 4096;
 
 /// Keeps the tokens in this process: no core dump, and no other process of the same user may look in.
-pub(crate) fn guard_memory() {
+pub(crate) fn protect_memory() {
     if let Err(why) = prctl::set_dumpable(false) {
         log::warn!("A core dump could show the token: {why}.");
     }
 }
 
 /// Keeps the memory small: where the kernel gives huge pages unasked, the first 4 KiB of a thread's stack become 2 MiB.
-pub(crate) fn spare_memory() {
+pub(crate) fn disable_huge_pages() {
     // An older kernel cannot, and that is no harm.
     let _ = prctl::set_thp_disable(true);
 }
@@ -40,16 +40,16 @@ pub(crate) fn take_from_environment(name: &str) -> Option<OsString> {
         return io::stdin().read_to_string(&mut secret).is_ok().then(|| secret.into());
     }
     let secret = env::var_os(name)?;
-    let failed = begin_anew(name, &secret);
+    let failed = reexec(name, &secret);
     log::warn!("{name} stays readable in the environment: {failed}.");
     Some(secret)
 }
 
 /// Returns only when it fails.
-fn begin_anew(name: &str, secret: &OsStr) -> io::Error {
+fn reexec(name: &str, secret: &OsStr) -> io::Error {
     let prepare = || {
         let (reader, mut writer) = io::pipe()?;
-        if secret.len() > PIPE {
+        if secret.len() > PIPE_CAPACITY {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         writer.write_all(secret.as_bytes())?;
@@ -66,7 +66,7 @@ fn begin_anew(name: &str, secret: &OsStr) -> io::Error {
 
 /// Sees to it that so many files can be open at once. Returns how many can: the system may allow fewer.
 #[must_use]
-pub(crate) fn want_files(count: usize) -> usize {
+pub(crate) fn raise_open_file_limit(count: usize) -> usize {
     let wanted = count as u64;
     let allowed = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
         if soft < wanted {

@@ -15,7 +15,7 @@ use super::status::Status;
 use crate::secret::mask;
 
 /// As patient as the unit: where no watchdog waits for the probe, the status line still lives on it.
-const UNWATCHED: Duration = Duration::from_secs(120);
+const DEFAULT_WATCHDOG_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The listener that systemd bound for us, if it did.
 ///
@@ -28,12 +28,12 @@ pub(crate) fn listener() -> io::Result<Option<TcpListener>> {
 
 /// The webhook is served.
 pub(crate) fn ready(status: &Status) {
-    tell(&[NotifyState::Ready, NotifyState::Status(&mask(&status.to_string()))]);
+    notify(&[NotifyState::Ready, NotifyState::Status(&mask(&status.to_string()))]);
 }
 
 /// It ends.
 pub(crate) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
 /// Feeds the watchdog while `is_alive` says so, and tells systemd the status.
@@ -44,13 +44,13 @@ pub(crate) fn watch(is_alive: impl Fn() -> bool + Send + 'static, status: Arc<St
     if env::var_os("NOTIFY_SOCKET").is_none() {
         return Ok(());
     }
-    let limit = sd_notify::watchdog_enabled().unwrap_or(UNWATCHED);
+    let limit = sd_notify::watchdog_enabled().unwrap_or(DEFAULT_WATCHDOG_TIMEOUT);
     let watch = move || {
         // Soon again at first: much happens at the start that a person wants to see.
         let mut pause = limit.min(Duration::from_secs(4)) / 4;
         loop {
             if is_alive() {
-                tell(&[NotifyState::Watchdog, NotifyState::Status(&mask(&status.to_string()))]);
+                notify(&[NotifyState::Watchdog, NotifyState::Status(&mask(&status.to_string()))]);
             } else {
                 log::warn!("The webhook did not answer its own probe.");
             }
@@ -61,7 +61,7 @@ pub(crate) fn watch(is_alive: impl Fn() -> bool + Send + 'static, status: Arc<St
     thread::Builder::new().name("watchdog".into()).spawn(watch).map(|_| ())
 }
 
-fn tell(states: &[NotifyState]) {
+fn notify(states: &[NotifyState]) {
     if let Err(why) = sd_notify::notify(states) {
         log::warn!("systemd cannot be told: {why}.");
     }

@@ -4,32 +4,32 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::CertificateError::{ExpiredContext, NotValidYetContext};
 
-use crate::system::log_limit::Seldom;
+use crate::system::log_limit::LogLimit;
 
 /// What is no matter: a certificate's dates have more room.
-const TOLERABLE: Duration = Duration::from_secs(120);
+const TOLERATED_SKEW: Duration = Duration::from_secs(120);
 
-static OFF: Seldom = Seldom::new(1);
+static OFF: LogLimit = LogLimit::new(1);
 
 /// Says so if the clock and the Bot API's, as the `Date` of an answer has it, are far apart.
-pub(crate) fn compare(date: &str) {
-    if let Some(off) = difference(date, SystemTime::now()) {
+pub(crate) fn warn_if_off(date: &str) {
+    if let Some(off) = skew(date, SystemTime::now()) {
         OFF.warn(format_args!("The clock is {off}: set it (timedatectl)."));
     }
 }
 
 /// How far the clock is from a `Date`; None when that is no matter.
 #[must_use]
-pub(crate) fn difference(date: &str, now: SystemTime) -> Option<String> {
+pub(crate) fn skew(date: &str, now: SystemTime) -> Option<String> {
     let date = httpdate::parse_http_date(date).ok()?;
-    let off = distance(now, date).filter(|off| *off > TOLERABLE)?;
+    let off = distance(now, date).filter(|off| *off > TOLERATED_SKEW)?;
     let side = if now < date { "behind" } else { "ahead" };
     Some(format!("off by {}, {side} of Telegram's", words(off)))
 }
 
 /// Why a certificate failed, when it may be for the clock.
 #[must_use]
-pub(crate) fn blame(error: &rustls::Error) -> Option<String> {
+pub(crate) fn explain(error: &rustls::Error) -> Option<String> {
     let rustls::Error::InvalidCertificate(why) = error else { return None };
     let (now, limit, word) = match why {
         NotValidYetContext { time, not_before } => (time, not_before, "not valid yet"),
@@ -63,23 +63,23 @@ mod tests {
     #[test]
     fn a_clock_that_is_off_is_told_by_how_much() {
         let now = |seconds: u64| UNIX_EPOCH + Duration::from_secs(784_111_777 + seconds);
-        let say = |seconds: u64| difference("Sun, 06 Nov 1994 08:49:37 GMT", now(seconds));
+        let say = |seconds: u64| skew("Sun, 06 Nov 1994 08:49:37 GMT", now(seconds));
         assert_eq!(say(0), None);
         assert_eq!(say(120), None);
         assert!(say(3600 * 5).unwrap().contains("off by 5 h, ahead of"));
-        assert!(difference("Sun, 06 Nov 1994 08:49:37 GMT", UNIX_EPOCH).unwrap().contains("off by 9075 days, behind"));
-        assert_eq!(difference("yesterday", now(0)), None);
+        assert!(skew("Sun, 06 Nov 1994 08:49:37 GMT", UNIX_EPOCH).unwrap().contains("off by 9075 days, behind"));
+        assert_eq!(skew("yesterday", now(0)), None);
     }
 
     #[test]
     fn a_clock_from_1970_is_blamed_for_a_certificate_of_today() {
         let time = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         let why = NotValidYetContext { time: time(100), not_before: time(1_700_000_000) };
-        let text = blame(&rustls::Error::InvalidCertificate(why)).unwrap();
+        let text = explain(&rustls::Error::InvalidCertificate(why)).unwrap();
         assert!(text.contains("not valid yet, if it is Thu, 01 Jan 1970 00:01:40 GMT"), "{text}");
         assert!(text.contains("off by 19675 days or more"), "{text}");
-        assert_eq!(blame(&rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)), None);
-        assert_eq!(blame(&rustls::Error::DecryptError), None);
+        assert_eq!(explain(&rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)), None);
+        assert_eq!(explain(&rustls::Error::DecryptError), None);
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub enum Kind {
 
 /// What a message means.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct Explanation {
     /// What can be done about it here.
     pub kind: Kind,
     /// What happened.
@@ -28,27 +28,27 @@ pub struct Trouble {
 }
 
 /// By the beginning of the message, the first that fits.
-const TROUBLES: [(&str, Trouble); 20] = [
-    ("Wrong response from the webhook: 503", Trouble { kind: Kind::Slow, cause: BUSY, remedy: LOG }),
-    ("Wrong response from the webhook: 403", Trouble { kind: Kind::Foreign, cause: SECRET, remedy: SET }),
-    ("Wrong response from the webhook: 404", Trouble { kind: Kind::Foreign, cause: SECRET, remedy: SET }),
-    ("Wrong response from the webhook: ", Trouble { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
-    ("Read timeout expired", Trouble { kind: Kind::Slow, cause: SLOW, remedy: LOG }),
-    ("Write timeout expired", Trouble { kind: Kind::Unreachable, cause: SILENCE, remedy: FORWARD }),
-    ("Connection timed out", Trouble { kind: Kind::Unreachable, cause: SILENCE, remedy: FORWARD }),
-    ("Connection refused", Trouble { kind: Kind::Unreachable, cause: REFUSED, remedy: FORWARD_HERE }),
-    ("Connection reset by peer", Trouble { kind: Kind::Unreachable, cause: RESET, remedy: ALLOW }),
-    ("Can't connect to the webhook", Trouble { kind: Kind::Unreachable, cause: SILENCE, remedy: FORWARD }),
-    ("SSL error {error:0A000086", Trouble { kind: Kind::Certificate, cause: CERTIFICATE, remedy: SET }),
-    ("SSL error {error:1416F086", Trouble { kind: Kind::Certificate, cause: CERTIFICATE, remedy: SET }),
-    ("SSL error {error:14090086", Trouble { kind: Kind::Certificate, cause: CERTIFICATE, remedy: SET }),
-    ("SSL error ", Trouble { kind: Kind::Foreign, cause: NO_TLS, remedy: FORWARD_HERE }),
-    ("Can't create an SSL", Trouble { kind: Kind::Theirs, cause: THEIRS, remedy: WAIT }),
-    ("Bad Request", Trouble { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
-    ("Not Implemented", Trouble { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
-    ("HTTP Version Not Supported", Trouble { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
-    ("Unsupported Media Type", Trouble { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
-    ("Request Entity Too Large", Trouble { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
+const EXPLANATIONS: [(&str, Explanation); 20] = [
+    ("Wrong response from the webhook: 503", Explanation { kind: Kind::Slow, cause: BUSY, remedy: LOG }),
+    ("Wrong response from the webhook: 403", Explanation { kind: Kind::Foreign, cause: SECRET, remedy: SET }),
+    ("Wrong response from the webhook: 404", Explanation { kind: Kind::Foreign, cause: SECRET, remedy: SET }),
+    ("Wrong response from the webhook: ", Explanation { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
+    ("Read timeout expired", Explanation { kind: Kind::Slow, cause: SLOW, remedy: LOG }),
+    ("Write timeout expired", Explanation { kind: Kind::Unreachable, cause: SILENCE, remedy: FORWARD }),
+    ("Connection timed out", Explanation { kind: Kind::Unreachable, cause: SILENCE, remedy: FORWARD }),
+    ("Connection refused", Explanation { kind: Kind::Unreachable, cause: REFUSED, remedy: FORWARD_HERE }),
+    ("Connection reset by peer", Explanation { kind: Kind::Unreachable, cause: RESET, remedy: ALLOW }),
+    ("Can't connect to the webhook", Explanation { kind: Kind::Unreachable, cause: SILENCE, remedy: FORWARD }),
+    ("SSL error {error:0A000086", Explanation { kind: Kind::Certificate, cause: CERTIFICATE, remedy: SET }),
+    ("SSL error {error:1416F086", Explanation { kind: Kind::Certificate, cause: CERTIFICATE, remedy: SET }),
+    ("SSL error {error:14090086", Explanation { kind: Kind::Certificate, cause: CERTIFICATE, remedy: SET }),
+    ("SSL error ", Explanation { kind: Kind::Foreign, cause: NO_TLS, remedy: FORWARD_HERE }),
+    ("Can't create an SSL", Explanation { kind: Kind::Theirs, cause: THEIRS, remedy: WAIT }),
+    ("Bad Request", Explanation { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
+    ("Not Implemented", Explanation { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
+    ("HTTP Version Not Supported", Explanation { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
+    ("Unsupported Media Type", Explanation { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
+    ("Request Entity Too Large", Explanation { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
 ];
 
 const BUSY: &str = "the bot put it off, since the Bot API did not take its reply";
@@ -75,15 +75,15 @@ const WAIT: &str = "wait; it tries again by itself";
 
 /// What a `last_error_message` means; None for one that is not known.
 #[must_use]
-pub fn explain(message: &str) -> Option<&'static Trouble> {
-    TROUBLES.iter().find(|(begin, _)| message.starts_with(begin)).map(|(_, trouble)| trouble)
+pub fn explain(message: &str) -> Option<&'static Explanation> {
+    EXPLANATIONS.iter().find(|(begin, _)| message.starts_with(begin)).map(|(_, explanation)| explanation)
 }
 
 /// The message with its cause and its remedy, for a person.
 #[must_use]
 pub fn sentence(message: &str) -> String {
     match explain(message) {
-        Some(Trouble { cause, remedy, .. }) => format!("\"{message}\": {cause}; {remedy}"),
+        Some(Explanation { cause, remedy, .. }) => format!("\"{message}\": {cause}; {remedy}"),
         None => format!("\"{message}\""),
     }
 }

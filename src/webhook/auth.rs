@@ -3,9 +3,20 @@
 use super::request::{BODY_LIMIT, Head, Refusal};
 use crate::secret::Secret;
 
-/// What a caller must know to be let in to one bot.
+/// The one that a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipient {
+    /// A bot, by its place in the settings.
+    Bot(usize),
+    /// No bot: our own probe only wants an answer.
+    Probe,
+}
+
+/// What a caller must know to reach a recipient.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub struct Route {
+    /// The one that is reached.
+    pub recipient: Recipient,
     /// The path of the webhook's URL.
     pub path: Secret,
     /// What Telegram shows with every call.
@@ -14,9 +25,9 @@ pub struct Door {
 
 /// A request that may be read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admitted {
-    /// Which of the doors.
-    pub bot: usize,
+pub struct Authorized {
+    /// The one that the request is for.
+    pub recipient: Recipient,
     /// Bytes of the head.
     pub head: usize,
     /// Bytes of the body.
@@ -29,18 +40,18 @@ pub struct Admitted {
 ///
 /// # Errors
 /// What it is refused with.
-pub fn admit(head: &Head<'_>, doors: &[Door]) -> Result<Admitted, Refusal> {
-    // Every door is tried, so that the time taken says nothing about any.
-    let tried = doors.iter().enumerate().map(|(bot, door)| door.path.matches(head.path.as_bytes()).then_some(bot));
-    let bot = tried.fold(None, Option::or).ok_or(Refusal::NotFound)?;
+pub fn authorize(head: &Head<'_>, routes: &[Route]) -> Result<Authorized, Refusal> {
+    // Every route is tried, so that the time taken says nothing about any.
+    let tried = routes.iter().map(|route| route.path.matches(head.path.as_bytes()).then_some(route));
+    let route = tried.fold(None, Option::or).ok_or(Refusal::NotFound)?;
     if head.method != "POST" {
         return Err(Refusal::MethodNotAllowed);
     }
-    let secret = head.secret_token.is_some_and(|given| doors[bot].secret_token.matches(given));
+    let secret = head.secret_token.is_some_and(|given| route.secret_token.matches(given));
     let json = head.content_type.is_some_and(|given| given.eq_ignore_ascii_case(b"application/json"));
     match head.content_length {
         Some(body) if secret && json && body <= BODY_LIMIT => {
-            Ok(Admitted { bot, head: head.length, body, close: head.close })
+            Ok(Authorized { recipient: route.recipient, head: head.length, body, close: head.close })
         }
         Some(_) if secret && json => Err(Refusal::TooLarge),
         _ => Err(Refusal::Forbidden),
@@ -51,10 +62,12 @@ pub fn admit(head: &Head<'_>, doors: &[Door]) -> Result<Admitted, Refusal> {
 mod tests {
     use super::*;
 
-    fn doors() -> Vec<Door> {
-        let door =
-            |path: &str, secret: &str| Door { path: path.to_owned().into(), secret_token: secret.to_owned().into() };
-        vec![door("/1:a/", "one"), door("/2:b/", "two")]
+    fn route(recipient: Recipient, path: &str, secret: &str) -> Route {
+        Route { recipient, path: path.to_owned().into(), secret_token: secret.to_owned().into() }
+    }
+
+    fn routes() -> [Route; 2] {
+        [route(Recipient::Bot(0), "/1:a/", "one"), route(Recipient::Bot(1), "/2:b/", "two")]
     }
 
     const GOOD: Head<'static> = Head {
@@ -69,9 +82,12 @@ mod tests {
 
     #[test]
     fn telegram_is_let_in_to_the_bot_it_asks_for() {
-        let admitted = Admitted { bot: 1, head: 200, body: BODY_LIMIT, close: false };
-        assert_eq!(admit(&GOOD, &doors()), Ok(admitted));
-        assert_eq!(admit(&Head { path: "/1:a/", secret_token: Some(b"one"), ..GOOD }, &doors()).unwrap().bot, 0);
+        let authorized = Authorized { recipient: Recipient::Bot(1), head: 200, body: BODY_LIMIT, close: false };
+        assert_eq!(authorize(&GOOD, &routes()), Ok(authorized));
+        assert_eq!(
+            authorize(&Head { path: "/1:a/", secret_token: Some(b"one"), ..GOOD }, &routes()).unwrap().recipient,
+            Recipient::Bot(0)
+        );
     }
 
     #[test]
@@ -90,7 +106,7 @@ mod tests {
             (Head { content_length: Some(BODY_LIMIT + 1), ..GOOD }, Refusal::TooLarge),
             (Head { content_length: Some(usize::MAX), secret_token: None, ..GOOD }, Refusal::Forbidden),
         ] {
-            assert_eq!(admit(&head, &doors()), Err(refusal), "{head:?}");
+            assert_eq!(authorize(&head, &routes()), Err(refusal), "{head:?}");
         }
     }
 }

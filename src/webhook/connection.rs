@@ -13,40 +13,42 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::auth::{self, Admitted, Door};
+use super::auth::{self, Authorized, Route};
 use super::handover::Handover;
 use super::request::{self, Refusal};
-use super::slots::Connections;
-use crate::certificate::rollover::Offer;
+use super::slots::Slots;
+use crate::certificate::rollover::Rollover;
 use crate::system::lock::lock;
 
 /// The TLS handshake, and the head of a request from its first byte on.
-const HEAD: Duration = Duration::from_secs(5);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// A whole request from its first byte on.
-const REQUEST: Duration = Duration::from_secs(10);
-/// Between two requests. Telegram closes after 60 s, and shall be the one who does.
-const IDLE: Duration = Duration::from_secs(75);
-/// A worker's answer. A call of the Bot API ends before, and Telegram waits 60 s.
-const ANSWER: Duration = Duration::from_secs(45);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two requests. Longer than the 60 s after which Telegram closes, so that no request meets a closing connection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// A worker's answer. The calls for one update end before it, and Telegram waits 60 s.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
 /// Writing an answer that fits any socket's buffer.
-const WRITE: Duration = Duration::from_secs(5);
-/// After a refusal, so long and so much is read on, lest a reset overtake the answer.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 64 * 1024;
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Reading on after a refusal: the kernel would answer unread bytes with a reset, which can overtake the refusal.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes that are read on at most.
+const LINGER_LIMIT: usize = 64 * 1024;
+
 /// What all connections share.
 pub struct Shared {
-    /// How to be let in, a door for each bot.
-    pub doors: Vec<Door>,
+    /// How to be let in: a route for each bot, and one for our own probe.
+    pub routes: Vec<Route>,
     /// The way to the workers.
     pub handover: Handover,
-    /// What ends each connection.
-    pub slots: Mutex<Connections<AbortHandle>>,
+    /// The open connections, and what ends each.
+    pub slots: Mutex<Slots<AbortHandle>>,
     /// The certificate of new connections; it can be changed at any time.
-    pub offer: Arc<Offer>,
+    pub rollover: Arc<Rollover>,
 }
 
 impl Shared {
-    pub(super) fn slots(&self) -> MutexGuard<'_, Connections<AbortHandle>> {
+    pub(super) fn slots(&self) -> MutexGuard<'_, Slots<AbortHandle>> {
         lock(&self.slots)
     }
 }
@@ -60,7 +62,7 @@ pub(super) struct Session<'s> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        self.shared.slots().leave(self.number);
+        self.shared.slots().release(self.number);
     }
 }
 
@@ -68,10 +70,10 @@ impl Session<'_> {
     pub(super) async fn serve(&self, stream: TcpStream, stop: watch::Receiver<bool>) -> io::Result<()> {
         // Without it every first answer waits 40 ms for the peer's delayed acknowledgement.
         stream.set_nodelay(true)?;
-        let shown = self.shared.offer.next();
-        let accepted = within(HEAD, TlsAcceptor::from(shown.clone()).accept(stream)).await;
+        let shown = self.shared.rollover.current();
+        let accepted = within(HEAD_TIMEOUT, TlsAcceptor::from(shown.clone()).accept(stream)).await;
         if !self.stranger && accepted.as_ref().is_err_and(is_refusal) {
-            self.shared.offer.refused(&shown);
+            self.shared.rollover.rejected(&shown);
         }
         let stream = accepted?;
         let mut connection = Connection { stream, read: Vec::new(), stop };
@@ -91,24 +93,24 @@ impl Session<'_> {
             return Ok(false);
         }
         let start = Instant::now();
-        let admitted = connection.head(start + HEAD, &self.shared.doors).await?;
+        let authorized = connection.head(start + HEAD_TIMEOUT, &self.shared.routes).await?;
         self.shared.slots().prove(self.number);
-        let whole = admitted.head + admitted.body;
-        connection.fill(whole, start + REQUEST).await?;
+        let whole = authorized.head + authorized.body;
+        connection.fill(whole, start + REQUEST_TIMEOUT).await?;
         if connection.read.len() > whole {
             // Telegram sends one request at a time; what follows unasked is not from it.
             return Err(Refusal::BadRequest.into());
         }
-        let asked = self.shared.handover.ask(admitted.bot, &connection.read[admitted.head..]);
-        let answer = within(ANSWER, asked).await?;
+        let asked = self.shared.handover.ask(authorized.recipient, &connection.read[authorized.head..]);
+        let answer = within(ANSWER_TIMEOUT, asked).await?;
         // Nothing of this request is kept: a large one must not cost its memory while idle.
         connection.read = Vec::new();
         connection.write(&answer).await?;
-        Ok(!admitted.close && !*connection.stop.borrow())
+        Ok(!authorized.close && !*connection.stop.borrow())
     }
 }
 
-/// Why a connection is served no longer.
+/// Why a connection is not served any further.
 enum SessionError {
     Refused(Refusal),
     Broken(io::Error),
@@ -138,7 +140,7 @@ impl Connection {
     async fn next_begins(&mut self) -> io::Result<bool> {
         let mut first = [0];
         tokio::select! {
-            read = timeout(IDLE, self.stream.read(&mut first)) => match read {
+            read = timeout(IDLE_TIMEOUT, self.stream.read(&mut first)) => match read {
                 Ok(Ok(1)) => self.read.push(first[0]),
                 Ok(Err(why)) => return Err(why),
                 _ => return Ok(false),
@@ -148,10 +150,10 @@ impl Connection {
         Ok(true)
     }
 
-    async fn head(&mut self, deadline: Instant, doors: &[Door]) -> Result<Admitted, SessionError> {
+    async fn head(&mut self, deadline: Instant, routes: &[Route]) -> Result<Authorized, SessionError> {
         loop {
             if let Some(head) = request::head(&self.read)? {
-                return Ok(auth::admit(&head, doors)?);
+                return Ok(auth::authorize(&head, routes)?);
             }
             self.read_some(request::HEAD_LIMIT, deadline).await?;
         }
@@ -178,7 +180,7 @@ impl Connection {
     }
 
     async fn write(&mut self, answer: &[u8]) -> io::Result<()> {
-        within(WRITE, async {
+        within(WRITE_TIMEOUT, async {
             self.stream.write_all(answer).await?;
             self.stream.flush().await
         })
@@ -186,15 +188,15 @@ impl Connection {
     }
 
     async fn close(mut self) -> io::Result<()> {
-        within(WRITE, self.stream.shutdown()).await
+        within(WRITE_TIMEOUT, self.stream.shutdown()).await
     }
 
     async fn refuse(mut self, refusal: Refusal) -> io::Result<()> {
         self.write(refusal.answer()).await?;
-        within(WRITE, self.stream.shutdown()).await?;
-        let mut left = (&mut self.stream).take(LINGER_BYTES as u64);
+        within(WRITE_TIMEOUT, self.stream.shutdown()).await?;
+        let mut left = (&mut self.stream).take(LINGER_LIMIT as u64);
         // A peer that goes on for longer gets its reset.
-        let _ = timeout(LINGER, tokio::io::copy(&mut left, &mut tokio::io::sink())).await;
+        let _ = timeout(LINGER_TIMEOUT, tokio::io::copy(&mut left, &mut tokio::io::sink())).await;
         Ok(())
     }
 }

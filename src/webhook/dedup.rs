@@ -20,7 +20,7 @@ const PLACES: usize = 8192;
 const MARK: usize = size_of::<u64>();
 
 /// One bot's ring.
-pub struct Once(Mutex<Ring>);
+pub struct DedupWindow(Mutex<Ring>);
 
 struct Ring {
     marks: Vec<u64>,
@@ -37,24 +37,24 @@ enum State {
 }
 
 /// What is known of an update that came.
-pub enum Begun<'o> {
+pub enum Claim<'o> {
     /// Its reply is to be sent now.
-    Now(Sending<'o>),
+    Granted(Claimed<'o>),
     /// Its reply is being sent at this moment.
-    Busy,
+    InFlight,
     /// Its reply is out.
     Answered,
 }
 
 /// An update whose reply is being sent; forgotten again when dropped.
-pub struct Sending<'o> {
-    once: &'o Once,
+pub struct Claimed<'o> {
+    window: &'o DedupWindow,
     update: i64,
     /// A process before this one ended while it was sending: the reply may be out.
-    pub again: bool,
+    pub interrupted: bool,
 }
 
-impl Once {
+impl DedupWindow {
     /// Begins with what the file at `path` remembers, and keeps it up to date.
     ///
     /// # Errors
@@ -82,18 +82,18 @@ impl Once {
     }
 
     /// Asks whether to reply to an update, and if so, notes that it is being done.
-    pub fn begin(&self, update: i64) -> Begun<'_> {
+    pub fn claim(&self, update: i64) -> Claim<'_> {
         let mut ring = self.ring();
         let found = ring.marks[place(update)];
         if ring.sending.contains(&update) {
-            return Begun::Busy;
+            return Claim::InFlight;
         }
         if found == mark(update, State::Answered) {
-            return Begun::Answered;
+            return Claim::Answered;
         }
         ring.sending.push(update);
         ring.set(update, mark(update, State::Sending));
-        Begun::Now(Sending { once: self, update, again: found == mark(update, State::Sending) })
+        Claim::Granted(Claimed { window: self, update, interrupted: found == mark(update, State::Sending) })
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
@@ -101,16 +101,16 @@ impl Once {
     }
 }
 
-impl Sending<'_> {
+impl Claimed<'_> {
     /// The reply is out.
     pub fn answered(self) {
-        self.once.ring().set(self.update, mark(self.update, State::Answered));
+        self.window.ring().set(self.update, mark(self.update, State::Answered));
     }
 }
 
-impl Drop for Sending<'_> {
+impl Drop for Claimed<'_> {
     fn drop(&mut self) {
-        let mut ring = self.once.ring();
+        let mut ring = self.window.ring();
         ring.sending.retain(|update| *update != self.update);
         if ring.marks[place(self.update)] == mark(self.update, State::Sending) {
             ring.set(self.update, 0);
@@ -159,8 +159,8 @@ mod tests {
             Self(Path::new("/dev/shm").join(format!("pihook-once-{test}-{}", std::process::id())))
         }
 
-        fn open(&self) -> Once {
-            Once::open(&self.0).unwrap()
+        fn open(&self) -> DedupWindow {
+            DedupWindow::open(&self.0).unwrap()
         }
     }
 
@@ -171,9 +171,9 @@ mod tests {
     }
 
     /// Sends a reply, if one is to be sent.
-    fn reply(once: &Once, update: i64) -> bool {
-        match once.begin(update) {
-            Begun::Now(sending) => {
+    fn reply(window: &DedupWindow, update: i64) -> bool {
+        match window.claim(update) {
+            Claim::Granted(sending) => {
                 sending.answered();
                 true
             }
@@ -184,38 +184,38 @@ mod tests {
     #[test]
     fn what_was_answered_is_not_answered_again_also_after_a_restart() {
         let memory = Memory::new("answered");
-        let once = memory.open();
-        assert!(reply(&once, 7) && !reply(&once, 7) && reply(&once, 8));
-        assert!(matches!(memory.open().begin(7), Begun::Answered));
+        let window = memory.open();
+        assert!(reply(&window, 7) && !reply(&window, 7) && reply(&window, 8));
+        assert!(matches!(memory.open().claim(7), Claim::Answered));
         assert!(reply(&memory.open(), 9));
     }
 
     #[test]
     fn what_is_being_sent_is_not_sent_twice_at_once() {
-        let once = Once::in_memory();
-        let first = once.begin(7);
-        assert!(matches!(once.begin(7), Begun::Busy));
+        let window = DedupWindow::in_memory();
+        let first = window.claim(7);
+        assert!(matches!(window.claim(7), Claim::InFlight));
         drop(first);
         // It could not be sent: the next try may.
-        assert!(matches!(once.begin(7), Begun::Now(Sending { again: false, .. })));
+        assert!(matches!(window.claim(7), Claim::Granted(Claimed { interrupted: false, .. })));
     }
 
     #[test]
     fn a_process_that_ended_amid_a_reply_leaves_word_of_it() {
         let memory = Memory::new("amid");
-        std::mem::forget(memory.open().begin(7));
-        assert!(matches!(memory.open().begin(7), Begun::Now(Sending { again: true, .. })));
+        std::mem::forget(memory.open().claim(7));
+        assert!(matches!(memory.open().claim(7), Claim::Granted(Claimed { interrupted: true, .. })));
     }
 
     #[test]
     fn the_oldest_are_forgotten_and_the_file_does_not_grow() {
         let memory = Memory::new("oldest");
-        let once = memory.open();
+        let window = memory.open();
         let first = 2_000_000_000;
         let last = first + PLACES as i64;
-        assert!((first..=last).all(|update| reply(&once, update)));
-        assert!((first + 1..=last).all(|update| !reply(&once, update)));
-        assert!(reply(&once, first));
+        assert!((first..=last).all(|update| reply(&window, update)));
+        assert!((first + 1..=last).all(|update| !reply(&window, update)));
+        assert!(reply(&window, first));
         assert_eq!(fs::metadata(&memory.0).unwrap().len(), (PLACES * MARK) as u64);
     }
 
@@ -226,8 +226,8 @@ mod tests {
         let whole = fs::read(&memory.0).unwrap();
         // Cut in the middle of the second update's mark.
         fs::write(&memory.0, &whole[..2 * MARK + 3]).unwrap();
-        let once = memory.open();
-        assert!(!reply(&once, 1) && reply(&once, 2));
+        let window = memory.open();
+        assert!(!reply(&window, 1) && reply(&window, 2));
         for content in [vec![0xff; 3 * PLACES * MARK], b"once upon a time".repeat(5000), vec![1]] {
             fs::write(&memory.0, content).unwrap();
             assert!((1..100).all(|update| reply(&memory.open(), update)));
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_in_memory_is_refused() {
-        assert!(Once::open(Path::new("/proc/once")).is_err());
-        assert!(Once::open(Path::new("/nowhere/once")).is_err());
+        assert!(DedupWindow::open(Path::new("/proc/once")).is_err());
+        assert!(DedupWindow::open(Path::new("/nowhere/once")).is_err());
     }
 }

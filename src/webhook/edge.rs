@@ -13,16 +13,16 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
 use super::connection::{Session, Shared, told_to_stop};
-use super::slots::Room;
+use super::slots::Slot;
 use crate::network::Network;
-use crate::system::log_limit::Seldom;
+use crate::system::log_limit::LogLimit;
 
-/// When accepting fails since something has run out (file descriptors, say).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Before accepting again, when something has run out (file descriptors, say).
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-static NOT_ACCEPTED: Seldom = Seldom::new(1);
-static TOO_MANY: Seldom = Seldom::new(1);
-static FROM_HOME: Seldom = Seldom::new(1);
+static NOT_ACCEPTED: LogLimit = LogLimit::new(1);
+static TOO_MANY: LogLimit = LogLimit::new(1);
+static FROM_HOME: LogLimit = LogLimit::new(1);
 
 /// Who may connect, and what is behind it.
 pub struct Edge {
@@ -30,7 +30,7 @@ pub struct Edge {
     pub allow_from: Vec<Network>,
     /// Who of them is no stranger.
     pub known: Vec<Network>,
-    /// What they share that are let in.
+    /// What the connections share.
     pub shared: Arc<Shared>,
 }
 
@@ -50,10 +50,10 @@ impl Edge {
                     Err(why) => {
                         NOT_ACCEPTED.warn(format_args!("A connection could not be accepted: {why}."));
                         if is_scarcity(&why) {
-                            if let Some(oldest) = self.shared.slots().oldest() {
+                            if let Some(oldest) = self.shared.slots().evict_oldest() {
                                 oldest.abort();
                             }
-                            sleep(ACCEPT_PAUSE).await;
+                            sleep(ACCEPT_RETRY_INTERVAL).await;
                         }
                     }
                 },
@@ -81,23 +81,23 @@ impl Edge {
             return;
         }
         let stranger = !among(&self.known);
-        let mut connections = self.shared.slots();
-        match connections.room(address, stranger) {
-            Room::Free => {}
-            Room::Instead(oldest) => {
+        let mut slots = self.shared.slots();
+        match slots.find(address, stranger) {
+            Slot::Free => {}
+            Slot::Evict(oldest) => {
                 oldest.abort();
                 TOO_MANY.warn(format_args!("{address} is one connection too many: an older one was closed for it."));
             }
-            Room::No => return TOO_MANY.warn(format_args!("{address} is one connection too many: closed.")),
+            Slot::Full => return TOO_MANY.warn(format_args!("{address} is one connection too many: closed.")),
         }
-        let number = connections.number();
+        let number = slots.next_number();
         let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
         let end = tasks.spawn(async move {
             let session = Session { shared: &shared, number, stranger };
-            // A broken connection is the peer's to mend: Telegram brings its update back.
+            // A broken connection needs nothing from us: Telegram brings its update back.
             let _ = session.serve(stream, stop).await;
         });
-        connections.enter(number, address, stranger, end);
+        slots.take(number, address, stranger, end);
     }
 }
 

@@ -9,22 +9,22 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ureq::Agent;
 use ureq::tls::TlsConfig;
 
+use super::auth::{Recipient, Route};
 use crate::secret::Secret;
 use crate::secret::hex;
-use crate::webhook::auth::Door;
 
 /// When all workers wait for a Bot API that does not answer, one of them is free after this.
-const PATIENCE: Duration = Duration::from_secs(45);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// The door that is known to nobody but us.
+/// The route that is known to nobody but us.
 ///
 /// # Errors
 /// When the system has no random numbers.
-pub(crate) fn door() -> Result<Door, Unspecified> {
+pub(crate) fn route() -> Result<Route, Unspecified> {
     let mut random = [[0; 16]; 2];
     SystemRandom::new().fill(random.as_flattened_mut())?;
     let [path, secret] = random.map(|bytes| hex(&bytes));
-    Ok(Door { path: format!("/{path}").into(), secret_token: secret.into() })
+    Ok(Route { recipient: Recipient::Probe, path: format!("/{path}").into(), secret_token: secret.into() })
 }
 
 /// Calls the webhook that listens at `listener`.
@@ -35,19 +35,19 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// Goes through `door`, behind which nothing is done.
+    /// Goes through `route`, behind which nothing is done.
     #[must_use]
-    pub(crate) fn new(listener: SocketAddr, door: &Door) -> Self {
+    pub(crate) fn new(listener: SocketAddr, route: &Route) -> Self {
         let config = Agent::config_builder()
             // It is our own, and whose certificate it shows is another matter.
             .tls_config(TlsConfig::builder().disable_verification(true).build())
             .proxy(None)
             .max_idle_connections(0)
-            .timeout_global(Some(PATIENCE))
+            .timeout_global(Some(PROBE_TIMEOUT))
             .build();
-        let address = SocketAddr::new(this_machine(listener.ip()), listener.port());
-        let url = format!("https://{address}{}", door.path.expose());
-        Self { agent: config.into(), url: url.into(), secret_token: door.secret_token.clone() }
+        let address = SocketAddr::new(loopback_for(listener.ip()), listener.port());
+        let url = format!("https://{address}{}", route.path.expose());
+        Self { agent: config.into(), url: url.into(), secret_token: route.secret_token.clone() }
     }
 
     /// Whether the webhook answers.
@@ -61,7 +61,7 @@ impl Probe {
 
 /// An address at which a listener on `address` can be reached from here.
 #[must_use]
-pub(crate) fn this_machine(address: IpAddr) -> IpAddr {
+pub(crate) fn loopback_for(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),

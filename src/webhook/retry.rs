@@ -4,26 +4,26 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use crate::system::lock::lock;
-use crate::telegram::client::CALL;
-use crate::telegram::error::Error;
+use crate::telegram::client::CALL_TIMEOUT;
+use crate::telegram::error::ApiError;
 
 /// All calls and waits for one update end within this; the edge waits a little longer.
-const BUDGET: Duration = Duration::from_secs(42);
+const UPDATE_TIMEOUT: Duration = Duration::from_secs(42);
 /// Seconds of a flood wait that are waited out here, below the 10 s that a stop leaves.
-const SHORT_WAIT: u64 = 5;
+const LONGEST_WAIT_HERE: u64 = 5;
 /// Seconds after which Telegram tries again what could not be sent. With a `Retry-After` it comes back exactly then, and
 /// its own, growing back-off stays out of it.
-const RETRY: u64 = 5;
+const RETRY_AFTER: u64 = 5;
 /// While the Bot API stays away, the tries become as rare as this.
-const RETRY_IN_OUTAGE: u64 = 60;
+const OUTAGE_RETRY_AFTER: u64 = 60;
 /// The longest wait that Telegram takes (telegram-bot-api, `WebhookActor::on_update_error`).
-const LONGEST_RETRY: u64 = 3600;
+const MAX_RETRY_AFTER: u64 = 3600;
 /// Seconds that Telegram keeps an update after its message was written.
-const LIFETIME: i64 = 24 * 3600;
+const UPDATE_LIFETIME: i64 = 24 * 3600;
 
 /// What happens next.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Next {
+pub(crate) enum Decision {
     /// Nothing: the update is dealt with.
     Done,
     /// Telegram keeps the update, and brings it back after so many seconds.
@@ -38,7 +38,7 @@ pub(crate) enum Next {
 
 /// What there was before.
 #[derive(Debug, Default)]
-pub(crate) struct Tried {
+pub(crate) struct Attempts {
     /// Since the update came.
     pub(crate) elapsed: Duration,
     /// The call was made again at once.
@@ -53,41 +53,47 @@ pub(crate) struct Tried {
 
 /// Decides on a reply that was not taken.
 #[must_use]
-pub(crate) fn next(error: &Error, tried: &Tried) -> Next {
-    let in_time = |wait: Duration| tried.elapsed + wait + CALL <= BUDGET;
+pub(crate) fn decide(error: &ApiError, attempts: &Attempts) -> Decision {
+    let in_time = |wait: Duration| attempts.elapsed + wait + CALL_TIMEOUT <= UPDATE_TIMEOUT;
     match error {
         // A group became a supergroup.
-        Error::Refused { migrate_to_chat_id: Some(chat), .. } if !tried.moved => {
+        ApiError::Refused { migrate_to_chat_id: Some(chat), .. } if !attempts.moved => {
             if in_time(Duration::ZERO) {
-                Next::SendTo(*chat)
+                Decision::SendTo(*chat)
             } else {
-                later(RETRY, tried)
+                later(RETRY_AFTER, attempts)
             }
         }
         // This reply will never be taken: blocked, kicked, deleted, too long… Others than these may pass with time.
-        Error::Refused { code: code @ 400..=499, .. } if ![401, 404, 408, 409, 425, 429].contains(code) => Next::Done,
-        Error::Refused { retry_after: Some(seconds), .. } => {
+        ApiError::Refused { code: code @ 400..=499, .. } if ![401, 404, 408, 409, 425, 429].contains(code) => {
+            Decision::Done
+        }
+        ApiError::Refused { retry_after: Some(seconds), .. } => {
             let wait = Duration::from_secs((*seconds).max(1));
-            if *seconds <= SHORT_WAIT && in_time(wait) { Next::Wait(wait) } else { later(*seconds, tried) }
+            if *seconds <= LONGEST_WAIT_HERE && in_time(wait) {
+                Decision::Wait(wait)
+            } else {
+                later(*seconds, attempts)
+            }
         }
         // Until someone sets another token; then Telegram brings everything back at once.
-        Error::Refused { code: 401 | 404, .. } => later(RETRY_IN_OUTAGE, tried),
-        Error::Broken(_) if !tried.again && in_time(Duration::ZERO) => Next::Again,
-        _ => later((tried.outage.as_secs() / 2).clamp(RETRY, RETRY_IN_OUTAGE), tried),
+        ApiError::Refused { code: 401 | 404, .. } => later(OUTAGE_RETRY_AFTER, attempts),
+        ApiError::StaleConnection(_) if !attempts.again && in_time(Duration::ZERO) => Decision::Again,
+        _ => later((attempts.outage.as_secs() / 2).clamp(RETRY_AFTER, OUTAGE_RETRY_AFTER), attempts),
     }
 }
 
 /// A wait that Telegram takes, and at the end of which it still has the update.
-fn later(seconds: u64, tried: &Tried) -> Next {
-    let longest = tried.left.map_or(LONGEST_RETRY, |left| LONGEST_RETRY.min(left / 2));
-    Next::Later(seconds.min(longest).max(1))
+fn later(seconds: u64, attempts: &Attempts) -> Decision {
+    let longest = attempts.left.map_or(MAX_RETRY_AFTER, |left| MAX_RETRY_AFTER.min(left / 2));
+    Decision::Later(seconds.min(longest).max(1))
 }
 
 /// Seconds until Telegram drops an update of this date; none when only a wrong clock can say so.
 #[must_use]
-pub(crate) fn left(date: i64, now: i64) -> Option<u64> {
+pub(crate) fn seconds_left(date: i64, now: i64) -> Option<u64> {
     let age = now.checked_sub(date)?;
-    (0..LIFETIME).contains(&age).then(|| (LIFETIME - age).unsigned_abs())
+    (0..UPDATE_LIFETIME).contains(&age).then(|| (UPDATE_LIFETIME - age).unsigned_abs())
 }
 
 /// Since when no call was answered; shared by all workers.
@@ -96,12 +102,12 @@ pub(crate) struct Outage(Mutex<Option<Instant>>);
 
 impl Outage {
     /// The Bot API answered, whatever it said.
-    pub(crate) fn over(&self) {
+    pub(crate) fn ended(&self) {
         *self.since() = None;
     }
 
     /// It did not; for how long now.
-    pub(crate) fn goes_on(&self, now: Instant) -> Duration {
+    pub(crate) fn lasts(&self, now: Instant) -> Duration {
         now.saturating_duration_since(*self.since().get_or_insert(now))
     }
 
@@ -114,84 +120,85 @@ impl Outage {
 mod tests {
     use super::*;
 
-    fn refused(code: u16, retry_after: Option<u64>, migrate_to_chat_id: Option<i64>) -> Error {
-        Error::Refused { code, description: String::new(), retry_after, migrate_to_chat_id }
+    fn refused(code: u16, retry_after: Option<u64>, migrate_to_chat_id: Option<i64>) -> ApiError {
+        ApiError::Refused { code, description: String::new(), retry_after, migrate_to_chat_id }
     }
 
-    fn unanswered() -> Error {
-        Error::Unanswered(String::new())
+    fn unanswered() -> ApiError {
+        ApiError::Unanswered(String::new())
     }
 
     #[test]
     fn every_answer_has_its_consequence() {
         let seconds = Duration::from_secs;
         for (error, expected) in [
-            (refused(400, None, None), Next::Done),
-            (refused(400, None, Some(-1001)), Next::SendTo(-1001)),
-            (refused(401, None, None), Next::Later(60)),
-            (refused(404, None, None), Next::Later(60)),
-            (refused(403, None, None), Next::Done),
-            (refused(402, None, None), Next::Done),
-            (refused(408, None, None), Next::Later(5)),
-            (refused(409, None, None), Next::Later(5)),
-            (refused(413, None, None), Next::Done),
-            (refused(425, None, None), Next::Later(5)),
-            (refused(499, None, None), Next::Done),
-            (Error::Foreign { status: 413 }, Next::Later(5)),
-            (refused(429, Some(0), None), Next::Wait(seconds(1))),
-            (refused(429, Some(5), None), Next::Wait(seconds(5))),
-            (refused(429, Some(6), None), Next::Later(6)),
-            (refused(429, Some(100_000), None), Next::Later(3600)),
-            (refused(429, None, None), Next::Later(5)),
-            (refused(500, None, None), Next::Later(5)),
-            (Error::Foreign { status: 502 }, Next::Later(5)),
-            (Error::Foreign { status: 200 }, Next::Later(5)),
-            (Error::Unreachable(String::new()), Next::Later(5)),
-            (Error::Broken(String::new()), Next::Again),
-            (unanswered(), Next::Later(5)),
+            (refused(400, None, None), Decision::Done),
+            (refused(400, None, Some(-1001)), Decision::SendTo(-1001)),
+            (refused(401, None, None), Decision::Later(60)),
+            (refused(404, None, None), Decision::Later(60)),
+            (refused(403, None, None), Decision::Done),
+            (refused(402, None, None), Decision::Done),
+            (refused(408, None, None), Decision::Later(5)),
+            (refused(409, None, None), Decision::Later(5)),
+            (refused(413, None, None), Decision::Done),
+            (refused(425, None, None), Decision::Later(5)),
+            (refused(499, None, None), Decision::Done),
+            (ApiError::Foreign { status: 413 }, Decision::Later(5)),
+            (refused(429, Some(0), None), Decision::Wait(seconds(1))),
+            (refused(429, Some(5), None), Decision::Wait(seconds(5))),
+            (refused(429, Some(6), None), Decision::Later(6)),
+            (refused(429, Some(100_000), None), Decision::Later(3600)),
+            (refused(429, None, None), Decision::Later(5)),
+            (refused(500, None, None), Decision::Later(5)),
+            (ApiError::Foreign { status: 502 }, Decision::Later(5)),
+            (ApiError::Foreign { status: 200 }, Decision::Later(5)),
+            (ApiError::Unreachable(String::new()), Decision::Later(5)),
+            (ApiError::StaleConnection(String::new()), Decision::Again),
+            (unanswered(), Decision::Later(5)),
         ] {
-            assert_eq!(next(&error, &Tried::default()), expected, "{error:?}");
+            assert_eq!(decide(&error, &Attempts::default()), expected, "{error:?}");
         }
     }
 
     #[test]
     fn nothing_is_tried_for_ever() {
-        let again = Tried { again: true, ..Tried::default() };
-        assert_eq!(next(&Error::Broken(String::new()), &again), Next::Later(5));
-        let moved = Tried { moved: true, ..Tried::default() };
-        assert_eq!(next(&refused(400, None, Some(-1001)), &moved), Next::Done);
+        let again = Attempts { again: true, ..Attempts::default() };
+        assert_eq!(decide(&ApiError::StaleConnection(String::new()), &again), Decision::Later(5));
+        let moved = Attempts { moved: true, ..Attempts::default() };
+        assert_eq!(decide(&refused(400, None, Some(-1001)), &moved), Decision::Done);
     }
 
     #[test]
     fn what_would_not_end_in_time_is_left_to_telegram() {
-        let late = |seconds| Tried { elapsed: Duration::from_secs(seconds), ..Tried::default() };
-        assert_eq!(next(&refused(429, Some(2), None), &late(20)), Next::Wait(Duration::from_secs(2)));
-        assert_eq!(next(&refused(429, Some(2), None), &late(21)), Next::Later(2));
-        assert_eq!(next(&Error::Broken(String::new()), &late(23)), Next::Later(5));
-        assert_eq!(next(&refused(400, None, Some(-1001)), &late(23)), Next::Later(5));
+        let late = |seconds| Attempts { elapsed: Duration::from_secs(seconds), ..Attempts::default() };
+        assert_eq!(decide(&refused(429, Some(2), None), &late(20)), Decision::Wait(Duration::from_secs(2)));
+        assert_eq!(decide(&refused(429, Some(2), None), &late(21)), Decision::Later(2));
+        assert_eq!(decide(&ApiError::StaleConnection(String::new()), &late(23)), Decision::Later(5));
+        assert_eq!(decide(&refused(400, None, Some(-1001)), &late(23)), Decision::Later(5));
     }
 
     #[test]
     fn a_long_outage_makes_the_tries_rare() {
-        let after = |seconds| next(&unanswered(), &Tried { outage: Duration::from_secs(seconds), ..Tried::default() });
-        assert_eq!(after(0), Next::Later(5));
-        assert_eq!(after(60), Next::Later(30));
-        assert_eq!(after(36_000), Next::Later(60));
+        let after =
+            |seconds| decide(&unanswered(), &Attempts { outage: Duration::from_secs(seconds), ..Attempts::default() });
+        assert_eq!(after(0), Decision::Later(5));
+        assert_eq!(after(60), Decision::Later(30));
+        assert_eq!(after(36_000), Decision::Later(60));
     }
 
     #[test]
     fn no_wait_outlives_the_update() {
-        let with = |left| next(&refused(429, Some(3000), None), &Tried { left, ..Tried::default() });
-        assert_eq!(with(Some(86_400)), Next::Later(3000));
-        assert_eq!(with(Some(2000)), Next::Later(1000));
-        assert_eq!(with(Some(0)), Next::Later(1));
-        assert_eq!(with(None), Next::Later(3000));
+        let with = |left| decide(&refused(429, Some(3000), None), &Attempts { left, ..Attempts::default() });
+        assert_eq!(with(Some(86_400)), Decision::Later(3000));
+        assert_eq!(with(Some(2000)), Decision::Later(1000));
+        assert_eq!(with(Some(0)), Decision::Later(1));
+        assert_eq!(with(None), Decision::Later(3000));
 
-        assert_eq!(left(1_000_000, 1_000_100), Some(86_300));
-        assert_eq!(left(1_000_000, 1_086_399), Some(1));
+        assert_eq!(seconds_left(1_000_000, 1_000_100), Some(86_300));
+        assert_eq!(seconds_left(1_000_000, 1_086_399), Some(1));
         // A clock that says what cannot be, says nothing.
-        assert_eq!(left(1_000_000, 1_086_400), None);
-        assert_eq!(left(1_000_000, 0), None);
-        assert_eq!(left(0, i64::MIN), None);
+        assert_eq!(seconds_left(1_000_000, 1_086_400), None);
+        assert_eq!(seconds_left(1_000_000, 0), None);
+        assert_eq!(seconds_left(0, i64::MIN), None);
     }
 }

@@ -20,7 +20,7 @@ pub struct Limits {
 }
 
 /// The open connections; `T` is what ends one.
-pub struct Connections<T> {
+pub struct Slots<T> {
     limits: Limits,
     last: u64,
     /// By their number, so in the order of their coming.
@@ -36,16 +36,16 @@ struct Open<T> {
 
 /// Whether there is room for one more.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Room<T> {
+pub(crate) enum Slot<T> {
     /// There is.
     Free,
     /// When this one is ended: it counts no longer.
-    Instead(T),
+    Evict(T),
     /// There is none.
-    No,
+    Full,
 }
 
-impl<T> Connections<T> {
+impl<T> Slots<T> {
     /// None are open yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
@@ -53,7 +53,7 @@ impl<T> Connections<T> {
     }
 
     /// Looks for room for a connection from this address.
-    pub(crate) fn room(&mut self, address: IpAddr, stranger: bool) -> Room<T> {
+    pub(crate) fn find(&mut self, address: IpAddr, stranger: bool) -> Slot<T> {
         let from = origin(address);
         let count = |of: &dyn Fn(&Open<T>) -> bool| self.open.values().filter(|open| of(open)).count();
         let (strangers, limits) = (count(&|open| open.stranger), self.limits);
@@ -62,31 +62,31 @@ impl<T> Connections<T> {
             if stranger { strangers >= limits.strangers } else { self.open.len() - strangers >= limits.known };
         let of_all = self.open.len() >= limits.all;
         if !(of_address || of_kind || of_all) {
-            return Room::Free;
+            return Slot::Free;
         }
         // Where only the whole is full, it is a stranger who has to go first.
         let kind = stranger || (of_all && !of_kind && strangers > 0);
         let goes = |open: &Open<T>| !open.proven && open.stranger == kind && (!of_address || open.address == from);
         let oldest = self.open.iter().find(|(_, open)| goes(open)).map(|(number, _)| *number);
         match oldest.and_then(|number| self.open.remove(&number)) {
-            Some(open) => Room::Instead(open.end),
-            None => Room::No,
+            Some(open) => Slot::Evict(open.end),
+            None => Slot::Full,
         }
     }
 
     /// The oldest that has not shown path and secret, to be ended; for when the machine has no more to give.
-    pub(crate) fn oldest(&mut self) -> Option<T> {
+    pub(crate) fn evict_oldest(&mut self) -> Option<T> {
         let number = *self.open.iter().find(|(_, open)| !open.proven)?.0;
         self.open.remove(&number).map(|open| open.end)
     }
 
-    /// Takes a connection in, for which there is room. Its number is the one that [`Connections::number`] gave.
-    pub(crate) fn enter(&mut self, number: u64, address: IpAddr, stranger: bool, end: T) {
+    /// Takes a connection in, for which there is room. Its number is the one that [`Slots::next_number`] gave.
+    pub(crate) fn take(&mut self, number: u64, address: IpAddr, stranger: bool, end: T) {
         self.open.insert(number, Open { address: origin(address), stranger, proven: false, end });
     }
 
     /// The number of the next connection.
-    pub(crate) fn number(&mut self) -> u64 {
+    pub(crate) fn next_number(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
@@ -100,7 +100,7 @@ impl<T> Connections<T> {
     }
 
     /// A connection is gone.
-    pub(crate) fn leave(&mut self, number: u64) {
+    pub(crate) fn release(&mut self, number: u64) {
         self.open.remove(&number);
     }
 }
@@ -120,70 +120,70 @@ mod tests {
     const LIMITS: Limits = Limits { known: 3, strangers: 4, address: 2, all: 7 };
     const TELEGRAM: &str = "149.154.167.1";
 
-    struct Scene(Connections<u64>);
+    struct Scene(Slots<u64>);
 
     impl Scene {
         fn new() -> Self {
-            Self(Connections::new(LIMITS))
+            Self(Slots::new(LIMITS))
         }
 
         /// What becomes of a newcomer; who is closed is told by number.
-        fn come(&mut self, address: &str, stranger: bool) -> Room<u64> {
+        fn come(&mut self, address: &str, stranger: bool) -> Slot<u64> {
             let address = address.parse().unwrap();
-            let room = self.0.room(address, stranger);
-            if room != Room::No {
-                let number = self.0.number();
-                self.0.enter(number, address, stranger, number);
+            let slot = self.0.find(address, stranger);
+            if slot != Slot::Full {
+                let number = self.0.next_number();
+                self.0.take(number, address, stranger, number);
             }
-            room
+            slot
         }
     }
 
     #[test]
     fn a_strangers_flood_is_against_himself() {
         let mut scene = Scene::new();
-        assert_eq!([scene.come("1.1.1.1", true), scene.come("1.1.1.1", true)], [Room::Free, Room::Free]);
-        assert_eq!(scene.come("2.2.2.2", true), Room::Free);
+        assert_eq!([scene.come("1.1.1.1", true), scene.come("1.1.1.1", true)], [Slot::Free, Slot::Free]);
+        assert_eq!(scene.come("2.2.2.2", true), Slot::Free);
         // Two of his own address are there, 1 the older.
-        assert_eq!(scene.come("1.1.1.1", true), Room::Instead(1));
-        assert_eq!(scene.come("1.1.1.1", true), Room::Instead(2));
-        assert_eq!(scene.come("2.2.2.2", true), Room::Free);
+        assert_eq!(scene.come("1.1.1.1", true), Slot::Evict(1));
+        assert_eq!(scene.come("1.1.1.1", true), Slot::Evict(2));
+        assert_eq!(scene.come("2.2.2.2", true), Slot::Free);
         // Four strangers are there, 2.2.2.2's first the oldest.
-        assert_eq!(scene.come("3.3.3.3", true), Room::Instead(3));
+        assert_eq!(scene.come("3.3.3.3", true), Slot::Evict(3));
     }
 
     #[test]
     fn strangers_leave_the_share_of_the_known_alone_and_the_other_way_round() {
         let mut scene = Scene::new();
         for last in 0..20 {
-            assert_ne!(scene.come(&format!("1.1.1.{last}"), true), Room::No);
+            assert_ne!(scene.come(&format!("1.1.1.{last}"), true), Slot::Full);
         }
         for _ in 0..LIMITS.known {
-            assert_eq!(scene.come(TELEGRAM, false), Room::Free);
+            assert_eq!(scene.come(TELEGRAM, false), Slot::Free);
         }
         // One known address may have all of it; there, too, the oldest goes.
-        assert_eq!(scene.come(TELEGRAM, false), Room::Instead(21));
-        assert_eq!(scene.come("9.9.9.9", true), Room::Instead(17));
+        assert_eq!(scene.come(TELEGRAM, false), Slot::Evict(21));
+        assert_eq!(scene.come("9.9.9.9", true), Slot::Evict(17));
     }
 
     #[test]
     fn who_has_shown_path_and_secret_stays() {
         let mut scene = Scene::new();
-        assert_eq!(scene.come("1.1.1.1", true), Room::Free);
+        assert_eq!(scene.come("1.1.1.1", true), Slot::Free);
         scene.0.prove(1);
         for _ in 0..20 {
-            assert_ne!(scene.come("1.1.1.1", true), Room::Instead(1));
+            assert_ne!(scene.come("1.1.1.1", true), Slot::Evict(1));
         }
         let mut scene = Scene::new();
         for number in 1..=3 {
             scene.come(TELEGRAM, false);
             scene.0.prove(number);
         }
-        assert_eq!(scene.come(TELEGRAM, false), Room::No);
-        scene.0.leave(2);
-        assert_eq!(scene.come(TELEGRAM, false), Room::Free);
-        assert_eq!(scene.0.oldest(), Some(4));
-        assert_eq!(scene.0.oldest(), None);
+        assert_eq!(scene.come(TELEGRAM, false), Slot::Full);
+        scene.0.release(2);
+        assert_eq!(scene.come(TELEGRAM, false), Slot::Free);
+        assert_eq!(scene.0.evict_oldest(), Some(4));
+        assert_eq!(scene.0.evict_oldest(), None);
     }
 
     #[test]
@@ -198,21 +198,21 @@ mod tests {
 
     #[test]
     fn where_descriptors_are_few_strangers_go_first() {
-        let mut scene = Scene(Connections::new(Limits { all: 3, ..LIMITS }));
+        let mut scene = Scene(Slots::new(Limits { all: 3, ..LIMITS }));
         scene.come("1.1.1.1", true);
         scene.come("2.2.2.2", true);
-        assert_eq!(scene.come(TELEGRAM, false), Room::Free);
-        assert_eq!(scene.come("3.3.3.3", true), Room::Instead(1));
-        assert_eq!([scene.come(TELEGRAM, false), scene.come(TELEGRAM, false)], [Room::Instead(2), Room::Instead(4)]);
-        assert_eq!(scene.come(TELEGRAM, false), Room::Instead(3));
-        assert_eq!(scene.come("1.1.1.1", true), Room::No);
+        assert_eq!(scene.come(TELEGRAM, false), Slot::Free);
+        assert_eq!(scene.come("3.3.3.3", true), Slot::Evict(1));
+        assert_eq!([scene.come(TELEGRAM, false), scene.come(TELEGRAM, false)], [Slot::Evict(2), Slot::Evict(4)]);
+        assert_eq!(scene.come(TELEGRAM, false), Slot::Evict(3));
+        assert_eq!(scene.come("1.1.1.1", true), Slot::Full);
     }
 
     #[test]
     fn an_ipv6_network_is_one_address() {
         let mut scene = Scene::new();
-        assert_eq!([scene.come("2001:db8::1", true), scene.come("2001:db8::2", true)], [Room::Free, Room::Free]);
-        assert_eq!(scene.come("2001:db8::ffff:3", true), Room::Instead(1));
-        assert_eq!(scene.come("2001:db8:0:1::1", true), Room::Free);
+        assert_eq!([scene.come("2001:db8::1", true), scene.come("2001:db8::2", true)], [Slot::Free, Slot::Free]);
+        assert_eq!(scene.come("2001:db8::ffff:3", true), Slot::Evict(1));
+        assert_eq!(scene.come("2001:db8:0:1::1", true), Slot::Free);
     }
 }

@@ -9,30 +9,30 @@ use std::time::{Duration, Instant};
 
 use tiny_http::{Method, Request, Response, Server};
 
-use super::dedup::{Begun, Once};
+use super::dedup::{Claim, Claimed, DedupWindow};
 use super::retry::Outage;
-use super::retry::{self, Next, Tried};
+use super::retry::{self, Attempts, Decision};
 use crate::echo::echo;
 use crate::system::clock::unix_now;
-use crate::system::log_limit::Seldom;
+use crate::system::log_limit::LogLimit;
 use crate::system::status::Status;
 use crate::telegram::client::Client;
-use crate::telegram::error::{Error, NEW_TOKEN};
+use crate::telegram::error::{ApiError, NEW_TOKEN};
 use crate::telegram::types::{Reply, Update};
 
 /// After so many seconds Telegram asks again for an update that is being answered at this moment.
-const BUSY: u64 = 1;
+const IN_FLIGHT_RETRY_AFTER: u64 = 1;
 
 /// Lines about replies that could not be sent: hundreds may wait while the Bot API is away.
-static NOT_SENT: Seldom = Seldom::new(20);
-static TOKEN_REFUSED: Seldom = Seldom::new(1);
+static NOT_SENT: LogLimit = LogLimit::new(20);
+static TOKEN_REFUSED: LogLimit = LogLimit::new(1);
 
 /// One bot, as its workers need it.
-pub(crate) struct Bot {
+pub(crate) struct ServedBot {
     /// To send with.
     pub(crate) client: Client,
     /// What was answered.
-    pub(crate) once: Once,
+    pub(crate) dedup: DedupWindow,
 }
 
 /// What the webhook answers, and with it what becomes of the update.
@@ -55,7 +55,7 @@ impl Answer {
 
 /// What all workers share.
 struct Shared {
-    bots: Vec<Bot>,
+    bots: Vec<ServedBot>,
     outage: Outage,
     status: Arc<Status>,
 }
@@ -64,7 +64,12 @@ struct Shared {
 ///
 /// # Errors
 /// When a thread cannot be started.
-pub(crate) fn start(listener: UnixListener, workers: usize, bots: Vec<Bot>, status: Arc<Status>) -> io::Result<()> {
+pub(crate) fn start(
+    listener: UnixListener,
+    workers: usize,
+    bots: Vec<ServedBot>,
+    status: Arc<Status>,
+) -> io::Result<()> {
     let server = Arc::new(Server::from_listener(listener, None).map_err(io::Error::other)?);
     let shared = Arc::new(Shared { bots, outage: Outage::default(), status });
     for number in 0..workers {
@@ -90,7 +95,7 @@ impl Shared {
                 let mut body = Vec::with_capacity(request.body_length().unwrap_or_default());
                 match request.as_reader().read_to_end(&mut body) {
                     Ok(_) => self.answer(bot, &body),
-                    Err(_) => Answer::Later(BUSY),
+                    Err(_) => Answer::Later(IN_FLIGHT_RETRY_AFTER),
                 }
             }
             // The edge sees whether it is heard, and the probe whether anyone is there.
@@ -106,13 +111,13 @@ impl Shared {
         let _ = request.respond(response);
     }
 
-    fn answer(&self, bot: &Bot, body: &[u8]) -> Answer {
+    fn answer(&self, bot: &ServedBot, body: &[u8]) -> Answer {
         let start = Instant::now();
         let bot_id = bot.client.bot();
         let update: Update = match serde_json::from_slice(body) {
             Ok(update) => update,
             Err(error) => {
-                // Only where, not what: the error quotes the text.
+                // The error itself quotes the text, so that only its place is logged.
                 let (line, column) = (error.line(), error.column());
                 log::warn!("bot {bot_id}: this is no update (line {line}, column {column}); it is dropped.");
                 return Answer::Done;
@@ -123,28 +128,40 @@ impl Shared {
             log::info!("bot {bot_id} update {id}: 200, nothing to answer");
             return Answer::Done;
         };
-        let sending = match bot.once.begin(id) {
-            Begun::Now(sending) => sending,
-            Begun::Busy => {
+        match bot.dedup.claim(id) {
+            Claim::Granted(claimed) => self.reply(bot, &update, reply, claimed, start),
+            Claim::InFlight => {
                 log::info!("bot {bot_id} update {id}: 503, its reply is being sent");
-                return Answer::Later(BUSY);
+                Answer::Later(IN_FLIGHT_RETRY_AFTER)
             }
-            Begun::Answered => {
+            Claim::Answered => {
                 log::info!("bot {bot_id} update {id}: 200, it was answered before");
-                return Answer::Done;
+                Answer::Done
             }
-        };
-        if sending.again {
+        }
+    }
+
+    /// Sends the reply to a claimed update, and logs what became of it.
+    fn reply(
+        &self,
+        bot: &ServedBot,
+        update: &Update,
+        reply: Reply<'_>,
+        claimed: Claimed<'_>,
+        start: Instant,
+    ) -> Answer {
+        let (bot_id, id, chat) = (bot.client.bot(), update.update_id, reply.chat_id);
+        if claimed.interrupted {
             log::warn!(
                 "bot {bot_id} update {id}: the program ended while it was sending this reply, which may come twice"
             );
         }
         let date = update.message.as_ref().map_or(0, |message| message.date);
-        let (chat, sent) = (reply.chat_id, self.send(&bot.client, reply, date, start));
+        let sent = self.send(&bot.client, reply, date, start);
         let took = start.elapsed().as_millis();
         match sent {
             Ok(()) => {
-                sending.answered();
+                claimed.answered();
                 self.status.answered();
                 log::info!("bot {bot_id} update {id} chat {chat}: 200 in {took} ms");
                 Answer::Done
@@ -161,28 +178,28 @@ impl Shared {
     }
 
     /// Sends a reply, as often as [`outcome`] says.
-    fn send(&self, client: &Client, mut reply: Reply<'_>, date: i64, start: Instant) -> Result<(), (Answer, Error)> {
-        let mut tried = Tried::default();
+    fn send(&self, client: &Client, mut reply: Reply<'_>, date: i64, start: Instant) -> Result<(), (Answer, ApiError)> {
+        let mut attempts = Attempts::default();
         loop {
             let Err(why) = client.send_message(&reply) else {
-                self.outage.over();
+                self.outage.ended();
                 return Ok(());
             };
-            tried.elapsed = start.elapsed();
-            tried.outage = if why.is_an_answer() {
-                self.outage.over();
+            attempts.elapsed = start.elapsed();
+            attempts.outage = if why.is_an_answer() {
+                self.outage.ended();
                 Duration::ZERO
             } else {
-                self.outage.goes_on(Instant::now())
+                self.outage.lasts(Instant::now())
             };
-            tried.left = retry::left(date, unix_now().try_into().unwrap_or(i64::MAX));
-            match retry::next(&why, &tried) {
-                Next::Done => return Err((Answer::Done, why)),
-                Next::Later(seconds) => return Err((Answer::Later(seconds), why)),
-                Next::Again => tried.again = true,
-                Next::Wait(time) => thread::sleep(time),
-                Next::SendTo(chat) => {
-                    tried.moved = true;
+            attempts.left = retry::seconds_left(date, unix_now().try_into().unwrap_or(i64::MAX));
+            match retry::decide(&why, &attempts) {
+                Decision::Done => return Err((Answer::Done, why)),
+                Decision::Later(seconds) => return Err((Answer::Later(seconds), why)),
+                Decision::Again => attempts.again = true,
+                Decision::Wait(time) => thread::sleep(time),
+                Decision::SendTo(chat) => {
+                    attempts.moved = true;
                     // The chat's messages have other numbers now.
                     reply = Reply { chat_id: chat, reply_parameters: None, message_thread_id: None, ..reply };
                 }
