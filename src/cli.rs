@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line: a function for each command.
 
 use std::env;
 use std::ffi::OsString;
@@ -70,7 +70,7 @@ impl From<lexopt::Error> for Failure {
     }
 }
 
-/// What can stand on the command line, whatever the command.
+/// Everything that the command line can hold, whatever the command.
 #[derive(Default)]
 struct Options {
     words: Vec<String>,
@@ -169,17 +169,10 @@ fn cert(options: &Options) -> Result<(), Failure> {
     if !(1..=36_500).contains(&days) {
         return Err(Failure::Usage("--days must be from 1 to 36500.".into()));
     }
-    // Only three settings count here: a token that is not there yet, say, is no reason not to make a certificate.
+    // Only three settings count here: a certificate can be made before there is a token.
     let config = config::find(options.config.clone(), &environment).ok();
     let config = config.map(|path| config::examine(&path, &environment).0);
-    let set = config.as_ref().and_then(|config| config.public_host.given().map(str::to_owned));
-    let given = options.host.as_deref().map(|host| config::public_host(host, true)).transpose();
-    let given = given.map_err(|what| Failure::Usage(format!("--host {what}.")))?;
-    let Some(host) = given.and_then(|host| host.given().map(str::to_owned)).or(set) else {
-        return Err(Failure::Usage(
-            "No settings name the public_host: give --host, the address or name that Telegram calls.".into(),
-        ));
-    };
+    let host = certificate_host(options, config.as_ref())?;
     let files = match (&options.out, config) {
         (None, Some(config)) => config.certificate_files,
         (out, _) => CertificateFiles::within(out.as_deref().unwrap_or(Path::new("certs"))),
@@ -190,7 +183,17 @@ fn cert(options: &Options) -> Result<(), Failure> {
     print(&format!("{}\n{}", files.certificate.display(), files.private_key.display()))
 }
 
-/// Has `act` done for each bot, and goes on to the next when it fails.
+/// The host of --host, or else of the settings.
+fn certificate_host(options: &Options, config: Option<&Config>) -> Result<String, Failure> {
+    let set = config.and_then(|config| config.public_host.given().map(str::to_owned));
+    let given = options.host.as_deref().map(|host| config::public_host(host, true)).transpose();
+    let given = given.map_err(|what| Failure::Usage(format!("--host {what}.")))?;
+    given.and_then(|host| host.given().map(str::to_owned)).or(set).ok_or_else(|| {
+        Failure::Usage("No settings name the public_host: give --host, the address or name that Telegram calls.".into())
+    })
+}
+
+/// Calls `act` for each bot, also when it failed for the one before.
 fn each_bot(
     options: &Options,
     act: impl Fn(&Registration) -> Result<String, RegistrationError>,
@@ -223,7 +226,7 @@ fn webhook_info(options: &Options) -> Result<(), Failure> {
     })
 }
 
-/// What Telegram says of a webhook, but for its URL, which holds the token.
+/// All that Telegram knows of a webhook but its URL, which holds the token.
 fn describe(info: &WebhookInfo) -> String {
     let mut lines = vec![format!("  updates waiting: {}", info.pending_update_count)];
     if let Some(address) = &info.ip_address {
@@ -253,9 +256,11 @@ fn check_settings(options: &Options) -> Result<(), Failure> {
     // Where there is no certificate, or one of ours that does not fit, `run` makes one.
     if config.certificate_files.certificate.exists() {
         let loaded = certificate::load(&config.certificate_files);
-        let checked = loaded.and_then(|certificate| match certificate.is_ours() {
-            true => Ok(()),
-            false => identity::check_fit(&config, &certificate, config.public_host.given()),
+        let checked = loaded.and_then(|certificate| {
+            if certificate.is_ours() {
+                return Ok(());
+            }
+            identity::check_fit(&config, &certificate, config.public_host.given())
         });
         match checked {
             // `run` serves it: a Pi may start in 1970.

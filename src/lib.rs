@@ -30,6 +30,8 @@
 //! Only the edge with its connections, the way to the workers, and the supervisor in [`run`] are async.
 
 #![forbid(unsafe_code)]
+// The map links to all rooms, and most are private: `cargo doc --document-private-items`.
+#![allow(rustdoc::private_intra_doc_links)]
 #![warn(missing_docs, unreachable_pub, clippy::expect_used, clippy::too_many_lines, clippy::unwrap_used)]
 
 pub mod certificate;

@@ -35,7 +35,7 @@ use crate::webhook::worker;
 
 /// Connections beyond those that Telegram may open: for its change-over to a new webhook.
 const CHANGE_OVER_CONNECTIONS: usize = 64;
-/// Connections of those whom only `0.0.0.0/0` names, and who have not shown path and secret.
+/// Connections of peers that only `0.0.0.0/0` names, and that have not shown path and secret.
 const STRANGER_CONNECTIONS: usize = 64;
 /// Of those, connections from one address.
 const CONNECTIONS_OF_STRANGER: usize = 16;
@@ -45,7 +45,7 @@ const FILES_OF_WORKER: usize = 4;
 const OTHER_FILES: usize = 32;
 /// Threads, however many bots there are.
 const MAX_WORKERS: usize = 100;
-/// For what is in flight when we are told to stop.
+/// For what is in flight when a signal stops us.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 const NO_THREAD: &str = "A thread cannot be started";
@@ -53,7 +53,7 @@ const NO_THREAD: &str = "A thread cannot be started";
 /// Why the bot cannot run.
 #[derive(Debug)]
 pub enum RunError {
-    /// The settings are to be changed first.
+    /// The settings must be changed first.
     Config(String),
     /// The machine refuses something.
     System(String),
@@ -96,9 +96,9 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let probe_route = probe::route().map_err(|_| RunError::System("The system has no random numbers.".into()))?;
 
     let address = address(&listener, config)?;
-    let (tell, events) = unbounded_channel();
-    let home = watch_home(config, address.port(), &prepared, &status, &tell)?;
-    let callbacks = || callbacks(&status, &tell, home.as_ref());
+    let (sender, events) = unbounded_channel();
+    let home = watch_home(config, address.port(), &prepared, &status, &sender)?;
+    let callbacks = || callbacks(&status, &sender, home.as_ref());
     let registrar = Registrar::start(config, api, callbacks).map_err(system(NO_THREAD))?;
     let mut identity = Identity::new(config, prepared, registrar)?;
     let edge = Edge {
@@ -138,23 +138,23 @@ fn address(listener: &TcpListener, config: &Config) -> Result<SocketAddr, RunErr
     Ok(address)
 }
 
-/// What the threads tell the supervisor.
+/// A message of a thread to the supervisor.
 enum Event {
     /// The home has another address.
     Moved(Ipv4Addr),
-    /// Telegram has what this digest stands for.
+    /// Telegram has the registration of this digest.
     Registered(String),
 }
 
-fn callbacks(status: &Arc<Status>, tell: &UnboundedSender<Event>, watch: Option<&HomeWatch>) -> Callbacks {
-    let (tell, hints) = (tell.clone(), watch.map(HomeWatch::hints));
+fn callbacks(status: &Arc<Status>, sender: &UnboundedSender<Event>, watch: Option<&HomeWatch>) -> Callbacks {
+    let (sender, hints) = (sender.clone(), watch.map(HomeWatch::hints));
     Callbacks {
         status: Arc::clone(status),
         registered: Box::new(move |digest| {
-            let _ = tell.send(Event::Registered(digest.to_owned()));
+            let _ = sender.send(Event::Registered(digest.to_owned()));
         }),
         unreachable: Box::new(move || {
-            let _ = hints.as_ref().map(|hints| hints.send(Hint::Look));
+            let _ = hints.as_ref().map(|hints| hints.send(Hint::CheckNow));
         }),
     }
 }
@@ -164,11 +164,11 @@ fn watch_home(
     port: u16,
     prepared: &Prepared,
     status: &Arc<Status>,
-    tell: &UnboundedSender<Event>,
+    sender: &UnboundedSender<Event>,
 ) -> Result<Option<HomeWatch>, RunError> {
-    let tell = tell.clone();
+    let sender = sender.clone();
     let moved = move |address| {
-        let _ = tell.send(Event::Moved(address));
+        let _ = sender.send(Event::Moved(address));
     };
     HomeWatch::start(config, port, prepared.last_address(), Arc::clone(status), moved).map_err(system(NO_THREAD))
 }
@@ -211,7 +211,7 @@ fn routes(config: &Config, probe: &Route) -> Vec<Route> {
     config.bots.iter().enumerate().map(of_bot).chain([probe.clone()]).collect()
 }
 
-/// Makes the folder for our eyes only, and holds it: a second instance must not take our socket.
+/// Makes the folder, readable by us alone, and locks it: a second instance must not take our socket.
 fn lock_runtime_dir(path: &Path) -> Result<File, RunError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     let private = made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)));
@@ -246,7 +246,7 @@ fn dedup_window(path: &Path) -> DedupWindow {
     })
 }
 
-/// What we can be told from outside.
+/// The signals that we act on.
 struct Signals {
     stop: Signal,
     interrupt: Signal,

@@ -6,16 +6,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::error::CertificateError;
 use super::load::Certificate;
 
-/// Whoever makes a certificate before this version was, has a wrong clock: 2026-11-24.
+/// When this version was made, 2026-11-24: a clock that says less is wrong.
 pub(super) const RELEASE_TIME: Duration = Duration::from_secs(1_795_478_400);
-/// A certificate of ours is renewed so long before its end, or a third of its life if that is shorter.
+/// Before its end, a certificate of ours is renewed; or after two thirds of its life, if that is later.
 const RENEWAL_LEAD_TIME: Duration = Duration::from_secs(30 * 86400);
-/// No clock so far behind this version is believed: 25 years.
+/// A clock that is further ahead of [`RELEASE_TIME`] than 25 years is not believed.
 const CLOCK_RANGE: Duration = Duration::from_secs(25 * 365 * 86400);
 
 impl Certificate {
-    /// Checks all that Telegram will check when it calls `host`, at the time `now`. It does not say
-    /// which check failed: "certificate verify failed" is all that its users ever see.
+    /// Checks all that Telegram will check when it calls `host`, at the time `now`. Telegram itself does not say which check
+    /// failed: "certificate verify failed" is all that its users ever see.
     ///
     /// # Errors
     /// The first thing that it would refuse.

@@ -16,8 +16,8 @@ use crate::system::files;
 
 /// How long a certificate of ours is valid, as in the lesson's openssl command.
 pub(crate) const VALID_DAYS: u32 = 3650;
-/// A Pi has no clock that survives its power, and Telegram's clock is another one: a certificate
-/// made by a clock that is a little ahead must be valid at once.
+/// A certificate begins so long before it is made: it must be valid at once also when the Pi's clock, which stops without
+/// power, is a little ahead of Telegram's.
 const BACKDATING_TIME: Duration = Duration::from_secs(2 * 86400);
 
 /// A certificate and its private key, both PEM.

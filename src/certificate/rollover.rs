@@ -1,4 +1,4 @@
-//! Which certificate is shown: during a change-over the old one too, since Telegram may not have the new one yet.
+//! The certificate rollover: while Telegram may not have the new certificate yet, the old one is shown too.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -6,25 +6,26 @@ use rustls::ServerConfig;
 
 use crate::system::lock::lock;
 
-/// Telegram names no host when it calls an address, so the two cannot be told apart by what it asks for. But it says
-/// when it does not accept what it was shown, and calls again in 2 s: then the other one is shown.
+/// The certificates to show. Telegram sends no server name when it calls an address, so that a call does not say which one it
+/// has. But it sends an alert when it does not accept the one that it was shown, and calls again in 2 s: then it is shown the
+/// other one.
 pub struct Rollover(Mutex<Shown>);
 
 struct Shown {
     new: Arc<ServerConfig>,
-    /// None when there is no change-over.
+    /// None when no rollover is under way.
     old: Option<Arc<ServerConfig>>,
     is_old_next: bool,
 }
 
 impl Rollover {
-    /// This one alone.
+    /// Shows this one alone.
     #[must_use]
     pub fn new(config: Arc<ServerConfig>) -> Self {
         Self(Mutex::new(Shown { new: config, old: None, is_old_next: false }))
     }
 
-    /// What the next connection is shown.
+    /// The one to show to the next connection.
     #[must_use]
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
         let shown = self.shown();
@@ -32,23 +33,23 @@ impl Rollover {
         Arc::clone(old.unwrap_or(&shown.new))
     }
 
-    /// Begins a change-over: the new one first, and also the one that was the newest.
+    /// Begins a rollover: the new one is shown first, and the one from before the rollover stays.
     pub(crate) fn begin(&self, new: Arc<ServerConfig>) {
         let mut shown = self.shown();
         let before = std::mem::replace(&mut shown.new, new);
-        // Where Telegram has not taken the last one, it has the one before.
+        // If Telegram has not taken the last one yet, it still has the one before.
         shown.old.get_or_insert(before);
         shown.is_old_next = false;
     }
 
-    /// Ends the change-over: Telegram has the new one.
+    /// Ends the rollover: Telegram has the new one.
     pub(crate) fn finish(&self) {
         self.shown().old = None;
     }
 
-    /// Telegram did not accept `config`, which it was shown.
+    /// Notes that Telegram was shown `config` and did not accept it.
     pub(crate) fn rejected(&self, config: &Arc<ServerConfig>) {
-        // Many can fail at once: that is one refusal.
+        // Many connections can fail at once: that is one rejection.
         if Arc::ptr_eq(config, &self.current()) {
             let mut shown = self.shown();
             shown.is_old_next = !shown.is_old_next;

@@ -11,7 +11,7 @@ use crate::secret::mask;
 
 /// One table of the file. What is taken out of it is known; what is left at the end is a mistake.
 pub(crate) struct Table<'t> {
-    table: DeTable<'t>,
+    entries: DeTable<'t>,
     /// What is wrong, in the order in which it was found.
     pub(crate) problems: Vec<String>,
     name: String,
@@ -24,12 +24,12 @@ impl<'t> Table<'t> {
     pub(crate) fn parse(path: &Path, text: &'t str) -> Self {
         let name = path.display().to_string();
         match DeTable::parse(text) {
-            Ok(table) => Self { table: table.into_inner(), problems: Vec::new(), name, text },
+            Ok(table) => Self { entries: table.into_inner(), problems: Vec::new(), name, text },
             Err(error) => {
-                let mut keys = Self { table: DeTable::new(), problems: Vec::new(), name, text };
+                let mut table = Self { entries: DeTable::new(), problems: Vec::new(), name, text };
                 // Not the error's Display: it quotes the line, and a token may stand in it.
-                keys.problem_at(error.span(), &error.message().replace('\n', ", "));
-                keys
+                table.problem_at(error.span(), &error.message().replace('\n', ", "));
+                table
             }
         }
     }
@@ -52,13 +52,13 @@ impl<'t> Table<'t> {
     }
 
     fn take(&mut self, key: &str) -> Option<Spanned<DeValue<'t>>> {
-        self.table.remove(key)
+        self.entries.remove(key)
     }
 
     /// Whether the key is set, and not taken yet.
     #[must_use]
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key)
+        self.entries.contains_key(key)
     }
 
     /// A string that `read` makes something of; `read` says what is wrong with it.
@@ -132,18 +132,22 @@ impl<'t> Table<'t> {
             }
             Some((place, _)) => return self.problem_at(Some(place), &format!("{key} must be written as [[{key}]]")),
         };
-        for table in items {
-            let mut keys =
-                Table { table, problems: std::mem::take(&mut self.problems), name: self.name.clone(), text: self.text };
-            read(&mut keys);
-            keys.finish();
-            self.problems = keys.problems;
+        for entries in items {
+            let mut table = Table {
+                entries,
+                problems: std::mem::take(&mut self.problems),
+                name: self.name.clone(),
+                text: self.text,
+            };
+            read(&mut table);
+            table.finish();
+            self.problems = table.problems;
         }
     }
 
     /// Notes every key that nobody took.
     pub(crate) fn finish(&mut self) {
-        for key in std::mem::take(&mut self.table).keys() {
+        for key in std::mem::take(&mut self.entries).keys() {
             let what = format!("{:?} is no setting here: deploy/pihook.toml has them all", key.get_ref());
             self.problem_at(Some(key.span()), &what);
         }

@@ -108,7 +108,7 @@ impl Config {
         format!("https://{host}:{}{}", self.public_port, bot.path.expose()).into()
     }
 
-    /// Who may connect and is no stranger: Telegram, and whom `allow_from` names more closely than "everyone".
+    /// The networks of those who may connect and are no strangers: Telegram's, and all of `allow_from` but "everyone".
     #[must_use]
     pub(crate) fn known(&self) -> Vec<Network> {
         let telegram = TELEGRAMS_NETWORKS.iter().filter_map(|network| network.parse().ok());
@@ -169,42 +169,44 @@ pub(crate) fn examine(path: &Path, environment: Environment) -> (Config, Vec<Str
 /// Like [`examine`], where the file at `path` holds `text`.
 #[must_use]
 pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Config, Vec<String>) {
-    let mut keys = Table::parse(path, text);
+    let mut table = Table::parse(path, text);
     // Where nothing could be read, nothing is missing.
-    let unread = keys.problems.pop();
+    let unread = table.problems.pop();
     let folder = path.parent().unwrap_or(Path::new(""));
 
-    let api_url = keys.parsed("api_url", TELEGRAM, api_url).unwrap_or_else(|| TELEGRAM.to_owned());
+    let api_url = table.parsed("api_url", TELEGRAM, api_url).unwrap_or_else(|| TELEGRAM.to_owned());
     let own_api = !is_telegrams(&api_url);
     let config = Config {
-        public_host: keys
+        public_host: table
             .parsed("public_host", "", |host| public_host(host, own_api))
             .unwrap_or_else(|| PublicHost::Given(String::new())),
-        public_port: public_port(&mut keys, own_api),
-        listen: keys.parsed("listen", "0.0.0.0:8443", listen).unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 8443))),
+        public_port: public_port(&mut table, own_api),
+        listen: table
+            .parsed("listen", "0.0.0.0:8443", listen)
+            .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 8443))),
         certificate_files: CertificateFiles {
-            certificate: folder.join(keys.string("certificate", "certs/webhook_cert.pem")),
-            private_key: folder.join(keys.string("private_key", "certs/webhook_pkey.pem")),
+            certificate: folder.join(table.string("certificate", "certs/webhook_cert.pem")),
+            private_key: folder.join(table.string("private_key", "certs/webhook_pkey.pem")),
         },
-        port_mapping: keys.parsed("port_mapping", "off", port_mapping).unwrap_or_default(),
-        address_services: keys.list("address_services", &ADDRESS_SERVICES, |url| address_service(url, own_api)),
-        watch_interval: Duration::from_secs(keys.number("watch_interval", 300, 1..=3600).into()),
-        allow_from: keys.list("allow_from", &TELEGRAMS_NETWORKS, |text| {
+        port_mapping: table.parsed("port_mapping", "off", port_mapping).unwrap_or_default(),
+        address_services: table.list("address_services", &ADDRESS_SERVICES, |url| address_service(url, own_api)),
+        watch_interval: Duration::from_secs(table.number("watch_interval", 300, 1..=3600).into()),
+        allow_from: table.list("allow_from", &TELEGRAMS_NETWORKS, |text| {
             text.parse().map_err(|why| format!("has {text:?}, which {why}"))
         }),
-        max_connections: keys.number("max_connections", 40, 1..=100),
-        state_dir: directory(&mut keys, ("state_dir", "state", "STATE_DIRECTORY"), folder, environment),
-        runtime_dir: directory(&mut keys, ("runtime_dir", "run", "RUNTIME_DIRECTORY"), folder, environment),
-        bots: bots(&mut keys, folder, environment),
+        max_connections: table.number("max_connections", 40, 1..=100),
+        state_dir: directory(&mut table, ("state_dir", "state", "STATE_DIRECTORY"), folder, environment),
+        runtime_dir: directory(&mut table, ("runtime_dir", "run", "RUNTIME_DIRECTORY"), folder, environment),
+        bots: bots(&mut table, folder, environment),
         api_url,
     };
     if config.public_host == PublicHost::Auto && config.address_services.iter().collect::<HashSet<_>>().len() < 2 {
-        keys.problem("address_services", "must name two or more: one alone is not believed");
+        table.problem("address_services", "must name two or more: one alone is not believed");
     }
-    keys.finish();
+    table.finish();
     match unread {
         Some(problem) => (config, vec![problem]),
-        None => (config, keys.problems),
+        None => (config, table.problems),
     }
 }
 
@@ -271,10 +273,10 @@ pub(crate) fn public_host(host: &str, own_api: bool) -> Result<PublicHost, Strin
     }
 }
 
-fn public_port(keys: &mut Table, own_api: bool) -> u16 {
-    let port = keys.number("public_port", 8443, 1..=65535);
+fn public_port(table: &mut Table, own_api: bool) -> u16 {
+    let port = table.number("public_port", 8443, 1..=65535);
     if !own_api && !TELEGRAMS_PORTS.contains(&port) {
-        keys.problem("public_port", "must be 443, 80, 88 or 8443: Telegram calls no other");
+        table.problem("public_port", "must be 443, 80, 88 or 8443: Telegram calls no other");
     }
     port
 }
@@ -285,34 +287,34 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 
 /// A folder of ours; systemd says where it is to be by an environment variable.
 fn directory(
-    keys: &mut Table,
+    table: &mut Table,
     (key, default, variable): (&str, &str, &str),
     folder: &Path,
     environment: Environment,
 ) -> PathBuf {
     match environment(variable) {
-        Some(path) if !keys.has(key) => path.into(),
-        _ => folder.join(keys.string(key, default)),
+        Some(path) if !table.has(key) => path.into(),
+        _ => folder.join(table.string(key, default)),
     }
 }
 
-fn bots(keys: &mut Table, folder: &Path, environment: Environment) -> Vec<BotSettings> {
+fn bots(table: &mut Table, folder: &Path, environment: Environment) -> Vec<BotSettings> {
     let mut bots: Vec<BotSettings> = Vec::new();
-    keys.tables("bot", |keys| {
-        let (token, file) = token(keys, folder, environment);
+    table.tables("bot", |table| {
+        let (token, file) = token(table, folder, environment);
         // Taken in any case: it is no unknown key.
-        let pattern = keys.string("path", "/{token}/");
+        let pattern = table.string("path", "/{token}/");
         let Some(token) = token else { return };
         let Some(path) = webhook_path(&pattern, &token) else {
-            return keys.problem(
+            return table.problem(
                 "path",
                 &format!("must begin with / and hold at most {PATH_LIMIT} letters, digits and -._~!$&'()*+,;=:@%/"),
             );
         };
         if bots.iter().any(|bot| bot.token.id() == token.id()) {
-            keys.problem("[[bot]]", &format!("{} stands there twice: each needs a token of its own", token.id()));
+            table.problem("[[bot]]", &format!("{} stands there twice: each needs a token of its own", token.id()));
         } else if bots.iter().any(|bot| bot.path == path) {
-            keys.problem("path", "is the same for two bots: each needs its own");
+            table.problem("path", "is the same for two bots: each needs its own");
         }
         bots.push(BotSettings { token, file, path });
     });
@@ -327,19 +329,19 @@ fn webhook_path(pattern: &str, token: &Token) -> Option<Secret> {
 
 /// The token of one `[[bot]]`: `token`, `token_file`, `$TELEGRAM_BOT_TOKEN`, systemd's credential `token`, or the file `token`
 /// beside the settings.
-fn token(keys: &mut Table, folder: &Path, environment: Environment) -> (Option<Token>, Option<PathBuf>) {
-    let (given, file) = (keys.string("token", ""), keys.string("token_file", ""));
+fn token(table: &mut Table, folder: &Path, environment: Environment) -> (Option<Token>, Option<PathBuf>) {
+    let (given, file) = (table.string("token", ""), table.string("token_file", ""));
     // systemd's credential, if this is its unit; else the file that it is made from.
     let credential = environment("CREDENTIALS_DIRECTORY").map_or(folder.to_owned(), PathBuf::from).join("token");
     let mut path = None;
     let read = |path: &mut Option<PathBuf>, from: PathBuf| fs::read_to_string(&*path.insert(from));
     let (text, source) = match (given.is_empty(), file.is_empty()) {
         (false, false) => {
-            keys.problem("token", "and token_file are both set: leave one out");
+            table.problem("token", "and token_file are both set: leave one out");
             return (None, None);
         }
         (false, true) => {
-            path = Some(keys.path());
+            path = Some(table.path());
             (Ok(given), "token".to_owned())
         }
         (true, false) => (read(&mut path, folder.join(&file)), format!("token_file {file}")),
@@ -347,7 +349,7 @@ fn token(keys: &mut Table, folder: &Path, environment: Environment) -> (Option<T
             (Some(text), _) => (Ok(text.to_string_lossy().into_owned()), TOKEN_VARIABLE.to_owned()),
             (None, Some(from)) => (read(&mut path, from.clone()), from.display().to_string()),
             (None, None) => {
-                keys.problem(
+                table.problem(
                     "token_file",
                     "is missing: put the token that BotFather gave you in the file token, beside this one",
                 );
@@ -357,8 +359,8 @@ fn token(keys: &mut Table, folder: &Path, environment: Environment) -> (Option<T
     };
     match text.map(|text| Token::parse(&text)) {
         Ok(Some(token)) => return (Some(token), path),
-        Ok(None) => keys.problem(&source, "holds no token: one looks like 123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11"),
-        Err(why) => keys.problem(&source, &format!("cannot be read: {why}")),
+        Ok(None) => table.problem(&source, "holds no token: one looks like 123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11"),
+        Err(why) => table.problem(&source, &format!("cannot be read: {why}")),
     }
     (None, None)
 }

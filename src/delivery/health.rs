@@ -1,4 +1,4 @@
-//! How a registered webhook is, by what Telegram says of it. Pure.
+//! The health of a registered webhook, by what Telegram says of it. Pure.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -7,9 +7,9 @@ use crate::system::pause::EscalatingPause;
 use crate::telegram::delivery_error::{self, Kind};
 use crate::telegram::types::WebhookInfo;
 
-/// Of `watch_interval`, between two repairs at most: 6 h by default.
+/// The longest pause between two repairs, in `watch_interval`s: 6 h by default.
 const MAX_REPAIR_INTERVALS: u32 = 72;
-/// Fewer updates than these are no pile.
+/// Fewer waiting updates than these are no backlog.
 const BACKLOG: u64 = 20;
 
 /// How the webhook that Telegram has differs from the one that we want.
@@ -33,15 +33,20 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What is to be done about a webhook.
+/// A judgement of a webhook, and what to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nothing.
+    /// Nothing is wrong.
     Well,
-    /// It is to be set again.
+    /// The webhook is to be set again, for this reason.
     Repair(String),
-    /// A person is to be told; and whether Telegram's calls do not arrive.
-    Problem(String, bool),
+    /// Telegram does not deliver, or not this webhook.
+    Problem {
+        /// For a person.
+        words: String,
+        /// Whether Telegram's calls do not arrive.
+        is_unreachable: bool,
+    },
 }
 
 /// What is remembered from one look to the next.
@@ -49,7 +54,7 @@ pub(crate) struct Health {
     /// The error that was seen last, and its date.
     last_error: (Option<i64>, Option<String>),
     pending: u64,
-    trouble: Option<(String, bool)>,
+    problem: Option<(String, bool)>,
     /// Repairs follow each other ever more slowly: two programs must not fight over a webhook.
     repairs: EscalatingPause,
 }
@@ -59,7 +64,7 @@ impl Health {
     #[must_use]
     pub(crate) fn new(interval: Duration) -> Self {
         let repairs = EscalatingPause::new(interval * 2, interval * MAX_REPAIR_INTERVALS);
-        Self { last_error: (None, None), pending: 0, trouble: None, repairs }
+        Self { last_error: (None, None), pending: 0, problem: None, repairs }
     }
 
     /// The webhook was found as it should be. What went wrong before is over, unless something still waits.
@@ -72,10 +77,10 @@ impl Health {
     /// The webhook was set, and with the old one its errors are gone.
     pub(crate) fn set(&mut self) {
         self.last_error = (None, None);
-        self.trouble = None;
+        self.problem = None;
     }
 
-    /// Judges what Telegram says at `now`; `agrees` is whether the webhook is the one that we set.
+    /// Assesses what Telegram says at `now`; `agrees` is whether the webhook is the one that we set.
     pub(crate) fn assess(&mut self, info: &WebhookInfo, agrees: Result<(), Difference>, now: Instant) -> Verdict {
         let last = (info.last_error_date, info.last_error_message.clone());
         let message = info.last_error_message.as_deref().filter(|_| last != self.last_error);
@@ -90,18 +95,18 @@ impl Health {
         }
         if let Some(message) = message {
             let unreachable = explained.is_some_and(|explanation| explanation.kind == Kind::Unreachable);
-            self.trouble = Some((undelivered(message), unreachable));
+            self.problem = Some((undelivered(message), unreachable));
         } else if info.pending_update_count == 0 {
             // What waited has been delivered since.
-            self.trouble = None;
-        } else if self.trouble.is_none() && info.pending_update_count >= BACKLOG.max(was_pending + 1) && was_pending > 0
+            self.problem = None;
+        } else if self.problem.is_none() && info.pending_update_count >= BACKLOG.max(was_pending + 1) && was_pending > 0
         {
             let waiting = info.pending_update_count;
-            self.trouble = Some((format!("{waiting} updates wait at Telegram, and they become more"), false));
+            self.problem = Some((format!("{waiting} updates wait at Telegram, and they become more"), false));
         }
-        match &self.trouble {
+        match &self.problem {
             None => Verdict::Well,
-            Some((words, unreachable)) => Verdict::Problem(words.clone(), *unreachable),
+            Some((words, is_unreachable)) => Verdict::Problem { words: words.clone(), is_unreachable: *is_unreachable },
         }
     }
 
@@ -116,8 +121,8 @@ impl Health {
             ""
         };
         let words = format!("{why}, again{advice}; it is set anew after a while");
-        self.trouble = Some((words.clone(), false));
-        Verdict::Problem(words, false)
+        self.problem = Some((words.clone(), false));
+        Verdict::Problem { words, is_unreachable: false }
     }
 }
 
@@ -146,13 +151,15 @@ mod tests {
     #[test]
     fn an_error_is_told_while_it_is_news_or_something_waits() {
         let (now, mut health) = (Instant::now(), Health::new(INTERVAL));
-        let mut judge = |pending, error| health.assess(&info(pending, error), Ok(()), now);
+        let mut assess = |pending, error| health.assess(&info(pending, error), Ok(()), now);
         let timeout = Some((1000, "Connection timed out"));
-        assert_eq!(judge(0, None), Verdict::Well);
-        assert!(matches!(judge(3, timeout), Verdict::Problem(why, true) if why.contains("forward the port")));
-        assert!(matches!(judge(3, timeout), Verdict::Problem(_, true)), "it still waits");
-        assert_eq!(judge(0, timeout), Verdict::Well, "it was delivered, though Telegram still shows the error");
-        assert!(matches!(judge(0, Some((1001, "Connection timed out"))), Verdict::Problem(..)));
+        assert_eq!(assess(0, None), Verdict::Well);
+        assert!(
+            matches!(assess(3, timeout), Verdict::Problem { words, is_unreachable: true } if words.contains("forward the port"))
+        );
+        assert!(matches!(assess(3, timeout), Verdict::Problem { is_unreachable: true, .. }), "it still waits");
+        assert_eq!(assess(0, timeout), Verdict::Well, "it was delivered, though Telegram still shows the error");
+        assert!(matches!(assess(0, Some((1001, "Connection timed out"))), Verdict::Problem { .. }));
     }
 
     #[test]
@@ -166,15 +173,17 @@ mod tests {
     #[test]
     fn a_pile_that_grows_is_told() {
         let (now, mut health) = (Instant::now(), Health::new(INTERVAL));
-        let mut judge = |pending| health.assess(&info(pending, None), Ok(()), now);
+        let mut assess = |pending| health.assess(&info(pending, None), Ok(()), now);
         assert_eq!(
-            [judge(10), judge(19), judge(0), judge(500)],
+            [assess(10), assess(19), assess(0), assess(500)],
             [const { Verdict::Well }; 4],
             "500 at once are a burst"
         );
-        assert!(matches!(judge(501), Verdict::Problem(why, false) if why.contains("501 updates wait")));
-        assert!(matches!(judge(400), Verdict::Problem(..)));
-        assert_eq!(judge(0), Verdict::Well);
+        assert!(
+            matches!(assess(501), Verdict::Problem { words, is_unreachable: false } if words.contains("501 updates wait"))
+        );
+        assert!(matches!(assess(400), Verdict::Problem { .. }));
+        assert_eq!(assess(0), Verdict::Well);
     }
 
     #[test]
@@ -186,7 +195,9 @@ mod tests {
             let now = start + Duration::from_secs(minute * 60);
             match health.assess(&info(0, None), Err(Difference::Other), now) {
                 Verdict::Repair(_) => repairs.push(minute),
-                Verdict::Problem(why, false) => assert!(why.contains("a token of its own"), "{why}"),
+                Verdict::Problem { words, is_unreachable: false } => {
+                    assert!(words.contains("a token of its own"), "{words}");
+                }
                 verdict => panic!("{verdict:?}"),
             }
         }
@@ -205,6 +216,8 @@ mod tests {
         assert!(matches!(health.assess(&info(1, Some((1000, failed))), Ok(()), now), Verdict::Repair(_)));
         health.set();
         let again = health.assess(&info(1, Some((1001, failed))), Ok(()), now + INTERVAL);
-        assert!(matches!(again, Verdict::Problem(why, false) if why.contains("again; it is set anew after a while")));
+        assert!(
+            matches!(again, Verdict::Problem { words, is_unreachable: false } if words.contains("again; it is set anew after a while"))
+        );
     }
 }

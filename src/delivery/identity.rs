@@ -1,4 +1,4 @@
-//! What Telegram knows this bot by, the host and the certificate: they change together, and are registered together.
+//! The identity by which Telegram knows this bot: a host and a certificate. They change together, and are registered together.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -20,10 +20,10 @@ use crate::telegram::client::Api;
 
 /// Stands in the certificate until there is an address.
 const PLACEHOLDER_HOST: &str = "pihook.invalid";
-/// A clock can be set at any time, so that a certificate's time is looked at more often than it would seem to need.
+/// Between two looks at the certificate's dates: somebody can set the clock at any time.
 const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Host and certificate as they are now, and who is told of a change.
+/// Host and certificate as they are now. A change is registered, and rolled over at the edge.
 pub(crate) struct Identity<'c> {
     config: &'c Config,
     /// None until the address is known.
@@ -31,7 +31,7 @@ pub(crate) struct Identity<'c> {
     certificate: Certificate,
     rollover: Arc<Rollover>,
     registrar: Registrar,
-    /// What is wanted and not registered yet.
+    /// The digests of the registrations that Telegram does not have yet.
     wanted: BTreeSet<String>,
     is_expiry_logged: bool,
 }
@@ -76,7 +76,7 @@ fn make_first(config: &Config) -> Result<Certificate, CertificateError> {
     Ok(made.certificate)
 }
 
-/// Where Telegram is to call, as far as it is known: without an address in the settings, the certificate has the last one.
+/// The host that Telegram calls. Where the settings name none, the certificate holds the last address; None when there was none.
 #[must_use]
 pub(crate) fn known_host(config: &Config, certificate: &Certificate) -> Option<String> {
     match &config.public_host {
@@ -100,7 +100,7 @@ pub(crate) fn check_fit(
     host.map_or(Ok(()), |host| certificate.check(host, SystemTime::now()))
 }
 
-/// As [`check_fit`], with warnings where it serves all the same.
+/// Like [`check_fit`], but with a warning alone where the certificate serves all the same.
 fn accept(certificate: &Certificate, host: Option<&str>, config: &Config) -> Result<(), CertificateError> {
     match check_fit(config, certificate, host) {
         // A Pi starts with a clock from the past, and Telegram has one of its own.
@@ -124,10 +124,10 @@ fn renew(host: &str, config: &Config) -> Result<Certificate, CertificateError> {
 }
 
 impl<'c> Identity<'c> {
-    /// Takes what [`prepare`] found, and registers it.
+    /// Registers what [`prepare`] found.
     ///
     /// # Errors
-    /// When the certificate cannot serve.
+    /// When rustls does not take the certificate.
     pub(crate) fn new(config: &'c Config, prepared: Prepared, registrar: Registrar) -> Result<Self, CertificateError> {
         let Prepared { host, certificate } = prepared;
         let rollover = Arc::new(Rollover::new(tls(&certificate)?));
@@ -137,7 +137,7 @@ impl<'c> Identity<'c> {
         Ok(identity)
     }
 
-    /// What the edge shows.
+    /// The certificates that the edge shows.
     #[must_use]
     pub(crate) fn rollover(&self) -> Arc<Rollover> {
         Arc::clone(&self.rollover)
@@ -169,18 +169,15 @@ impl<'c> Identity<'c> {
         Ok(())
     }
 
-    /// Sees to it that the certificate is good: one of ours is made anew when it ends, or the host is another. Returns when to
-    /// ask again.
+    /// Renews a certificate of ours that ends soon, or that is for another host. Returns how long to wait before the next look.
     pub(crate) fn renew(&mut self) -> Duration {
         let Some(host) = self.host.clone() else { return CHECK_INTERVAL };
         if self.certificate.is_good_for(&host, SystemTime::now()) {
             return self.certificate.renewal(SystemTime::now()).min(CHECK_INTERVAL);
         }
         if self.certificate.is_ours() {
-            let renewed = renew(&host, self.config).and_then(|new| self.adopt(new));
-            match renewed {
-                Ok(()) => {}
-                Err(why) => log::error!("No certificate could be made for {host}: {why}"),
+            if let Err(why) = renew(&host, self.config).and_then(|new| self.adopt(new)) {
+                log::error!("No certificate could be made for {host}: {why}");
             }
         } else if !self.is_expiry_logged {
             self.is_expiry_logged = true;
@@ -189,7 +186,7 @@ impl<'c> Identity<'c> {
         CHECK_INTERVAL
     }
 
-    /// Telegram has what this digest stands for. When it has all, the old certificate is shown no more.
+    /// Notes that Telegram has the registration of this digest. When Telegram has all of them, the old certificate is dropped.
     pub(crate) fn registered(&mut self, digest: &str) {
         if self.wanted.remove(digest) && self.wanted.is_empty() {
             self.rollover.finish();
@@ -214,7 +211,7 @@ pub(crate) struct Registrar {
 }
 
 impl Registrar {
-    /// Starts them; `callbacks` makes what each of them tells.
+    /// Starts the threads; `callbacks` is called for each of them.
     ///
     /// # Errors
     /// When a thread cannot be started.
@@ -230,7 +227,7 @@ impl Registrar {
         Ok(Self { api, bots })
     }
 
-    /// Wants this registered; the digests of it.
+    /// Hands each bot's registration to its thread. Returns their digests.
     fn register(&self, config: &Config, host: &str, certificate: &Certificate) -> BTreeSet<String> {
         let mut digests = BTreeSet::new();
         for (bot, sender) in config.bots.iter().zip(&self.bots) {

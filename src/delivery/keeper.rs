@@ -14,18 +14,18 @@ const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(300);
 /// When only new settings can help.
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
-/// Who hears what becomes of the webhooks.
+/// Called as the webhook's state changes.
 pub(crate) struct Callbacks {
-    /// How it is, for a person.
+    /// Shows the webhook's state to a person.
     pub(crate) status: Arc<Status>,
-    /// Is told the digest of what was registered.
+    /// Gets the digest of a registration that Telegram has, or that no token can bring about.
     pub(crate) registered: Box<dyn Fn(&str) + Send>,
-    /// Is told when Telegram's calls do not arrive: the address may have changed.
+    /// Called when Telegram's calls do not arrive: the address may have changed.
     pub(crate) unreachable: Box<dyn Fn() + Send>,
 }
 
-/// Registers what comes through `wanted`, the newest first of all, tries until it succeeds, and looks after it in each
-/// `interval`. Ends when the other end is gone.
+/// Registers what comes through `wanted`, and only the newest of what waits there; tries until it succeeds, and checks the
+/// webhook once in each `interval`. Returns when the sender is gone.
 pub(crate) fn keep(wanted: &Receiver<Registration>, interval: Duration, callbacks: &Callbacks) {
     let Ok(first) = wanted.recv() else { return };
     let mut keeper = Keeper::new(first, interval);
@@ -45,7 +45,7 @@ struct Keeper {
     health: Health,
     retry_pause: RetryPause,
     is_registered: bool,
-    /// Whatever Telegram says of it.
+    /// The webhook is to be set even if Telegram shows the right one.
     must_set: bool,
 }
 
@@ -62,7 +62,7 @@ impl Keeper {
         }
     }
 
-    /// Does what is to be done now; how long to wait before the next step.
+    /// One step: registers, or checks. Returns how long to wait before the next one.
     fn step(&mut self, callbacks: &Callbacks) -> Duration {
         if self.is_registered { self.look(callbacks) } else { self.register(callbacks) }
     }
@@ -92,7 +92,7 @@ impl Keeper {
                 self.interval / 10
             }
             Err(RegistrationError::Api(why)) if why.token_is_refused() => {
-                // Nobody is to wait for this one.
+                // The other bots' rollover must not wait for this one.
                 (callbacks.registered)(self.registration.digest());
                 self.refused(&why, callbacks)
             }
@@ -127,8 +127,8 @@ impl Keeper {
                     log::info!("bot {bot}: the webhook is well again.");
                 }
             }
-            Verdict::Problem(words, unreachable) => {
-                if unreachable {
+            Verdict::Problem { words, is_unreachable } => {
+                if is_unreachable {
                     (callbacks.unreachable)();
                 }
                 if callbacks.status.webhook(bot, Some(words.clone())) {

@@ -17,7 +17,7 @@ use crate::telegram::client::{Api, Client, Webhook};
 use crate::telegram::error::ApiError;
 use crate::telegram::types::WebhookInfo;
 
-/// What is to be registered for one bot, and where it is noted what was.
+/// One bot's webhook as the settings want it, and the note of what was set last.
 #[derive(Clone)]
 pub(crate) struct Registration {
     client: Client,
@@ -33,9 +33,9 @@ pub(crate) struct Registration {
 /// How a registration came about.
 #[derive(Debug)]
 pub(crate) enum Registered {
-    /// It was as it should be, and so Telegram knows it.
+    /// Telegram had it already: this is what Telegram says of it.
     Unchanged(WebhookInfo),
-    /// It was set anew.
+    /// It was set.
     Set,
 }
 
@@ -44,7 +44,7 @@ pub(crate) enum Registered {
 pub(crate) enum RegistrationError {
     /// The Bot API refused, or cannot be reached.
     Api(ApiError),
-    /// Telegram agreed to what it was told, and then says otherwise.
+    /// Telegram took the webhook, and then shows another.
     Disagrees(Difference),
 }
 
@@ -89,7 +89,7 @@ impl Registration {
         }
     }
 
-    /// Sees to it that the webhook is registered, and sets it only if it must.
+    /// Sets the webhook, unless Telegram has it already.
     ///
     /// # Errors
     /// What the Bot API said, or that it says two different things.
@@ -131,7 +131,7 @@ impl Registration {
         Ok(self.client.delete_webhook()?)
     }
 
-    /// Tells one wish from another.
+    /// A digest of all that is registered, to tell one registration from another.
     #[must_use]
     pub(crate) fn digest(&self) -> &str {
         &self.digest

@@ -44,7 +44,7 @@ impl Finding {
     }
 }
 
-/// Where findings go, as they are made.
+/// The doctor at work: passes findings on as they are made.
 pub(crate) struct Doctor<'a> {
     say: &'a mut dyn FnMut(Finding),
     bad: bool,

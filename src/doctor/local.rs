@@ -80,12 +80,12 @@ pub(crate) fn address(doctor: &mut Doctor, config: &Config, host: Option<&str>) 
     let own = Router::new([0; 3], config.watch_interval).ok().and_then(|mut router| router.address(gateway));
     let address = match address::agree(own, Services::new(&config.address_services).ask()) {
         Ok(address) => address,
-        Err(doubt @ AddressError::Reserved(_)) => {
-            doctor.bad(CHECK, doubt.to_string(), "without a public address no webhook can work");
+        Err(why @ AddressError::Reserved(_)) => {
+            doctor.bad(CHECK, why.to_string(), "without a public address no webhook can work");
             return None;
         }
-        Err(doubt) => {
-            doctor.warn(CHECK, doubt.to_string(), "see that address_services can be reached; then run this again");
+        Err(why) => {
+            doctor.warn(CHECK, why.to_string(), "see that address_services can be reached; then run this again");
             return None;
         }
     };

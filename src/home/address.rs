@@ -1,4 +1,4 @@
-//! Which address the internet sees, and when to believe that it is another one. Pure.
+//! The home's public address: which one to believe, and when it has changed. Pure.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::network::is_reserved;
 use crate::system::pause::EscalatingPause;
 
-/// Why there is no address to believe in.
+/// Why no address can be believed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum AddressError {
     /// Nobody answered.
@@ -105,7 +105,7 @@ pub(crate) struct AddressTracker {
     rest: EscalatingPause,
 }
 
-/// Of `watch_interval`, between two moves at most: an hour by default.
+/// The longest rest between two moves, in `watch_interval`s: an hour by default.
 const MAX_REST_INTERVALS: u32 = 12;
 
 impl AddressTracker {
@@ -127,7 +127,7 @@ impl AddressTracker {
         self.candidate.is_some()
     }
 
-    /// Takes in what a look found. True when the home has moved there: it was seen twice in a row, and the last move
+    /// Takes in an address that was seen. True when the home has moved there: it was seen twice in a row, and the last move
     /// is long enough ago. The first address of all is taken at once.
     pub(crate) fn observe(&mut self, seen: Ipv4Addr, now: Instant) -> bool {
         if self.current == Some(seen) {

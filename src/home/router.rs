@@ -25,7 +25,7 @@ const TIMEOUTS: TimeoutConfig = TimeoutConfig {
     max_retries: 2,
     max_retry_timeout: Some(Duration::from_secs(1)),
 };
-
+/// Before a router that did not say its address is asked again.
 const SILENT_RETRY_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The router of this home.
@@ -49,6 +49,7 @@ struct Mapping {
     protocol: MappingProtocol,
 }
 
+/// How the mapping is asked for.
 enum MappingProtocol {
     /// PCP or NAT-PMP.
     Packets(PortMapping),
@@ -150,7 +151,7 @@ impl Router {
         if self.mapping.as_ref().is_some_and(|mapping| mapping.router != router || mapping.here != here) {
             self.release();
         }
-        // One that has forgotten us, or that was started anew, is asked as at first.
+        // A router that has forgotten us, or was restarted, is asked as at first.
         let renewed = self.mapping.take().and_then(|mapping| self.renew(mapping, local));
         let mapping = match renewed {
             Some(mapping) => mapping,

@@ -11,8 +11,9 @@ use ureq::Agent;
 
 use super::route;
 
-/// For an answer to a search; and for each call.
+/// For an answer to a search.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(3);
+/// For each call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_LIMIT: u64 = 64 * 1024;
 /// A parser's work grows with the cube of these, and a router has use for a handful.

@@ -1,4 +1,4 @@
-//! The thread that looks where this Pi is, keeps the router's mapping, and tells when the home has moved.
+//! The home's watcher, a thread: it finds this home's address, keeps the router's mapping, and reports each move.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -17,15 +17,15 @@ use crate::config::{Config, PublicHost};
 use crate::network::is_reserved;
 use crate::system::status::Status;
 
-/// The local routes are looked at so often: that is a file of the kernel's.
+/// Between two looks at the kernel's routes, which cost little.
 const ROUTE_INTERVAL: Duration = Duration::from_secs(5);
-/// The router may take so long to take its mapping back at the end.
+/// For giving the mapping back to the router at the end.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the thread is told.
+/// A hint for the thread.
 pub(crate) enum Hint {
     /// Something may have changed.
-    Look,
+    CheckNow,
     /// The program ends.
     End,
 }
@@ -38,7 +38,7 @@ pub(crate) struct HomeWatch {
 
 impl HomeWatch {
     /// Begins to watch what the settings want watched; None when that is nothing. `listening` is the port here, `last` the
-    /// address that was used last; `moved` is told of each new one.
+    /// address that was used last; `moved` is called with each new one.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -77,7 +77,7 @@ impl HomeWatch {
         Ok(Some(Self { hints, ended }))
     }
 
-    /// Where to tell that something may have changed.
+    /// Takes hints that something may have changed.
     #[must_use]
     pub(crate) fn hints(&self) -> Sender<Hint> {
         self.hints.clone()
@@ -90,11 +90,11 @@ impl HomeWatch {
     }
 }
 
-/// How it is at home.
+/// What a look at the home found.
 enum HomeState {
     Well,
     Bad(String),
-    /// It cannot be known now, and so is taken to be as before.
+    /// Nothing certain: the state from before is kept.
     Unknown,
 }
 
@@ -168,7 +168,7 @@ impl Watcher {
             }
             // The old address is as good as any until another one is known.
             Err(AddressError::NoAnswer) if self.tracker.current().is_some() => HomeState::Unknown,
-            Err(doubt) => HomeState::Bad(doubt.to_string()),
+            Err(why) => HomeState::Bad(why.to_string()),
         }
     }
 
@@ -176,7 +176,7 @@ impl Watcher {
     fn compare(&mut self, name: &str, router: Option<Ipv4Addr>) -> HomeState {
         let here = match address::agree(router, self.services.ask()) {
             Ok(here) => here,
-            Err(doubt @ AddressError::Reserved(_)) => return HomeState::Bad(doubt.to_string()),
+            Err(why @ AddressError::Reserved(_)) => return HomeState::Bad(why.to_string()),
             Err(_) => return HomeState::Unknown,
         };
         let Ok(found) = (name, 0).to_socket_addrs() else { return HomeState::Unknown };
@@ -238,7 +238,7 @@ fn wait(hints: &Receiver<Hint>, routes: &str, soon: Duration, pause: Duration) -
     loop {
         match hints.recv_timeout(until.saturating_duration_since(Instant::now()).min(ROUTE_INTERVAL)) {
             Ok(Hint::End) | Err(RecvTimeoutError::Disconnected) => return false,
-            Ok(Hint::Look) => until = until.min(start + soon),
+            Ok(Hint::CheckNow) => until = until.min(start + soon),
             Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return true,
             Err(RecvTimeoutError::Timeout) if route::table() != routes => until = until.min(start + soon),
             Err(RecvTimeoutError::Timeout) => {}

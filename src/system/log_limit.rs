@@ -1,4 +1,4 @@
-//! Lines of the log that others can cause again and again: a few a minute, and how many were left out.
+//! A rate limit for lines of the log that others can cause: a few a minute, and then a count of those that were left out.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use super::lock::lock;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// One kind of line. The next one that is written says how many were not.
+/// One kind of line. The next line that is written says how many were suppressed.
 pub(crate) struct LogLimit {
     per_minute: u32,
     state: Mutex<State>,

@@ -10,7 +10,7 @@ use std::process::Command;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Names the variable whose value stands on standard input.
+/// The variable that names the variable whose value stands on standard input.
 const ON_STDIN: &str = "PIHOOK_SECRET_ON_STDIN";
 
 /// Bytes that a pipe holds until they are read.
@@ -25,14 +25,14 @@ pub(crate) fn protect_memory() {
 
 /// Keeps the memory small: where the kernel gives huge pages unasked, the first 4 KiB of a thread's stack become 2 MiB.
 pub(crate) fn disable_huge_pages() {
-    // An older kernel cannot, and that is no harm.
+    // An older kernel cannot do it, and does no harm.
     let _ = prctl::set_thp_disable(true);
 }
 
 /// Takes a secret out of this process's environment, where it could be read for as long as the process runs.
 ///
-/// The environment that a program begins with stays readable until it begins anew. So it does: as the same process, with the
-/// secret no longer in the environment but on its standard input, which it needs for nothing else.
+/// The environment that a program starts with stays readable until the process executes a program again. So it executes
+/// itself, with the secret no longer in the environment but on its standard input, which it needs for nothing else.
 #[must_use]
 pub(crate) fn take_from_environment(name: &str) -> Option<OsString> {
     if env::var_os(ON_STDIN).is_some_and(|given| given == name) {
@@ -45,7 +45,7 @@ pub(crate) fn take_from_environment(name: &str) -> Option<OsString> {
     Some(secret)
 }
 
-/// Returns only when it fails.
+/// Executes this program again in this process, with the secret on standard input. Returns only when that fails.
 fn reexec(name: &str, secret: &OsStr) -> io::Error {
     let prepare = || {
         let (reader, mut writer) = io::pipe()?;
@@ -64,7 +64,7 @@ fn reexec(name: &str, secret: &OsStr) -> io::Error {
     }
 }
 
-/// Sees to it that so many files can be open at once. Returns how many can: the system may allow fewer.
+/// Raises the limit of open files to `count`. Returns the limit: the system may allow fewer.
 #[must_use]
 pub(crate) fn raise_open_file_limit(count: usize) -> usize {
     let wanted = count as u64;
@@ -74,7 +74,7 @@ pub(crate) fn raise_open_file_limit(count: usize) -> usize {
         }
         Ok(soft.max(wanted.min(hard)))
     });
-    // Where nobody knows, an error will tell.
+    // Where the limit cannot be read, too many files will fail with an error of their own.
     let allowed = allowed.unwrap_or(wanted).try_into().unwrap_or(usize::MAX);
     if allowed < count {
         log::warn!("Only {allowed} files can be open at once, and {count} may be needed: raise LimitNOFILE.");

@@ -1,4 +1,4 @@
-//! How the running bot is: what a person sees in `systemctl status`.
+//! The status of the running bot, as a person sees it in `systemctl status`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::lock::lock;
 
-/// Shared by all who have something to tell.
+/// The facts that make up the status line; all threads share them.
 #[derive(Default)]
 pub(crate) struct Status(Mutex<Facts>);
 
@@ -21,23 +21,23 @@ struct Facts {
 }
 
 impl Status {
-    /// A reply is out.
+    /// Counts a reply that Telegram took.
     pub(crate) fn answered(&self) {
         let mut facts = self.facts();
         facts.answered += 1;
         facts.last = Some(Instant::now());
     }
 
-    /// How a bot's webhook is: None when it is registered and well, else what is wrong. Whether that is news.
-    pub(crate) fn webhook(&self, bot: u64, trouble: Option<String>) -> bool {
-        let told = trouble.clone();
-        self.facts().webhooks.insert(bot, trouble) != Some(told)
+    /// Notes a bot's webhook: None when it is registered and well, else what is wrong. Returns whether that is news.
+    pub(crate) fn webhook(&self, bot: u64, problem: Option<String>) -> bool {
+        let new = Some(problem.clone());
+        self.facts().webhooks.insert(bot, problem) != new
     }
 
-    /// What is wrong with this home's address or its router. Whether that is news.
-    pub(crate) fn home(&self, trouble: Option<String>) -> bool {
-        let told = trouble.clone();
-        std::mem::replace(&mut self.facts().home, trouble) != told
+    /// Notes what is wrong with this home's address or its router. Returns whether that is news.
+    pub(crate) fn home(&self, problem: Option<String>) -> bool {
+        let new = problem.clone();
+        std::mem::replace(&mut self.facts().home, problem) != new
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -52,8 +52,8 @@ impl fmt::Display for Status {
         if let Some(last) = facts.last {
             write!(f, ", the last {} s ago", last.elapsed().as_secs())?;
         }
-        for (bot, trouble) in &facts.webhooks {
-            match trouble {
+        for (bot, problem) in &facts.webhooks {
+            match problem {
                 None => write!(f, "; bot {bot}: webhook registered")?,
                 Some(why) => write!(f, "; bot {bot}: {why}")?,
             }

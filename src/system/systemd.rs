@@ -1,4 +1,4 @@
-//! systemd: what it is told (`sd_notify(3)`), and the socket that it hands over (`sd_listen_fds(3)`). Without systemd
+//! systemd: our notices to it (`sd_notify(3)`), and the socket that it hands over (`sd_listen_fds(3)`). Without systemd
 //! nothing happens.
 
 use std::env;
@@ -14,7 +14,7 @@ use sd_notify::NotifyState;
 use super::status::Status;
 use crate::secret::mask;
 
-/// As patient as the unit: where no watchdog waits for the probe, the status line still lives on it.
+/// The unit's own watchdog timeout: the status line is renewed also where no watchdog runs.
 const DEFAULT_WATCHDOG_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The listener that systemd bound for us, if it did.
@@ -26,12 +26,12 @@ pub(crate) fn listener() -> io::Result<Option<TcpListener>> {
     if sockets.len() == 0 { Ok(None) } else { sockets.take_tcp_listener(0) }
 }
 
-/// The webhook is served.
+/// Tells systemd that the webhook is served.
 pub(crate) fn ready(status: &Status) {
     notify(&[NotifyState::Ready, NotifyState::Status(&mask(&status.to_string()))]);
 }
 
-/// It ends.
+/// Tells systemd that the program stops.
 pub(crate) fn stopping() {
     notify(&[NotifyState::Stopping]);
 }

@@ -106,7 +106,7 @@ struct Parameters {
     migrate_to_chat_id: Option<i64>,
 }
 
-/// What setWebhook is told.
+/// The parameters of setWebhook.
 pub(crate) struct Webhook<'a> {
     /// `https://HOST:PORT/PATH`.
     pub(crate) url: &'a Secret,

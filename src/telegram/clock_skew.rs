@@ -1,4 +1,4 @@
-//! Whether this machine's clock is right: a Raspberry Pi has none that runs without power.
+//! The skew of this machine's clock: a Raspberry Pi has no clock that runs without power.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,19 +6,19 @@ use rustls::CertificateError::{ExpiredContext, NotValidYetContext};
 
 use crate::system::log_limit::LogLimit;
 
-/// What is no matter: a certificate's dates have more room.
+/// A smaller skew does no harm: a certificate's dates have more room.
 const TOLERATED_SKEW: Duration = Duration::from_secs(120);
 
 static OFF: LogLimit = LogLimit::new(1);
 
-/// Says so if the clock and the Bot API's, as the `Date` of an answer has it, are far apart.
+/// Warns if the clock and the Bot API's, as the `Date` of an answer has it, are far apart.
 pub(crate) fn warn_if_off(date: &str) {
     if let Some(off) = skew(date, SystemTime::now()) {
         OFF.warn(format_args!("The clock is {off}: set it (timedatectl)."));
     }
 }
 
-/// How far the clock is from a `Date`; None when that is no matter.
+/// How far the clock is from a `Date`; None when that does no harm.
 #[must_use]
 pub(crate) fn skew(date: &str, now: SystemTime) -> Option<String> {
     let date = httpdate::parse_http_date(date).ok()?;
@@ -27,7 +27,7 @@ pub(crate) fn skew(date: &str, now: SystemTime) -> Option<String> {
     Some(format!("off by {}, {side} of Telegram's", words(off)))
 }
 
-/// Why a certificate failed, when it may be for the clock.
+/// Why a certificate failed, if the clock may be the cause.
 #[must_use]
 pub(crate) fn explain(error: &rustls::Error) -> Option<String> {
     let rustls::Error::InvalidCertificate(why) = error else { return None };

@@ -1,7 +1,7 @@
-//! Why Telegram could not deliver: its `last_error_message` in words that say what to do. The messages are those of
+//! Delivery errors: Telegram's `last_error_message` in words that say what to do. The messages are those of
 //! tdlib/telegram-bot-api's `WebhookActor` and tdlib/td's HTTP client.
 
-/// What kind of trouble it is; it decides what can be done without a person.
+/// The kind of a delivery error; it decides what can be done without a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Nothing arrives here: the address, the router or a firewall.
@@ -12,7 +12,7 @@ pub enum Kind {
     Certificate,
     /// Something answers that is not this bot.
     Foreign,
-    /// It is for Telegram to mend.
+    /// Only Telegram can repair it.
     Theirs,
 }
 

@@ -1,4 +1,4 @@
-//! The address of the Bot API, remembered: ureq asks the DNS, on a thread made for it, at every single call.
+//! A caching resolver for the Bot API's address: ureq alone would ask the DNS at every call, each time on a new thread.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -12,9 +12,9 @@ use ureq::unversioned::transport::NextTimeout;
 
 use crate::system::lock::lock;
 
-/// How long an answer of the DNS is good for.
+/// How long an answer of the DNS is used.
 const CACHE_TTL: Duration = Duration::from_secs(300);
-/// While the DNS is being asked again, or did not answer, the old answer serves for so long more.
+/// How much longer the old answer is used while the DNS is asked again, or does not answer.
 const STALE_TTL: Duration = Duration::from_secs(30);
 
 /// Asks the DNS now and then, and goes on with its last answer while it gives none. For one host only.
@@ -22,7 +22,7 @@ const STALE_TTL: Duration = Duration::from_secs(30);
 pub(crate) struct CachingResolver {
     dns: DefaultResolver,
     cache: Mutex<Cache>,
-    /// Held by the one caller that asks while nothing is known: each question is a thread, and a DNS that is silent keeps it.
+    /// Held by the one caller that asks while nothing is known: each question is a thread, and a silent DNS keeps it for long.
     asking: Mutex<()>,
 }
 
@@ -70,8 +70,8 @@ struct Cache {
 }
 
 impl Cache {
-    /// What is known; None when the caller is to ask. Then it alone is: the others go on with the old answer, so that a
-    /// DNS that is gone holds up one call in a while, not all of them.
+    /// The known addresses; None when the caller is to ask the DNS. Only that one caller asks: the others use the old answer, so
+    /// that a DNS which is gone delays one call at times, and not all of them.
     fn recall(&mut self, now: Instant) -> Option<Vec<SocketAddr>> {
         let until = self.until?;
         if now < until {

@@ -17,7 +17,7 @@ use ureq::unversioned::transport::{
 
 /// Bytes that a connection buffers each way; ureq's default is 128 KiB, for each of 40 connections and more.
 pub(crate) const BUFFER_SIZE: usize = 8 * 1024;
-/// What was sent and is not acknowledged within this has hardly arrived: the network is gone, or the router forgot us.
+/// For the acknowledgement of what was sent: after this the network is gone, or the router has forgotten the connection.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes the connections.
@@ -78,7 +78,7 @@ impl TcpTransport {
         if timeout.after.is_zero() { Err(Error::Timeout(timeout.reason)) } else { Ok(()) }
     }
 
-    /// An end of the time that the call has is told from the kernel giving the connection up.
+    /// Distinguishes the end of the call's time from the kernel giving the connection up.
     fn timed(why: io::Error, timeout: NextTimeout) -> Error {
         if why.kind() == io::ErrorKind::WouldBlock { Error::Timeout(timeout.reason) } else { Error::Io(why) }
     }
@@ -128,7 +128,7 @@ impl<In: Transport> Connector<In> for ReuseConnector {
     }
 }
 
-/// A connection that may serve many calls.
+/// A connection that can serve many calls, and sends each request as one piece.
 #[derive(Debug)]
 pub(crate) struct ReusableTransport<T> {
     inner: T,
@@ -159,7 +159,7 @@ impl<T: Transport> ReusableTransport<T> {
         self.inner.await_input(timeout)
     }
 
-    /// Says so if the kernel gave up on what was not acknowledged, or the other side had closed before.
+    /// Calls the connection stale if the kernel gave up on unacknowledged bytes, or the other side had closed it before.
     fn classify(&self, error: Error) -> Error {
         let unacknowledged = |why: &io::Error| why.raw_os_error() == Some(nix::errno::Errno::ETIMEDOUT as i32);
         match error {

@@ -60,7 +60,7 @@ pub struct WebhookInfo {
     pub max_connections: Option<u32>,
 }
 
-/// What a bot is told of itself, `https://core.telegram.org/bots/api#user`.
+/// What getMe says of a bot, `https://core.telegram.org/bots/api#user`.
 #[derive(Debug, Deserialize)]
 pub struct Me {
     /// Its name, as users write it after an @.

@@ -1,4 +1,4 @@
-//! Who is let in: which bot a request is for, and whether it comes from Telegram. Pure.
+//! Authorization: which recipient a request is for, and whether it comes from Telegram. Pure.
 
 use super::request::{BODY_LIMIT, Head, Refusal};
 use crate::secret::Secret;

@@ -72,7 +72,7 @@ impl Session<'_> {
         stream.set_nodelay(true)?;
         let shown = self.shared.rollover.current();
         let accepted = within(HEAD_TIMEOUT, TlsAcceptor::from(shown.clone()).accept(stream)).await;
-        if !self.stranger && accepted.as_ref().is_err_and(is_refusal) {
+        if !self.stranger && accepted.as_ref().is_err_and(is_alert) {
             self.shared.rollover.rejected(&shown);
         }
         let stream = accepted?;
@@ -145,7 +145,7 @@ impl Connection {
                 Ok(Err(why)) => return Err(why),
                 _ => return Ok(false),
             },
-            () = told_to_stop(&mut self.stop) => return Ok(false),
+            () = stop_requested(&mut self.stop) => return Ok(false),
         }
         Ok(true)
     }
@@ -201,14 +201,14 @@ impl Connection {
     }
 }
 
-/// Whether the peer broke the handshake off with a word: it does not accept our certificate.
-fn is_refusal(error: &io::Error) -> bool {
+/// Whether the peer ended the handshake with an alert: it does not accept our certificate.
+fn is_alert(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|inner| inner.downcast_ref());
     matches!(error, Some(rustls::Error::AlertReceived(_)))
 }
 
-pub(super) async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
-    // An error says that nobody is left to tell us: then, too, it is time.
+pub(super) async fn stop_requested(stop: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone: that is a stop, too.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 

@@ -1,4 +1,4 @@
-//! Which updates were answered, so that one which Telegram brings again gets no second reply.
+//! The dedup window: which updates were answered, so that an update which Telegram delivers again gets no second reply.
 //!
 //! A bot's updates are numbered in sequence, so an update's place in the ring is its number modulo the ring's size, and
 //! holds a mark that only this number in this state has. What was torn, or is from elsewhere, is no mark: it is as if
@@ -19,7 +19,7 @@ use crate::system::lock::lock;
 const PLACES: usize = 8192;
 const MARK: usize = size_of::<u64>();
 
-/// One bot's ring.
+/// One bot's window.
 pub struct DedupWindow(Mutex<Ring>);
 
 struct Ring {
@@ -36,17 +36,17 @@ enum State {
     Answered = 2,
 }
 
-/// What is known of an update that came.
+/// The answer to the claim of an update.
 pub enum Claim<'o> {
-    /// Its reply is to be sent now.
+    /// The reply is to be sent now.
     Granted(Claimed<'o>),
-    /// Its reply is being sent at this moment.
+    /// Another worker sends the reply at this moment.
     InFlight,
-    /// Its reply is out.
+    /// The reply is out.
     Answered,
 }
 
-/// An update whose reply is being sent; forgotten again when dropped.
+/// An update whose reply is being sent; the claim is given up when this is dropped.
 pub struct Claimed<'o> {
     window: &'o DedupWindow,
     update: i64,
@@ -81,7 +81,7 @@ impl DedupWindow {
         Self(Mutex::new(Ring { marks, sending: Vec::new(), file }))
     }
 
-    /// Asks whether to reply to an update, and if so, notes that it is being done.
+    /// Claims an update: only one worker at a time gets it, and only while it is not answered.
     pub fn claim(&self, update: i64) -> Claim<'_> {
         let mut ring = self.ring();
         let found = ring.marks[place(update)];
@@ -102,7 +102,7 @@ impl DedupWindow {
 }
 
 impl Claimed<'_> {
-    /// The reply is out.
+    /// Notes that the reply is out.
     pub fn answered(self) {
         self.window.ring().set(self.update, mark(self.update, State::Answered));
     }

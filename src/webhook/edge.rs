@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
-use super::connection::{Session, Shared, told_to_stop};
+use super::connection::{Session, Shared, stop_requested};
 use super::slots::Slot;
 use crate::network::Network;
 use crate::system::log_limit::LogLimit;
@@ -58,7 +58,7 @@ impl Edge {
                     }
                 },
                 Some(_) = tasks.join_next() => {}
-                () = told_to_stop(&mut stopped) => break,
+                () = stop_requested(&mut stopped) => break,
             }
         }
         drop(listener);

@@ -1,5 +1,5 @@
-//! Asks the own webhook as Telegram would: through the real listener, TLS, the edge, tiny_http and a worker, and back. It
-//! alone feeds systemd's watchdog.
+//! The probe: asks our own webhook as Telegram would, through the real listener, TLS, the edge, tiny_http and a worker, and
+//! back. Its answers alone feed systemd's watchdog.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use super::auth::{Recipient, Route};
 use crate::secret::Secret;
 use crate::secret::hex;
 
-/// When all workers wait for a Bot API that does not answer, one of them is free after this.
+/// When all workers wait for a Bot API that does not answer, one of them is free within this time.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// The route that is known to nobody but us.
+/// A route that only this process knows.
 ///
 /// # Errors
 /// When the system has no random numbers.
@@ -35,11 +35,11 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// Goes through `route`, behind which nothing is done.
+    /// Asks the listener at this address through `route`.
     #[must_use]
     pub(crate) fn new(listener: SocketAddr, route: &Route) -> Self {
         let config = Agent::config_builder()
-            // It is our own, and whose certificate it shows is another matter.
+            // It is our own listener, whatever certificate it shows.
             .tls_config(TlsConfig::builder().disable_verification(true).build())
             .proxy(None)
             .max_idle_connections(0)

@@ -1,4 +1,4 @@
-//! What the Bot API said to a reply, and what happens next: the one place that decides it. Pure.
+//! The retry policy: what happens next when the Bot API did not take a reply. The only place that decides it.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -7,36 +7,36 @@ use crate::system::lock::lock;
 use crate::telegram::client::CALL_TIMEOUT;
 use crate::telegram::error::ApiError;
 
-/// All calls and waits for one update end within this; the edge waits a little longer.
+/// For all calls and waits of one update; the edge waits a little longer.
 const UPDATE_TIMEOUT: Duration = Duration::from_secs(42);
-/// Seconds of a flood wait that are waited out here, below the 10 s that a stop leaves.
+/// Seconds of a flood wait that a worker waits out itself, below the 10 s that a stop leaves.
 const LONGEST_WAIT_HERE: u64 = 5;
-/// Seconds after which Telegram tries again what could not be sent. With a `Retry-After` it comes back exactly then, and
-/// its own, growing back-off stays out of it.
+/// Seconds after which Telegram is to deliver the update again. With a `Retry-After` it does so exactly then, and not after
+/// its own, growing back-off.
 const RETRY_AFTER: u64 = 5;
-/// While the Bot API stays away, the tries become as rare as this.
+/// The same, in seconds, during a long outage of the Bot API.
 const OUTAGE_RETRY_AFTER: u64 = 60;
 /// The longest wait that Telegram takes (telegram-bot-api, `WebhookActor::on_update_error`).
 const MAX_RETRY_AFTER: u64 = 3600;
 /// Seconds that Telegram keeps an update after its message was written.
 const UPDATE_LIFETIME: i64 = 24 * 3600;
 
-/// What happens next.
+/// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Nothing: the update is dealt with.
+    /// Nothing more: the update is dealt with.
     Done,
-    /// Telegram keeps the update, and brings it back after so many seconds.
+    /// Let Telegram keep the update, and deliver it again after so many seconds.
     Later(u64),
-    /// The same call once more, at once.
+    /// Make the same call once more, at once.
     Again,
-    /// The same call once more, after this wait.
+    /// Make the same call once more, after this wait.
     Wait(Duration),
-    /// The same text to this chat.
+    /// Send the same text to this chat.
     SendTo(i64),
 }
 
-/// What there was before.
+/// What was tried for this update so far.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
     /// Since the update came.
@@ -96,17 +96,17 @@ pub(crate) fn seconds_left(date: i64, now: i64) -> Option<u64> {
     (0..UPDATE_LIFETIME).contains(&age).then(|| (UPDATE_LIFETIME - age).unsigned_abs())
 }
 
-/// Since when no call was answered; shared by all workers.
+/// An outage of the Bot API: since when no call was answered. All workers share it.
 #[derive(Default)]
 pub(crate) struct Outage(Mutex<Option<Instant>>);
 
 impl Outage {
-    /// The Bot API answered, whatever it said.
+    /// Notes that the Bot API answered, whatever it said.
     pub(crate) fn ended(&self) {
         *self.since() = None;
     }
 
-    /// It did not; for how long now.
+    /// Notes that it did not answer. Returns how long it has not.
     pub(crate) fn lasts(&self, now: Instant) -> Duration {
         now.saturating_duration_since(*self.since().get_or_insert(now))
     }

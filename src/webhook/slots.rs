@@ -1,7 +1,7 @@
-//! Who is connected, and who must go when there are too many. Pure.
+//! The slots for connections, and which connection must go when there are too many. Pure.
 //!
-//! Everyone can connect who is let in at all: at a limit it is the oldest connection that has to go, of those that did not
-//! yet show path and secret. So whoever holds many, holds them against himself.
+//! Every allowed peer can connect: at a limit the oldest connection has to go, of those that did not show path and secret
+//! yet. So a peer that holds many connections loses its own.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,9 +9,9 @@ use std::net::{IpAddr, Ipv6Addr};
 /// How many connections there may be at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// From those whom the settings name, or who have shown path and secret.
+    /// From peers that the settings name, or that have shown path and secret.
     pub known: usize,
-    /// From all others, which there are when everyone may connect.
+    /// From all others; there are some where everyone may connect.
     pub strangers: usize,
     /// From one stranger's address.
     pub address: usize,
@@ -34,14 +34,14 @@ struct Open<T> {
     end: T,
 }
 
-/// Whether there is room for one more.
+/// The answer to a new connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Slot<T> {
-    /// There is.
+    /// There is room.
     Free,
-    /// When this one is ended: it counts no longer.
+    /// There is room when this connection is ended; its slot is free already.
     Evict(T),
-    /// There is none.
+    /// There is no room.
     Full,
 }
 
@@ -64,7 +64,7 @@ impl<T> Slots<T> {
         if !(of_address || of_kind || of_all) {
             return Slot::Free;
         }
-        // Where only the whole is full, it is a stranger who has to go first.
+        // Where only the limit of all is reached, a stranger has to go first.
         let kind = stranger || (of_all && !of_kind && strangers > 0);
         let goes = |open: &Open<T>| !open.proven && open.stranger == kind && (!of_address || open.address == from);
         let oldest = self.open.iter().find(|(_, open)| goes(open)).map(|(number, _)| *number);
@@ -74,7 +74,8 @@ impl<T> Slots<T> {
         }
     }
 
-    /// The oldest that has not shown path and secret, to be ended; for when the machine has no more to give.
+    /// Frees the slot of the oldest connection that has not shown path and secret, for when the machine has nothing left to
+    /// give. The caller ends the connection.
     pub(crate) fn evict_oldest(&mut self) -> Option<T> {
         let number = *self.open.iter().find(|(_, open)| !open.proven)?.0;
         self.open.remove(&number).map(|open| open.end)
@@ -91,7 +92,7 @@ impl<T> Slots<T> {
         self.last
     }
 
-    /// A connection has shown path and secret.
+    /// Notes that a connection has shown path and secret.
     pub(crate) fn prove(&mut self, number: u64) {
         if let Some(open) = self.open.get_mut(&number) {
             open.proven = true;
@@ -99,13 +100,13 @@ impl<T> Slots<T> {
         }
     }
 
-    /// A connection is gone.
+    /// Frees the slot of a connection that is gone.
     pub(crate) fn release(&mut self, number: u64) {
         self.open.remove(&number);
     }
 }
 
-/// What counts as one address: with IPv6 everyone has 2^64 of them.
+/// What counts as one address: with IPv6 every network has 2^64 of them.
 fn origin(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -127,7 +128,7 @@ mod tests {
             Self(Slots::new(LIMITS))
         }
 
-        /// What becomes of a newcomer; who is closed is told by number.
+        /// What becomes of a new connection; one that is evicted is named by its number.
         fn come(&mut self, address: &str, stranger: bool) -> Slot<u64> {
             let address = address.parse().unwrap();
             let slot = self.0.find(address, stranger);

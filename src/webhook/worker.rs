@@ -20,7 +20,7 @@ use crate::telegram::client::Client;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
 use crate::telegram::types::{Reply, Update};
 
-/// After so many seconds Telegram asks again for an update that is being answered at this moment.
+/// Seconds after which Telegram is to deliver an update again that is being answered at this moment.
 const IN_FLIGHT_RETRY_AFTER: u64 = 1;
 
 /// Lines about replies that could not be sent: hundreds may wait while the Bot API is away.
@@ -31,7 +31,7 @@ static TOKEN_REFUSED: LogLimit = LogLimit::new(1);
 pub(crate) struct ServedBot {
     /// To send with.
     pub(crate) client: Client,
-    /// What was answered.
+    /// Which updates were answered.
     pub(crate) dedup: DedupWindow,
 }
 
@@ -98,7 +98,7 @@ impl Shared {
                     Err(_) => Answer::Later(IN_FLIGHT_RETRY_AFTER),
                 }
             }
-            // The edge sees whether it is heard, and the probe whether anyone is there.
+            // The handover opens a connection so, and the probe asks whether a worker answers.
             _ => Answer::Done,
         };
         let mut response = Response::empty(answer.status());
@@ -107,7 +107,7 @@ impl Shared {
         {
             response.add_header(header);
         }
-        // The edge is gone with its connection; Telegram brings the update back.
+        // The edge is gone with its connection; Telegram delivers the update again.
         let _ = request.respond(response);
     }
 
@@ -177,7 +177,7 @@ impl Shared {
         }
     }
 
-    /// Sends a reply, as often as [`outcome`] says.
+    /// Sends a reply, as often as [`retry::decide`] says.
     fn send(&self, client: &Client, mut reply: Reply<'_>, date: i64, start: Instant) -> Result<(), (Answer, ApiError)> {
         let mut attempts = Attempts::default();
         loop {
