@@ -17,13 +17,11 @@ pub struct Network {
 
 impl Network {
     /// Whether `peer` lies in this block.
-    #[must_use]
     pub(crate) fn contains(&self, peer: IpAddr) -> bool {
         (mapped(peer) ^ self.address) & prefix_bits(self.prefix) == 0
     }
 
     /// Whether this is everyone: `0.0.0.0/0` or `::/0`.
-    #[must_use]
     pub(crate) fn is_everyone(&self) -> bool {
         self.prefix == 0 || (self.prefix == 96 && self.contains(Ipv4Addr::UNSPECIFIED.into()))
     }
@@ -77,7 +75,6 @@ impl fmt::Display for Network {
 
 /// Whether Telegram refuses to call this address: the blocks of `IPAddress::is_reserved` in
 /// tdlib/td, `tdutils/td/utils/port/IPAddress.cpp`.
-#[must_use]
 pub(crate) fn is_reserved(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     match (a, b) {

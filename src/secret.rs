@@ -19,7 +19,6 @@ impl Secret {
     }
 
     /// Whether `given` is this text, in a time that tells nothing but whether the lengths agree.
-    #[must_use]
     pub(crate) fn matches(&self, given: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(given).into()
     }
@@ -39,7 +38,6 @@ impl fmt::Debug for Secret {
 
 /// `text` without the secret half of whatever in it looks like a token: people paste theirs into every place. All that
 /// leaves the process, but for its calls, goes through here.
-#[must_use]
 pub(crate) fn mask(text: &str) -> String {
     let of_key = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let (mut masked, mut behind_id) = (String::with_capacity(text.len()), false);
@@ -53,7 +51,6 @@ pub(crate) fn mask(text: &str) -> String {
 }
 
 /// Lower-case hexadecimal digits.
-#[must_use]
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String does not fail.
@@ -63,7 +60,6 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 /// Others' words, without control characters, and not endless: neither a log nor a terminal can be led astray.
-#[must_use]
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }

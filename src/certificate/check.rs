@@ -54,7 +54,6 @@ impl Certificate {
     }
 
     /// Whether Telegram finds `host` in it.
-    #[must_use]
     pub(crate) fn names(&self, host: &str) -> bool {
         self.check_name(host).is_ok()
     }

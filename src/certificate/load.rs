@@ -129,20 +129,17 @@ fn address(name: &GeneralName) -> Option<IpAddr> {
 
 impl Certificate {
     /// The certificate itself, without the rest of its chain.
-    #[must_use]
     pub(crate) fn leaf(&self) -> &CertificateDer<'static> {
         // `load` takes no empty chain.
         &self.key.cert[0]
     }
 
     /// How many days it is valid.
-    #[must_use]
     pub(crate) fn days(&self, now: SystemTime) -> u64 {
         self.not_after.duration_since(now).unwrap_or_default().as_secs() / 86400
     }
 
     /// The kind of its key.
-    #[must_use]
     pub(crate) fn kind(&self) -> &'static str {
         match self.key.key.algorithm() {
             SignatureAlgorithm::RSA => "RSA",
@@ -152,20 +149,17 @@ impl Certificate {
     }
 
     /// Whether pihook made it, and so may make another in its place.
-    #[must_use]
     pub(crate) fn is_ours(&self) -> bool {
         self.is_ours
     }
 
     /// The address that it is for, if it is for one.
-    #[must_use]
     pub(crate) fn address(&self) -> Option<Ipv4Addr> {
         self.common_names.iter().find_map(|name| name.parse().ok())
     }
 
     /// What to upload with setWebhook, PEM: the certificates and nothing else of the file. None
     /// when a public CA vouches for it: Telegram would trust the upload alone, and then refuse.
-    #[must_use]
     pub(crate) fn upload(&self) -> Option<String> {
         let pem = |der: &CertificateDer| pem::encode(&Pem::new("CERTIFICATE", der.as_ref()));
         self.self_signed.then(|| self.key.cert.iter().map(pem).collect())

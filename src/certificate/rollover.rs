@@ -26,7 +26,6 @@ impl Rollover {
     }
 
     /// The one to show to the next connection.
-    #[must_use]
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
         let shown = self.shown();
         let old = shown.old.as_ref().filter(|_| shown.is_old_next);

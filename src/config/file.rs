@@ -20,7 +20,6 @@ pub(crate) struct Table<'t> {
 
 impl<'t> Table<'t> {
     /// Reads the text of the file at `path`. Where it is no TOML, that is the one problem.
-    #[must_use]
     pub(crate) fn parse(path: &Path, text: &'t str) -> Self {
         let name = path.display().to_string();
         match DeTable::parse(text) {
@@ -35,7 +34,6 @@ impl<'t> Table<'t> {
     }
 
     /// Where it lies.
-    #[must_use]
     pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(&self.name)
     }
@@ -56,7 +54,6 @@ impl<'t> Table<'t> {
     }
 
     /// Whether the key is set, and not taken yet.
-    #[must_use]
     pub(crate) fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)
     }

@@ -72,7 +72,6 @@ pub(crate) enum PublicHost {
 
 impl PublicHost {
     /// The host of the settings, if they name one.
-    #[must_use]
     pub(crate) fn given(&self) -> Option<&str> {
         match self {
             Self::Given(host) if !host.is_empty() => Some(host),
@@ -103,13 +102,11 @@ pub struct BotSettings {
 
 impl Config {
     /// The URL to register for `bot`, called at `host`.
-    #[must_use]
     pub(crate) fn webhook_url(&self, bot: &BotSettings, host: &str) -> Secret {
         format!("https://{host}:{}{}", self.public_port, bot.path.expose()).into()
     }
 
     /// The networks of those who may connect and are no strangers: Telegram's, and all of `allow_from` but "everyone".
-    #[must_use]
     pub(crate) fn known(&self) -> Vec<Network> {
         let telegram = TELEGRAMS_NETWORKS.iter().filter_map(|network| network.parse().ok());
         self.allow_from.iter().copied().filter(|network| !network.is_everyone()).chain(telegram).collect()
@@ -155,7 +152,6 @@ pub fn load(path: &Path, environment: Environment) -> Result<Config, Problems> {
 }
 
 /// Like [`load`], but goes on: settings that are wrong have their default, or are empty.
-#[must_use]
 pub(crate) fn examine(path: &Path, environment: Environment) -> (Config, Vec<String>) {
     match fs::read_to_string(path) {
         Ok(text) => examine_text(path, &text, environment),

@@ -40,13 +40,17 @@ pub(crate) enum Verdict {
     Well,
     /// The webhook is to be set again, for this reason.
     Repair(String),
-    /// Telegram does not deliver, or not this webhook.
-    Problem {
-        /// For a person.
-        words: String,
-        /// Whether Telegram's calls do not arrive.
-        is_unreachable: bool,
-    },
+    /// Telegram does not deliver, or has another webhook.
+    Problem(Problem),
+}
+
+/// What a person should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// What is wrong.
+    pub(crate) words: String,
+    /// Whether Telegram's calls do not arrive.
+    pub(crate) is_unreachable: bool,
 }
 
 /// What is remembered from one look to the next.
@@ -54,14 +58,13 @@ pub(crate) struct Health {
     /// The error that was seen last, and its date.
     last_error: (Option<i64>, Option<String>),
     pending: u64,
-    problem: Option<(String, bool)>,
+    problem: Option<Problem>,
     /// Repairs follow each other ever more slowly: two programs must not fight over a webhook.
     repairs: EscalatingPause,
 }
 
 impl Health {
     /// Nothing has been seen yet. Looks follow each other in this time.
-    #[must_use]
     pub(crate) fn new(interval: Duration) -> Self {
         let repairs = EscalatingPause::new(interval * 2, interval * MAX_REPAIR_INTERVALS);
         Self { last_error: (None, None), pending: 0, problem: None, repairs }
@@ -94,20 +97,17 @@ impl Health {
             return self.repair(undelivered(message.unwrap_or_default()), false, now);
         }
         if let Some(message) = message {
-            let unreachable = explained.is_some_and(|explanation| explanation.kind == Kind::Unreachable);
-            self.problem = Some((undelivered(message), unreachable));
+            let is_unreachable = explained.is_some_and(|explanation| explanation.kind == Kind::Unreachable);
+            self.problem = Some(Problem { words: undelivered(message), is_unreachable });
         } else if info.pending_update_count == 0 {
             // What waited has been delivered since.
             self.problem = None;
         } else if self.problem.is_none() && info.pending_update_count >= BACKLOG.max(was_pending + 1) && was_pending > 0
         {
-            let waiting = info.pending_update_count;
-            self.problem = Some((format!("{waiting} updates wait at Telegram, and they become more"), false));
+            let words = format!("{} updates wait at Telegram, and they become more", info.pending_update_count);
+            self.problem = Some(Problem { words, is_unreachable: false });
         }
-        match &self.problem {
-            None => Verdict::Well,
-            Some((words, is_unreachable)) => Verdict::Problem { words: words.clone(), is_unreachable: *is_unreachable },
-        }
+        self.problem.clone().map_or(Verdict::Well, Verdict::Problem)
     }
 
     fn repair(&mut self, why: String, is_contested: bool, now: Instant) -> Verdict {
@@ -121,8 +121,8 @@ impl Health {
             ""
         };
         let words = format!("{why}, again{advice}; it is set anew after a while");
-        self.problem = Some((words.clone(), false));
-        Verdict::Problem { words, is_unreachable: false }
+        let problem = self.problem.insert(Problem { words, is_unreachable: false });
+        Verdict::Problem(problem.clone())
     }
 }
 
@@ -155,11 +155,11 @@ mod tests {
         let timeout = Some((1000, "Connection timed out"));
         assert_eq!(assess(0, None), Verdict::Well);
         assert!(
-            matches!(assess(3, timeout), Verdict::Problem { words, is_unreachable: true } if words.contains("forward the port"))
+            matches!(assess(3, timeout), Verdict::Problem(Problem { words, is_unreachable: true }) if words.contains("forward the port"))
         );
-        assert!(matches!(assess(3, timeout), Verdict::Problem { is_unreachable: true, .. }), "it still waits");
+        assert!(matches!(assess(3, timeout), Verdict::Problem(Problem { is_unreachable: true, .. })), "it still waits");
         assert_eq!(assess(0, timeout), Verdict::Well, "it was delivered, though Telegram still shows the error");
-        assert!(matches!(assess(0, Some((1001, "Connection timed out"))), Verdict::Problem { .. }));
+        assert!(matches!(assess(0, Some((1001, "Connection timed out"))), Verdict::Problem(_)));
     }
 
     #[test]
@@ -180,9 +180,9 @@ mod tests {
             "500 at once are a burst"
         );
         assert!(
-            matches!(assess(501), Verdict::Problem { words, is_unreachable: false } if words.contains("501 updates wait"))
+            matches!(assess(501), Verdict::Problem(Problem { words, is_unreachable: false }) if words.contains("501 updates wait"))
         );
-        assert!(matches!(assess(400), Verdict::Problem { .. }));
+        assert!(matches!(assess(400), Verdict::Problem(_)));
         assert_eq!(assess(0), Verdict::Well);
     }
 
@@ -195,7 +195,7 @@ mod tests {
             let now = start + Duration::from_secs(minute * 60);
             match health.assess(&info(0, None), Err(Difference::Other), now) {
                 Verdict::Repair(_) => repairs.push(minute),
-                Verdict::Problem { words, is_unreachable: false } => {
+                Verdict::Problem(Problem { words, is_unreachable: false }) => {
                     assert!(words.contains("a token of its own"), "{words}");
                 }
                 verdict => panic!("{verdict:?}"),
@@ -217,7 +217,7 @@ mod tests {
         health.set();
         let again = health.assess(&info(1, Some((1001, failed))), Ok(()), now + INTERVAL);
         assert!(
-            matches!(again, Verdict::Problem { words, is_unreachable: false } if words.contains("again; it is set anew after a while"))
+            matches!(again, Verdict::Problem(Problem { words, is_unreachable: false }) if words.contains("again; it is set anew after a while"))
         );
     }
 }

@@ -77,7 +77,6 @@ fn make_first(config: &Config) -> Result<Certificate, CertificateError> {
 }
 
 /// The host that Telegram calls. Where the settings name none, the certificate holds the last address; None when there was none.
-#[must_use]
 pub(crate) fn known_host(config: &Config, certificate: &Certificate) -> Option<String> {
     match &config.public_host {
         PublicHost::Given(host) => Some(host.clone()),
@@ -138,7 +137,6 @@ impl<'c> Identity<'c> {
     }
 
     /// The certificates that the edge shows.
-    #[must_use]
     pub(crate) fn rollover(&self) -> Arc<Rollover> {
         Arc::clone(&self.rollover)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::health::{Health, Verdict};
+use super::health::{Health, Problem, Verdict};
 use super::registration::{Registered, Registration, RegistrationError};
 use crate::system::status::Status;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
@@ -71,8 +71,8 @@ impl Keeper {
         let bot = self.registration.bot();
         let done =
             if self.must_set { self.registration.set().map(|()| Registered::Set) } else { self.registration.ensure() };
-        let trouble = done.as_ref().err().map(|why| format!("the webhook is not registered: {why}"));
-        callbacks.status.webhook(bot, trouble);
+        let problem = done.as_ref().err().map(|why| format!("the webhook is not registered: {why}"));
+        callbacks.status.webhook(bot, problem);
         match done {
             Ok(done) => {
                 match done {
@@ -127,7 +127,7 @@ impl Keeper {
                     log::info!("bot {bot}: the webhook is well again.");
                 }
             }
-            Verdict::Problem { words, is_unreachable } => {
+            Verdict::Problem(Problem { words, is_unreachable }) => {
                 if is_unreachable {
                     (callbacks.unreachable)();
                 }

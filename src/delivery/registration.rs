@@ -67,7 +67,6 @@ impl From<ApiError> for RegistrationError {
 
 impl Registration {
     /// What `config` wants registered for `bot`, to be called at `host`. `certificate` is what to upload, PEM.
-    #[must_use]
     pub(crate) fn new(config: &Config, bot: &BotSettings, api: &Api, host: &str, certificate: Option<String>) -> Self {
         let (url, secret_token) = (config.webhook_url(bot, host), bot.token.secret_token());
         let parts = [
@@ -132,7 +131,6 @@ impl Registration {
     }
 
     /// A digest of all that is registered, to tell one registration from another.
-    #[must_use]
     pub(crate) fn digest(&self) -> &str {
         &self.digest
     }
@@ -163,7 +161,6 @@ impl Registration {
     }
 
     /// The public half of the token.
-    #[must_use]
     pub(crate) fn bot(&self) -> u64 {
         self.client.bot()
     }

@@ -31,7 +31,6 @@ pub(crate) struct Finding {
 
 impl Finding {
     /// The finding as a person reads it, in one or two lines, with colours on a terminal.
-    #[must_use]
     pub(crate) fn line(&self, coloured: bool) -> String {
         let (mark, colour) = match self.mark {
             Mark::Good => ('✓', 32),

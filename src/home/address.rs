@@ -75,7 +75,6 @@ pub(crate) fn agree(
 }
 
 /// What is in the way when the router's own address is not the one that the internet sees.
-#[must_use]
 pub(crate) fn translation(router: Option<Ipv4Addr>, outside: Ipv4Addr) -> Option<String> {
     let router = router.filter(|router| *router != outside)?;
     Some(format!(
@@ -110,19 +109,16 @@ const MAX_REST_INTERVALS: u32 = 12;
 
 impl AddressTracker {
     /// Starts from the address that was used last.
-    #[must_use]
     pub(crate) fn new(current: Option<Ipv4Addr>, interval: Duration) -> Self {
         Self { current, candidate: None, rest: EscalatingPause::new(interval, interval * MAX_REST_INTERVALS) }
     }
 
     /// The address to go by.
-    #[must_use]
     pub(crate) fn current(&self) -> Option<Ipv4Addr> {
         self.current
     }
 
     /// Whether another address was seen, which the next look is to confirm.
-    #[must_use]
     pub(crate) fn is_unsure(&self) -> bool {
         self.candidate.is_some()
     }

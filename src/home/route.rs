@@ -10,13 +10,11 @@ const ROUTES: &str = "/proc/self/net/route";
 const DISCARD_PORT: u16 = 9;
 
 /// The table as it is now, to be compared with a later one.
-#[must_use]
 pub(crate) fn table() -> String {
     fs::read_to_string(ROUTES).unwrap_or_default()
 }
 
 /// The router that `table` names.
-#[must_use]
 pub(crate) fn gateway(table: &str) -> Option<Ipv4Addr> {
     let routes = table.lines().skip(1).filter_map(route);
     routes.min_by_key(|(metric, _)| *metric).map(|(_, gateway)| gateway)

@@ -23,7 +23,6 @@ pub(crate) struct Services {
 
 impl Services {
     /// The services at these URLs.
-    #[must_use]
     pub(crate) fn new(urls: &[String]) -> Self {
         let mut config = Agent::config_builder()
             .ip_family(IpFamily::Ipv4Only)

@@ -55,7 +55,6 @@ enum Answer {
 
 impl Gateway {
     /// Searches for the router at this address; None when it does not answer.
-    #[must_use]
     pub(crate) fn find(router: Ipv4Addr) -> Option<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
         // Directly, too: some networks carry no multicast.
@@ -107,7 +106,6 @@ impl Gateway {
     }
 
     /// The router's own address on the internet's side.
-    #[must_use]
     pub(crate) fn address(&self) -> Option<Ipv4Addr> {
         match self.call("GetExternalIPAddress", &[], "NewExternalIPAddress").ok()? {
             Answer::Value(address) => address.parse().ok(),

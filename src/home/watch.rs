@@ -78,7 +78,6 @@ impl HomeWatch {
     }
 
     /// Takes hints that something may have changed.
-    #[must_use]
     pub(crate) fn hints(&self) -> Sender<Hint> {
         self.hints.clone()
     }

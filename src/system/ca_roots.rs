@@ -6,7 +6,6 @@ use ureq::tls::{Certificate, RootCerts};
 
 /// The system's certificates (`SSL_CERT_FILE` names others): they are renewed with the system, for
 /// years after this program was built. The list that was built in serves where there is none.
-#[must_use]
 pub(crate) fn roots() -> RootCerts {
     let found = rustls_native_certs::load_native_certs();
     let certificates: Vec<_> = found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect();

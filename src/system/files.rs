@@ -19,7 +19,6 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
 }
 
 /// Whether everyone on this machine can read it, or change it.
-#[must_use]
 pub(crate) fn is_world_accessible(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
 }

@@ -22,7 +22,6 @@ struct State {
 
 impl LogLimit {
     /// A kind of which so many lines are written in a minute.
-    #[must_use]
     pub(crate) const fn new(per_minute: u32) -> Self {
         Self { per_minute, state: Mutex::new(State { minute: None, written: 0, suppressed: 0 }) }
     }

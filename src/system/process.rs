@@ -33,7 +33,6 @@ pub(crate) fn disable_huge_pages() {
 ///
 /// The environment that a program starts with stays readable until the process executes a program again. So it executes
 /// itself, with the secret no longer in the environment but on its standard input, which it needs for nothing else.
-#[must_use]
 pub(crate) fn take_from_environment(name: &str) -> Option<OsString> {
     if env::var_os(ON_STDIN).is_some_and(|given| given == name) {
         let mut secret = String::new();
@@ -65,7 +64,6 @@ fn reexec(name: &str, secret: &OsStr) -> io::Error {
 }
 
 /// Raises the limit of open files to `count`. Returns the limit: the system may allow fewer.
-#[must_use]
 pub(crate) fn raise_open_file_limit(count: usize) -> usize {
     let wanted = count as u64;
     let allowed = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {

@@ -42,7 +42,6 @@ pub(crate) struct Api {
 
 impl Api {
     /// The server at `url`, keeping up to `connections` idle connections.
-    #[must_use]
     pub(crate) fn new(url: &str, connections: usize) -> Self {
         Self { url: url.to_owned(), connections, agent: Arc::default() }
     }
@@ -120,13 +119,11 @@ pub(crate) struct Webhook<'a> {
 
 impl Client {
     /// The bot with this token, on this server.
-    #[must_use]
     pub(crate) fn new(api: Api, token: Token) -> Self {
         Self { api, token }
     }
 
     /// The bot's own id: the public half of its token.
-    #[must_use]
     pub(crate) fn bot(&self) -> u64 {
         self.token.id()
     }

@@ -19,7 +19,6 @@ pub(crate) fn warn_if_off(date: &str) {
 }
 
 /// How far the clock is from a `Date`; None when that does no harm.
-#[must_use]
 pub(crate) fn skew(date: &str, now: SystemTime) -> Option<String> {
     let date = httpdate::parse_http_date(date).ok()?;
     let off = distance(now, date).filter(|off| *off > TOLERATED_SKEW)?;
@@ -28,7 +27,6 @@ pub(crate) fn skew(date: &str, now: SystemTime) -> Option<String> {
 }
 
 /// Why a certificate failed, if the clock may be the cause.
-#[must_use]
 pub(crate) fn explain(error: &rustls::Error) -> Option<String> {
     let rustls::Error::InvalidCertificate(why) = error else { return None };
     let (now, limit, word) = match why {

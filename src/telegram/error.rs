@@ -42,13 +42,11 @@ pub enum ApiError {
 
 impl ApiError {
     /// Whether the Bot API itself is there and working, and this is what it says.
-    #[must_use]
     pub(crate) fn is_an_answer(&self) -> bool {
         matches!(self, Self::Refused { code: ..500, .. })
     }
 
     /// Whether the token is not, or no longer, a bot's: nothing will work until it is changed.
-    #[must_use]
     pub(crate) fn token_is_refused(&self) -> bool {
         matches!(self, Self::Refused { code: 401 | 404, .. })
     }

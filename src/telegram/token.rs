@@ -30,13 +30,11 @@ impl Token {
     }
 
     /// The bot's own user id: the public half, fit for logs and file names.
-    #[must_use]
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
     /// The whole token.
-    #[must_use]
     pub(crate) fn expose(&self) -> &str {
         self.whole.expose()
     }

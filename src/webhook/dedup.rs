@@ -70,7 +70,6 @@ impl DedupWindow {
     }
 
     /// Begins with nothing, and remembers for as long as it lives.
-    #[must_use]
     pub(crate) fn in_memory() -> Self {
         Self::with(Vec::new(), None)
     }

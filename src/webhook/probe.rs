@@ -36,7 +36,6 @@ pub(crate) struct Probe {
 
 impl Probe {
     /// Asks the listener at this address through `route`.
-    #[must_use]
     pub(crate) fn new(listener: SocketAddr, route: &Route) -> Self {
         let config = Agent::config_builder()
             // It is our own listener, whatever certificate it shows.
@@ -51,7 +50,6 @@ impl Probe {
     }
 
     /// Whether the webhook answers.
-    #[must_use]
     pub(crate) fn is_answered(&self) -> bool {
         let request = self.agent.post(self.url.expose());
         let request = request.header("X-Telegram-Bot-Api-Secret-Token", self.secret_token.expose());
@@ -60,7 +58,6 @@ impl Probe {
 }
 
 /// An address at which a listener on `address` can be reached from here.
-#[must_use]
 pub(crate) fn loopback_for(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),

@@ -52,7 +52,6 @@ pub(crate) struct Attempts {
 }
 
 /// Decides on a reply that was not taken.
-#[must_use]
 pub(crate) fn decide(error: &ApiError, attempts: &Attempts) -> Decision {
     let in_time = |wait: Duration| attempts.elapsed + wait + CALL_TIMEOUT <= UPDATE_TIMEOUT;
     match error {
@@ -90,7 +89,6 @@ fn later(seconds: u64, attempts: &Attempts) -> Decision {
 }
 
 /// Seconds until Telegram drops an update of this date; none when only a wrong clock can say so.
-#[must_use]
 pub(crate) fn seconds_left(date: i64, now: i64) -> Option<u64> {
     let age = now.checked_sub(date)?;
     (0..UPDATE_LIFETIME).contains(&age).then(|| (UPDATE_LIFETIME - age).unsigned_abs())

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use tiny_http::{Method, Request, Response, Server};
 
 use super::dedup::{Claim, Claimed, DedupWindow};
-use super::retry::Outage;
-use super::retry::{self, Attempts, Decision};
+use super::retry::{self, Attempts, Decision, Outage};
 use crate::echo::echo;
 use crate::system::clock::unix_now;
 use crate::system::log_limit::LogLimit;
