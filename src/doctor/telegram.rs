@@ -18,8 +18,8 @@ use crate::telegram::types::WebhookInfo;
 
 const CHECK: &str = "webhook";
 const SET_CLOCK: &str = "sudo timedatectl set-ntp true";
-/// In seconds: what went wrong longer ago is over.
-const HOUR: u64 = 3600;
+/// What went wrong longer ago is over.
+const RECENT_SECONDS: u64 = 3600;
 
 /// Whether the Bot API answers, by a name that is found, with a certificate and a time that are right.
 pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
@@ -110,7 +110,7 @@ pub(crate) fn webhook(doctor: &mut Doctor, registration: &Registration, here: Op
 fn delivery(doctor: &mut Doctor, id: u64, info: &WebhookInfo) {
     let waiting = info.pending_update_count;
     let date = info.last_error_date.map_or(0, i64::unsigned_abs);
-    let is_recent = unix_now().saturating_sub(date) < HOUR;
+    let is_recent = unix_now().saturating_sub(date) < RECENT_SECONDS;
     let found = format!("bot {id}: registered, and {waiting} updates wait");
     match &info.last_error_message {
         Some(message) if is_recent => {

@@ -10,7 +10,7 @@ use crate::telegram::error::ApiError;
 /// For all calls and waits of one update; the edge waits a little longer.
 const UPDATE_TIMEOUT: Duration = Duration::from_secs(42);
 /// Seconds of a flood wait that a worker waits out itself, below the 10 s that a stop leaves.
-const LONGEST_WAIT_HERE: u64 = 5;
+const MAX_FLOOD_WAIT: u64 = 5;
 /// Seconds after which Telegram is to deliver the update again. With a `Retry-After` it does so exactly then, and not after
 /// its own, growing back-off.
 const RETRY_AFTER: u64 = 5;
@@ -69,11 +69,7 @@ pub(crate) fn decide(error: &ApiError, attempts: &Attempts) -> Decision {
         }
         ApiError::Refused { retry_after: Some(seconds), .. } => {
             let wait = Duration::from_secs((*seconds).max(1));
-            if *seconds <= LONGEST_WAIT_HERE && in_time(wait) {
-                Decision::Wait(wait)
-            } else {
-                later(*seconds, attempts)
-            }
+            if *seconds <= MAX_FLOOD_WAIT && in_time(wait) { Decision::Wait(wait) } else { later(*seconds, attempts) }
         }
         // Until someone sets another token; then Telegram brings everything back at once.
         ApiError::Refused { code: 401 | 404, .. } => later(OUTAGE_RETRY_AFTER, attempts),
