@@ -1,37 +1,7 @@
 //! THE BOT. It gets what happened and says what to answer: no network, no clock, no files.
 //! To make another bot, edit this file.
 
-use serde::Serialize;
-use serde_json::value::RawValue;
-
-use crate::telegram::types::Update;
-
-/// A message to send, with the names that `sendMessage` gives its parameters.
-#[derive(Debug, Serialize)]
-pub struct Reply<'a> {
-    /// The chat that it goes to.
-    pub chat_id: i64,
-    /// The forum topic within the chat.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message_thread_id: Option<i64>,
-    /// What it says.
-    pub text: &'a str,
-    /// How the text is formatted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub entities: Option<&'a RawValue>,
-    /// The message that it answers.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reply_parameters: Option<ReplyParameters>,
-}
-
-/// Which message a reply points at.
-#[derive(Debug, Serialize)]
-pub struct ReplyParameters {
-    /// A message of the same chat.
-    pub message_id: i64,
-    /// A user may delete the message before we answer: then the text alone still arrives.
-    pub allow_sending_without_reply: bool,
-}
+use crate::telegram::types::{Reply, ReplyParameters, Update};
 
 /// Answers every new text message with the same text, as a reply to it, and nothing else.
 #[must_use]

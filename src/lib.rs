@@ -2,47 +2,48 @@
 //!
 //! # The journey of one update
 //!
-//! Telegram connects to [`webhook::edge`] (async, one thread). The edge closes on whom the allowlist does
-//! not name, ends TLS, and reads one request under limits of time and size. [`webhook::request`] frames it and
-//! [`webhook::door`] decides by path and secret whether it is let in. A whole request then goes over
-//! [`webhook::handover`]'s Unix connections to tiny_http, where a blocking [`webhook::worker`] parses the
-//! update, asks [`echo`] what to answer and [`webhook::once`] whether that was sent before, and sends it with
-//! [`telegram::client`]. Only then is the update answered: 200 when it is dealt with, 503 when Telegram shall bring it back,
-//! as [`webhook::outcome`] decides. Telegram is the queue.
+//! Telegram connects to [`webhook::edge`] (async, one thread). The edge closes connections that the allowlist does not name. A
+//! [`webhook::connection`] ends TLS, and reads one request under limits of time and size. [`webhook::request`] frames the
+//! request, and [`webhook::auth`] decides by path and secret whether it is let in. A whole request then goes over
+//! [`webhook::handover`]'s Unix connections to tiny_http, where a blocking [`webhook::worker`] parses the update, asks
+//! [`echo`] what to answer and [`webhook::dedup`] whether that was sent before, and sends it with [`telegram::client`]. Only
+//! then is the update answered: 200 when it is dealt with, 503 when Telegram is to bring it back, as [`webhook::retry`]
+//! decides. Telegram is the queue.
 //!
-//! # Around it
+//! # The rooms
 //!
-//! [`identity`] is what Telegram knows the bot by: host and [`certificate`], which change together. A thread of
-//! [`registration`] for each bot keeps that registered and watches it, by what [`health`] says; [`home`] looks for the
-//! home's address and deals with the router. [`probe`] and [`status`] are for systemd. [`doctor`] looks at all of it.
+//! Imports point down this list, never back up. `tests/layers.rs` checks that.
 //!
-//! # Who knows whom
+//! - [`cli`]: the command line.
+//! - [`run`]: the wiring of `pihook run`, and its supervisor.
+//! - [`doctor`]: what is wrong, and what to do about it. It may look at everything.
+//! - [`delivery`]: how updates get here. It keeps the webhook registered, and the certificate up to date.
+//! - [`home`]: this Pi's address and router.
+//! - [`webhook`]: inbound, from the first TCP packet to the answer.
+//! - [`echo`]: the bot. It knows [`telegram::types`] alone.
+//! - [`config`]: `pihook.toml` and the environment.
+//! - [`telegram`]: the Bot API.
+//! - [`certificate`]: made, loaded, checked, rolled over.
+//! - [`system`]: the machine: process, log, systemd, files.
+//! - [`secret`] and [`network`] know no other room.
 //!
-//! [`telegram::types`] knows nobody, and [`echo`] only the types. [`telegram::client`] sends what echo says. [`webhook`]
-//! knows [`telegram`] and [`echo`]; [`registration`] knows [`telegram`] and [`config`]; [`home`] knows [`config`] and
-//! [`status`], and nobody but [`doctor`] and [`run`] knows [`home`]. [`run`] wires them, and `main` is the command line.
-//! Only the edge, its way to the workers and the supervisor in [`run`] are async.
+//! Only the edge with its connections, the way to the workers, and the supervisor in [`run`] are async.
 
 #![forbid(unsafe_code)]
-#![warn(missing_docs, clippy::expect_used, clippy::unwrap_used)]
+// The map links to all rooms, and most are private: `cargo doc --document-private-items`.
+#![allow(rustdoc::private_intra_doc_links)]
+#![warn(missing_docs, unreachable_pub, clippy::expect_used, clippy::too_many_lines, clippy::unwrap_used)]
 
 pub mod certificate;
+pub mod cli;
 pub mod config;
-pub mod doctor;
+pub(crate) mod delivery;
+pub(crate) mod doctor;
 pub mod echo;
-pub mod files;
-pub mod health;
-pub mod home;
-pub mod host;
-pub mod identity;
-pub mod network;
-pub mod probe;
-pub mod registration;
+pub(crate) mod home;
+pub(crate) mod network;
 pub mod run;
-pub mod secret;
-pub mod seldom;
-pub mod status;
+pub(crate) mod secret;
+pub mod system;
 pub mod telegram;
-pub mod text;
-pub mod trust;
 pub mod webhook;

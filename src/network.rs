@@ -17,14 +17,12 @@ pub struct Network {
 
 impl Network {
     /// Whether `peer` lies in this block.
-    #[must_use]
-    pub fn contains(&self, peer: IpAddr) -> bool {
-        (mapped(peer) ^ self.address) & mask(self.prefix) == 0
+    pub(crate) fn contains(&self, peer: IpAddr) -> bool {
+        (mapped(peer) ^ self.address) & prefix_bits(self.prefix) == 0
     }
 
     /// Whether this is everyone: `0.0.0.0/0` or `::/0`.
-    #[must_use]
-    pub fn is_everyone(&self) -> bool {
+    pub(crate) fn is_everyone(&self) -> bool {
         self.prefix == 0 || (self.prefix == 96 && self.contains(Ipv4Addr::UNSPECIFIED.into()))
     }
 }
@@ -36,7 +34,7 @@ fn mapped(address: IpAddr) -> u128 {
     }
 }
 
-fn mask(prefix: u32) -> u128 {
+fn prefix_bits(prefix: u32) -> u128 {
     u128::MAX.checked_shl(128 - prefix).unwrap_or(0)
 }
 
@@ -58,7 +56,7 @@ impl FromStr for Network {
             },
         };
         let network = Self { address: mapped(address), prefix: prefix + 128 - bits };
-        if network.address & !mask(network.prefix) != 0 {
+        if network.address & !prefix_bits(network.prefix) != 0 {
             return Err("has address bits behind its prefix length");
         }
         Ok(network)
@@ -77,8 +75,7 @@ impl fmt::Display for Network {
 
 /// Whether Telegram refuses to call this address: the blocks of `IPAddress::is_reserved` in
 /// tdlib/td, `tdutils/td/utils/port/IPAddress.cpp`.
-#[must_use]
-pub fn is_reserved(address: Ipv4Addr) -> bool {
+pub(crate) fn is_reserved(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     match (a, b) {
         (0 | 10 | 127 | 224..=255, _) | (169, 254) | (192, 168) | (100, 64..=127) | (172, 16..=31) | (198, 18 | 19) => {

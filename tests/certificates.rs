@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use common::{HOST, Home, SOON, TOKEN, settings, telegram, text, tool};
-use pihook::certificate;
+use pihook::certificate::{self, CertificateFiles};
 use simulated_telegram::{Options, Telegram};
 
 fn openssl(home: &Home, arguments: &str) {
@@ -295,12 +295,12 @@ fn curl_and_openssl_get_through_with_the_certificate_alone() {
 #[test]
 fn a_clock_that_is_years_off_makes_nothing_worse() {
     let home = Home::new("http://127.0.0.1:1");
-    let [pem, key] = ["c.pem", "k.pem"].map(|name| home.folder.join(name));
+    let files = CertificateFiles::within(&home.folder);
     let now = SystemTime::now();
     // A Pi without a clock starts in 1970, or whenever it was last on.
     let pair = certificate::make(HOST, 100, SystemTime::UNIX_EPOCH, None).unwrap();
-    certificate::write(&pair, &pem, &key, true).unwrap();
-    let made = certificate::load(&pem, &key).unwrap();
+    certificate::write(&pair, &files, true).unwrap();
+    let made = certificate::load(&files).unwrap();
     made.check(HOST, now).unwrap();
     // By such a clock nothing is renewed; by a right one it is, in time.
     let century = Duration::from_secs(100 * 365 * 86400);

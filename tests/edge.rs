@@ -12,11 +12,12 @@ use common::peer;
 use common::scene::scene;
 use common::tls::Tls;
 use common::{Home, SOON, TOKEN, settings, telegram};
-use pihook::certificate;
-use pihook::webhook::connections::{Connections, Limits};
+use pihook::certificate::rollover::Rollover;
+use pihook::certificate::{self, CertificateFiles};
+use pihook::webhook::connection::Shared;
 use pihook::webhook::edge::Edge;
 use pihook::webhook::handover::Handover;
-use pihook::webhook::offer::Offer;
+use pihook::webhook::slots::{Limits, Slots};
 use rustls::version::{TLS12, TLS13};
 use tokio::sync::{oneshot, watch};
 use tokio::{runtime, time};
@@ -154,22 +155,24 @@ fn silence_ends_a_handshake_and_a_half_request_in_seconds() {
 fn an_idle_connection_ends_after_75_seconds() {
     let home = Home::new("http://127.0.0.1:1");
     assert!(home.pihook(&["cert"]).status.success());
-    let [certificate, key] = ["cert", "pkey"].map(|name| home.folder.join(format!("certs/webhook_{name}.pem")));
-    let tls = certificate::load(&certificate, &key).unwrap().tls().unwrap();
+    let files = CertificateFiles::within(&home.folder.join("certs"));
+    let tls = certificate::load(&files).unwrap().tls().unwrap();
     let limits = Limits { known: 1, strangers: 1, address: 1, all: 1 };
     let edge = Edge {
         allow_from: Vec::new(),
         known: Vec::new(),
-        doors: Vec::new(),
-        handover: Handover::new(home.folder.join("none"), 1, 0),
-        connections: Mutex::new(Connections::new(limits)),
-        offer: Arc::new(Offer::new(Arc::new(tls))),
+        shared: Arc::new(Shared {
+            routes: Vec::new(),
+            handover: Handover::new(home.folder.join("none"), 1),
+            slots: Mutex::new(Slots::new(limits)),
+            rollover: Arc::new(Rollover::new(Arc::new(tls))),
+        }),
     };
     let idle = runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (_stop, stopped) = watch::channel(false);
-        tokio::spawn(Arc::new(edge).serve(listener, stopped));
+        tokio::spawn(edge.serve(listener, stopped));
         let (connected, connection) = oneshot::channel();
         let (closed, end) = oneshot::channel();
         thread::spawn(move || {

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{HOST, Home, Pihook, SOON, TOKEN, settings, telegram, text};
-use pihook::telegram::trouble;
+use pihook::telegram::delivery_error;
 use simulated_telegram::{Bot, Fault, Telegram};
 
 const CERTIFICATE: &str = "SSL error {error:0A000086:SSL routines::certificate verify failed}";
@@ -104,9 +104,9 @@ fn each_error_of_telegrams_is_told_once_with_its_cause_and_its_remedy() {
     }
     // What Telegram's older servers called it means the same.
     for message in [CERTIFICATE, "SSL error {error:1416F086:SSL routines::certificate verify failed}"] {
-        assert!(trouble::sentence(message).contains("`pihook webhook set`"), "{message}");
+        assert!(delivery_error::sentence(message).contains("`pihook webhook set`"), "{message}");
     }
-    assert!(trouble::explain("something new").is_none());
+    assert!(delivery_error::explain("something new").is_none());
     let told = pihook.log().iter().filter(|line| line.contains("\"Connection refused\"")).count();
     assert_eq!(told, 1);
     pihook.wait_log("the webhook is well again");

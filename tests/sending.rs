@@ -1,4 +1,4 @@
-//! What becomes of a reply that the Bot API does not simply take. The whole table is `src/webhook/outcome.rs`.
+//! What becomes of a reply that the Bot API does not simply take. The whole table is `src/webhook/retry.rs`.
 
 mod common;
 

@@ -3,12 +3,12 @@
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use std::{fs, thread};
 
 use nix::time::ClockId;
 use nix::unistd::Pid;
-use pihook::certificate;
+use pihook::certificate::{self, CertificateFiles};
 use pihook::telegram::token::Token;
 use simulated_telegram::client::{Connection, Target, Trust};
 use tokio::time::sleep;
@@ -123,8 +123,8 @@ fn home(address: SocketAddr, api_url: &str) -> Result<Home> {
         "public_host = '{HOST}'\nlisten = '{address}'\nallow_from = ['127.0.0.0/8']\napi_url = '{api_url}'\nmax_connections = {WORKERS}\n"
     );
     let home = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
-    let [pem, key] = ["cert", "pkey"].map(|name| home.folder.join(format!("certs/webhook_{name}.pem")));
-    certificate::renew(HOST, &pem, &key)?.1?;
+    let pair = certificate::make(HOST, 30, SystemTime::now(), None)?;
+    certificate::write(&pair, &CertificateFiles::within(&home.folder.join("certs")), true)?;
     Ok(home)
 }
 

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pihook::webhook::door::{self, Door};
+use pihook::webhook::auth::{self, Recipient, Route};
 use pihook::webhook::request::{self, BODY_LIMIT, HEAD_LIMIT, Head};
 
 const PATH: &str = "/110201543:AAHd/";
@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(Some(head)) = verdict {
         one_reading(bytes, &head);
-        admission(&head);
+        authorization(&head);
     }
 });
 
@@ -42,13 +42,18 @@ fn one_reading(bytes: &[u8], head: &Head) {
     assert_eq!(count("transfer-encoding"), 0);
 }
 
-fn admission(head: &Head) {
-    let door = |path: &str, secret: &str| Door { path: path.to_owned().into(), secret_token: secret.to_owned().into() };
-    let doors = [door("/2:b/", "other"), door(PATH, SECRET)];
-    if let Ok(admitted) = door::admit(head, &doors) {
-        assert_eq!(doors[admitted.bot].path.expose(), head.path);
-        assert_eq!(Some(doors[admitted.bot].secret_token.expose().as_bytes()), head.secret_token);
-        assert_eq!((head.method, Some(admitted.body), admitted.head), ("POST", head.content_length, head.length));
-        assert!(admitted.body <= BODY_LIMIT);
+fn authorization(head: &Head) {
+    let route = |bot, path: &str, secret: &str| Route {
+        recipient: Recipient::Bot(bot),
+        path: path.to_owned().into(),
+        secret_token: secret.to_owned().into(),
+    };
+    let routes = [route(0, "/2:b/", "other"), route(1, PATH, SECRET)];
+    if let Ok(authorized) = auth::authorize(head, &routes) {
+        let Recipient::Bot(bot) = authorized.recipient else { panic!("{authorized:?}") };
+        assert_eq!(routes[bot].path.expose(), head.path);
+        assert_eq!(Some(routes[bot].secret_token.expose().as_bytes()), head.secret_token);
+        assert_eq!((head.method, Some(authorized.body), authorized.head), ("POST", head.content_length, head.length));
+        assert!(authorized.body <= BODY_LIMIT);
     }
 }

@@ -7,41 +7,39 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::telegram::token::mask;
+use crate::secret::mask;
 
 /// One table of the file. What is taken out of it is known; what is left at the end is a mistake.
-pub struct Keys<'t> {
-    table: DeTable<'t>,
+pub(crate) struct Table<'t> {
+    entries: DeTable<'t>,
     /// What is wrong, in the order in which it was found.
-    pub problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
     name: String,
     text: &'t str,
 }
 
-impl<'t> Keys<'t> {
+impl<'t> Table<'t> {
     /// Reads the text of the file at `path`. Where it is no TOML, that is the one problem.
-    #[must_use]
-    pub fn parse(path: &Path, text: &'t str) -> Self {
+    pub(crate) fn parse(path: &Path, text: &'t str) -> Self {
         let name = path.display().to_string();
         match DeTable::parse(text) {
-            Ok(table) => Self { table: table.into_inner(), problems: Vec::new(), name, text },
+            Ok(table) => Self { entries: table.into_inner(), problems: Vec::new(), name, text },
             Err(error) => {
-                let mut keys = Self { table: DeTable::new(), problems: Vec::new(), name, text };
+                let mut table = Self { entries: DeTable::new(), problems: Vec::new(), name, text };
                 // Not the error's Display: it quotes the line, and a token may stand in it.
-                keys.problem_at(error.span(), &error.message().replace('\n', ", "));
-                keys
+                table.problem_at(error.span(), &error.message().replace('\n', ", "));
+                table
             }
         }
     }
 
     /// Where it lies.
-    #[must_use]
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(&self.name)
     }
 
     /// Notes a problem with a key that was taken already, or is missing.
-    pub fn problem(&mut self, key: &str, what: &str) {
+    pub(crate) fn problem(&mut self, key: &str, what: &str) {
         self.problem_at(None, &format!("{key} {what}"));
     }
 
@@ -52,17 +50,21 @@ impl<'t> Keys<'t> {
     }
 
     fn take(&mut self, key: &str) -> Option<Spanned<DeValue<'t>>> {
-        self.table.remove(key)
+        self.entries.remove(key)
     }
 
     /// Whether the key is set, and not taken yet.
-    #[must_use]
-    pub fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key)
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
     }
 
     /// A string that `read` makes something of; `read` says what is wrong with it.
-    pub fn parsed<T>(&mut self, key: &str, default: &str, read: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+    pub(crate) fn parsed<T>(
+        &mut self,
+        key: &str,
+        default: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
         let value = self.take(key);
         let place = value.as_ref().map(Spanned::span);
         let read = match value.as_ref().map(Spanned::get_ref) {
@@ -77,12 +79,12 @@ impl<'t> Keys<'t> {
     }
 
     /// Any string.
-    pub fn string(&mut self, key: &str, default: &str) -> String {
+    pub(crate) fn string(&mut self, key: &str, default: &str) -> String {
         self.parsed(key, default, |text| Ok(text.to_owned())).unwrap_or_default()
     }
 
     /// A number of a range.
-    pub fn number(&mut self, key: &str, default: u16, range: RangeInclusive<u16>) -> u16 {
+    pub(crate) fn number(&mut self, key: &str, default: u16, range: RangeInclusive<u16>) -> u16 {
         let Some(value) = self.take(key) else { return default };
         let number = match value.get_ref() {
             DeValue::Integer(digits) => u16::from_str_radix(digits.as_str(), digits.radix()).ok(),
@@ -96,7 +98,7 @@ impl<'t> Keys<'t> {
     }
 
     /// A list of strings, each of which `read` makes something of.
-    pub fn list<T>(&mut self, key: &str, default: &[&str], read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+    pub(crate) fn list<T>(&mut self, key: &str, default: &[&str], read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let Some(value) = self.take(key) else {
             return default.iter().filter_map(|text| read(text).ok()).collect();
         };
@@ -119,7 +121,7 @@ impl<'t> Keys<'t> {
     }
 
     /// Hands each `[[key]]` table to `read`, one empty table if there is none.
-    pub fn tables(&mut self, key: &str, mut read: impl FnMut(&mut Keys<'t>)) {
+    pub(crate) fn tables(&mut self, key: &str, mut read: impl FnMut(&mut Table<'t>)) {
         let items = match self.take(key).map(|value| (value.span(), value.into_inner())) {
             None => vec![DeTable::new()],
             Some((_, DeValue::Array(items))) if !items.is_empty() && items.iter().all(|it| it.get_ref().is_table()) => {
@@ -127,18 +129,22 @@ impl<'t> Keys<'t> {
             }
             Some((place, _)) => return self.problem_at(Some(place), &format!("{key} must be written as [[{key}]]")),
         };
-        for table in items {
-            let mut keys =
-                Keys { table, problems: std::mem::take(&mut self.problems), name: self.name.clone(), text: self.text };
-            read(&mut keys);
-            keys.finish();
-            self.problems = keys.problems;
+        for entries in items {
+            let mut table = Table {
+                entries,
+                problems: std::mem::take(&mut self.problems),
+                name: self.name.clone(),
+                text: self.text,
+            };
+            read(&mut table);
+            table.finish();
+            self.problems = table.problems;
         }
     }
 
     /// Notes every key that nobody took.
-    pub fn finish(&mut self) {
-        for key in std::mem::take(&mut self.table).keys() {
+    pub(crate) fn finish(&mut self) {
+        for key in std::mem::take(&mut self.entries).keys() {
             let what = format!("{:?} is no setting here: deploy/pihook.toml has them all", key.get_ref());
             self.problem_at(Some(key.span()), &what);
         }
@@ -156,9 +162,9 @@ fn into_table(value: DeValue<'_>) -> Option<DeTable<'_>> {
     }
 }
 
-impl fmt::Debug for Keys<'_> {
+impl fmt::Debug for Table<'_> {
     /// Without the values: tokens are among them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Table").field("name", &self.name).finish_non_exhaustive()
     }
 }

@@ -11,24 +11,24 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, Stream};
 
-use super::Doctor;
+use super::finding::Doctor;
 use crate::certificate::Certificate;
 use crate::config::Config;
-use crate::probe::this_machine;
+use crate::webhook::probe::loopback_for;
 
 /// For each step of the probe.
-const PATIENCE: Duration = Duration::from_secs(10);
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Checks the port, and the bot behind it.
-pub fn check(doctor: &mut Doctor, config: &Config, certificate: Option<&Certificate>) {
+pub(crate) fn examine(doctor: &mut Doctor, config: &Config, certificate: Option<&Certificate>) {
     const CHECK: &str = "listener";
     let owner = owner(config.listen.port());
     if !owner.is_empty() && owner.iter().all(|owner| owner.starts_with("systemd ")) {
         // To connect would start it.
         return doctor.bad(CHECK, "systemd holds the port, and the bot does not run", "sudo systemctl start pihook");
     }
-    let address = SocketAddr::new(this_machine(config.listen.ip()), config.listen.port());
-    let stream = match TcpStream::connect_timeout(&address, PATIENCE) {
+    let address = SocketAddr::new(loopback_for(config.listen.ip()), config.listen.port());
+    let stream = match TcpStream::connect_timeout(&address, STEP_TIMEOUT) {
         Ok(stream) => stream,
         Err(why) => {
             let found = format!("nobody listens at {}: {why}", config.listen);
@@ -53,7 +53,7 @@ pub fn check(doctor: &mut Doctor, config: &Config, certificate: Option<&Certific
             format!(
                 "{by} listens at {}, with another certificate than {}",
                 config.listen,
-                config.certificate.display()
+                config.certificate_files.certificate.display()
             ),
             "if it is the bot, restart it; else end the other program, or set another port in listen",
         ),
@@ -67,15 +67,16 @@ pub fn check(doctor: &mut Doctor, config: &Config, certificate: Option<&Certific
 
 /// Asks as Telegram does, with an update that means nothing. Only the owner of our key gets to see it.
 fn ask(mut stream: TcpStream, config: &Config, certificate: &Certificate) -> io::Result<u16> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+    stream.set_write_timeout(Some(STEP_TIMEOUT))?;
     let provider = Arc::new(ring::default_provider());
-    let only = Only { certificate: certificate.leaf().clone().into_owned(), provider: Arc::clone(&provider) };
+    let pinned =
+        PinnedCertificate { certificate: certificate.leaf().clone().into_owned(), provider: Arc::clone(&provider) };
     let tls = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(only))
+        .with_custom_certificate_verifier(Arc::new(pinned))
         .with_no_client_auth();
     let name = ServerName::from(stream.peer_addr()?.ip());
     let mut connection = ClientConnection::new(Arc::new(tls), name).map_err(io::Error::other)?;
@@ -117,12 +118,12 @@ fn is_other_certificate(error: &io::Error) -> bool {
 
 /// Accepts one certificate, whatever is in it.
 #[derive(Debug)]
-struct Only {
+struct PinnedCertificate {
     certificate: CertificateDer<'static>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Only {
+impl ServerCertVerifier for PinnedCertificate {
     fn verify_server_cert(
         &self,
         shown: &CertificateDer<'_>,

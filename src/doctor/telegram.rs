@@ -1,26 +1,28 @@
 //! What Telegram says.
 
 use std::net::{Ipv4Addr, ToSocketAddrs};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use ureq::http::Uri;
 
-use super::Doctor;
-use crate::config::{Bot, Config};
+use super::finding::Doctor;
+use crate::config::{BotSettings, Config};
+use crate::delivery::health::Difference;
+use crate::delivery::registration::Registration;
 use crate::home::route;
-use crate::registration::{Difference, Registration};
+use crate::system::clock::unix_now;
 use crate::telegram::client::{Api, Client};
-use crate::telegram::clock;
-use crate::telegram::trouble;
+use crate::telegram::clock_skew;
+use crate::telegram::delivery_error;
 use crate::telegram::types::WebhookInfo;
 
 const CHECK: &str = "webhook";
 const SET_CLOCK: &str = "sudo timedatectl set-ntp true";
-/// In seconds: what went wrong longer ago is over.
-const HOUR: u64 = 3600;
+/// What went wrong longer ago is over.
+const RECENT_SECONDS: u64 = 3600;
 
 /// Whether the Bot API answers, by a name that is found, with a certificate and a time that are right.
-pub fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
+pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
     let url = config.api_url.parse::<Uri>().unwrap_or_default();
     let host = url.host().unwrap_or_default();
     if let Err(why) = (host, 0).to_socket_addrs() {
@@ -33,7 +35,7 @@ pub fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
     }
     match api.reach() {
         Ok(date) => {
-            match date.as_deref().and_then(|date| clock::difference(date, SystemTime::now())) {
+            match date.as_deref().and_then(|date| clock_skew::skew(date, SystemTime::now())) {
                 Some(off) => doctor.bad("clock", off, SET_CLOCK),
                 None => doctor.good("clock", "right, by Telegram's"),
             }
@@ -59,7 +61,7 @@ pub fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
 }
 
 /// Whether Telegram knows each token; the bots whose it knows.
-pub fn tokens<'c>(doctor: &mut Doctor, config: &'c Config, api: &Api) -> Vec<&'c Bot> {
+pub(crate) fn tokens<'c>(doctor: &mut Doctor, config: &'c Config, api: &Api) -> Vec<&'c BotSettings> {
     const CHECK: &str = "token";
     let mut known = Vec::new();
     for bot in &config.bots {
@@ -79,7 +81,7 @@ pub fn tokens<'c>(doctor: &mut Doctor, config: &'c Config, api: &Api) -> Vec<&'c
 }
 
 /// How a webhook is at Telegram.
-pub fn webhook(doctor: &mut Doctor, registration: &Registration, here: Option<Ipv4Addr>) {
+pub(crate) fn webhook(doctor: &mut Doctor, registration: &Registration, here: Option<Ipv4Addr>) {
     let id = registration.bot();
     let info = match registration.info() {
         Ok(info) => info,
@@ -107,13 +109,12 @@ pub fn webhook(doctor: &mut Doctor, registration: &Registration, here: Option<Ip
 /// Whether Telegram's calls arrive. A later success does not clear its last message.
 fn delivery(doctor: &mut Doctor, id: u64, info: &WebhookInfo) {
     let waiting = info.pending_update_count;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let date = info.last_error_date.map_or(0, i64::unsigned_abs);
-    let is_recent = now.saturating_sub(date) < HOUR;
+    let is_recent = unix_now().saturating_sub(date) < RECENT_SECONDS;
     let found = format!("bot {id}: registered, and {waiting} updates wait");
     match &info.last_error_message {
         Some(message) if is_recent => {
-            let (cause, remedy) = trouble::explain(message).map_or(("", ""), |it| (it.cause, it.remedy));
+            let (cause, remedy) = delivery_error::explain(message).map_or(("", ""), |it| (it.cause, it.remedy));
             let found = format!("{found}; Telegram says \"{message}\": {cause}");
             if waiting > 0 { doctor.bad(CHECK, found, remedy) } else { doctor.warn(CHECK, found, remedy) }
         }

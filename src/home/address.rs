@@ -1,29 +1,30 @@
-//! Which address the internet sees, and when to believe that it is another one. Pure.
+//! The home's public address: which one to believe, and when it has changed. Pure.
 
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use crate::network::is_reserved;
+use crate::system::pause::EscalatingPause;
 
-/// Why there is no address to believe in.
+/// Why no address can be believed.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Doubt {
+pub(crate) enum AddressError {
     /// Nobody answered.
-    Silence,
+    NoAnswer,
     /// One outside service answered, and nobody confirms it.
-    Alone(Ipv4Addr),
+    Unconfirmed(Ipv4Addr),
     /// No two say the same.
     Disagreement(Vec<Ipv4Addr>),
     /// An address that the internet does not know.
     Reserved(Ipv4Addr),
 }
 
-impl fmt::Display for Doubt {
+impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Silence => f.write_str("neither the router nor an outside service says what this home's address is"),
-            Self::Alone(address) => {
+            Self::NoAnswer => f.write_str("neither the router nor an outside service says what this home's address is"),
+            Self::Unconfirmed(address) => {
                 write!(f, "one outside service says that this home's address is {address}, and nobody confirms it")
             }
             Self::Disagreement(addresses) => {
@@ -44,7 +45,10 @@ impl fmt::Display for Doubt {
 ///
 /// # Errors
 /// Why none can be believed.
-pub fn judge(router: Option<Ipv4Addr>, outside: impl IntoIterator<Item = Ipv4Addr>) -> Result<Ipv4Addr, Doubt> {
+pub(crate) fn agree(
+    router: Option<Ipv4Addr>,
+    outside: impl IntoIterator<Item = Ipv4Addr>,
+) -> Result<Ipv4Addr, AddressError> {
     let mut reserved = router.filter(|address| is_reserved(*address));
     let router = router.filter(|address| !is_reserved(*address));
     let mut heard: Vec<Ipv4Addr> = Vec::new();
@@ -59,20 +63,19 @@ pub fn judge(router: Option<Ipv4Addr>, outside: impl IntoIterator<Item = Ipv4Add
     }
     match (router, &heard[..]) {
         (Some(address), []) => Ok(address),
-        (None, []) => Err(reserved.map_or(Doubt::Silence, Doubt::Reserved)),
-        (None, [address]) => Err(Doubt::Alone(*address)),
+        (None, []) => Err(reserved.map_or(AddressError::NoAnswer, AddressError::Reserved)),
+        (None, [address]) => Err(AddressError::Unconfirmed(*address)),
         _ => {
             let mut all: Vec<_> = router.into_iter().chain(heard).collect();
             // In whatever order they were asked, it is the same doubt.
             all.sort_unstable();
-            Err(Doubt::Disagreement(all))
+            Err(AddressError::Disagreement(all))
         }
     }
 }
 
 /// What is in the way when the router's own address is not the one that the internet sees.
-#[must_use]
-pub fn translation(router: Option<Ipv4Addr>, outside: Ipv4Addr) -> Option<String> {
+pub(crate) fn translation(router: Option<Ipv4Addr>, outside: Ipv4Addr) -> Option<String> {
     let router = router.filter(|router| *router != outside)?;
     Some(format!(
         "the router's own address is {router}, and the internet sees {outside}: {}",
@@ -94,40 +97,35 @@ fn kind(address: Ipv4Addr) -> &'static str {
 }
 
 /// Decides when a home has moved to another address.
-pub struct Follow {
+pub(crate) struct AddressTracker {
     current: Option<Ipv4Addr>,
     candidate: Option<Ipv4Addr>,
-    /// The shortest time between two moves; it grows while they follow each other closely.
-    rest: Duration,
-    interval: Duration,
-    moved: Option<Instant>,
+    /// Between two moves: it grows while they follow each other closely.
+    rest: EscalatingPause,
 }
 
-/// Of `watch_interval`, between two moves at most: an hour by default.
-const LONGEST_REST: u32 = 12;
+/// The longest rest between two moves, in `watch_interval`s: an hour by default.
+const MAX_REST_INTERVALS: u32 = 12;
 
-impl Follow {
+impl AddressTracker {
     /// Starts from the address that was used last.
-    #[must_use]
-    pub fn new(current: Option<Ipv4Addr>, interval: Duration) -> Self {
-        Self { current, candidate: None, rest: Duration::ZERO, interval, moved: None }
+    pub(crate) fn new(current: Option<Ipv4Addr>, interval: Duration) -> Self {
+        Self { current, candidate: None, rest: EscalatingPause::new(interval, interval * MAX_REST_INTERVALS) }
     }
 
     /// The address to go by.
-    #[must_use]
-    pub fn current(&self) -> Option<Ipv4Addr> {
+    pub(crate) fn current(&self) -> Option<Ipv4Addr> {
         self.current
     }
 
     /// Whether another address was seen, which the next look is to confirm.
-    #[must_use]
-    pub fn is_unsure(&self) -> bool {
+    pub(crate) fn is_unsure(&self) -> bool {
         self.candidate.is_some()
     }
 
-    /// Takes in what a look found. True when the home has moved there: it was seen twice in a row, and the last move
+    /// Takes in an address that was seen. True when the home has moved there: it was seen twice in a row, and the last move
     /// is long enough ago. The first address of all is taken at once.
-    pub fn sees(&mut self, seen: Ipv4Addr, now: Instant) -> bool {
+    pub(crate) fn observe(&mut self, seen: Ipv4Addr, now: Instant) -> bool {
         if self.current == Some(seen) {
             self.candidate = None;
             return false;
@@ -136,17 +134,14 @@ impl Follow {
             self.current = Some(seen);
             return true;
         }
-        let since = self.moved.map(|moved| now.saturating_duration_since(moved));
-        let is_settled = since.is_none_or(|since| since >= self.rest);
         let is_confirmed = self.candidate == Some(seen);
         self.candidate = Some(seen);
-        if !is_confirmed || !is_settled {
+        if !is_confirmed || !self.rest.is_over(now) {
             return false;
         }
-        let longest = self.interval * LONGEST_REST;
-        let calm = since.is_none_or(|since| since >= self.rest + longest);
-        self.rest = if calm { self.interval } else { (self.rest * 2).min(longest) };
-        *self = Self { current: Some(seen), candidate: None, moved: Some(now), ..*self };
+        self.rest.begin(now);
+        self.current = Some(seen);
+        self.candidate = None;
         true
     }
 }
@@ -164,23 +159,23 @@ mod tests {
     #[test]
     fn two_must_agree_or_the_router_confirm() {
         for (router, outside, expected) in [
-            (None, vec![], Err(Doubt::Silence)),
-            (None, vec![A], Err(Doubt::Alone(A))),
+            (None, vec![], Err(AddressError::NoAnswer)),
+            (None, vec![A], Err(AddressError::Unconfirmed(A))),
             (None, vec![A, A], Ok(A)),
-            (None, vec![A, B], Err(Doubt::Disagreement(vec![A, B]))),
+            (None, vec![A, B], Err(AddressError::Disagreement(vec![A, B]))),
             (None, vec![A, B, A], Ok(A)),
             (Some(A), vec![], Ok(A)),
             (Some(A), vec![A], Ok(A)),
-            (Some(A), vec![B], Err(Doubt::Disagreement(vec![A, B]))),
+            (Some(A), vec![B], Err(AddressError::Disagreement(vec![A, B]))),
             (Some(A), vec![B, A], Ok(A)),
             (Some(A), vec![B, B], Ok(B)),
-            (Some(CGNAT), vec![], Err(Doubt::Reserved(CGNAT))),
-            (Some(CGNAT), vec![A], Err(Doubt::Alone(A))),
-            (Some(CGNAT), vec![CGNAT], Err(Doubt::Reserved(CGNAT))),
+            (Some(CGNAT), vec![], Err(AddressError::Reserved(CGNAT))),
+            (Some(CGNAT), vec![A], Err(AddressError::Unconfirmed(A))),
+            (Some(CGNAT), vec![CGNAT], Err(AddressError::Reserved(CGNAT))),
             (Some(LAN), vec![A, A], Ok(A)),
-            (None, vec![LAN, LAN], Err(Doubt::Reserved(LAN))),
+            (None, vec![LAN, LAN], Err(AddressError::Reserved(LAN))),
         ] {
-            assert_eq!(judge(router, outside.clone()), expected, "{router:?} {outside:?}");
+            assert_eq!(agree(router, outside.clone()), expected, "{router:?} {outside:?}");
         }
     }
 
@@ -188,7 +183,7 @@ mod tests {
     fn nobody_is_asked_for_more_than_is_needed() {
         let asked = std::cell::Cell::new(0);
         let services = [A, A, A].into_iter().inspect(|_| asked.set(asked.get() + 1));
-        assert_eq!(judge(Some(A), services), Ok(A));
+        assert_eq!(agree(Some(A), services), Ok(A));
         assert_eq!(asked.get(), 1);
     }
 
@@ -203,33 +198,33 @@ mod tests {
 
     #[test]
     fn a_move_is_seen_twice_before_it_counts() {
-        let (start, mut follow) = (Instant::now(), Follow::new(None, INTERVAL));
-        assert!(follow.sees(A, start), "the first is taken as it is");
+        let (start, mut tracker) = (Instant::now(), AddressTracker::new(None, INTERVAL));
+        assert!(tracker.observe(A, start), "the first is taken as it is");
         // To be found at all is no move, after which to rest.
         let later = start + Duration::from_secs(1);
-        assert!(!follow.sees(B, later) && follow.is_unsure());
-        assert!(!follow.sees(A, later) && !follow.is_unsure());
-        assert!(!follow.sees(B, later));
-        assert!(follow.sees(B, later) && follow.current() == Some(B));
+        assert!(!tracker.observe(B, later) && tracker.is_unsure());
+        assert!(!tracker.observe(A, later) && !tracker.is_unsure());
+        assert!(!tracker.observe(B, later));
+        assert!(tracker.observe(B, later) && tracker.current() == Some(B));
     }
 
     #[test]
     fn flapping_is_followed_ever_more_slowly_and_calm_forgives() {
-        let (start, mut follow) = (Instant::now(), Follow::new(Some(A), INTERVAL));
+        let (start, mut tracker) = (Instant::now(), AddressTracker::new(Some(A), INTERVAL));
         // The address changes every minute for a day, and is looked at every 20 s.
         let mut moves = Vec::new();
         for second in (0..86400).step_by(20) {
             let seen = if second / 60 % 2 == 0 { B } else { A };
-            if follow.sees(seen, start + Duration::from_secs(second)) {
+            if tracker.observe(seen, start + Duration::from_secs(second)) {
                 moves.push(second);
             }
         }
         assert!((20..30).contains(&moves.len()), "{moves:?}");
         // After a quiet day the next one is followed at once.
         let quiet = start + Duration::from_secs(2 * 86400);
-        let here = follow.current().unwrap();
+        let here = tracker.current().unwrap();
         let other = if here == A { B } else { A };
-        assert!(!follow.sees(here, quiet));
-        assert!(!follow.sees(other, quiet) && follow.sees(other, quiet + Duration::from_secs(20)));
+        assert!(!tracker.observe(here, quiet));
+        assert!(!tracker.observe(other, quiet) && tracker.observe(other, quiet + Duration::from_secs(20)));
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! [`watch`] looks again and again: it asks the [`router`] and outside [`services`], and [`address`] decides what to believe.
 
-pub mod address;
-pub mod route;
-pub mod router;
-pub mod services;
-pub mod upnp;
-pub mod watch;
+pub(crate) mod address;
+pub(crate) mod route;
+pub(crate) mod router;
+pub(crate) mod services;
+pub(crate) mod upnp;
+pub(crate) mod watch;

@@ -1,20 +1,21 @@
-//! The kernel's routes: which machine is the router, and whether that has changed.
+//! The kernel's routes: which machine is the router, whether that has changed, and our own address on the way to the router.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 /// The table of IPv4 routes. Below `self`, where a sandbox leaves it visible.
 const ROUTES: &str = "/proc/self/net/route";
+/// A connected UDP socket sends nothing, so that any port will do.
+const DISCARD_PORT: u16 = 9;
 
 /// The table as it is now, to be compared with a later one.
-#[must_use]
-pub fn table() -> String {
+pub(crate) fn table() -> String {
     fs::read_to_string(ROUTES).unwrap_or_default()
 }
 
 /// The router that `table` names.
-#[must_use]
-pub fn gateway(table: &str) -> Option<Ipv4Addr> {
+pub(crate) fn gateway(table: &str) -> Option<Ipv4Addr> {
     let routes = table.lines().skip(1).filter_map(route);
     routes.min_by_key(|(metric, _)| *metric).map(|(_, gateway)| gateway)
 }
@@ -28,6 +29,16 @@ fn route(line: &str) -> Option<(u32, Ipv4Addr)> {
     let address = u32::from_str_radix(gateway, 16).ok()?;
     // The kernel writes the number as it lies in memory.
     is_gateway.then_some((metric.parse().ok()?, Ipv4Addr::from(address.to_ne_bytes())))
+}
+
+/// Our address on the way to the router.
+///
+/// # Errors
+/// When there is no way.
+pub(crate) fn local_address(router: Ipv4Addr) -> io::Result<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    socket.connect((router, DISCARD_PORT))?;
+    Ok(socket.local_addr()?.ip())
 }
 
 #[cfg(test)]

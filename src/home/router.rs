@@ -9,26 +9,27 @@ use std::time::{Duration, Instant};
 use crab_nat::{InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig, natpmp, pcp};
 use tokio::runtime::{self, Runtime};
 
-use super::upnp::{self, Gateway};
+use super::route;
+use super::upnp::{Gateway, UpnpError};
 use crate::network::is_reserved;
-use crate::text::printable;
+use crate::secret::printable;
 
 /// A mapping outlives two looks that go wrong. Not much more: who was given another address at home waits for its end.
-const LEASE_LOOKS: u32 = 3;
+const LEASE_INTERVALS: u32 = 3;
 /// In seconds.
-const LEASE: u32 = 600;
-const SHORTEST_LEASE: u32 = 60;
+const DEFAULT_LEASE: u32 = 600;
+const MIN_LEASE: u32 = 60;
 /// A router that is there answers at once; a lost packet is sent again.
-const PATIENCE: TimeoutConfig = TimeoutConfig {
+const TIMEOUTS: TimeoutConfig = TimeoutConfig {
     initial_timeout: Duration::from_millis(250),
     max_retries: 2,
     max_retry_timeout: Some(Duration::from_secs(1)),
 };
-
-const SILENCE: Duration = Duration::from_secs(3600);
+/// Before a router that did not say its address is asked again.
+const SILENT_RETRY_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The router of this home.
-pub struct Router {
+pub(crate) struct Router {
     runtime: Runtime,
     /// Shows a router that we are the same as before, also after a restart.
     nonce: [u32; 3],
@@ -45,10 +46,11 @@ struct Mapping {
     /// Our address, which a router can give to another machine.
     here: IpAddr,
     public: u16,
-    way: Way,
+    protocol: MappingProtocol,
 }
 
-enum Way {
+/// How the mapping is asked for.
+enum MappingProtocol {
     /// PCP or NAT-PMP.
     Packets(PortMapping),
     Upnp(Gateway),
@@ -56,7 +58,7 @@ enum Way {
 
 /// Why the router does not forward the port.
 #[derive(Debug)]
-pub enum Error {
+pub(crate) enum RouterError {
     /// There is no default route.
     NoRouter,
     /// It speaks none of the three protocols, or not to us.
@@ -69,7 +71,7 @@ pub enum Error {
     Refused(String),
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for RouterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRouter => f.write_str("no router is known: this machine has no way out"),
@@ -89,32 +91,44 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for RouterError {}
+
+impl From<UpnpError> for RouterError {
+    fn from(error: UpnpError) -> Self {
+        match error {
+            UpnpError::Taken(by) => Self::Taken(by.map_or("another machine".into(), |by| by.to_string())),
+            UpnpError::Refused(why) => Self::Refused(why),
+        }
+    }
+}
 
 impl Router {
     /// A router of which nothing is known yet. `nonce` is the same at each start; it is looked at in each `interval`.
     ///
     /// # Errors
     /// When the system has no more to give.
-    pub fn new(nonce: [u32; 3], interval: Duration) -> io::Result<Self> {
+    pub(crate) fn new(nonce: [u32; 3], interval: Duration) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let lease = u32::try_from(interval.as_secs()).unwrap_or(LEASE).saturating_mul(LEASE_LOOKS).max(LEASE);
+        let lease = u32::try_from(interval.as_secs())
+            .unwrap_or(DEFAULT_LEASE)
+            .saturating_mul(LEASE_INTERVALS)
+            .max(DEFAULT_LEASE);
         Ok(Self { runtime, nonce, lease, mapping: None, silent: None })
     }
 
     /// The router's own address on the internet's side, if it says one. One that did not is asked again after an hour.
-    pub fn address(&mut self, router: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+    pub(crate) fn address(&mut self, router: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
         let router = router?;
-        match self.mapping.as_ref().filter(|mapping| mapping.router == router).map(|mapping| &mapping.way) {
-            Some(Way::Upnp(gateway)) => return gateway.address(),
-            Some(Way::Packets(mapping)) => {
+        match self.mapping.as_ref().filter(|mapping| mapping.router == router).map(|mapping| &mapping.protocol) {
+            Some(MappingProtocol::Upnp(gateway)) => return gateway.address(),
+            Some(MappingProtocol::Packets(mapping)) => {
                 if let PortMappingType::Pcp { external_ip: IpAddr::V4(address), .. } = mapping.mapping_type() {
                     return Some(address);
                 }
             }
             None => {}
         }
-        if self.silent.is_some_and(|(silent, asked)| silent == router && asked.elapsed() < SILENCE) {
+        if self.silent.is_some_and(|(silent, asked)| silent == router && asked.elapsed() < SILENT_RETRY_INTERVAL) {
             return None;
         }
         let address = self.natpmp_address(router).or_else(|| Gateway::find(router)?.address());
@@ -126,21 +140,26 @@ impl Router {
     ///
     /// # Errors
     /// When it does not.
-    pub fn forward(&mut self, router: Option<Ipv4Addr>, public: u16, local: u16) -> Result<Duration, Error> {
-        let router = router.ok_or(Error::NoRouter)?;
-        let here = upnp::local_address(router).map_err(|_| Error::NoRouter)?;
+    pub(crate) fn forward(
+        &mut self,
+        router: Option<Ipv4Addr>,
+        public: u16,
+        local: u16,
+    ) -> Result<Duration, RouterError> {
+        let router = router.ok_or(RouterError::NoRouter)?;
+        let here = route::local_address(router).map_err(|_| RouterError::NoRouter)?;
         if self.mapping.as_ref().is_some_and(|mapping| mapping.router != router || mapping.here != here) {
             self.release();
         }
-        // One that has forgotten us, or that was started anew, is asked as at first.
+        // A router that has forgotten us, or was restarted, is asked as at first.
         let renewed = self.mapping.take().and_then(|mapping| self.renew(mapping, local));
         let mapping = match renewed {
             Some(mapping) => mapping,
-            None => Mapping { router, here, public, way: self.begin((router, here), public, local)? },
+            None => Mapping { router, here, public, protocol: self.begin((router, here), public, local)? },
         };
-        let lease = match &mapping.way {
-            Way::Packets(mapping) => mapping.lifetime(),
-            Way::Upnp(_) => self.lease,
+        let lease = match &mapping.protocol {
+            MappingProtocol::Packets(mapping) => mapping.lifetime(),
+            MappingProtocol::Upnp(_) => self.lease,
         };
         self.mapping = Some(mapping);
         Ok(Duration::from_secs(u64::from(lease / 2)))
@@ -148,25 +167,30 @@ impl Router {
 
     fn renew(&self, mut mapping: Mapping, local: u16) -> Option<Mapping> {
         let public = mapping.public;
-        let renewed = match &mut mapping.way {
-            Way::Packets(mapping) => {
+        let renewed = match &mut mapping.protocol {
+            MappingProtocol::Packets(mapping) => {
                 let renewed = self.runtime.block_on(mapping.renew()).is_ok();
                 // It asks for what was granted before, and for nothing is to give it back.
-                renewed && mapping.external_port().get() == public && mapping.lifetime() >= SHORTEST_LEASE
+                renewed && mapping.external_port().get() == public && mapping.lifetime() >= MIN_LEASE
             }
-            Way::Upnp(gateway) => gateway.forward(public, local, self.lease).is_ok(),
+            MappingProtocol::Upnp(gateway) => gateway.forward(public, local, self.lease).is_ok(),
         };
         renewed.then_some(mapping)
     }
 
-    fn begin(&self, (router, here): (Ipv4Addr, IpAddr), public: u16, local: u16) -> Result<Way, Error> {
+    fn begin(
+        &self,
+        (router, here): (Ipv4Addr, IpAddr),
+        public: u16,
+        local: u16,
+    ) -> Result<MappingProtocol, RouterError> {
         let (Some(wanted), Some(port)) = (NonZeroU16::new(public), NonZeroU16::new(local)) else {
-            return Err(Error::Silent(public));
+            return Err(RouterError::Silent(public));
         };
         let options = PortMappingOptions {
             external_port: Some(wanted),
             lifetime_seconds: Some(self.lease),
-            timeout_config: Some(PATIENCE),
+            timeout_config: Some(TIMEOUTS),
         };
         let asked = self.runtime.block_on(async {
             let request = pcp::BaseMapRequest::new(router.into(), here, InternetProtocol::Tcp, port);
@@ -176,49 +200,51 @@ impl Router {
             }
         });
         match asked {
-            Ok(mapping) if mapping.external_port() == wanted => Ok(Way::Packets(mapping)),
+            Ok(mapping) if mapping.external_port() == wanted => Ok(MappingProtocol::Packets(mapping)),
             // They give another port than was asked for, when that is taken; Telegram would not call it.
             Ok(mapping) => {
                 let _ = self.runtime.block_on(mapping.try_drop());
-                Err(Error::Taken("another machine, or not allowed".into()))
+                Err(RouterError::Taken("another machine, or not allowed".into()))
             }
             Err(failed) => {
                 let address = || self.natpmp_address(router);
                 let gateway = Gateway::find(router).ok_or_else(|| why_not(&failed, public, address))?;
                 match gateway.forward(public, local, self.lease) {
-                    Ok(()) => Ok(Way::Upnp(gateway)),
-                    Err(Error::Refused(_)) if gateway.address().is_none_or(is_reserved) => Err(Error::NoAddress),
-                    Err(why) => Err(why),
+                    Ok(()) => Ok(MappingProtocol::Upnp(gateway)),
+                    Err(UpnpError::Refused(_)) if gateway.address().is_none_or(is_reserved) => {
+                        Err(RouterError::NoAddress)
+                    }
+                    Err(why) => Err(why.into()),
                 }
             }
         }
     }
 
     fn natpmp_address(&self, router: Ipv4Addr) -> Option<Ipv4Addr> {
-        self.runtime.block_on(natpmp::external_address(router.into(), Some(PATIENCE))).ok()
+        self.runtime.block_on(natpmp::external_address(router.into(), Some(TIMEOUTS))).ok()
     }
 
     /// Gives back what it was asked to forward.
-    pub fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         match self.mapping.take() {
             None => {}
-            Some(Mapping { way: Way::Packets(mapping), .. }) => {
+            Some(Mapping { protocol: MappingProtocol::Packets(mapping), .. }) => {
                 let _ = self.runtime.block_on(mapping.try_drop());
             }
-            Some(Mapping { way: Way::Upnp(gateway), public, .. }) => gateway.release(public),
+            Some(Mapping { protocol: MappingProtocol::Upnp(gateway), public, .. }) => gateway.release(public),
         }
     }
 }
 
 /// Why a router does not forward that speaks no `UPnP`. `address` asks for its own.
-fn why_not(failed: &natpmp::Failure, public: u16, address: impl Fn() -> Option<Ipv4Addr>) -> Error {
+fn why_not(failed: &natpmp::Failure, public: u16, address: impl Fn() -> Option<Ipv4Addr>) -> RouterError {
     match failed {
-        natpmp::Failure::Socket(_) | natpmp::Failure::Timeout => Error::Silent(public),
+        natpmp::Failure::Socket(_) | natpmp::Failure::Timeout => RouterError::Silent(public),
         // One with an address says the same when it cannot forward for another reason.
         natpmp::Failure::NetworkFailure | natpmp::Failure::OutOfResources if address().is_none_or(is_reserved) => {
-            Error::NoAddress
+            RouterError::NoAddress
         }
-        failed => Error::Refused(failed.to_string()),
+        failed => RouterError::Refused(failed.to_string()),
     }
 }
 
@@ -230,9 +256,9 @@ mod tests {
     fn only_a_router_without_a_public_address_is_said_to_have_none() {
         let [public, shared] = [Ipv4Addr::new(80, 100, 95, 20), Ipv4Addr::new(100, 64, 0, 2)].map(Some);
         for failed in [natpmp::Failure::NetworkFailure, natpmp::Failure::OutOfResources] {
-            assert!(matches!(why_not(&failed, 8443, || None), Error::NoAddress));
-            assert!(matches!(why_not(&failed, 8443, || shared), Error::NoAddress));
-            assert!(matches!(why_not(&failed, 8443, || public), Error::Refused(_)));
+            assert!(matches!(why_not(&failed, 8443, || None), RouterError::NoAddress));
+            assert!(matches!(why_not(&failed, 8443, || shared), RouterError::NoAddress));
+            assert!(matches!(why_not(&failed, 8443, || public), RouterError::Refused(_)));
         }
     }
 }

@@ -7,14 +7,14 @@ use ureq::Agent;
 use ureq::config::IpFamily;
 use ureq::tls::TlsConfig;
 
-use crate::trust;
+use crate::system::ca_roots;
 
-const CALL: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// An address, and the line's end.
 const ANSWER_LIMIT: u64 = 64;
 
 /// The services of the settings.
-pub struct Services {
+pub(crate) struct Services {
     agent: Agent,
     urls: Vec<String>,
     /// Where to begin: each is asked as often as the others.
@@ -23,8 +23,7 @@ pub struct Services {
 
 impl Services {
     /// The services at these URLs.
-    #[must_use]
-    pub fn new(urls: &[String]) -> Self {
+    pub(crate) fn new(urls: &[String]) -> Self {
         let mut config = Agent::config_builder()
             .ip_family(IpFamily::Ipv4Only)
             .max_redirects(0)
@@ -32,15 +31,15 @@ impl Services {
             .proxy(None)
             .max_idle_connections(0)
             .user_agent(concat!("pihook/", env!("CARGO_PKG_VERSION")))
-            .timeout_global(Some(CALL));
+            .timeout_global(Some(CALL_TIMEOUT));
         if urls.iter().any(|url| url.starts_with("https:")) {
-            config = config.tls_config(TlsConfig::builder().root_certs(trust::roots()).build());
+            config = config.tls_config(TlsConfig::builder().root_certs(ca_roots::roots()).build());
         }
         Self { agent: config.build().into(), urls: urls.to_vec(), turn: 0 }
     }
 
     /// What they answer, each asked when its turn comes; those that answer nothing of use are passed over.
-    pub fn ask(&mut self) -> impl Iterator<Item = Ipv4Addr> {
+    pub(crate) fn ask(&mut self) -> impl Iterator<Item = Ipv4Addr> {
         self.turn = (self.turn + 1) % self.urls.len().max(1);
         let (later, first) = self.urls.split_at(self.turn.min(self.urls.len()));
         first.iter().chain(later).filter_map(|url| self.address(url))

@@ -3,23 +3,23 @@
 //!
 //! Only the router that the routes name is listened to: anyone at home can answer a search.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant};
 
 use roxmltree::{Document, Node};
 use ureq::Agent;
 
-use super::router::Error;
+use super::route;
 
-/// For an answer to a search; and for each call.
-const SEARCH: Duration = Duration::from_secs(3);
-const CALL: Duration = Duration::from_secs(5);
+/// For an answer to a search.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(3);
+/// For each call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_LIMIT: u64 = 64 * 1024;
 /// A parser's work grows with the cube of these, and a router has use for a handful.
 const NAMESPACES: usize = 32;
 /// Where searches go.
-const EVERYONE: (Ipv4Addr, u16) = (Ipv4Addr::new(239, 255, 255, 250), 1900);
+const SSDP_MULTICAST: (Ipv4Addr, u16) = (Ipv4Addr::new(239, 255, 255, 250), 1900);
 /// What a router is searched by, and the services that forward ports.
 const DEVICE: &str = "urn:schemas-upnp-org:device:InternetGatewayDevice:1";
 const SERVICES: [&str; 2] =
@@ -27,15 +27,24 @@ const SERVICES: [&str; 2] =
 /// `NoSuchEntryInArray`, `ConflictInMappingEntry` and `OnlyPermanentLeasesSupported`.
 const NO_SUCH_ENTRY: u32 = 714;
 const TAKEN: u32 = 718;
-const FOR_EVER_ONLY: u32 = 725;
+const PERMANENT_ONLY: u32 = 725;
 
 /// A router that can be asked.
-pub struct Gateway {
+pub(crate) struct Gateway {
     agent: Agent,
     control: String,
     service: String,
     /// Our address on the way to it.
     local: IpAddr,
+}
+
+/// Why the router does not do as it is asked.
+#[derive(Debug)]
+pub(crate) enum UpnpError {
+    /// It forwards the port to another machine, which it may name.
+    Taken(Option<SocketAddr>),
+    /// What it says.
+    Refused(String),
 }
 
 /// An answer's element, or the router's number for why not.
@@ -46,11 +55,10 @@ enum Answer {
 
 impl Gateway {
     /// Searches for the router at this address; None when it does not answer.
-    #[must_use]
-    pub fn find(router: Ipv4Addr) -> Option<Self> {
+    pub(crate) fn find(router: Ipv4Addr) -> Option<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
         // Directly, too: some networks carry no multicast.
-        for place in [EVERYONE, (router, EVERYONE.1)] {
+        for place in [SSDP_MULTICAST, (router, SSDP_MULTICAST.1)] {
             let (address, port) = place;
             let search = format!(
                 "M-SEARCH * HTTP/1.1\r\nHOST: {address}:{port}\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\nST: {DEVICE}\r\n\r\n"
@@ -58,7 +66,7 @@ impl Gateway {
             // Without a way there, nothing comes back.
             let _ = socket.send_to(search.as_bytes(), place);
         }
-        let end = Instant::now() + SEARCH;
+        let end = Instant::now() + SEARCH_TIMEOUT;
         let mut buffer = [0; 1500];
         loop {
             let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
@@ -85,7 +93,7 @@ impl Gateway {
             .max_redirects(0)
             .proxy(None)
             .max_idle_connections(0)
-            .timeout_global(Some(CALL));
+            .timeout_global(Some(CALL_TIMEOUT));
         let agent: Agent = config.build().into();
         let mut answer = agent.get(location).call().ok()?;
         let text = answer.body_mut().with_config().limit(ANSWER_LIMIT).read_to_string().ok()?;
@@ -94,12 +102,11 @@ impl Gateway {
             Some(_) => path,
             None => format!("http://{authority}/{}", path.trim_start_matches('/')),
         };
-        Some(Self { agent, control, service, local: local_address(router).ok()? })
+        Some(Self { agent, control, service, local: route::local_address(router).ok()? })
     }
 
     /// The router's own address on the internet's side.
-    #[must_use]
-    pub fn address(&self) -> Option<Ipv4Addr> {
+    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
         match self.call("GetExternalIPAddress", &[], "NewExternalIPAddress").ok()? {
             Answer::Value(address) => address.parse().ok(),
             Answer::Refused(..) => None,
@@ -110,24 +117,24 @@ impl Gateway {
     ///
     /// # Errors
     /// What the router says.
-    pub fn forward(&self, public: u16, local: u16, lease: u32) -> Result<(), Error> {
+    pub(crate) fn forward(&self, public: u16, local: u16, lease: u32) -> Result<(), UpnpError> {
         match self.add(public, local, lease)? {
             Answer::Value(_) => Ok(()),
-            Answer::Refused(FOR_EVER_ONLY, _) => match self.add(public, local, 0)? {
+            Answer::Refused(PERMANENT_ONLY, _) => match self.add(public, local, 0)? {
                 Answer::Value(_) => Ok(()),
                 Answer::Refused(code, why) => Err(refused(code, &why)),
             },
             // Some routers say so of what they forward here already.
             Answer::Refused(TAKEN, _) => match self.forwarded(public)? {
                 Some(there) if there == SocketAddr::new(self.local, local) => Ok(()),
-                Some(there) => Err(Error::Taken(there.to_string())),
-                None => Err(Error::Taken("another machine".into())),
+                Some(there) => Err(UpnpError::Taken(Some(there))),
+                None => Err(UpnpError::Taken(None)),
             },
             Answer::Refused(code, why) => Err(refused(code, &why)),
         }
     }
 
-    fn add(&self, public: u16, local: u16, lease: u32) -> Result<Answer, Error> {
+    fn add(&self, public: u16, local: u16, lease: u32) -> Result<Answer, UpnpError> {
         let arguments = [
             ("NewRemoteHost", String::new()),
             ("NewExternalPort", public.to_string()),
@@ -145,7 +152,7 @@ impl Gateway {
     ///
     /// # Errors
     /// What the router says.
-    pub fn forwarded(&self, public: u16) -> Result<Option<SocketAddr>, Error> {
+    pub(crate) fn forwarded(&self, public: u16) -> Result<Option<SocketAddr>, UpnpError> {
         let entry = |wanted: &str| self.call("GetSpecificPortMappingEntry", &port(public), wanted);
         let client = match entry("NewInternalClient")? {
             Answer::Value(client) => client,
@@ -160,14 +167,14 @@ impl Gateway {
     }
 
     /// Ends the forwarding, if it is to here.
-    pub fn release(&self, public: u16) {
+    pub(crate) fn release(&self, public: u16) {
         // A router takes this from anyone, whosever port it is.
         if self.forwarded(public).is_ok_and(|there| there.is_some_and(|there| there.ip() == self.local)) {
             let _ = self.call("DeletePortMapping", &port(public), "DeletePortMappingResponse");
         }
     }
 
-    fn call(&self, action: &str, arguments: &[(&str, String)], wanted: &str) -> Result<Answer, Error> {
+    fn call(&self, action: &str, arguments: &[(&str, String)], wanted: &str) -> Result<Answer, UpnpError> {
         let arguments: String = arguments.iter().map(|(name, value)| format!("<{name}>{value}</{name}>")).collect();
         let service = &self.service;
         let body = format!(
@@ -178,8 +185,8 @@ impl Gateway {
         let request = self.agent.post(&self.control).header("SOAPAction", format!("\"{service}#{action}\""));
         let answer = request.content_type("text/xml; charset=\"utf-8\"").send(&body);
         let text = answer.and_then(|mut answer| answer.body_mut().with_config().limit(ANSWER_LIMIT).read_to_string());
-        let text = text.map_err(|why| Error::Refused(why.to_string()))?;
-        read(&text, wanted).ok_or_else(|| Error::Refused("its answer is not to be understood".into()))
+        let text = text.map_err(|why| UpnpError::Refused(why.to_string()))?;
+        read(&text, wanted).ok_or_else(|| UpnpError::Refused("its answer is not to be understood".into()))
     }
 }
 
@@ -187,8 +194,8 @@ fn port(public: u16) -> [(&'static str, String); 3] {
     [("NewRemoteHost", String::new()), ("NewExternalPort", public.to_string()), ("NewProtocol", "TCP".into())]
 }
 
-fn refused(code: u32, why: &str) -> Error {
-    Error::Refused(format!("{why} ({code})"))
+fn refused(code: u32, why: &str) -> UpnpError {
+    UpnpError::Refused(format!("{why} ({code})"))
 }
 
 /// The part of `http://ADDRESS[:PORT]/…` before the path, if it is the router itself.
@@ -226,17 +233,6 @@ fn read(answer: &str, wanted: &str) -> Option<Answer> {
         return Some(Answer::Refused(code.parse().ok()?, text("errorDescription").unwrap_or_default()));
     }
     text(wanted).map(Answer::Value)
-}
-
-/// Our address on the way to the router.
-///
-/// # Errors
-/// When there is no way.
-pub fn local_address(router: Ipv4Addr) -> io::Result<IpAddr> {
-    // Nothing is sent by this.
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    socket.connect((router, EVERYONE.1))?;
-    Ok(socket.local_addr()?.ip())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The thread that looks where this Pi is, keeps the router's mapping, and tells when the home has moved.
+//! The home's watcher, a thread: it finds this home's address, keeps the router's mapping, and reports each move.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -9,47 +9,47 @@ use std::time::{Duration, Instant};
 
 use ring::digest;
 
-use super::address::{self, Doubt, Follow};
+use super::address::{self, AddressError, AddressTracker};
 use super::route;
 use super::router::Router;
 use super::services::Services;
-use crate::config::{Config, Host};
+use crate::config::{Config, PublicHost};
 use crate::network::is_reserved;
-use crate::status::Status;
+use crate::system::status::Status;
 
-/// The local routes are looked at so often: that is a file of the kernel's.
-const ROUTES: Duration = Duration::from_secs(5);
-/// The router may take so long to take its mapping back at the end.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+/// Between two looks at the kernel's routes, which cost little.
+const ROUTE_INTERVAL: Duration = Duration::from_secs(5);
+/// For giving the mapping back to the router at the end.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the thread is told.
-pub enum Hint {
+/// A hint for the thread.
+pub(crate) enum Hint {
     /// Something may have changed.
-    Look,
+    CheckNow,
     /// The program ends.
     End,
 }
 
 /// The thread that watches.
-pub struct Watch {
+pub(crate) struct HomeWatch {
     hints: Sender<Hint>,
     ended: Receiver<()>,
 }
 
-impl Watch {
+impl HomeWatch {
     /// Begins to watch what the settings want watched; None when that is nothing. `listening` is the port here, `last` the
-    /// address that was used last; `moved` is told of each new one.
+    /// address that was used last; `moved` is called with each new one.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(
+    pub(crate) fn start(
         config: &Config,
         listening: u16,
         last: Option<Ipv4Addr>,
         status: Arc<Status>,
         moved: impl Fn(Ipv4Addr) + Send + 'static,
     ) -> io::Result<Option<Self>> {
-        let is_address = matches!(&config.public_host, Host::Given(host) if host.parse::<Ipv4Addr>().is_ok());
+        let is_address = matches!(&config.public_host, PublicHost::Given(host) if host.parse::<Ipv4Addr>().is_ok());
         if is_address && !config.port_mapping {
             return Ok(None);
         }
@@ -65,7 +65,7 @@ impl Watch {
                 mapping,
                 services: Services::new(&urls),
                 router,
-                follow: Follow::new(last, interval),
+                tracker: AddressTracker::new(last, interval),
                 elsewhere: None,
                 status,
                 interval,
@@ -77,34 +77,33 @@ impl Watch {
         Ok(Some(Self { hints, ended }))
     }
 
-    /// Where to tell that something may have changed.
-    #[must_use]
-    pub fn hints(&self) -> Sender<Hint> {
+    /// Takes hints that something may have changed.
+    pub(crate) fn hints(&self) -> Sender<Hint> {
         self.hints.clone()
     }
 
     /// Ends it, and gives the router its mapping back.
-    pub fn end(self) {
+    pub(crate) fn end(self) {
         let _ = self.hints.send(Hint::End);
-        let _ = self.ended.recv_timeout(LAST_WORDS);
+        let _ = self.ended.recv_timeout(RELEASE_TIMEOUT);
     }
 }
 
-/// How it is at home.
-enum Look {
+/// What a look at the home found.
+enum HomeState {
     Well,
     Bad(String),
-    /// It cannot be known now, and so is taken to be as before.
+    /// Nothing certain: the state from before is kept.
     Unknown,
 }
 
 struct Watcher {
-    host: Host,
+    host: PublicHost,
     /// The router's port, and ours.
     mapping: Option<(u16, u16)>,
     services: Services,
     router: Router,
-    follow: Follow,
+    tracker: AddressTracker,
     /// Where the DNS name led at the last look, if that is not here.
     elsewhere: Option<Ipv4Addr>,
     status: Arc<Status>,
@@ -117,12 +116,12 @@ impl Watcher {
             let routes = route::table();
             let mut pause = self.interval;
             match self.look(&routes, &mut pause, moved) {
-                Look::Bad(why) if self.status.home(Some(why.clone())) => log::warn!("At home: {why}."),
-                Look::Well if self.status.home(None) => log::info!("At home: all is well again."),
+                HomeState::Bad(why) if self.status.home(Some(why.clone())) => log::warn!("At home: {why}."),
+                HomeState::Well if self.status.home(None) => log::info!("At home: all is well again."),
                 _ => {}
             }
             let soon = self.interval / 10;
-            if self.follow.is_unsure() || self.elsewhere.is_some() {
+            if self.tracker.is_unsure() || self.elsewhere.is_some() {
                 pause = soon;
             }
             if !wait(hints, &routes, soon, pause) {
@@ -132,21 +131,21 @@ impl Watcher {
     }
 
     /// One look. `pause` is shortened to when the router's mapping must be renewed.
-    fn look(&mut self, routes: &str, pause: &mut Duration, moved: &impl Fn(Ipv4Addr)) -> Look {
+    fn look(&mut self, routes: &str, pause: &mut Duration, moved: &impl Fn(Ipv4Addr)) -> HomeState {
         let gateway = route::gateway(routes);
         let forwarded = self.mapping.map(|(public, local)| self.router.forward(gateway, public, local));
         let router = self.router.address(gateway);
         let look = match self.host.clone() {
-            Host::Auto => self.follow(router, moved),
-            Host::Given(host) => match host.parse() {
+            PublicHost::Auto => self.follow(router, moved),
+            PublicHost::Given(host) => match host.parse() {
                 Ok(address) => given(router, address),
                 Err(_) => self.compare(&host, router),
             },
         };
         match (look, forwarded) {
             // A port that nobody can reach is no use, whatever the router says of it.
-            (Look::Bad(why), _) => Look::Bad(why),
-            (_, Some(Err(why))) => Look::Bad(format!("port_mapping: {why}")),
+            (HomeState::Bad(why), _) => HomeState::Bad(why),
+            (_, Some(Err(why))) => HomeState::Bad(format!("port_mapping: {why}")),
             (look, Some(Ok(lease))) => {
                 *pause = lease.min(*pause);
                 look
@@ -155,43 +154,43 @@ impl Watcher {
         }
     }
 
-    fn follow(&mut self, router: Option<Ipv4Addr>, moved: &impl Fn(Ipv4Addr)) -> Look {
+    fn follow(&mut self, router: Option<Ipv4Addr>, moved: &impl Fn(Ipv4Addr)) -> HomeState {
         // What the router confirms need not be asked of anyone else.
-        let is_known = router.is_some() && router == self.follow.current();
+        let is_known = router.is_some() && router == self.tracker.current();
         let outside = (!is_known).then(|| self.services.ask());
-        match address::judge(router, outside.into_iter().flatten()) {
+        match address::agree(router, outside.into_iter().flatten()) {
             Ok(address) => {
-                if self.follow.sees(address, Instant::now()) {
+                if self.tracker.observe(address, Instant::now()) {
                     moved(address);
                 }
                 translated(router, address)
             }
             // The old address is as good as any until another one is known.
-            Err(Doubt::Silence) if self.follow.current().is_some() => Look::Unknown,
-            Err(doubt) => Look::Bad(doubt.to_string()),
+            Err(AddressError::NoAnswer) if self.tracker.current().is_some() => HomeState::Unknown,
+            Err(why) => HomeState::Bad(why.to_string()),
         }
     }
 
     /// Compares where a name leads with where this home is.
-    fn compare(&mut self, name: &str, router: Option<Ipv4Addr>) -> Look {
-        let here = match address::judge(router, self.services.ask()) {
+    fn compare(&mut self, name: &str, router: Option<Ipv4Addr>) -> HomeState {
+        let here = match address::agree(router, self.services.ask()) {
             Ok(here) => here,
-            Err(doubt @ Doubt::Reserved(_)) => return Look::Bad(doubt.to_string()),
-            Err(_) => return Look::Unknown,
+            Err(why @ AddressError::Reserved(_)) => return HomeState::Bad(why.to_string()),
+            Err(_) => return HomeState::Unknown,
         };
-        let Ok(found) = (name, 0).to_socket_addrs() else { return Look::Unknown };
+        let Ok(found) = (name, 0).to_socket_addrs() else { return HomeState::Unknown };
         let there: Vec<_> = found.filter_map(v4).collect();
         let [first, ..] = there[..] else {
-            return Look::Bad(format!("{name} leads to no IPv4 address, and Telegram calls no other"));
+            return HomeState::Bad(format!("{name} leads to no IPv4 address, and Telegram calls no other"));
         };
         // The home's own DNS may know the name by another address than the internet does.
         if there.iter().all(Ipv4Addr::is_private) {
-            return Look::Unknown;
+            return HomeState::Unknown;
         }
         let was = std::mem::replace(&mut self.elsewhere, (!there.contains(&here)).then_some(here));
         // The DNS takes its time after a move.
         if self.elsewhere.is_some() && was == self.elsewhere {
-            return Look::Bad(format!(
+            return HomeState::Bad(format!(
                 "{name} leads to {first}, but this home's address is {here}: see to your dynamic DNS"
             ));
         }
@@ -199,14 +198,14 @@ impl Watcher {
     }
 }
 
-fn translated(router: Option<Ipv4Addr>, address: Ipv4Addr) -> Look {
-    address::translation(router, address).map_or(Look::Well, Look::Bad)
+fn translated(router: Option<Ipv4Addr>, address: Ipv4Addr) -> HomeState {
+    address::translation(router, address).map_or(HomeState::Well, HomeState::Bad)
 }
 
 /// Compares an address of the settings with the router's.
-fn given(router: Option<Ipv4Addr>, address: Ipv4Addr) -> Look {
+fn given(router: Option<Ipv4Addr>, address: Ipv4Addr) -> HomeState {
     match router {
-        Some(router) if router != address && !is_reserved(router) => Look::Bad(format!(
+        Some(router) if router != address && !is_reserved(router) => HomeState::Bad(format!(
             "public_host is {address}, and the router's own address is {router}: set that, or \"auto\""
         )),
         router => translated(router, address),
@@ -236,9 +235,9 @@ fn wait(hints: &Receiver<Hint>, routes: &str, soon: Duration, pause: Duration) -
     let start = Instant::now();
     let mut until = start + pause;
     loop {
-        match hints.recv_timeout(until.saturating_duration_since(Instant::now()).min(ROUTES)) {
+        match hints.recv_timeout(until.saturating_duration_since(Instant::now()).min(ROUTE_INTERVAL)) {
             Ok(Hint::End) | Err(RecvTimeoutError::Disconnected) => return false,
-            Ok(Hint::Look) => until = until.min(start + soon),
+            Ok(Hint::CheckNow) => until = until.min(start + soon),
             Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return true,
             Err(RecvTimeoutError::Timeout) if route::table() != routes => until = until.min(start + soon),
             Err(RecvTimeoutError::Timeout) => {}

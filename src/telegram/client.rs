@@ -13,27 +13,26 @@ use ureq::typestate::WithBody;
 use ureq::unversioned::multipart::{Form, Part};
 use ureq::{Agent, Body, RequestBuilder};
 
-use super::clock;
-use super::error::Error;
-use super::resolver::Remembering;
+use super::clock_skew;
+use super::error::ApiError;
+use super::resolver::CachingResolver;
 use super::token::Token;
-use super::transport::{self, BUFFER};
-use super::types::{Me, WebhookInfo};
-use crate::echo::Reply;
+use super::transport::{self, BUFFER_SIZE};
+use super::types::{Me, Reply, WebhookInfo};
 use crate::secret::Secret;
-use crate::text::printable;
-use crate::trust;
+use crate::secret::printable;
+use crate::system::ca_roots;
 
 /// A whole call may take this long. Well below the 60 s that Telegram waits for a webhook's answer;
 /// above the 8 s of flood wait that the Bot API sits out by itself.
-pub const CALL: Duration = Duration::from_secs(20);
-const CONNECT: Duration = Duration::from_secs(5);
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of an answer that are read: one message with its 4096 characters fits many times.
 const ANSWER_LIMIT: u64 = 256 * 1024;
 
 /// A Bot API server and the connections to it. Clones share them.
 #[derive(Clone)]
-pub struct Api {
+pub(crate) struct Api {
     /// Without a slash at its end.
     url: String,
     connections: usize,
@@ -43,16 +42,15 @@ pub struct Api {
 
 impl Api {
     /// The server at `url`, keeping up to `connections` idle connections.
-    #[must_use]
-    pub fn new(url: &str, connections: usize) -> Self {
+    pub(crate) fn new(url: &str, connections: usize) -> Self {
         Self { url: url.to_owned(), connections, agent: Arc::default() }
     }
 
     /// Whether the server answers at all; the `Date` of its answer.
     ///
     /// # Errors
-    /// See [`Error`].
-    pub fn reach(&self) -> Result<Option<String>, Error> {
+    /// See [`ApiError`].
+    pub(crate) fn reach(&self) -> Result<Option<String>, ApiError> {
         let response = self.agent().get(&self.url).call()?;
         Ok(response.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned))
     }
@@ -64,28 +62,28 @@ impl Api {
                 .max_redirects(0)
                 .ip_family(IpFamily::Ipv4Only)
                 .user_agent(concat!("pihook/", env!("CARGO_PKG_VERSION")))
-                .timeout_global(Some(CALL))
-                .timeout_resolve(Some(CONNECT))
-                .timeout_connect(Some(CONNECT))
-                .timeout_send_request(Some(CONNECT))
-                .timeout_send_body(Some(CONNECT))
-                .timeout_recv_response(Some(CALL))
-                .timeout_recv_body(Some(CONNECT))
-                .input_buffer_size(BUFFER)
-                .output_buffer_size(BUFFER)
+                .timeout_global(Some(CALL_TIMEOUT))
+                .timeout_resolve(Some(CONNECT_TIMEOUT))
+                .timeout_connect(Some(CONNECT_TIMEOUT))
+                .timeout_send_request(Some(CONNECT_TIMEOUT))
+                .timeout_send_body(Some(CONNECT_TIMEOUT))
+                .timeout_recv_response(Some(CALL_TIMEOUT))
+                .timeout_recv_body(Some(CONNECT_TIMEOUT))
+                .input_buffer_size(BUFFER_SIZE)
+                .output_buffer_size(BUFFER_SIZE)
                 .max_idle_connections(self.connections)
                 .max_idle_connections_per_host(self.connections);
             if self.url.starts_with("https:") {
-                config = config.tls_config(TlsConfig::builder().root_certs(trust::roots()).build());
+                config = config.tls_config(TlsConfig::builder().root_certs(ca_roots::roots()).build());
             }
-            Agent::with_parts(config.build(), transport::connector(), Remembering::default())
+            Agent::with_parts(config.build(), transport::connector(), CachingResolver::default())
         })
     }
 }
 
 /// One bot's side of the Bot API.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     api: Api,
     token: Token,
 }
@@ -107,38 +105,36 @@ struct Parameters {
     migrate_to_chat_id: Option<i64>,
 }
 
-/// What setWebhook is told.
-pub struct Webhook<'a> {
+/// The parameters of setWebhook.
+pub(crate) struct Webhook<'a> {
     /// `https://HOST:PORT/PATH`.
-    pub url: &'a Secret,
+    pub(crate) url: &'a Secret,
     /// The self-signed certificate or private root, PEM; none when a public CA signed it.
-    pub certificate: Option<&'a str>,
+    pub(crate) certificate: Option<&'a str>,
     /// Shown with every call.
-    pub secret_token: &'a Secret,
+    pub(crate) secret_token: &'a Secret,
     /// 1 to 100.
-    pub max_connections: u16,
+    pub(crate) max_connections: u16,
 }
 
 impl Client {
     /// The bot with this token, on this server.
-    #[must_use]
-    pub fn new(api: Api, token: Token) -> Self {
+    pub(crate) fn new(api: Api, token: Token) -> Self {
         Self { api, token }
     }
 
     /// The bot's own id: the public half of its token.
-    #[must_use]
-    pub fn bot(&self) -> u64 {
+    pub(crate) fn bot(&self) -> u64 {
         self.token.id()
     }
 
     /// Sends a message.
     ///
     /// # Errors
-    /// See [`Error`]. With `Unanswered` the message may have been sent.
-    pub fn send_message(&self, reply: &Reply<'_>) -> Result<(), Error> {
+    /// See [`ApiError`]. With `Unanswered` the message may have been sent.
+    pub(crate) fn send_message(&self, reply: &Reply<'_>) -> Result<(), ApiError> {
         // Compact, where ureq's own JSON is indented.
-        let body = serde_json::to_vec(reply).map_err(|_| Error::Unreachable("the reply is no JSON".into()))?;
+        let body = serde_json::to_vec(reply).map_err(|_| ApiError::Unreachable("the reply is no JSON".into()))?;
         let (status, answer) =
             self.exchange("sendMessage", |request| request.content_type("application/json").send(&body))?;
         match answer {
@@ -151,8 +147,8 @@ impl Client {
     /// Registers the webhook, with its certificate as a file: sent as text it would be ignored.
     ///
     /// # Errors
-    /// See [`Error`]. After some of them the bot has no webhook at all.
-    pub fn set_webhook(&self, webhook: &Webhook<'_>) -> Result<(), Error> {
+    /// See [`ApiError`]. After some of them the bot has no webhook at all.
+    pub(crate) fn set_webhook(&self, webhook: &Webhook<'_>) -> Result<(), ApiError> {
         let connections = webhook.max_connections.to_string();
         let form = || {
             let form = Form::new()
@@ -169,24 +165,24 @@ impl Client {
     /// Removes the webhook; there need not be one.
     ///
     /// # Errors
-    /// See [`Error`].
-    pub fn delete_webhook(&self) -> Result<(), Error> {
+    /// See [`ApiError`].
+    pub(crate) fn delete_webhook(&self) -> Result<(), ApiError> {
         self.call::<IgnoredAny>("deleteWebhook", |request| request.send_json(json!({}))).map(|_| ())
     }
 
     /// Who this bot is.
     ///
     /// # Errors
-    /// See [`Error`].
-    pub fn me(&self) -> Result<Me, Error> {
+    /// See [`ApiError`].
+    pub(crate) fn me(&self) -> Result<Me, ApiError> {
         self.call("getMe", |request| request.send_json(json!({})))
     }
 
     /// What Telegram knows of the webhook.
     ///
     /// # Errors
-    /// See [`Error`].
-    pub fn webhook_info(&self) -> Result<WebhookInfo, Error> {
+    /// See [`ApiError`].
+    pub(crate) fn webhook_info(&self) -> Result<WebhookInfo, ApiError> {
         let mut info: WebhookInfo = self.call("getWebhookInfo", |request| request.send_json(json!({})))?;
         for words in [&mut info.ip_address, &mut info.last_error_message].into_iter().flatten() {
             *words = printable(words);
@@ -198,12 +194,12 @@ impl Client {
         &self,
         method: &str,
         send: impl Fn(RequestBuilder<WithBody>) -> Result<Response<Body>, ureq::Error>,
-    ) -> Result<T, Error> {
+    ) -> Result<T, ApiError> {
         let start = Instant::now();
         loop {
             match self.exchange(method, &send) {
                 // When a home has moved, all kept connections are dead. None of these calls does harm when made twice.
-                Err(Error::Broken(_)) if start.elapsed() < CALL => {}
+                Err(ApiError::StaleConnection(_)) if start.elapsed() < CALL_TIMEOUT => {}
                 exchanged => {
                     let (status, answer) = exchanged?;
                     return read_answer(status, &answer?);
@@ -217,15 +213,15 @@ impl Client {
         &self,
         method: &str,
         send: impl FnOnce(RequestBuilder<WithBody>) -> Result<Response<Body>, ureq::Error>,
-    ) -> Result<(u16, Result<Vec<u8>, Error>), Error> {
+    ) -> Result<(u16, Result<Vec<u8>, ApiError>), ApiError> {
         let url = format!("{}/bot{}/{method}", self.api.url, self.token.expose());
         let mut response = send(self.api.agent().post(url))?;
         if let Some(date) = response.headers().get("date").and_then(|date| date.to_str().ok()) {
-            clock::compare(date);
+            clock_skew::warn_if_off(date);
         }
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec();
-        Ok((status, body.map_err(Error::from)))
+        Ok((status, body.map_err(ApiError::from)))
     }
 }
 
@@ -233,16 +229,16 @@ impl Client {
 ///
 /// # Errors
 /// `Refused` or `Foreign`.
-pub fn read_answer<T: DeserializeOwned>(status: u16, body: &[u8]) -> Result<T, Error> {
+pub fn read_answer<T: DeserializeOwned>(status: u16, body: &[u8]) -> Result<T, ApiError> {
     match serde_json::from_slice::<Envelope<T>>(body) {
         Ok(Envelope { ok: true, result: Some(result), .. }) => Ok(result),
-        Ok(envelope) if !envelope.ok => Err(Error::Refused {
+        Ok(envelope) if !envelope.ok => Err(ApiError::Refused {
             code: status,
             description: printable(&envelope.description),
             retry_after: envelope.parameters.retry_after,
             migrate_to_chat_id: envelope.parameters.migrate_to_chat_id,
         }),
-        _ => Err(Error::Foreign { status }),
+        _ => Err(ApiError::Foreign { status }),
     }
 }
 
@@ -255,15 +251,15 @@ mod tests {
         let read = |status, body: &str| read_answer::<bool>(status, body.as_bytes());
         assert_eq!(read(200, r#"{"ok":true,"result":true,"description":"Webhook was set"}"#), Ok(true));
         let flood = r#"{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 5","parameters":{"retry_after":5}}"#;
-        assert!(matches!(read(429, flood), Err(Error::Refused { code: 429, retry_after: Some(5), .. })));
+        assert!(matches!(read(429, flood), Err(ApiError::Refused { code: 429, retry_after: Some(5), .. })));
         let moved = r#"{"ok":false,"error_code":400,"description":"x","parameters":{"migrate_to_chat_id":-1001}}"#;
-        assert!(matches!(read(400, moved), Err(Error::Refused { migrate_to_chat_id: Some(-1001), .. })));
+        assert!(matches!(read(400, moved), Err(ApiError::Refused { migrate_to_chat_id: Some(-1001), .. })));
     }
 
     #[test]
     fn what_is_not_the_bot_api_is_called_so() {
         for body in ["<html>502 Bad Gateway</html>", "", "{}", "[]", r#"{"ok":true}"#, r#"{"ok":true,"result":{}}"#] {
-            assert_eq!(read_answer::<bool>(502, body.as_bytes()), Err(Error::Foreign { status: 502 }), "{body}");
+            assert_eq!(read_answer::<bool>(502, body.as_bytes()), Err(ApiError::Foreign { status: 502 }), "{body}");
         }
     }
 

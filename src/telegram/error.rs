@@ -5,16 +5,16 @@ use std::io::ErrorKind;
 
 use ureq::Timeout;
 
-use super::clock;
-use super::transport::Broken;
+use super::clock_skew;
+use super::transport::StaleConnection;
 
 /// What is to be done when the token is refused.
-pub const NEW_TOKEN: &str = "Telegram does not know this token: get a new one from BotFather.";
+pub(crate) const NEW_TOKEN: &str = "Telegram does not know this token: get a new one from BotFather.";
 
 /// Why a call of the Bot API brought no result. What it means for an update is decided in
-/// `webhook::outcome`, for the registration in `registration`.
+/// `webhook::retry`, for the registration in `registration`.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Error {
+pub enum ApiError {
     /// The Bot API answered, and said no.
     Refused {
         /// The HTTP status: 400, 401, 403, 404, 409, 429, 500…
@@ -35,26 +35,24 @@ pub enum Error {
     Unreachable(String),
     /// A connection broke before a byte of the answer came, as a kept one does that died while the network was away: most
     /// likely nothing was carried out, and another connection will serve.
-    Broken(String),
+    StaleConnection(String),
     /// The call went out and no whole answer came back: it may have been carried out.
     Unanswered(String),
 }
 
-impl Error {
+impl ApiError {
     /// Whether the Bot API itself is there and working, and this is what it says.
-    #[must_use]
-    pub fn is_an_answer(&self) -> bool {
+    pub(crate) fn is_an_answer(&self) -> bool {
         matches!(self, Self::Refused { code: ..500, .. })
     }
 
     /// Whether the token is not, or no longer, a bot's: nothing will work until it is changed.
-    #[must_use]
-    pub fn token_is_refused(&self) -> bool {
+    pub(crate) fn token_is_refused(&self) -> bool {
         matches!(self, Self::Refused { code: 401 | 404, .. })
     }
 }
 
-impl From<ureq::Error> for Error {
+impl From<ureq::Error> for ApiError {
     /// Takes care that no URL gets into the text: it holds the token.
     fn from(error: ureq::Error) -> Self {
         use ureq::Error as E;
@@ -65,7 +63,7 @@ impl From<ureq::Error> for Error {
             E::Timeout(_) => Self::Unanswered("no answer in time".into()),
             E::Rustls(reason) => tls(&reason),
             E::Tls(reason) => Self::Unreachable(format!("TLS failed: {reason}")),
-            E::Other(reason) if reason.is::<Broken>() => Self::Broken(reason.to_string()),
+            E::Other(reason) if reason.is::<StaleConnection>() => Self::StaleConnection(reason.to_string()),
             // The handshake's errors come wrapped.
             E::Io(reason) => match reason.get_ref().and_then(|inner| inner.downcast_ref()) {
                 Some(inner) => tls(inner),
@@ -84,9 +82,10 @@ impl From<ureq::Error> for Error {
     }
 }
 
-fn tls(error: &rustls::Error) -> Error {
-    let why = clock::blame(error).map_or_else(|| format!("TLS failed: {error}"), |why| format!("TLS failed: {why}"));
-    Error::Unreachable(why)
+fn tls(error: &rustls::Error) -> ApiError {
+    let why =
+        clock_skew::explain(error).map_or_else(|| format!("TLS failed: {error}"), |why| format!("TLS failed: {why}"));
+    ApiError::Unreachable(why)
 }
 
 fn never_connected(kind: ErrorKind) -> bool {
@@ -100,7 +99,7 @@ fn never_connected(kind: ErrorKind) -> bool {
     )
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused { code, description, .. } if description.is_empty() => {
@@ -109,13 +108,13 @@ impl fmt::Display for Error {
             Self::Refused { description, .. } => write!(f, "the Bot API said: {description}"),
             Self::Foreign { status } => write!(f, "status {status} from something that is not the Bot API"),
             Self::Unreachable(why) => write!(f, "the Bot API cannot be reached: {why}"),
-            Self::Broken(why) => write!(f, "the connection to the Bot API broke: {why}"),
+            Self::StaleConnection(why) => write!(f, "the connection to the Bot API broke: {why}"),
             Self::Unanswered(why) => write!(f, "the Bot API did not answer: {why}"),
         }
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for ApiError {}
 
 #[cfg(test)]
 mod tests {
@@ -125,7 +124,7 @@ mod tests {
     fn no_error_shows_the_url() {
         let url = "https://api.telegram.org/bot1:secret/getMe";
         for error in [ureq::Error::BadUri(url.into()), ureq::Error::RequireHttpsOnly(url.into())] {
-            let error = Error::from(error);
+            let error = ApiError::from(error);
             assert!(!format!("{error} {error:?}").contains("secret"));
         }
     }
@@ -133,9 +132,9 @@ mod tests {
     #[test]
     fn what_never_connected_is_told_from_what_may_have_been_carried_out() {
         let refused = std::io::Error::from(ErrorKind::ConnectionRefused);
-        assert!(matches!(Error::from(ureq::Error::Io(refused)), Error::Unreachable(_)));
+        assert!(matches!(ApiError::from(ureq::Error::Io(refused)), ApiError::Unreachable(_)));
         let reset = std::io::Error::from(ErrorKind::ConnectionReset);
-        assert!(matches!(Error::from(ureq::Error::Io(reset)), Error::Unanswered(_)));
-        assert!(matches!(Error::from(ureq::Error::Timeout(Timeout::RecvResponse)), Error::Unanswered(_)));
+        assert!(matches!(ApiError::from(ureq::Error::Io(reset)), ApiError::Unanswered(_)));
+        assert!(matches!(ApiError::from(ureq::Error::Timeout(Timeout::RecvResponse)), ApiError::Unanswered(_)));
     }
 }

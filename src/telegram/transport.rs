@@ -16,32 +16,32 @@ use ureq::unversioned::transport::{
 };
 
 /// Bytes that a connection buffers each way; ureq's default is 128 KiB, for each of 40 connections and more.
-pub const BUFFER: usize = 8 * 1024;
-/// What was sent and is not acknowledged within this has hardly arrived: the network is gone, or the router forgot us.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+pub(crate) const BUFFER_SIZE: usize = 8 * 1024;
+/// For the acknowledgement of what was sent: after this the network is gone, or the router has forgotten the connection.
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes the connections.
-pub fn connector() -> impl Connector<Out = Kept<impl Transport>> {
-    ConnectProxyConnector::default().chain(Tcp).chain(RustlsConnector::default()).chain(Keep)
+pub(crate) fn connector() -> impl Connector<Out = ReusableTransport<impl Transport>> {
+    ConnectProxyConnector::default().chain(TcpConnector).chain(RustlsConnector::default()).chain(ReuseConnector)
 }
 
 /// A connection broke before a byte of the answer came, since it had been kept and was dead, or the network was gone.
 #[derive(Debug)]
-pub struct Broken(pub String);
+pub(crate) struct StaleConnection(pub(crate) String);
 
-impl fmt::Display for Broken {
+impl fmt::Display for StaleConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Broken {}
+impl std::error::Error for StaleConnection {}
 
 #[derive(Debug)]
-struct Tcp;
+struct TcpConnector;
 
-impl<In: Transport> Connector<In> for Tcp {
-    type Out = Either<In, Socket>;
+impl<In: Transport> Connector<In> for TcpConnector {
+    type Out = Either<In, TcpTransport>;
 
     fn connect(&self, details: &ConnectionDetails, proxy: Option<In>) -> Result<Option<Self::Out>, Error> {
         if let Some(proxy) = proxy {
@@ -60,31 +60,31 @@ impl<In: Transport> Connector<In> for Tcp {
         }
         let stream = result?;
         stream.set_nodelay(true)?;
-        let milliseconds = u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX);
+        let milliseconds = u32::try_from(UNACKNOWLEDGED_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
         setsockopt(&stream, TcpUserTimeout, &milliseconds).map_err(io::Error::from)?;
-        Ok(Some(Either::B(Socket { stream, buffers: LazyBuffers::new(BUFFER, BUFFER) })))
+        Ok(Some(Either::B(TcpTransport { stream, buffers: LazyBuffers::new(BUFFER_SIZE, BUFFER_SIZE) })))
     }
 }
 
 #[derive(Debug)]
-struct Socket {
+struct TcpTransport {
     stream: TcpStream,
     buffers: LazyBuffers,
 }
 
-impl Socket {
+impl TcpTransport {
     /// TLS reads many times for one call: each must end with the call.
     fn in_time(timeout: NextTimeout) -> Result<(), Error> {
         if timeout.after.is_zero() { Err(Error::Timeout(timeout.reason)) } else { Ok(()) }
     }
 
-    /// An end of the time that the call has is told from the kernel giving the connection up.
+    /// Distinguishes the end of the call's time from the kernel giving the connection up.
     fn timed(why: io::Error, timeout: NextTimeout) -> Error {
         if why.kind() == io::ErrorKind::WouldBlock { Error::Timeout(timeout.reason) } else { Error::Io(why) }
     }
 }
 
-impl Transport for Socket {
+impl Transport for TcpTransport {
     fn buffers(&mut self) -> &mut dyn Buffers {
         &mut self.buffers
     }
@@ -118,19 +118,19 @@ impl Transport for Socket {
 }
 
 #[derive(Debug)]
-struct Keep;
+struct ReuseConnector;
 
-impl<In: Transport> Connector<In> for Keep {
-    type Out = Kept<In>;
+impl<In: Transport> Connector<In> for ReuseConnector {
+    type Out = ReusableTransport<In>;
 
     fn connect(&self, _: &ConnectionDetails, connection: Option<In>) -> Result<Option<Self::Out>, Error> {
-        Ok(connection.map(|inner| Kept { inner, unsent: Vec::new(), used: false, answering: false }))
+        Ok(connection.map(|inner| ReusableTransport { inner, unsent: Vec::new(), used: false, answering: false }))
     }
 }
 
-/// A connection that may serve many calls.
+/// A connection that can serve many calls, and sends each request as one piece.
 #[derive(Debug)]
-pub struct Kept<T> {
+pub(crate) struct ReusableTransport<T> {
     inner: T,
     /// The request, as far as it was made: it is sent when its answer is awaited.
     unsent: Vec<u8>,
@@ -140,7 +140,7 @@ pub struct Kept<T> {
     answering: bool,
 }
 
-impl<T: Transport> Kept<T> {
+impl<T: Transport> ReusableTransport<T> {
     fn send(&mut self, timeout: NextTimeout) -> Result<(), Error> {
         let unsent = mem::take(&mut self.unsent);
         let mut rest = &unsent[..];
@@ -159,19 +159,19 @@ impl<T: Transport> Kept<T> {
         self.inner.await_input(timeout)
     }
 
-    /// Says so if the kernel gave up on what was not acknowledged, or the other side had closed before.
-    fn judge(&self, error: Error) -> Error {
+    /// Calls the connection stale if the kernel gave up on unacknowledged bytes, or the other side had closed it before.
+    fn classify(&self, error: Error) -> Error {
         let unacknowledged = |why: &io::Error| why.raw_os_error() == Some(nix::errno::Errno::ETIMEDOUT as i32);
         match error {
             Error::Io(why) if !self.answering && (self.used || unacknowledged(&why)) => {
-                Error::Other(Box::new(Broken(why.to_string())))
+                Error::Other(Box::new(StaleConnection(why.to_string())))
             }
             other => other,
         }
     }
 }
 
-impl<T: Transport> Transport for Kept<T> {
+impl<T: Transport> Transport for ReusableTransport<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
         self.inner.buffers()
     }
@@ -180,7 +180,7 @@ impl<T: Transport> Transport for Kept<T> {
         self.used |= mem::take(&mut self.answering);
         let output = &self.inner.buffers().output()[..amount];
         self.unsent.extend_from_slice(output);
-        if self.unsent.len() < BUFFER { Ok(()) } else { self.send(timeout).map_err(|why| self.judge(why)) }
+        if self.unsent.len() < BUFFER_SIZE { Ok(()) } else { self.send(timeout).map_err(|why| self.classify(why)) }
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
@@ -188,7 +188,7 @@ impl<T: Transport> Transport for Kept<T> {
             Ok(false) if !self.answering && self.used => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             other => other,
         };
-        let more = more.map_err(|why| self.judge(why))?;
+        let more = more.map_err(|why| self.classify(why))?;
         self.answering |= more;
         Ok(more)
     }
@@ -256,6 +256,6 @@ mod tests {
         agent.post(&url).send("").unwrap();
         // More than the kernels on both sides take.
         let error = agent.post(&url).send(vec![b'x'; 32 << 20]).unwrap_err();
-        assert!(matches!(&error, Error::Other(why) if why.is::<Broken>()), "{error:?}");
+        assert!(matches!(&error, Error::Other(why) if why.is::<StaleConnection>()), "{error:?}");
     }
 }

@@ -1,7 +1,7 @@
-//! What Telegram sends, as far as an echo needs it. Unknown fields are passed over, so that a newer
-//! Bot API changes nothing; add here what your own bot wants to read.
+//! What Telegram sends and takes, as far as an echo needs it. Unknown fields are passed over, so that a newer Bot API
+//! changes nothing; add here what your own bot wants to read or send.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// One thing that happened, as `https://core.telegram.org/bots/api#update` has it.
@@ -60,9 +60,36 @@ pub struct WebhookInfo {
     pub max_connections: Option<u32>,
 }
 
-/// What a bot is told of itself, `https://core.telegram.org/bots/api#user`.
+/// What getMe says of a bot, `https://core.telegram.org/bots/api#user`.
 #[derive(Debug, Deserialize)]
 pub struct Me {
     /// Its name, as users write it after an @.
     pub username: String,
+}
+
+/// A message to send, with the names that `sendMessage` gives its parameters.
+#[derive(Debug, Serialize)]
+pub struct Reply<'a> {
+    /// The chat that it goes to.
+    pub chat_id: i64,
+    /// The forum topic within the chat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_thread_id: Option<i64>,
+    /// What it says.
+    pub text: &'a str,
+    /// How the text is formatted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entities: Option<&'a RawValue>,
+    /// The message that it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply_parameters: Option<ReplyParameters>,
+}
+
+/// Which message a reply points at.
+#[derive(Debug, Serialize)]
+pub struct ReplyParameters {
+    /// A message of the same chat.
+    pub message_id: i64,
+    /// A user may delete the message before we answer: then the text alone still arrives.
+    pub allow_sending_without_reply: bool,
 }

@@ -5,16 +5,18 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
+use super::auth::Recipient;
+use crate::system::lock::lock;
+
 /// The connections to the workers: as many as were ever needed at once, at most one for each worker.
 pub struct Handover {
     socket: PathBuf,
-    bots: usize,
     /// Of updates, as many as can have a worker; the others wait for their turn here, where they are not in the probe's way.
     turns: Semaphore,
     workers: Semaphore,
@@ -23,12 +25,11 @@ pub struct Handover {
 }
 
 impl Handover {
-    /// For the tiny_http that listens at `socket` and has so many workers, for so many bots. What goes by a higher number than
-    /// theirs is our own probe.
+    /// For the tiny_http that listens at `socket` and has so many workers.
     #[must_use]
-    pub fn new(socket: PathBuf, workers: usize, bots: usize) -> Self {
+    pub fn new(socket: PathBuf, workers: usize) -> Self {
         let [turns, free] = [workers; 2].map(Semaphore::new);
-        Self { socket, bots, turns, workers: free, idle: Mutex::default(), opening: AsyncMutex::default() }
+        Self { socket, turns, workers: free, idle: Mutex::default(), opening: AsyncMutex::default() }
     }
 
     /// Has an update answered: waits for a worker, and for its whole answer, a head without a body. The probe gets the
@@ -36,19 +37,22 @@ impl Handover {
     ///
     /// # Errors
     /// When the connection breaks. It is not used again.
-    pub async fn ask(&self, bot: usize, body: &[u8]) -> io::Result<Vec<u8>> {
+    pub(crate) async fn ask(&self, recipient: Recipient, body: &[u8]) -> io::Result<Vec<u8>> {
         // The semaphores are never closed; if they were, nothing would be lost by going on. The worker is given back first.
-        let _turn = if bot < self.bots { self.turns.acquire().await.ok() } else { None };
+        let (_turn, path) = match recipient {
+            Recipient::Bot(index) => (self.turns.acquire().await.ok(), format!("/{index}")),
+            Recipient::Probe => (None, "/probe".to_owned()),
+        };
         let _worker = self.workers.acquire().await;
-        let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let kept = lock(&self.idle).pop();
         let mut stream = match kept {
             Some(stream) => stream,
             None => self.open().await?,
         };
-        let mut request = format!("POST /{bot} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+        let mut request = format!("POST {path} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
         request.extend_from_slice(body);
         let answer = exchange(&mut stream, &request).await?;
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
+        lock(&self.idle).push(stream);
         Ok(answer)
     }
 
@@ -101,11 +105,11 @@ mod tests {
         });
         let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let handover = Arc::new(Handover::new(socket.clone(), 1, 1));
+            let handover = Arc::new(Handover::new(socket.clone(), 1));
             let mut all = JoinSet::new();
-            for bot in [0, 0, 0, 0, 1] {
+            for recipient in [[Recipient::Bot(0); 4].as_slice(), &[Recipient::Probe]].concat() {
                 let handover = Arc::clone(&handover);
-                all.spawn(async move { handover.ask(bot, b"").await.unwrap() });
+                all.spawn(async move { handover.ask(recipient, b"").await.unwrap() });
                 yield_now().await;
             }
             // The first request only opens the connection.
@@ -115,6 +119,6 @@ mod tests {
         std::fs::remove_file(socket).unwrap();
         let asked: Vec<_> = worker.join().unwrap();
         let asked: Vec<_> = asked.iter().map(|line| line.trim_end_matches(" HTTP/1.1")).collect();
-        assert_eq!(asked, ["GET /", "POST /0", "POST /1", "POST /0", "POST /0", "POST /0"]);
+        assert_eq!(asked, ["GET /", "POST /0", "POST /probe", "POST /0", "POST /0", "POST /0"]);
     }
 }

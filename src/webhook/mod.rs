@@ -1,17 +1,17 @@
 //! Inbound: what Telegram sends, from its first TCP packet to the answer.
 //!
-//! [`edge`] meets the internet and shows it the certificate that is on [`offer`]; [`connections`], [`request`] and [`door`]
-//! say, without any I/O, what is let in;
-//! [`handover`] carries it to tiny_http, where [`worker`] answers it: [`once`] keeps it from doing so twice, and [`outcome`]
-//! decides what happens when a reply was not taken.
+//! [`edge`] meets the internet, and each [`connection`] is served under limits; [`slots`], [`request`] and [`auth`] say,
+//! without any I/O, what is let in. [`handover`] carries a request to tiny_http, where a [`worker`] answers it: [`dedup`] keeps
+//! the worker from doing so twice, and [`retry`] decides what happens when a reply was not taken. [`probe`] asks the webhook as
+//! Telegram would.
 
-pub mod connections;
-pub mod door;
+pub mod auth;
+pub mod connection;
+pub mod dedup;
 pub mod edge;
 pub mod handover;
-pub mod offer;
-pub mod once;
-pub mod outage;
-pub mod outcome;
+pub(crate) mod probe;
 pub mod request;
-pub mod worker;
+pub(crate) mod retry;
+pub mod slots;
+pub(crate) mod worker;

@@ -5,38 +5,38 @@ use std::io;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tiny_http::{Method, Request, Response, Server};
 
-use super::once::{Begun, Once};
-use super::outage::Outage;
-use super::outcome::{self, Next, Tried};
-use crate::echo::{Reply, echo};
-use crate::seldom::Seldom;
-use crate::status::Status;
+use super::dedup::{Claim, Claimed, DedupWindow};
+use super::retry::{self, Attempts, Decision, Outage};
+use crate::echo::echo;
+use crate::system::clock::unix_now;
+use crate::system::log_limit::LogLimit;
+use crate::system::status::Status;
 use crate::telegram::client::Client;
-use crate::telegram::error::{Error, NEW_TOKEN};
-use crate::telegram::types::Update;
+use crate::telegram::error::{ApiError, NEW_TOKEN};
+use crate::telegram::types::{Reply, Update};
 
-/// After so many seconds Telegram asks again for an update that is being answered at this moment.
-const BUSY: u64 = 1;
+/// Seconds after which Telegram is to deliver an update again that is being answered at this moment.
+const IN_FLIGHT_RETRY_AFTER: u64 = 1;
 
 /// Lines about replies that could not be sent: hundreds may wait while the Bot API is away.
-static NOT_SENT: Seldom = Seldom::new(20);
-static TOKEN_REFUSED: Seldom = Seldom::new(1);
+static NOT_SENT: LogLimit = LogLimit::new(20);
+static TOKEN_REFUSED: LogLimit = LogLimit::new(1);
 
 /// One bot, as its workers need it.
-pub struct Bot {
+pub(crate) struct ServedBot {
     /// To send with.
-    pub client: Client,
-    /// What was answered.
-    pub once: Once,
+    pub(crate) client: Client,
+    /// Which updates were answered.
+    pub(crate) dedup: DedupWindow,
 }
 
 /// What the webhook answers, and with it what becomes of the update.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// 200: it is dealt with, and never comes again.
     Done,
     /// 503: Telegram keeps it, and brings it back after so many seconds.
@@ -54,7 +54,7 @@ impl Answer {
 
 /// What all workers share.
 struct Shared {
-    bots: Vec<Bot>,
+    bots: Vec<ServedBot>,
     outage: Outage,
     status: Arc<Status>,
 }
@@ -63,7 +63,12 @@ struct Shared {
 ///
 /// # Errors
 /// When a thread cannot be started.
-pub fn start(listener: UnixListener, workers: usize, bots: Vec<Bot>, status: Arc<Status>) -> io::Result<()> {
+pub(crate) fn start(
+    listener: UnixListener,
+    workers: usize,
+    bots: Vec<ServedBot>,
+    status: Arc<Status>,
+) -> io::Result<()> {
     let server = Arc::new(Server::from_listener(listener, None).map_err(io::Error::other)?);
     let shared = Arc::new(Shared { bots, outage: Outage::default(), status });
     for number in 0..workers {
@@ -89,10 +94,10 @@ impl Shared {
                 let mut body = Vec::with_capacity(request.body_length().unwrap_or_default());
                 match request.as_reader().read_to_end(&mut body) {
                     Ok(_) => self.answer(bot, &body),
-                    Err(_) => Answer::Later(BUSY),
+                    Err(_) => Answer::Later(IN_FLIGHT_RETRY_AFTER),
                 }
             }
-            // The edge sees whether it is heard, and the probe whether anyone is there.
+            // The handover opens a connection so, and the probe asks whether a worker answers.
             _ => Answer::Done,
         };
         let mut response = Response::empty(answer.status());
@@ -101,17 +106,17 @@ impl Shared {
         {
             response.add_header(header);
         }
-        // The edge is gone with its connection; Telegram brings the update back.
+        // The edge is gone with its connection; Telegram delivers the update again.
         let _ = request.respond(response);
     }
 
-    fn answer(&self, bot: &Bot, body: &[u8]) -> Answer {
+    fn answer(&self, bot: &ServedBot, body: &[u8]) -> Answer {
         let start = Instant::now();
         let bot_id = bot.client.bot();
         let update: Update = match serde_json::from_slice(body) {
             Ok(update) => update,
             Err(error) => {
-                // Only where, not what: the error quotes the text.
+                // The error itself quotes the text, so that only its place is logged.
                 let (line, column) = (error.line(), error.column());
                 log::warn!("bot {bot_id}: this is no update (line {line}, column {column}); it is dropped.");
                 return Answer::Done;
@@ -122,28 +127,40 @@ impl Shared {
             log::info!("bot {bot_id} update {id}: 200, nothing to answer");
             return Answer::Done;
         };
-        let sending = match bot.once.begin(id) {
-            Begun::Now(sending) => sending,
-            Begun::Busy => {
+        match bot.dedup.claim(id) {
+            Claim::Granted(claimed) => self.reply(bot, &update, reply, claimed, start),
+            Claim::InFlight => {
                 log::info!("bot {bot_id} update {id}: 503, its reply is being sent");
-                return Answer::Later(BUSY);
+                Answer::Later(IN_FLIGHT_RETRY_AFTER)
             }
-            Begun::Answered => {
+            Claim::Answered => {
                 log::info!("bot {bot_id} update {id}: 200, it was answered before");
-                return Answer::Done;
+                Answer::Done
             }
-        };
-        if sending.again {
+        }
+    }
+
+    /// Sends the reply to a claimed update, and logs what became of it.
+    fn reply(
+        &self,
+        bot: &ServedBot,
+        update: &Update,
+        reply: Reply<'_>,
+        claimed: Claimed<'_>,
+        start: Instant,
+    ) -> Answer {
+        let (bot_id, id, chat) = (bot.client.bot(), update.update_id, reply.chat_id);
+        if claimed.interrupted {
             log::warn!(
                 "bot {bot_id} update {id}: the program ended while it was sending this reply, which may come twice"
             );
         }
         let date = update.message.as_ref().map_or(0, |message| message.date);
-        let (chat, sent) = (reply.chat_id, self.send(&bot.client, reply, date, start));
+        let sent = self.send(&bot.client, reply, date, start);
         let took = start.elapsed().as_millis();
         match sent {
             Ok(()) => {
-                sending.answered();
+                claimed.answered();
                 self.status.answered();
                 log::info!("bot {bot_id} update {id} chat {chat}: 200 in {took} ms");
                 Answer::Done
@@ -159,30 +176,29 @@ impl Shared {
         }
     }
 
-    /// Sends a reply, as often as [`outcome`] says.
-    fn send(&self, client: &Client, mut reply: Reply<'_>, date: i64, start: Instant) -> Result<(), (Answer, Error)> {
-        let mut tried = Tried::default();
+    /// Sends a reply, as often as [`retry::decide`] says.
+    fn send(&self, client: &Client, mut reply: Reply<'_>, date: i64, start: Instant) -> Result<(), (Answer, ApiError)> {
+        let mut attempts = Attempts::default();
         loop {
             let Err(why) = client.send_message(&reply) else {
-                self.outage.over();
+                self.outage.ended();
                 return Ok(());
             };
-            tried.elapsed = start.elapsed();
-            tried.outage = if why.is_an_answer() {
-                self.outage.over();
+            attempts.elapsed = start.elapsed();
+            attempts.outage = if why.is_an_answer() {
+                self.outage.ended();
                 Duration::ZERO
             } else {
-                self.outage.goes_on(Instant::now())
+                self.outage.lasts(Instant::now())
             };
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-            tried.left = outcome::left(date, now.try_into().unwrap_or(i64::MAX));
-            match outcome::next(&why, &tried) {
-                Next::Done => return Err((Answer::Done, why)),
-                Next::Later(seconds) => return Err((Answer::Later(seconds), why)),
-                Next::Again => tried.again = true,
-                Next::Wait(time) => thread::sleep(time),
-                Next::SendTo(chat) => {
-                    tried.moved = true;
+            attempts.left = retry::seconds_left(date, unix_now().try_into().unwrap_or(i64::MAX));
+            match retry::decide(&why, &attempts) {
+                Decision::Done => return Err((Answer::Done, why)),
+                Decision::Later(seconds) => return Err((Answer::Later(seconds), why)),
+                Decision::Again => attempts.again = true,
+                Decision::Wait(time) => thread::sleep(time),
+                Decision::SendTo(chat) => {
+                    attempts.moved = true;
                     // The chat's messages have other numbers now.
                     reply = Reply { chat_id: chat, reply_parameters: None, message_thread_id: None, ..reply };
                 }

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 
 /// The other half of this program: the bot, as `pihook run` runs it.
 fn run_bot(settings: &Path) -> Result<(), Box<dyn Error>> {
-    pihook::host::start_logging();
+    pihook::system::logging::start();
     let config = pihook::config::load(settings, &|_| None).map_err(|problems| problems.to_string())?;
     Ok(pihook::run::run(&config)?)
 }

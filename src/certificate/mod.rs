@@ -1,0 +1,14 @@
+//! The webhook's certificate: made, loaded, held against what Telegram checks, and changed while connections come in.
+
+mod check;
+mod error;
+mod files;
+mod load;
+mod make;
+pub mod rollover;
+
+pub use error::CertificateError;
+pub use files::CertificateFiles;
+pub use load::{Certificate, load};
+pub(crate) use make::{VALID_DAYS, renew};
+pub use make::{make, write};

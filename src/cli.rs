@@ -1,0 +1,289 @@
+//! The command line: a function for each command.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use lexopt::{Arg, Parser, ValueExt};
+
+use crate::certificate::{self, CertificateError, CertificateFiles};
+use crate::config::{self, Config, Environment};
+use crate::delivery::health::Difference;
+use crate::delivery::identity;
+use crate::delivery::registration::{Registration, RegistrationError};
+use crate::doctor;
+use crate::run::{self, RunError};
+use crate::secret::mask;
+use crate::system::clock::unix_now;
+use crate::system::{logging, process};
+use crate::telegram::client::Api;
+use crate::telegram::delivery_error;
+use crate::telegram::types::WebhookInfo;
+
+const USAGE: &str = "\
+pihook answers every text message to a Telegram bot with the same text.
+
+  pihook run [--config FILE]
+      serve the webhook, and keep it registered with Telegram
+  pihook cert [--host HOST] [--days N] [--out DIR] [--force]
+      make the certificate and its key
+  pihook webhook info|set|delete [--config FILE]
+      show, set or remove the webhook at Telegram
+  pihook check [--config FILE]
+      find what is wrong with the settings, and print them
+  pihook doctor [--config FILE] [--json]
+      find what is wrong at all, and say what to do
+
+The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihook/pihook.toml.";
+
+/// How a command ends without success. The codes are those of sysexits.h.
+enum Failure {
+    /// 64: the command line is wrong.
+    Usage(String),
+    /// 78: the settings are wrong.
+    Config(String),
+    /// 1: something else is.
+    Other(String),
+}
+
+impl From<config::Problems> for Failure {
+    fn from(problems: config::Problems) -> Self {
+        Self::Config(problems.to_string())
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Config(why) => Self::Config(why),
+            RunError::System(why) => Self::Other(why),
+        }
+    }
+}
+
+impl From<lexopt::Error> for Failure {
+    fn from(error: lexopt::Error) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+/// Everything that the command line can hold, whatever the command.
+#[derive(Default)]
+struct Options {
+    words: Vec<String>,
+    config: Option<PathBuf>,
+    host: Option<String>,
+    days: Option<u32>,
+    out: Option<PathBuf>,
+    force: bool,
+    json: bool,
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let (code, why) = match options().and_then(|options| command(&options)) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(why)) => (64, format!("{why}\n\n{USAGE}")),
+        Err(Failure::Config(why)) => (78, why),
+        Err(Failure::Other(why)) => (1, why),
+    };
+    if !why.is_empty() {
+        eprintln!("{}", mask(&why));
+    }
+    ExitCode::from(code)
+}
+
+fn options() -> Result<Options, Failure> {
+    let mut options = Options::default();
+    let mut parser = Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("config") => options.config = Some(parser.value()?.into()),
+            Arg::Long("host") => options.host = Some(parser.value()?.string()?),
+            Arg::Long("days") => options.days = Some(parser.value()?.parse()?),
+            Arg::Long("out") => options.out = Some(parser.value()?.into()),
+            Arg::Long("force") => options.force = true,
+            Arg::Long("json") => options.json = true,
+            Arg::Long("help") | Arg::Short('h') => options.words = vec!["help".into()],
+            Arg::Long("version") | Arg::Short('V') => options.words = vec!["version".into()],
+            Arg::Value(word) => options.words.push(word.string()?),
+            _ => return Err(argument.unexpected().into()),
+        }
+    }
+    Ok(options)
+}
+
+fn command(options: &Options) -> Result<(), Failure> {
+    let words: Vec<_> = options.words.iter().map(String::as_str).collect();
+    let for_cert = options.host.is_some() || options.days.is_some() || options.out.is_some() || options.force;
+    if for_cert && words != ["cert"] {
+        return Err(Failure::Usage("--host, --days, --out and --force belong to `pihook cert`.".into()));
+    }
+    if options.json && words != ["doctor"] {
+        return Err(Failure::Usage("--json belongs to `pihook doctor`.".into()));
+    }
+    match words[..] {
+        ["run"] => run(options),
+        ["cert"] => cert(options),
+        ["webhook", "info"] => webhook_info(options),
+        ["webhook", "set"] => webhook_set(options),
+        ["webhook", "delete"] => webhook_delete(options),
+        ["check"] => check_settings(options),
+        ["doctor"] => doctor(options),
+        ["help"] => print(USAGE),
+        ["version"] => print(concat!("pihook ", env!("CARGO_PKG_VERSION"))),
+        [] => Err(Failure::Usage("What shall it do?".into())),
+        _ => Err(Failure::Usage(format!("There is no command {:?}.", words.join(" ")))),
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    println!("{}", mask(text));
+    Ok(())
+}
+
+fn environment(name: &str) -> Option<OsString> {
+    env::var_os(name)
+}
+
+fn load(options: &Options, environment: Environment) -> Result<Config, Failure> {
+    let path = config::find(options.config.clone(), environment)?;
+    Ok(config::load(&path, environment)?)
+}
+
+fn run(options: &Options) -> Result<(), Failure> {
+    logging::start();
+    process::protect_memory();
+    process::disable_huge_pages();
+    let token = process::take_from_environment(config::TOKEN_VARIABLE);
+    let environment = |name: &str| if name == config::TOKEN_VARIABLE { token.clone() } else { env::var_os(name) };
+    Ok(run::run(&load(options, &environment)?)?)
+}
+
+fn cert(options: &Options) -> Result<(), Failure> {
+    let days = options.days.unwrap_or(certificate::VALID_DAYS);
+    if !(1..=36_500).contains(&days) {
+        return Err(Failure::Usage("--days must be from 1 to 36500.".into()));
+    }
+    // Only three settings count here: a certificate can be made before there is a token.
+    let config = config::find(options.config.clone(), &environment).ok();
+    let config = config.map(|path| config::examine(&path, &environment).0);
+    let host = certificate_host(options, config.as_ref())?;
+    let files = match (&options.out, config) {
+        (None, Some(config)) => config.certificate_files,
+        (out, _) => CertificateFiles::within(out.as_deref().unwrap_or(Path::new("certs"))),
+    };
+    let failed = |why: CertificateError| Failure::Other(why.to_string());
+    let pair = certificate::make(&host, days, SystemTime::now(), None).map_err(failed)?;
+    certificate::write(&pair, &files, options.force).map_err(failed)?;
+    print(&format!("{}\n{}", files.certificate.display(), files.private_key.display()))
+}
+
+/// The host of --host, or else of the settings.
+fn certificate_host(options: &Options, config: Option<&Config>) -> Result<String, Failure> {
+    let set = config.and_then(|config| config.public_host.given().map(str::to_owned));
+    let given = options.host.as_deref().map(|host| config::public_host(host, true)).transpose();
+    let given = given.map_err(|what| Failure::Usage(format!("--host {what}.")))?;
+    given.and_then(|host| host.given().map(str::to_owned)).or(set).ok_or_else(|| {
+        Failure::Usage("No settings name the public_host: give --host, the address or name that Telegram calls.".into())
+    })
+}
+
+/// Calls `act` for each bot, also when it failed for the one before.
+fn each_bot(
+    options: &Options,
+    act: impl Fn(&Registration) -> Result<String, RegistrationError>,
+) -> Result<(), Failure> {
+    let config = load(options, &environment)?;
+    let certificate = certificate::load(&config.certificate_files).map_err(RunError::from)?;
+    let host = identity::known_host(&config, &certificate)
+        .ok_or_else(|| Failure::Other("This home's address is not known yet: `pihook run` finds it.".into()))?;
+    let api = Api::new(&config.api_url, 1);
+    let mut failures = Vec::new();
+    for bot in &config.bots {
+        let registration = Registration::new(&config, bot, &api, &host, certificate.upload());
+        match act(&registration) {
+            Ok(text) => print(&format!("bot {}: {text}", registration.bot()))?,
+            Err(why) => failures.push(format!("bot {}: {why}.", registration.bot())),
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Failure::Other(failures.join("\n"))) }
+}
+
+fn webhook_info(options: &Options) -> Result<(), Failure> {
+    each_bot(options, |registration| {
+        let info = registration.info()?;
+        let ours = match registration.agrees(&info) {
+            Ok(()) => "the webhook is as these settings want it".to_owned(),
+            Err(Difference::Missing) => "the webhook is not set".to_owned(),
+            Err(what) => what.to_string(),
+        };
+        Ok(format!("{ours}\n{}", describe(&info)))
+    })
+}
+
+/// All that Telegram knows of a webhook but its URL, which holds the token.
+fn describe(info: &WebhookInfo) -> String {
+    let mut lines = vec![format!("  updates waiting: {}", info.pending_update_count)];
+    if let Some(address) = &info.ip_address {
+        lines.push(format!("  address called: {address}"));
+    }
+    if let Some(connections) = info.max_connections {
+        lines.push(format!("  connections at most: {connections}"));
+    }
+    if let (Some(date), Some(message)) = (info.last_error_date, &info.last_error_message) {
+        let ago = unix_now().saturating_sub(date.unsigned_abs());
+        lines.push(format!("  last error, {ago} s ago: {}", delivery_error::sentence(message)));
+    }
+    lines.join("\n")
+}
+
+fn webhook_set(options: &Options) -> Result<(), Failure> {
+    each_bot(options, |registration| registration.set().map(|()| "the webhook is set".into()))
+}
+
+fn webhook_delete(options: &Options) -> Result<(), Failure> {
+    each_bot(options, |registration| registration.delete().map(|()| "the webhook is removed".into()))
+}
+
+fn check_settings(options: &Options) -> Result<(), Failure> {
+    let path = config::find(options.config.clone(), &environment)?;
+    let (config, mut problems) = config::examine(&path, &environment);
+    // Where there is no certificate, or one of ours that does not fit, `run` makes one.
+    if config.certificate_files.certificate.exists() {
+        let loaded = certificate::load(&config.certificate_files);
+        let checked = loaded.and_then(|certificate| {
+            if certificate.is_ours() {
+                return Ok(());
+            }
+            identity::check_fit(&config, &certificate, config.public_host.given())
+        });
+        match checked {
+            // `run` serves it: a Pi may start in 1970.
+            Err(why @ CertificateError::NotYetValid) => eprintln!("{why}"),
+            checked => problems.extend(checked.err().map(|why| why.to_string())),
+        }
+    }
+    print(config.to_string().trim_end())?;
+    if problems.is_empty() { Ok(()) } else { Err(config::Problems(problems).into()) }
+}
+
+fn doctor(options: &Options) -> Result<(), Failure> {
+    let mut findings = Vec::new();
+    let coloured = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none();
+    let is_well = doctor::examine(options.config.clone(), &environment, &mut |finding| {
+        if options.json {
+            findings.push(finding);
+        } else {
+            let _ = print(&finding.line(coloured));
+        }
+    });
+    if options.json {
+        print(&serde_json::to_string_pretty(&findings).unwrap_or_default())?;
+    }
+    if is_well { Ok(()) } else { Err(Failure::Other(String::new())) }
+}

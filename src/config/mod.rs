@@ -1,0 +1,390 @@
+//! `pihook.toml` and the environment, checked.
+
+mod file;
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use self::file::Table;
+use crate::certificate::CertificateFiles;
+use crate::network::{self, Network};
+use crate::secret::Secret;
+use crate::telegram::token::Token;
+
+/// Where the token may come from, for a bot that names none.
+pub(crate) const TOKEN_VARIABLE: &str = "TELEGRAM_BOT_TOKEN";
+/// The Bot API that Telegram runs.
+const TELEGRAM: &str = "https://api.telegram.org";
+/// Where Telegram's webhook calls come from: <https://core.telegram.org/bots/webhooks>.
+const TELEGRAMS_NETWORKS: [&str; 2] = ["149.154.160.0/20", "91.108.4.0/22"];
+/// They answer with the caller's address as plain text, and are run by three different companies.
+const ADDRESS_SERVICES: [&str; 3] =
+    ["https://api.ipify.org", "https://checkip.amazonaws.com", "https://ipv4.icanhazip.com"];
+/// The only ports that Telegram calls.
+const TELEGRAMS_PORTS: [u16; 4] = [443, 80, 88, 8443];
+/// Telegram builds its request head in 4096 bytes and falls silent when it does not fit.
+const PATH_LIMIT: usize = 1024;
+
+/// Everything that can be set, with the defaults filled in.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where Telegram calls.
+    pub(crate) public_host: PublicHost,
+    /// The port that Telegram calls.
+    pub(crate) public_port: u16,
+    /// Where we listen.
+    pub(crate) listen: SocketAddr,
+    /// The certificate that Telegram is shown, and its key.
+    pub(crate) certificate_files: CertificateFiles,
+    /// The Bot API, without a slash at the end.
+    pub(crate) api_url: String,
+    /// Whether the router is asked to forward `public_port`.
+    pub(crate) port_mapping: bool,
+    /// URLs that answer with the address that they are called from.
+    pub(crate) address_services: Vec<String>,
+    /// Between two looks at the webhook, the own address and the router.
+    pub(crate) watch_interval: Duration,
+    /// Who may connect.
+    pub(crate) allow_from: Vec<Network>,
+    /// Connections that Telegram may open for each bot, 1 to 100.
+    pub(crate) max_connections: u16,
+    /// What must outlive a reboot: what was registered last.
+    pub(crate) state_dir: PathBuf,
+    /// What need not: the socket to the workers, and what was answered.
+    pub(crate) runtime_dir: PathBuf,
+    /// At least one.
+    pub bots: Vec<BotSettings>,
+}
+
+/// Where Telegram calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PublicHost {
+    /// An IPv4 address or a DNS name, in lower case.
+    Given(String),
+    /// Whatever this home's address is.
+    Auto,
+}
+
+impl PublicHost {
+    /// The host of the settings, if they name one.
+    pub(crate) fn given(&self) -> Option<&str> {
+        match self {
+            Self::Given(host) if !host.is_empty() => Some(host),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for PublicHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(host) => f.write_str(host),
+            Self::Auto => f.write_str("auto"),
+        }
+    }
+}
+
+/// One bot on the shared port.
+#[derive(Debug, Clone)]
+pub struct BotSettings {
+    /// From `BotFather`.
+    pub(crate) token: Token,
+    /// The file that the token came from.
+    pub(crate) file: Option<PathBuf>,
+    /// The URL path that Telegram calls for this bot, secret since it is `/TOKEN/` by default.
+    pub(crate) path: Secret,
+}
+
+impl Config {
+    /// The URL to register for `bot`, called at `host`.
+    pub(crate) fn webhook_url(&self, bot: &BotSettings, host: &str) -> Secret {
+        format!("https://{host}:{}{}", self.public_port, bot.path.expose()).into()
+    }
+
+    /// The networks of those who may connect and are no strangers: Telegram's, and all of `allow_from` but "everyone".
+    pub(crate) fn known(&self) -> Vec<Network> {
+        let telegram = TELEGRAMS_NETWORKS.iter().filter_map(|network| network.parse().ok());
+        self.allow_from.iter().copied().filter(|network| !network.is_everyone()).chain(telegram).collect()
+    }
+}
+
+/// The environment, so that tests bring their own.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// Everything that is wrong with a configuration, a sentence each.
+#[derive(Debug)]
+pub struct Problems(pub(crate) Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+/// Finds the configuration file: `given`, `$PIHOOK_CONFIG`, `./pihook.toml`, `/etc/pihook/pihook.toml`.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn find(given: Option<PathBuf>, environment: Environment) -> Result<PathBuf, Problems> {
+    if let Some(path) = given.or_else(|| environment("PIHOOK_CONFIG").map(PathBuf::from)) {
+        return Ok(path);
+    }
+    let places = ["pihook.toml", "/etc/pihook/pihook.toml"];
+    places.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
+        Problems(vec![format!("There is no {}: write one, or name yours with --config.", places.join(" and no "))])
+    })
+}
+
+/// Reads and checks the configuration in the file at `path`.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn load(path: &Path, environment: Environment) -> Result<Config, Problems> {
+    match examine(path, environment) {
+        (config, problems) if problems.is_empty() => Ok(config),
+        (_, problems) => Err(Problems(problems)),
+    }
+}
+
+/// Like [`load`], but goes on: settings that are wrong have their default, or are empty.
+pub(crate) fn examine(path: &Path, environment: Environment) -> (Config, Vec<String>) {
+    match fs::read_to_string(path) {
+        Ok(text) => examine_text(path, &text, environment),
+        Err(why) => {
+            let (config, _) = examine_text(path, "", environment);
+            (config, vec![format!("{} cannot be read: {why}.", path.display())])
+        }
+    }
+}
+
+/// Like [`examine`], where the file at `path` holds `text`.
+#[must_use]
+pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Config, Vec<String>) {
+    let mut table = Table::parse(path, text);
+    // Where nothing could be read, nothing is missing.
+    let unread = table.problems.pop();
+    let folder = path.parent().unwrap_or(Path::new(""));
+
+    let api_url = table.parsed("api_url", TELEGRAM, api_url).unwrap_or_else(|| TELEGRAM.to_owned());
+    let own_api = !is_telegrams(&api_url);
+    let config = Config {
+        public_host: table
+            .parsed("public_host", "", |host| public_host(host, own_api))
+            .unwrap_or_else(|| PublicHost::Given(String::new())),
+        public_port: public_port(&mut table, own_api),
+        listen: table
+            .parsed("listen", "0.0.0.0:8443", listen)
+            .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 8443))),
+        certificate_files: CertificateFiles {
+            certificate: folder.join(table.string("certificate", "certs/webhook_cert.pem")),
+            private_key: folder.join(table.string("private_key", "certs/webhook_pkey.pem")),
+        },
+        port_mapping: table.parsed("port_mapping", "off", port_mapping).unwrap_or_default(),
+        address_services: table.list("address_services", &ADDRESS_SERVICES, |url| address_service(url, own_api)),
+        watch_interval: Duration::from_secs(table.number("watch_interval", 300, 1..=3600).into()),
+        allow_from: table.list("allow_from", &TELEGRAMS_NETWORKS, |text| {
+            text.parse().map_err(|why| format!("has {text:?}, which {why}"))
+        }),
+        max_connections: table.number("max_connections", 40, 1..=100),
+        state_dir: directory(&mut table, ("state_dir", "state", "STATE_DIRECTORY"), folder, environment),
+        runtime_dir: directory(&mut table, ("runtime_dir", "run", "RUNTIME_DIRECTORY"), folder, environment),
+        bots: bots(&mut table, folder, environment),
+        api_url,
+    };
+    if config.public_host == PublicHost::Auto && config.address_services.iter().collect::<HashSet<_>>().len() < 2 {
+        table.problem("address_services", "must name two or more: one alone is not believed");
+    }
+    table.finish();
+    match unread {
+        Some(problem) => (config, vec![problem]),
+        None => (config, table.problems),
+    }
+}
+
+fn is_telegrams(api_url: &str) -> bool {
+    let host = api_url.split("://").nth(1).and_then(|rest| rest.split(['/', ':']).next());
+    host.is_some_and(|host| host.eq_ignore_ascii_case("api.telegram.org"))
+}
+
+fn api_url(url: &str) -> Result<String, String> {
+    let url = url.trim_end_matches('/');
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let plain = rest.bytes().all(|b| b.is_ascii_graphic() && !b"@?#".contains(&b));
+    if !matches!(scheme, "http" | "https") || rest.is_empty() || rest.starts_with(['/', ':']) || !plain {
+        return Err("must be like https://api.telegram.org or http://127.0.0.1:8081".into());
+    }
+    if scheme == "http" && is_telegrams(url) {
+        return Err("must use https: only a Bot API server of your own may be called by http".into());
+    }
+    Ok(url.to_owned())
+}
+
+fn address_service(url: &str, own_api: bool) -> Result<String, String> {
+    let plain = url.bytes().all(|b| b.is_ascii_graphic() && !b"@#".contains(&b));
+    match url.split_once("://") {
+        Some(("https", rest)) if plain && !rest.is_empty() => Ok(url.to_owned()),
+        // For a network that has no internet.
+        Some(("http", rest)) if plain && !rest.is_empty() && own_api => Ok(url.to_owned()),
+        _ => Err("must hold URLs like https://api.ipify.org".into()),
+    }
+}
+
+fn port_mapping(text: &str) -> Result<bool, String> {
+    match text {
+        "auto" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("must be \"auto\" or \"off\"".into()),
+    }
+}
+
+/// A host that Telegram can call; a Bot API server of one's own calls private addresses too.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn public_host(host: &str, own_api: bool) -> Result<PublicHost, String> {
+    if host.eq_ignore_ascii_case("auto") {
+        return Ok(PublicHost::Auto);
+    }
+    let label_fits = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let is_name =
+        host.len() <= 253 && host.split('.').all(label_fits) && !host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    match host.parse::<Ipv4Addr>() {
+        Ok(address) if network::is_reserved(address) && !own_api => {
+            Err(format!("{host} is a private or reserved address: set the one that the internet sees"))
+        }
+        Err(_) if host.is_empty() => {
+            Err("is missing: set the IPv4 address or DNS name that Telegram calls, or \"auto\"".into())
+        }
+        Err(_) if !is_name => {
+            Err("must be an IPv4 address or a DNS name, without a port (Telegram calls no IPv6)".into())
+        }
+        _ => Ok(PublicHost::Given(host.to_ascii_lowercase())),
+    }
+}
+
+fn public_port(table: &mut Table, own_api: bool) -> u16 {
+    let port = table.number("public_port", 8443, 1..=65535);
+    if !own_api && !TELEGRAMS_PORTS.contains(&port) {
+        table.problem("public_port", "must be 443, 80, 88 or 8443: Telegram calls no other");
+    }
+    port
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "must be an address and a port, like 0.0.0.0:8443".into())
+}
+
+/// A folder of ours; systemd says where it is to be by an environment variable.
+fn directory(
+    table: &mut Table,
+    (key, default, variable): (&str, &str, &str),
+    folder: &Path,
+    environment: Environment,
+) -> PathBuf {
+    match environment(variable) {
+        Some(path) if !table.has(key) => path.into(),
+        _ => folder.join(table.string(key, default)),
+    }
+}
+
+fn bots(table: &mut Table, folder: &Path, environment: Environment) -> Vec<BotSettings> {
+    let mut bots: Vec<BotSettings> = Vec::new();
+    table.tables("bot", |table| {
+        let (token, file) = token(table, folder, environment);
+        // Taken in any case: it is no unknown key.
+        let pattern = table.string("path", "/{token}/");
+        let Some(token) = token else { return };
+        let Some(path) = webhook_path(&pattern, &token) else {
+            return table.problem(
+                "path",
+                &format!("must begin with / and hold at most {PATH_LIMIT} letters, digits and -._~!$&'()*+,;=:@%/"),
+            );
+        };
+        if bots.iter().any(|bot| bot.token.id() == token.id()) {
+            table.problem("[[bot]]", &format!("{} stands there twice: each needs a token of its own", token.id()));
+        } else if bots.iter().any(|bot| bot.path == path) {
+            table.problem("path", "is the same for two bots: each needs its own");
+        }
+        bots.push(BotSettings { token, file, path });
+    });
+    bots
+}
+
+fn webhook_path(pattern: &str, token: &Token) -> Option<Secret> {
+    let path = pattern.replace("{token}", token.expose());
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&b);
+    (path.starts_with('/') && path.len() <= PATH_LIMIT && path.bytes().all(allowed)).then(|| path.into())
+}
+
+/// The token of one `[[bot]]`: `token`, `token_file`, `$TELEGRAM_BOT_TOKEN`, systemd's credential `token`, or the file `token`
+/// beside the settings.
+fn token(table: &mut Table, folder: &Path, environment: Environment) -> (Option<Token>, Option<PathBuf>) {
+    let (given, file) = (table.string("token", ""), table.string("token_file", ""));
+    // systemd's credential, if this is its unit; else the file that it is made from.
+    let credential = environment("CREDENTIALS_DIRECTORY").map_or(folder.to_owned(), PathBuf::from).join("token");
+    let mut path = None;
+    let read = |path: &mut Option<PathBuf>, from: PathBuf| fs::read_to_string(&*path.insert(from));
+    let (text, source) = match (given.is_empty(), file.is_empty()) {
+        (false, false) => {
+            table.problem("token", "and token_file are both set: leave one out");
+            return (None, None);
+        }
+        (false, true) => {
+            path = Some(table.path());
+            (Ok(given), "token".to_owned())
+        }
+        (true, false) => (read(&mut path, folder.join(&file)), format!("token_file {file}")),
+        (true, true) => match (environment(TOKEN_VARIABLE), Some(credential).filter(|path| path.exists())) {
+            (Some(text), _) => (Ok(text.to_string_lossy().into_owned()), TOKEN_VARIABLE.to_owned()),
+            (None, Some(from)) => (read(&mut path, from.clone()), from.display().to_string()),
+            (None, None) => {
+                table.problem(
+                    "token_file",
+                    "is missing: put the token that BotFather gave you in the file token, beside this one",
+                );
+                return (None, None);
+            }
+        },
+    };
+    match text.map(|text| Token::parse(&text)) {
+        Ok(Some(token)) => return (Some(token), path),
+        Ok(None) => table.problem(&source, "holds no token: one looks like 123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11"),
+        Err(why) => table.problem(&source, &format!("cannot be read: {why}")),
+    }
+    (None, None)
+}
+
+impl fmt::Display for Config {
+    /// The effective settings, in the file's own form, with the tokens masked.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let networks: Vec<_> = self.allow_from.iter().map(|network| format!("\"{network}\"")).collect();
+        writeln!(f, "public_host      = \"{}\"", self.public_host)?;
+        writeln!(f, "public_port      = {}", self.public_port)?;
+        writeln!(f, "port_mapping     = \"{}\"", if self.port_mapping { "auto" } else { "off" })?;
+        writeln!(f, "listen           = \"{}\"", self.listen)?;
+        writeln!(f, "certificate      = {:?}", self.certificate_files.certificate)?;
+        writeln!(f, "private_key      = {:?}", self.certificate_files.private_key)?;
+        writeln!(f, "api_url          = {:?}", self.api_url)?;
+        writeln!(f, "allow_from       = [{}]", networks.join(", "))?;
+        writeln!(f, "max_connections  = {}", self.max_connections)?;
+        writeln!(f, "address_services = {:?}", self.address_services)?;
+        writeln!(f, "watch_interval   = {}", self.watch_interval.as_secs())?;
+        writeln!(f, "state_dir        = {:?}", self.state_dir)?;
+        writeln!(f, "runtime_dir      = {:?}", self.runtime_dir)?;
+        for bot in &self.bots {
+            let path = bot.path.expose().replace(bot.token.expose(), "{token}");
+            write!(f, "\n[[bot]]\ntoken = \"{}:***\"\npath  = {path:?}\n", bot.token.id())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

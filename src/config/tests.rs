@@ -1,0 +1,169 @@
+use std::collections::HashMap;
+
+use super::*;
+
+const TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
+const OTHER: &str = "4839574812:AAFD39kkdpWt3ywyRZergyOLMaJhac60qcg";
+
+/// Reads `text` as /etc/x/pihook.toml would be read, in an environment of these variables.
+fn read(text: &str, variables: &[(&str, &str)]) -> (Config, Vec<String>) {
+    let folder = std::env::temp_dir().join(format!("pihook-config-{}", rand_name(text)));
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("pihook.toml");
+    fs::write(&path, text).unwrap();
+    let variables: HashMap<_, _> = variables.iter().copied().collect();
+    let read = examine(&path, &|name| variables.get(name).map(OsString::from));
+    fs::remove_dir_all(&folder).unwrap();
+    let strip = |problem: String| problem.replace(&format!("{}/", folder.display()), "");
+    (read.0, read.1.into_iter().map(strip).collect())
+}
+
+fn rand_name(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    format!("{}-{:?}", crate::secret::hex(&digest.as_ref()[..8]), std::thread::current().id())
+}
+
+fn problems(text: &str) -> Vec<String> {
+    read(text, &[]).1
+}
+
+#[test]
+fn every_key_has_a_default_but_host_and_token() {
+    let (config, problems) = read("public_host = '80.100.95.20'", &[("TELEGRAM_BOT_TOKEN", TOKEN)]);
+    assert_eq!(problems, [""; 0]);
+    assert_eq!(
+        config.webhook_url(&config.bots[0], "80.100.95.20").expose(),
+        format!("https://80.100.95.20:8443/{TOKEN}/")
+    );
+    assert_eq!(config.listen.to_string(), "0.0.0.0:8443");
+    assert_eq!(config.api_url, "https://api.telegram.org");
+    let networks: Vec<_> = config.allow_from.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["149.154.160.0/20", "91.108.4.0/22"]);
+    assert_eq!(config.max_connections, 40);
+    let certificate = &config.certificate_files.certificate;
+    assert!(certificate.ends_with("certs/webhook_cert.pem") && certificate.is_absolute());
+}
+
+#[test]
+fn systemds_folders_serve_unless_others_are_set() {
+    let systemd =
+        [("STATE_DIRECTORY", "/var/lib/pihook"), ("RUNTIME_DIRECTORY", "/run/pihook"), ("TELEGRAM_BOT_TOKEN", TOKEN)];
+    let (config, _) = read("public_host = 'pi.example.org'\nruntime_dir = '/elsewhere'", &systemd);
+    assert_eq!(config.state_dir, Path::new("/var/lib/pihook"));
+    assert_eq!(config.runtime_dir, Path::new("/elsewhere"));
+}
+
+#[test]
+fn all_mistakes_are_found_at_once_with_their_lines() {
+    let text = format!(
+        "public_host = '192.168.1.5'\npublic_port = 8444\nlisten = 'here'\nmax_connections = 0\nallow_from = ['1.2.3.4/40', 5]\n\
+         typo = 1\n[[bot]]\ntoken = '{TOKEN}'\npath = 'no-slash'\n[[bot]]\ntoken = 7\n"
+    );
+    let expected = [
+        "line 1: public_host 192.168.1.5 is a private or reserved address: set the one that the internet sees.",
+        "public_port must be 443, 80, 88 or 8443: Telegram calls no other.",
+        "line 3: listen must be an address and a port, like 0.0.0.0:8443.",
+        "line 5: allow_from has \"1.2.3.4/40\", which has an impossible prefix length.",
+        "line 5: allow_from must hold strings, in quotes.",
+        "line 4: max_connections must be a whole number from 1 to 100.",
+        "path must begin with / and hold",
+        "line 11: token must be a string, in quotes.",
+        "token_file is missing",
+        "line 6: \"typo\" is no setting here",
+    ];
+    let found = problems(&text);
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.contains(expected), "{found} / {expected}");
+    }
+}
+
+#[test]
+fn hosts_that_telegram_cannot_call_are_refused() {
+    for host in ["", "::1", "2001:db8::1", "80.100.95.20:8443", "a..b", "http://a", "300.1.1.1", "a b", "127.0.0.1"] {
+        assert_eq!(read(&format!("public_host = '{host}'"), &[("TELEGRAM_BOT_TOKEN", TOKEN)]).1.len(), 1, "{host}");
+    }
+    for host in ["80.100.95.20", "Pi.Example.org", "my-pi.dyn_dns.net"] {
+        let (config, problems) = read(&format!("public_host = '{host}'"), &[("TELEGRAM_BOT_TOKEN", TOKEN)]);
+        assert_eq!((problems.len(), config.public_host), (0, PublicHost::Given(host.to_lowercase())));
+    }
+}
+
+#[test]
+fn other_ports_and_http_belong_to_a_bot_api_of_ones_own() {
+    let with = |api: &str, rest: &str| {
+        problems(&format!("public_host = '80.100.95.20'\napi_url = '{api}'\n{rest}\n[[bot]]\ntoken = '{TOKEN}'"))
+    };
+    assert_eq!(with("http://127.0.0.1:8081/", "public_port = 5000"), [""; 0]);
+    assert_eq!(with("https://API.telegram.org", "public_port = 5000").len(), 1);
+    assert_eq!(with("http://api.telegram.org", "").len(), 1);
+    assert_eq!(with("http://api.telegram.org:80", "").len(), 1);
+    for junk in ["", "api.telegram.org", "ftp://x", "https://", "https://a b", "https://u@h"] {
+        assert_eq!(with(junk, "").len(), 1, "{junk}");
+    }
+}
+
+#[test]
+fn many_bots_share_a_port_but_neither_token_nor_path() {
+    let two =
+        |first: &str, second: &str| problems(&format!("public_host = 'a.b'\n[[bot]]\n{first}\n[[bot]]\n{second}"));
+    assert_eq!(two(&format!("token = '{TOKEN}'"), &format!("token = '{OTHER}'")), [""; 0]);
+    assert!(two(&format!("token = '{TOKEN}'"), &format!("token = '{TOKEN}'"))[0].contains("stands there twice"));
+    let paths = two(&format!("token = '{TOKEN}'\npath = '/x'"), &format!("token = '{OTHER}'\npath = '/x'"));
+    assert!(paths[0].contains("is the same for two bots"), "{paths:?}");
+    for none in ["[]", "['x']", "[{}, 1]"] {
+        let found = problems(&format!("public_host = 'a.b'\nbot = {none}"));
+        assert!(found[0].contains("bot must be written as [[bot]]"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_token_comes_from_a_file_the_environment_or_a_credential() {
+    let folder = std::env::temp_dir().join(format!("pihook-token-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("token"), format!("{TOKEN}\n")).unwrap();
+    let text = |bot: &str| format!("public_host = 'a.b'\n[[bot]]\n{bot}");
+    let folder_text = folder.display().to_string();
+    for (bot, variables) in [
+        (format!("token_file = '{folder_text}/token'"), vec![]),
+        (String::new(), vec![("TELEGRAM_BOT_TOKEN", TOKEN)]),
+        (String::new(), vec![("CREDENTIALS_DIRECTORY", folder_text.as_str())]),
+    ] {
+        let (config, problems) = read(&text(&bot), &variables);
+        assert_eq!(problems, [""; 0]);
+        assert_eq!(config.bots[0].token.expose(), TOKEN);
+    }
+    fs::remove_dir_all(&folder).unwrap();
+    assert!(problems(&text("token_file = '/nowhere/token'"))[0].contains("cannot be read"));
+    assert!(problems(&text(&format!("token_file = 'x'\ntoken = '{TOKEN}'")))[0].contains("both set"));
+    assert!(read(&text(""), &[("TELEGRAM_BOT_TOKEN", "nonsense")]).1[0].contains("TELEGRAM_BOT_TOKEN holds no token"));
+}
+
+#[test]
+fn no_token_shows_whatever_is_wrong() {
+    let secret = TOKEN.split_once(':').unwrap().1;
+    let good = format!("public_host = 'a.b'\n[[bot]]\ntoken = '{TOKEN}'\npath = '/x/{{token}}/y'\n");
+    for text in [
+        good.clone(),
+        good.replace('\'', ""),
+        good.replace("token = '", "token = '%"),
+        good.replace("token = ", "tokn = "),
+        good.replace("token = ", "token_file = "),
+        good.replace("path = '/", "path = '"),
+        format!("{good}{good}"),
+        format!("public_host = '{TOKEN}'"),
+        format!("bot = '{TOKEN}'"),
+        format!("listen = '{TOKEN}'"),
+    ] {
+        let (config, problems) = read(&text, &[]);
+        let shown = format!("{config}{config:?}{problems:?}");
+        assert!(!shown.contains(secret), "{shown}");
+    }
+}
+
+#[test]
+fn what_is_no_toml_is_told_with_its_line_alone() {
+    let found = problems("public_host = 'a.b'\ntoken = 110201543:AAH\n");
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("pihook.toml, line 2: "), "{found:?}");
+}

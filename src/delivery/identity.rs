@@ -1,0 +1,239 @@
+//! The identity by which Telegram knows this bot: a host and a certificate. They change together, and are registered together.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use rustls::ServerConfig;
+
+use super::keeper::{self, Callbacks};
+use super::registration::Registration;
+use crate::certificate::rollover::Rollover;
+use crate::certificate::{self, Certificate, CertificateError};
+use crate::config::{Config, PublicHost};
+use crate::system::files;
+use crate::telegram::client::Api;
+
+/// Stands in the certificate until there is an address.
+const PLACEHOLDER_HOST: &str = "pihook.invalid";
+/// Between two looks at the certificate's dates: somebody can set the clock at any time.
+const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Host and certificate as they are now. A change is registered, and rolled over at the edge.
+pub(crate) struct Identity<'c> {
+    config: &'c Config,
+    /// None until the address is known.
+    host: Option<String>,
+    certificate: Certificate,
+    rollover: Arc<Rollover>,
+    registrar: Registrar,
+    /// The digests of the registrations that Telegram does not have yet.
+    wanted: BTreeSet<String>,
+    is_expiry_logged: bool,
+}
+
+/// Host and certificate to begin with.
+pub(crate) struct Prepared {
+    /// None until the address is known.
+    host: Option<String>,
+    certificate: Certificate,
+}
+
+impl Prepared {
+    /// The address that was used last, if it was one.
+    pub(crate) fn last_address(&self) -> Option<Ipv4Addr> {
+        self.certificate.address()
+    }
+}
+
+/// Finds host and certificate. A certificate of ours is made when there is none, or when it does not fit.
+///
+/// # Errors
+/// When a certificate cannot be made, or a user's own does not fit.
+pub(crate) fn prepare(config: &Config) -> Result<Prepared, CertificateError> {
+    let files = &config.certificate_files;
+    let mut certificate = if files.certificate.exists() { certificate::load(files)? } else { make_first(config)? };
+    let host = known_host(config, &certificate);
+    if let Some(host) = &host
+        && certificate.is_ours()
+        && !certificate.is_good_for(host, SystemTime::now())
+    {
+        certificate = renew(host, config)?;
+    }
+    accept(&certificate, host.as_deref(), config)?;
+    Ok(Prepared { host, certificate })
+}
+
+fn make_first(config: &Config) -> Result<Certificate, CertificateError> {
+    let (host, files) = (config.public_host.given().unwrap_or(PLACEHOLDER_HOST), &config.certificate_files);
+    let made = certificate::renew(host, files)?;
+    made.written?;
+    log::info!("Made a certificate for {host}: {}.", files.certificate.display());
+    Ok(made.certificate)
+}
+
+/// The host that Telegram calls. Where the settings name none, the certificate holds the last address; None when there was none.
+pub(crate) fn known_host(config: &Config, certificate: &Certificate) -> Option<String> {
+    match &config.public_host {
+        PublicHost::Given(host) => Some(host.clone()),
+        PublicHost::Auto => certificate.address().map(|address| address.to_string()),
+    }
+}
+
+/// Whether `certificate` can serve at `host` under these settings.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn check_fit(
+    config: &Config,
+    certificate: &Certificate,
+    host: Option<&str>,
+) -> Result<(), CertificateError> {
+    if config.public_host == PublicHost::Auto && !certificate.is_ours() {
+        return Err(CertificateError::NotOurs(config.certificate_files.certificate.clone()));
+    }
+    host.map_or(Ok(()), |host| certificate.check(host, SystemTime::now()))
+}
+
+/// Like [`check_fit`], but with a warning alone where the certificate serves all the same.
+fn accept(certificate: &Certificate, host: Option<&str>, config: &Config) -> Result<(), CertificateError> {
+    match check_fit(config, certificate, host) {
+        // A Pi starts with a clock from the past, and Telegram has one of its own.
+        Err(why @ CertificateError::NotYetValid) => log::warn!("{why} It is served all the same."),
+        checked => checked?,
+    }
+    let key = &config.certificate_files.private_key;
+    if files::is_world_accessible(key) {
+        log::warn!("Everyone on this machine can read {}: chmod 600 it.", key.display());
+    }
+    Ok(())
+}
+
+fn renew(host: &str, config: &Config) -> Result<Certificate, CertificateError> {
+    let renewed = certificate::renew(host, &config.certificate_files)?;
+    match renewed.written {
+        Ok(()) => log::info!("Made a new certificate for {host}."),
+        Err(why) => log::warn!("The new certificate for {host} lasts until the next start: {why}"),
+    }
+    Ok(renewed.certificate)
+}
+
+impl<'c> Identity<'c> {
+    /// Registers what [`prepare`] found.
+    ///
+    /// # Errors
+    /// When rustls does not take the certificate.
+    pub(crate) fn new(config: &'c Config, prepared: Prepared, registrar: Registrar) -> Result<Self, CertificateError> {
+        let Prepared { host, certificate } = prepared;
+        let rollover = Arc::new(Rollover::new(tls(&certificate)?));
+        let mut identity =
+            Self { config, host, certificate, rollover, registrar, wanted: BTreeSet::new(), is_expiry_logged: false };
+        identity.register();
+        Ok(identity)
+    }
+
+    /// The certificates that the edge shows.
+    pub(crate) fn rollover(&self) -> Arc<Rollover> {
+        Arc::clone(&self.rollover)
+    }
+
+    /// The home has moved to `address`; [`Identity::renew`] has the certificate follow.
+    pub(crate) fn moved(&mut self, address: Ipv4Addr) {
+        log::info!("This home's address is {address}.");
+        self.host = Some(address.to_string());
+        if self.certificate.names(&address.to_string()) {
+            self.register();
+        }
+    }
+
+    /// Takes the files' certificate in place of the one that is served, and registers it.
+    ///
+    /// # Errors
+    /// When it cannot serve. Then the old one stays.
+    pub(crate) fn reload(&mut self) -> Result<(), CertificateError> {
+        self.adopt(certificate::load(&self.config.certificate_files)?)
+    }
+
+    fn adopt(&mut self, new: Certificate) -> Result<(), CertificateError> {
+        accept(&new, self.host.as_deref(), self.config)?;
+        self.rollover.begin(tls(&new)?);
+        self.certificate = new;
+        self.is_expiry_logged = false;
+        self.register();
+        Ok(())
+    }
+
+    /// Renews a certificate of ours that ends soon, or that is for another host. Returns how long to wait before the next look.
+    pub(crate) fn renew(&mut self) -> Duration {
+        let Some(host) = self.host.clone() else { return CHECK_INTERVAL };
+        if self.certificate.is_good_for(&host, SystemTime::now()) {
+            return self.certificate.renewal(SystemTime::now()).min(CHECK_INTERVAL);
+        }
+        if self.certificate.is_ours() {
+            if let Err(why) = renew(&host, self.config).and_then(|new| self.adopt(new)) {
+                log::error!("No certificate could be made for {host}: {why}");
+            }
+        } else if !self.is_expiry_logged {
+            self.is_expiry_logged = true;
+            log::warn!("The certificate {} ends soon: renew it.", self.config.certificate_files.certificate.display());
+        }
+        CHECK_INTERVAL
+    }
+
+    /// Notes that Telegram has the registration of this digest. When Telegram has all of them, the old certificate is dropped.
+    pub(crate) fn registered(&mut self, digest: &str) {
+        if self.wanted.remove(digest) && self.wanted.is_empty() {
+            self.rollover.finish();
+        }
+    }
+
+    fn register(&mut self) {
+        if let Some(host) = &self.host {
+            self.wanted = self.registrar.register(self.config, host, &self.certificate);
+        }
+    }
+}
+
+fn tls(certificate: &Certificate) -> Result<Arc<ServerConfig>, CertificateError> {
+    certificate.tls().map(Arc::new).map_err(|why| CertificateError::Tls(why.to_string()))
+}
+
+/// The threads that keep the webhooks registered, one for each bot.
+pub(crate) struct Registrar {
+    api: Api,
+    bots: Vec<Sender<Registration>>,
+}
+
+impl Registrar {
+    /// Starts the threads; `callbacks` is called for each of them.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub(crate) fn start(config: &Config, api: Api, callbacks: impl Fn() -> Callbacks) -> io::Result<Self> {
+        let mut bots = Vec::new();
+        for bot in &config.bots {
+            let (sender, wanted) = mpsc::channel();
+            let (interval, callbacks) = (config.watch_interval, callbacks());
+            let keep = move || keeper::keep(&wanted, interval, &callbacks);
+            thread::Builder::new().name(format!("webhook {}", bot.token.id())).spawn(keep)?;
+            bots.push(sender);
+        }
+        Ok(Self { api, bots })
+    }
+
+    /// Hands each bot's registration to its thread. Returns their digests.
+    fn register(&self, config: &Config, host: &str, certificate: &Certificate) -> BTreeSet<String> {
+        let mut digests = BTreeSet::new();
+        for (bot, sender) in config.bots.iter().zip(&self.bots) {
+            let wanted = Registration::new(config, bot, &self.api, host, certificate.upload());
+            digests.insert(wanted.digest().to_owned());
+            // The thread lives as long as this sender.
+            let _ = sender.send(wanted);
+        }
+        digests
+    }
+}

@@ -1,0 +1,77 @@
+//! What the doctor found, and where it says so.
+
+use serde::Serialize;
+
+use crate::secret::printable;
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mark {
+    /// As it should be.
+    Good,
+    /// It works, or cannot be known; something is to be thought of.
+    Warning,
+    /// The bot does not work like this.
+    Bad,
+}
+
+/// One check, for a person or a script.
+#[derive(Debug, Serialize)]
+pub(crate) struct Finding {
+    /// What was checked, in a word or two.
+    pub(crate) check: &'static str,
+    /// How it is.
+    pub(crate) mark: Mark,
+    /// What was found.
+    pub(crate) found: String,
+    /// What to do; empty when there is nothing.
+    pub(crate) remedy: String,
+}
+
+impl Finding {
+    /// The finding as a person reads it, in one or two lines, with colours on a terminal.
+    pub(crate) fn line(&self, coloured: bool) -> String {
+        let (mark, colour) = match self.mark {
+            Mark::Good => ('✓', 32),
+            Mark::Warning => ('!', 33),
+            Mark::Bad => ('✗', 31),
+        };
+        let mark = if coloured { format!("\x1b[{colour}m{mark}\x1b[0m") } else { mark.to_string() };
+        let remedy = if self.remedy.is_empty() { String::new() } else { format!("\n    → {}", self.remedy) };
+        format!("{mark} {}: {}{remedy}", self.check, printable(&self.found))
+    }
+}
+
+/// The doctor at work: passes findings on as they are made.
+pub(crate) struct Doctor<'a> {
+    say: &'a mut dyn FnMut(Finding),
+    bad: bool,
+}
+
+impl<'a> Doctor<'a> {
+    pub(super) fn new(say: &'a mut dyn FnMut(Finding)) -> Self {
+        Self { say, bad: false }
+    }
+
+    pub(super) fn is_well(&self) -> bool {
+        !self.bad
+    }
+
+    pub(super) fn good(&mut self, check: &'static str, found: impl Into<String>) {
+        self.finding(check, Mark::Good, found.into(), String::new());
+    }
+
+    pub(super) fn warn(&mut self, check: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
+        self.finding(check, Mark::Warning, found.into(), remedy.into());
+    }
+
+    pub(super) fn bad(&mut self, check: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
+        self.bad = true;
+        self.finding(check, Mark::Bad, found.into(), remedy.into());
+    }
+
+    fn finding(&mut self, check: &'static str, mark: Mark, found: String, remedy: String) {
+        (self.say)(Finding { check, mark, found, remedy });
+    }
+}

@@ -1,0 +1,12 @@
+//! The machine around us: this process, the log, systemd, files, and the CAs that the system trusts.
+
+pub(crate) mod ca_roots;
+pub(crate) mod clock;
+pub(crate) mod files;
+pub(crate) mod lock;
+pub(crate) mod log_limit;
+pub mod logging;
+pub(crate) mod pause;
+pub(crate) mod process;
+pub(crate) mod status;
+pub(crate) mod systemd;

@@ -1,0 +1,82 @@
+//! The status of the running bot, as a person sees it in `systemctl status`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
+
+use super::lock::lock;
+
+/// The facts that make up the status line; all threads share them.
+#[derive(Default)]
+pub(crate) struct Status(Mutex<Facts>);
+
+#[derive(Default)]
+struct Facts {
+    answered: u64,
+    last: Option<Instant>,
+    /// By the bot's id; None when all is well.
+    webhooks: BTreeMap<u64, Option<String>>,
+    home: Option<String>,
+}
+
+impl Status {
+    /// Counts a reply that Telegram took.
+    pub(crate) fn answered(&self) {
+        let mut facts = self.facts();
+        facts.answered += 1;
+        facts.last = Some(Instant::now());
+    }
+
+    /// Notes a bot's webhook: None when it is registered and well, else what is wrong. Returns whether that is news.
+    pub(crate) fn webhook(&self, bot: u64, problem: Option<String>) -> bool {
+        let new = Some(problem.clone());
+        self.facts().webhooks.insert(bot, problem) != new
+    }
+
+    /// Notes what is wrong with this home's address or its router. Returns whether that is news.
+    pub(crate) fn home(&self, problem: Option<String>) -> bool {
+        let new = problem.clone();
+        std::mem::replace(&mut self.facts().home, problem) != new
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        lock(&self.0)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let facts = self.facts();
+        write!(f, "{} updates answered", facts.answered)?;
+        if let Some(last) = facts.last {
+            write!(f, ", the last {} s ago", last.elapsed().as_secs())?;
+        }
+        for (bot, problem) in &facts.webhooks {
+            match problem {
+                None => write!(f, "; bot {bot}: webhook registered")?,
+                Some(why) => write!(f, "; bot {bot}: {why}")?,
+            }
+        }
+        match &facts.home {
+            None => Ok(()),
+            Some(why) => write!(f, "; {why}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_says_how_it_is() {
+        let status = Status::default();
+        assert_eq!(status.to_string(), "0 updates answered");
+        status.webhook(7, Some("the webhook is not registered: no network".into()));
+        assert_eq!(status.to_string(), "0 updates answered; bot 7: the webhook is not registered: no network");
+        status.answered();
+        status.webhook(7, None);
+        assert_eq!(status.to_string(), "1 updates answered, the last 0 s ago; bot 7: webhook registered");
+    }
+}

@@ -1,0 +1,68 @@
+//! systemd: our notices to it (`sd_notify(3)`), and the socket that it hands over (`sd_listen_fds(3)`). Without systemd
+//! nothing happens.
+
+use std::env;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+
+use super::status::Status;
+use crate::secret::mask;
+
+/// The unit's own watchdog timeout: the status line is renewed also where no watchdog runs.
+const DEFAULT_WATCHDOG_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The listener that systemd bound for us, if it did.
+///
+/// # Errors
+/// When what it handed over is something else.
+pub(crate) fn listener() -> io::Result<Option<TcpListener>> {
+    let mut sockets = ListenFd::from_env();
+    if sockets.len() == 0 { Ok(None) } else { sockets.take_tcp_listener(0) }
+}
+
+/// Tells systemd that the webhook is served.
+pub(crate) fn ready(status: &Status) {
+    notify(&[NotifyState::Ready, NotifyState::Status(&mask(&status.to_string()))]);
+}
+
+/// Tells systemd that the program stops.
+pub(crate) fn stopping() {
+    notify(&[NotifyState::Stopping]);
+}
+
+/// Feeds the watchdog while `is_alive` says so, and tells systemd the status.
+///
+/// # Errors
+/// When the thread for it cannot be started.
+pub(crate) fn watch(is_alive: impl Fn() -> bool + Send + 'static, status: Arc<Status>) -> io::Result<()> {
+    if env::var_os("NOTIFY_SOCKET").is_none() {
+        return Ok(());
+    }
+    let limit = sd_notify::watchdog_enabled().unwrap_or(DEFAULT_WATCHDOG_TIMEOUT);
+    let watch = move || {
+        // Soon again at first: much happens at the start that a person wants to see.
+        let mut pause = limit.min(Duration::from_secs(4)) / 4;
+        loop {
+            if is_alive() {
+                notify(&[NotifyState::Watchdog, NotifyState::Status(&mask(&status.to_string()))]);
+            } else {
+                log::warn!("The webhook did not answer its own probe.");
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(limit / 4);
+        }
+    };
+    thread::Builder::new().name("watchdog".into()).spawn(watch).map(|_| ())
+}
+
+fn notify(states: &[NotifyState]) {
+    if let Err(why) = sd_notify::notify(states) {
+        log::warn!("systemd cannot be told: {why}.");
+    }
+}
