@@ -6,7 +6,8 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use lexopt::{Arg, Parser, ValueExt};
 
@@ -17,19 +18,26 @@ use crate::delivery::health::Difference;
 use crate::delivery::identity;
 use crate::delivery::registration::{Registration, RegistrationError};
 use crate::doctor;
+use crate::init::{self, Given};
 use crate::run::{self, RunError};
 use crate::secret::mask;
 use crate::system::clock::unix_now;
-use crate::system::{logging, process};
+use crate::system::report::Report;
+use crate::system::{logging, process, terminal};
 use crate::telegram::client::Api;
 use crate::telegram::delivery_error;
+use crate::telegram::error::NEW_TOKEN;
 use crate::telegram::types::WebhookInfo;
 
 const USAGE: &str = "\
 pihook runs a Telegram bot.
 
+  pihook init [--config FILE] [--host HOST] [--port-mapping auto|off] [--write-only]
+      ask for the token and the settings, write them, and start the bot
   pihook run [--config FILE]
       serve the webhook, and keep it registered with Telegram
+  pihook status [--config FILE] [--json | --wait]
+      show how the running bot is; --wait: until Telegram reaches it, at most 45 s
   pihook cert [--host HOST] [--days N] [--out DIR] [--force]
       make the certificate and its key
   pihook webhook info|set|delete [--config FILE]
@@ -40,6 +48,13 @@ pihook runs a Telegram bot.
       find what is wrong at all, and say what to do
 
 The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihook/pihook.toml.";
+
+/// Where the unit's folder for the workers' socket lies.
+const UNIT_RUNTIME_DIR: &str = "/run/pihook";
+/// For Telegram's first call.
+const WORKS_TIMEOUT: Duration = Duration::from_secs(45);
+/// Between two looks.
+const WORKS_INTERVAL: Duration = Duration::from_millis(300);
 
 /// The kinds of update that the bot wants.
 type Kinds = &'static [&'static str];
@@ -85,6 +100,27 @@ struct Options {
     out: Option<PathBuf>,
     force: bool,
     json: bool,
+    port_mapping: Option<String>,
+    write_only: bool,
+    wait: bool,
+}
+
+impl Options {
+    /// Whether the command `words` has all options that are given.
+    fn belong_to(&self, words: &[&str]) -> Result<(), Failure> {
+        for (is_given, names, commands) in [
+            (self.host.is_some(), "--host belongs", &["cert", "init"][..]),
+            (self.days.is_some() || self.out.is_some() || self.force, "--days, --out and --force belong", &["cert"]),
+            (self.port_mapping.is_some() || self.write_only, "--port-mapping and --write-only belong", &["init"]),
+            (self.wait, "--wait belongs", &["status"]),
+            (self.json, "--json belongs", &["doctor", "status"]),
+        ] {
+            if is_given && !matches!(words, [word] if commands.contains(word)) {
+                return Err(Failure::Usage(format!("{names} to `pihook {}`.", commands.join("` and `pihook "))));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The bot, and the crate that it comes from, whose lines the log shows.
@@ -138,6 +174,9 @@ fn options() -> Result<Options, Failure> {
             Arg::Long("days") => options.days = Some(parser.value()?.parse()?),
             Arg::Long("out") => options.out = Some(parser.value()?.into()),
             Arg::Long("force") => options.force = true,
+            Arg::Long("port-mapping") => options.port_mapping = Some(parser.value()?.string()?),
+            Arg::Long("write-only") => options.write_only = true,
+            Arg::Long("wait") => options.wait = true,
             Arg::Long("json") => options.json = true,
             Arg::Long("help") | Arg::Short('h') => options.words = vec!["help".into()],
             Arg::Long("version") | Arg::Short('V') => options.words = vec!["version".into()],
@@ -151,15 +190,11 @@ fn options() -> Result<Options, Failure> {
 fn command(program: &Program, options: &Options) -> Result<(), Failure> {
     let allowed_updates = program.bot.allowed_updates();
     let words: Vec<_> = options.words.iter().map(String::as_str).collect();
-    let for_cert = options.host.is_some() || options.days.is_some() || options.out.is_some() || options.force;
-    if for_cert && words != ["cert"] {
-        return Err(Failure::Usage("--host, --days, --out and --force belong to `pihook cert`.".into()));
-    }
-    if options.json && words != ["doctor"] {
-        return Err(Failure::Usage("--json belongs to `pihook doctor`.".into()));
-    }
+    options.belong_to(&words)?;
     match words[..] {
+        ["init"] => init(options, allowed_updates),
         ["run"] => run(program, options),
+        ["status"] => status(options, allowed_updates),
         ["cert"] => cert(options),
         ["webhook", "info"] => webhook_info(options, allowed_updates),
         ["webhook", "set"] => webhook_set(options, allowed_updates),
@@ -193,7 +228,102 @@ fn run(program: &Program, options: &Options) -> Result<(), Failure> {
     process::disable_huge_pages();
     let token = process::take_from_environment(config::TOKEN_VARIABLE);
     let environment = |name: &str| if name == config::TOKEN_VARIABLE { token.clone() } else { env::var_os(name) };
-    Ok(run::run(&load(options, &environment)?, Arc::clone(&program.bot))?)
+    let loaded = load(options, &environment).map_err(|failure| match failure {
+        Failure::Config(why) if terminal::is_there() && !has_token(options, &environment) => {
+            Failure::Config(format!("{why}\n`sudo pihook init` asks for what is missing."))
+        }
+        failure => failure,
+    });
+    Ok(run::run(&loaded?, Arc::clone(&program.bot))?)
+}
+
+fn has_token(options: &Options, environment: Environment) -> bool {
+    let path = config::find(options.config.clone(), environment);
+    path.is_ok_and(|path| !config::examine(&path, environment).0.bots.is_empty())
+}
+
+/// Where the running bot can be asked: in the folder of the settings, or in that of the unit.
+fn workers_socket(config: &Config) -> PathBuf {
+    let sockets = [&config.runtime_dir, Path::new(UNIT_RUNTIME_DIR)].map(|folder| folder.join(run::SOCKET));
+    sockets.iter().find(|socket| socket.exists()).unwrap_or(&sockets[0]).clone()
+}
+
+fn status(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
+    if options.wait {
+        return wait_until_it_works(options, allowed_updates);
+    }
+    let path = config::find(options.config.clone(), &environment)?;
+    let socket = workers_socket(&config::examine(&path, &environment).0);
+    let report = Report::ask(&socket).map_err(|why| match why.kind() {
+        io::ErrorKind::PermissionDenied => Failure::Other("Only root may ask the bot: run it with sudo.".into()),
+        io::ErrorKind::WouldBlock => {
+            Failure::Other("pihook runs, but did not answer: all its workers wait for Telegram.".into())
+        }
+        _ => Failure::Other("pihook is not running. `pihook doctor` finds out why.".into()),
+    })?;
+    if options.json {
+        return print(&serde_json::to_string_pretty(&report).unwrap_or_default());
+    }
+    print(&report.to_string())
+}
+
+fn init(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
+    let path = options.config.clone().unwrap_or_else(|| init::SETTINGS.into());
+    let given = Given { host: options.host.clone(), port_mapping: options.port_mapping.clone() };
+    let has_changed =
+        init::write_settings(&path, &given, &environment).map_err(|why| Failure::Other(why.to_string()))?;
+    if options.write_only {
+        return Ok(());
+    }
+    if path != Path::new(init::SETTINGS) || !init::start_units(has_changed) {
+        return print(&format!("The settings are written. Start the bot: pihook run --config {}", path.display()));
+    }
+    let options = Options { config: Some(path), ..Options::default() };
+    wait_until_it_works(&options, allowed_updates)
+}
+
+/// Waits until Telegram reaches the bot, and says where to write to; or what keeps it.
+fn wait_until_it_works(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
+    let path = config::find(options.config.clone(), &environment)?;
+    let config = config::examine(&path, &environment).0;
+    eprintln!("Waiting for Telegram, at most {} s…", WORKS_TIMEOUT.as_secs());
+    let end = Instant::now() + WORKS_TIMEOUT;
+    let report = loop {
+        let report = Report::ask(&workers_socket(&config)).ok();
+        // No time helps a token that is refused.
+        let is_over = |report: &Report| report.works || report.problem().is_some_and(|why| why.contains(NEW_TOKEN));
+        if report.as_ref().is_some_and(is_over) || Instant::now() > end {
+            break report;
+        }
+        thread::sleep(WORKS_INTERVAL);
+    };
+    if !report.as_ref().is_some_and(|report| report.works) {
+        let mut cross = None;
+        doctor::examine(options.config.clone(), &environment, allowed_updates, &mut |finding| {
+            if finding.is_bad() && cross.is_none() {
+                cross = Some(finding);
+            }
+        });
+        if let Some(cross) = cross {
+            return Err(Failure::Other(cross.line(is_coloured())));
+        }
+    }
+    let Some(report) = report else {
+        return Err(Failure::Other("pihook is not running: `sudo systemctl status pihook` says why.".into()));
+    };
+    if let Some(problem) = report.problem() {
+        return Err(Failure::Other(format!("pihook {} is running, but: {problem}.", report.version)));
+    }
+    let doubt = if report.works { "" } else { ", but Telegram has not called it yet" };
+    let Some(name) = report.name() else {
+        return print(&format!("pihook {} is running{doubt}.", report.version));
+    };
+    let link = format!("https://t.me/{name}");
+    print(&format!("pihook {} is running{doubt}. Write to @{name}: {link}", report.version))?;
+    if io::stdout().is_terminal() {
+        print(terminal::qr_code(&link).trim_end())?;
+    }
+    Ok(())
 }
 
 fn cert(options: &Options) -> Result<(), Failure> {
@@ -286,28 +416,22 @@ fn webhook_delete(options: &Options, allowed_updates: Kinds) -> Result<(), Failu
 fn check_settings(options: &Options) -> Result<(), Failure> {
     let path = config::find(options.config.clone(), &environment)?;
     let (config, mut problems) = config::examine(&path, &environment);
-    // Where there is no certificate, or one of ours that does not fit, `run` makes one.
-    if config.certificate_files.certificate.exists() {
-        let loaded = certificate::load(&config.certificate_files);
-        let checked = loaded.and_then(|certificate| {
-            if certificate.is_ours() {
-                return Ok(());
-            }
-            identity::check_fit(&config, &certificate, config.public_host.given())
-        });
-        match checked {
-            // `run` serves it: a Pi may start in 1970.
-            Err(why @ CertificateError::NotYetValid) => eprintln!("{why}"),
-            checked => problems.extend(checked.err().map(|why| why.to_string())),
-        }
+    match identity::check_files(&config) {
+        // `run` serves it: a Pi may start in 1970.
+        Err(why @ CertificateError::NotYetValid) => eprintln!("{why}"),
+        checked => problems.extend(checked.err().map(|why| why.to_string())),
     }
     print(config.to_string().trim_end())?;
     if problems.is_empty() { Ok(()) } else { Err(config::Problems(problems).into()) }
 }
 
+fn is_coloured() -> bool {
+    io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none()
+}
+
 fn doctor(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
     let mut findings = Vec::new();
-    let coloured = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none();
+    let coloured = is_coloured();
     let is_well = doctor::examine(options.config.clone(), &environment, allowed_updates, &mut |finding| {
         if options.json {
             findings.push(finding);

@@ -16,6 +16,7 @@
 //! Imports point down this list, never back up. `tests/layers.rs` checks that.
 //!
 //! - [`cli`]: the command line.
+//! - [`init`]: asks, checks and writes what a bot needs.
 //! - [`run`]: the wiring of `pihook run`, and its supervisor.
 //! - [`doctor`]: what is wrong, and what to do about it. It may look at everything.
 //! - [`delivery`]: how updates get here. It keeps the webhook registered, and the certificate up to date.
@@ -42,6 +43,7 @@ pub mod config;
 pub(crate) mod delivery;
 pub(crate) mod doctor;
 pub(crate) mod home;
+pub(crate) mod init;
 pub(crate) mod network;
 pub mod run;
 pub(crate) mod secret;

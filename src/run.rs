@@ -26,6 +26,7 @@ use crate::system::status::Status;
 use crate::system::{process, systemd};
 use crate::telegram::client::{Api, Client};
 use crate::telegram::known_me::KnownMe;
+use crate::webhook::arrivals::Arrivals;
 use crate::webhook::auth::{Recipient, Route};
 use crate::webhook::connection::Shared;
 use crate::webhook::dedup::DedupWindow;
@@ -37,6 +38,8 @@ use crate::webhook::probe::{self, Probe};
 use crate::webhook::slots::{Limits, Slots};
 use crate::webhook::worker::{self, ServedBot};
 
+/// The workers' socket, in the folder of what need not outlive a reboot.
+pub(crate) const SOCKET: &str = "workers.sock";
 /// Connections beyond those that Telegram may open: for its change-over to a new webhook.
 const CHANGE_OVER_CONNECTIONS: usize = 64;
 /// Connections of peers that only `0.0.0.0/0` names, and that have not shown path and secret.
@@ -97,7 +100,7 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     let capacity = Capacity::of(config)?;
     let api = Api::new(&config.api_url, capacity.workers);
     let status = Arc::new(Status::default());
-    let socket = config.runtime_dir.join("workers.sock");
+    let socket = config.runtime_dir.join(SOCKET);
     let allowed_updates = bot.allowed_updates();
     let known_mes: Vec<_> = config.bots.iter().map(|bot| Arc::new(known_me(config, bot))).collect();
     let served = served_bots(config, &api, &known_mes);
@@ -109,7 +112,8 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     let home = watch_home(config, address.port(), &prepared, &status, &sender)?;
     let callbacks = || callbacks(&status, &sender, home.as_ref());
     let registrar = Registrar::start(config, api, allowed_updates, &known_mes, callbacks).map_err(system(NO_THREAD))?;
-    let mut identity = Identity::new(config, prepared, registrar)?;
+    let mut identity = Identity::new(config, prepared, registrar, Arc::clone(&status))?;
+    let arrivals = Arc::<Arrivals>::default();
     let edge = Edge {
         allow_from: config.allow_from.clone(),
         known: config.known(),
@@ -118,11 +122,12 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
             handover: Handover::new(socket.clone(), capacity.workers),
             slots: Mutex::new(Slots::new(capacity.limits)),
             rollover: identity.rollover(),
+            arrivals: Arc::clone(&arrivals),
         }),
     };
     let probe = Probe::new(address, &probe_route);
     systemd::watch(move || probe.is_answered(), Arc::clone(&status)).map_err(system(NO_THREAD))?;
-    serve(edge, listener, &status, events, &mut identity)?;
+    serve(edge, listener, &status, events, &arrivals, &mut identity)?;
     if let Some(home) = home {
         home.end();
     }
@@ -289,6 +294,7 @@ fn serve(
     listener: TcpListener,
     status: &Status,
     events: UnboundedReceiver<Event>,
+    arrivals: &Arrivals,
     identity: &mut Identity<'_>,
 ) -> Result<(), RunError> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(system("The runtime"))?;
@@ -301,7 +307,7 @@ fn serve(
             .map_err(system("The listening socket"))?;
         log::info!("Listening on {}.", listener.local_addr().map_err(system("The listening socket"))?);
         systemd::ready(status);
-        supervise(edge, listener, signals, events, identity).await;
+        supervise(edge, listener, signals, events, arrivals, identity).await;
         Ok(())
     })
 }
@@ -312,6 +318,7 @@ async fn supervise(
     listener: tokio::net::TcpListener,
     mut signals: Signals,
     mut events: UnboundedReceiver<Event>,
+    arrivals: &Arrivals,
     identity: &mut Identity<'_>,
 ) {
     let (stop, stopped) = watch::channel(false);
@@ -327,6 +334,7 @@ async fn supervise(
                 Event::Registered(digest) => identity.registered(&digest),
                 Event::Moved(address) => identity.moved(address),
             },
+            () = arrivals.next(), if identity.awaits_arrival() => identity.arrived(),
             () = sleep(renewal) => {}
             _ = signals.stop.recv() => break,
             _ = signals.interrupt.recv() => break,

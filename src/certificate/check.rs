@@ -48,6 +48,11 @@ impl Certificate {
         if found { Ok(()) } else { Err(CertificateError::Name(host.into(), rule)) }
     }
 
+    /// The last second that it is good for.
+    pub(crate) fn end(&self) -> SystemTime {
+        self.not_after
+    }
+
     /// Whether it names `host`, and will do so for long enough.
     pub(crate) fn is_good_for(&self, host: &str, now: SystemTime) -> bool {
         self.names(host) && !self.renewal(now).is_zero()

@@ -1,5 +1,6 @@
 //! `pihook.toml` and the environment, checked.
 
+pub(crate) mod edit;
 mod file;
 
 use std::collections::HashSet;
@@ -171,7 +172,7 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
     let folder = path.parent().unwrap_or(Path::new(""));
 
     let api_url = table.parsed("api_url", TELEGRAM, api_url).unwrap_or_else(|| TELEGRAM.to_owned());
-    let own_api = !is_telegrams(&api_url);
+    let own_api = is_own_api(&api_url);
     let config = Config {
         public_host: table
             .parsed("public_host", "", |host| public_host(host, own_api))
@@ -206,6 +207,11 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
     }
 }
 
+/// Whether this is a Bot API server of one's own.
+pub(crate) fn is_own_api(api_url: &str) -> bool {
+    !is_telegrams(api_url)
+}
+
 fn is_telegrams(api_url: &str) -> bool {
     let host = api_url.split("://").nth(1).and_then(|rest| rest.split(['/', ':']).next());
     host.is_some_and(|host| host.eq_ignore_ascii_case("api.telegram.org"))
@@ -234,7 +240,11 @@ fn address_service(url: &str, own_api: bool) -> Result<String, String> {
     }
 }
 
-fn port_mapping(text: &str) -> Result<bool, String> {
+/// Whether the router is asked: `auto` or `off`.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn port_mapping(text: &str) -> Result<bool, String> {
     match text {
         "auto" => Ok(true),
         "off" => Ok(false),

@@ -11,11 +11,13 @@ use std::time::{Duration, SystemTime};
 use rustls::ServerConfig;
 
 use super::keeper::{self, Callbacks};
+use super::reached::Reached;
 use super::registration::Registration;
 use crate::certificate::rollover::Rollover;
 use crate::certificate::{self, Certificate, CertificateError};
 use crate::config::{Config, PublicHost};
 use crate::system::files;
+use crate::system::status::Status;
 use crate::telegram::client::Api;
 use crate::telegram::known_me::KnownMe;
 
@@ -34,6 +36,7 @@ pub(crate) struct Identity<'c> {
     registrar: Registrar,
     /// The digests of the registrations that Telegram does not have yet.
     wanted: BTreeSet<String>,
+    reached: Reached,
     is_expiry_logged: bool,
 }
 
@@ -100,6 +103,19 @@ pub(crate) fn check_fit(
     host.map_or(Ok(()), |host| certificate.check(host, SystemTime::now()))
 }
 
+/// Whether the files hold a certificate that can serve under these settings, or none: then, and where one of ours does not
+/// fit, `pihook run` makes one.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn check_files(config: &Config) -> Result<(), CertificateError> {
+    if !config.certificate_files.certificate.exists() {
+        return Ok(());
+    }
+    let certificate = certificate::load(&config.certificate_files)?;
+    if certificate.is_ours() { Ok(()) } else { check_fit(config, &certificate, config.public_host.given()) }
+}
+
 /// Like [`check_fit`], but with a warning alone where the certificate serves all the same.
 fn accept(certificate: &Certificate, host: Option<&str>, config: &Config) -> Result<(), CertificateError> {
     match check_fit(config, certificate, host) {
@@ -128,11 +144,24 @@ impl<'c> Identity<'c> {
     ///
     /// # Errors
     /// When rustls does not take the certificate.
-    pub(crate) fn new(config: &'c Config, prepared: Prepared, registrar: Registrar) -> Result<Self, CertificateError> {
+    pub(crate) fn new(
+        config: &'c Config,
+        prepared: Prepared,
+        registrar: Registrar,
+        status: Arc<Status>,
+    ) -> Result<Self, CertificateError> {
         let Prepared { host, certificate } = prepared;
         let rollover = Arc::new(Rollover::new(tls(&certificate)?));
-        let mut identity =
-            Self { config, host, certificate, rollover, registrar, wanted: BTreeSet::new(), is_expiry_logged: false };
+        let mut identity = Self {
+            config,
+            host,
+            certificate,
+            rollover,
+            registrar,
+            wanted: BTreeSet::new(),
+            reached: Reached::new(&config.state_dir, status),
+            is_expiry_logged: false,
+        };
         identity.register();
         Ok(identity)
     }
@@ -189,12 +218,26 @@ impl<'c> Identity<'c> {
     pub(crate) fn registered(&mut self, digest: &str) {
         if self.wanted.remove(digest) && self.wanted.is_empty() {
             self.rollover.finish();
+            self.reached.registered();
         }
+    }
+
+    /// Whether the first call of Telegram's is awaited.
+    pub(crate) fn awaits_arrival(&self) -> bool {
+        self.reached.is_awaited()
+    }
+
+    /// Notes that Telegram gets in.
+    pub(crate) fn arrived(&mut self) {
+        self.reached.arrived();
     }
 
     fn register(&mut self) {
         if let Some(host) = &self.host {
             self.wanted = self.registrar.register(self.config, host, &self.certificate);
+            self.reached.begin(&self.wanted);
+            let address = format!("{host}:{}", self.config.public_port);
+            self.reached.status.serves(address, self.certificate.end());
         }
     }
 }

@@ -30,6 +30,11 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
+    /// Whether the bot does not work like this.
+    pub(crate) fn is_bad(&self) -> bool {
+        self.mark == Mark::Bad
+    }
+
     /// The finding as a person reads it, in one or two lines, with colours on a terminal.
     pub(crate) fn line(&self, coloured: bool) -> String {
         let (mark, colour) = match self.mark {

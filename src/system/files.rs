@@ -12,10 +12,20 @@ use std::path::Path;
 pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let new = path.with_extension("new");
     let _ = fs::remove_file(&new);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+    let replaced = write(&new, content, mode).and_then(|()| fs::rename(&new, path));
+    if replaced.is_err() {
+        // A disk that is full needs the room.
+        let _ = fs::remove_file(&new);
+    }
+    replaced
+}
+
+fn write(new: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(new)?;
+    // Whatever the umask is.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&new, path)
+    file.sync_all()
 }
 
 /// Whether everyone on this machine can read it, or change it.

@@ -1,4 +1,4 @@
-//! The machine around us: this process, the log, systemd, files, and the CAs that the system trusts.
+//! The machine around us: this process, the log, systemd, files, a terminal, and the CAs that the system trusts.
 
 pub(crate) mod ca_roots;
 pub(crate) mod clock;
@@ -8,5 +8,7 @@ pub(crate) mod log_limit;
 pub mod logging;
 pub(crate) mod pause;
 pub(crate) mod process;
+pub(crate) mod report;
 pub(crate) mod status;
 pub(crate) mod systemd;
+pub(crate) mod terminal;

@@ -1,23 +1,53 @@
-//! The status of the running bot, as a person sees it in `systemctl status`.
+//! The status of the running bot, as a person sees it in `systemctl status` and `pihook status`.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::lock::lock;
+use super::report::{BotReport, Report, Trouble};
 
-/// The facts that make up the status line; all threads share them.
+/// The facts that make up the status; all threads share them.
 #[derive(Default)]
 pub(crate) struct Status(Mutex<Facts>);
 
-#[derive(Default)]
 struct Facts {
+    started: Instant,
     answered: u64,
     last: Option<Instant>,
     /// By the bot's id; None when all is well.
     webhooks: BTreeMap<u64, Option<String>>,
     home: Option<String>,
+    /// Telegram has reached the webhook as it is set now.
+    is_reached: bool,
+    /// Where Telegram calls, and when the certificate ends.
+    served: Option<(String, SystemTime)>,
+    /// The last problem of a webhook or of the home, and when it began.
+    trouble: Option<(Instant, String)>,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            answered: 0,
+            last: None,
+            webhooks: BTreeMap::new(),
+            home: None,
+            is_reached: false,
+            served: None,
+            trouble: None,
+        }
+    }
+}
+
+impl Facts {
+    fn note_trouble(&mut self, what: Option<String>) {
+        if let Some(what) = what {
+            self.trouble = Some((Instant::now(), what));
+        }
+    }
 }
 
 impl Status {
@@ -30,14 +60,62 @@ impl Status {
 
     /// Notes a bot's webhook: None when it is registered and well, else what is wrong. Returns whether that is news.
     pub(crate) fn webhook(&self, bot: u64, problem: Option<String>) -> bool {
-        let new = Some(problem.clone());
-        self.facts().webhooks.insert(bot, problem) != new
+        let mut facts = self.facts();
+        let is_new = facts.webhooks.insert(bot, problem.clone()) != Some(problem.clone());
+        if is_new {
+            facts.note_trouble(problem);
+        }
+        is_new
     }
 
     /// Notes what is wrong with this home's address or its router. Returns whether that is news.
     pub(crate) fn home(&self, problem: Option<String>) -> bool {
-        let new = problem.clone();
-        std::mem::replace(&mut self.facts().home, problem) != new
+        let mut facts = self.facts();
+        let is_new = std::mem::replace(&mut facts.home, problem.clone()) != problem;
+        if is_new {
+            facts.note_trouble(problem);
+        }
+        is_new
+    }
+
+    /// Notes whether Telegram has reached the webhook as it is set now.
+    pub(crate) fn reached(&self, is_reached: bool) {
+        self.facts().is_reached = is_reached;
+    }
+
+    /// Notes where Telegram calls (`HOST:PORT`), and when the certificate ends.
+    pub(crate) fn serves(&self, address: String, certificate_end: SystemTime) {
+        self.facts().served = Some((address, certificate_end));
+    }
+
+    /// All of it. `name` knows the bots' names.
+    pub(crate) fn report(&self, name: impl Fn(u64) -> Option<String>) -> Report {
+        let facts = self.facts();
+        let is_well = !facts.webhooks.is_empty() && facts.webhooks.values().all(Option::is_none);
+        let bots = facts.webhooks.iter();
+        Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            running_for: facts.started.elapsed().as_secs(),
+            works: facts.is_reached && is_well,
+            answered: facts.answered,
+            last_answered_ago: facts.last.map(|last| last.elapsed().as_secs()),
+            delivery: "webhook".to_owned(),
+            delivery_reason: match facts.is_reached {
+                true => "Telegram reaches this Pi".to_owned(),
+                false => "no call of Telegram's has arrived yet".to_owned(),
+            },
+            address: facts.served.as_ref().map(|(address, _)| address.clone()),
+            certificate_end: facts
+                .served
+                .as_ref()
+                .and_then(|(_, end)| end.duration_since(UNIX_EPOCH).ok())
+                .map(|end| end.as_secs()),
+            last_trouble: facts
+                .trouble
+                .as_ref()
+                .map(|(since, what)| Trouble { ago: since.elapsed().as_secs(), what: what.clone() }),
+            bots: bots.map(|(id, problem)| BotReport { id: *id, name: name(*id), problem: problem.clone() }).collect(),
+        }
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -78,5 +156,34 @@ mod tests {
         status.answered();
         status.webhook(7, None);
         assert_eq!(status.to_string(), "1 updates answered, the last 0 s ago; bot 7: webhook registered");
+    }
+
+    #[test]
+    fn it_works_when_telegram_reaches_it_and_no_bot_has_a_problem() {
+        let status = Status::default();
+        let works = || status.report(|_| None).works;
+        status.reached(true);
+        assert!(!works(), "no webhook is registered");
+        status.webhook(7, None);
+        assert!(works());
+        status.webhook(8, Some("the token is refused".into()));
+        assert!(!works());
+        status.webhook(8, None);
+        assert!(works());
+        status.reached(false);
+        assert!(!works());
+    }
+
+    #[test]
+    fn the_last_trouble_stays_until_the_next_one() {
+        let status = Status::default();
+        let last = || status.report(|_| None).last_trouble.map(|trouble| trouble.what);
+        assert_eq!(last(), None);
+        status.webhook(7, Some("no network".into()));
+        status.webhook(7, None);
+        assert_eq!(last().as_deref(), Some("no network"));
+        status.home(Some("CGNAT".into()));
+        status.webhook(7, None);
+        assert_eq!(last().as_deref(), Some("CGNAT"));
     }
 }

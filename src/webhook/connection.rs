@@ -13,7 +13,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::auth::{self, Authorized, Route};
+use super::arrivals::Arrivals;
+use super::auth::{self, Authorized, Recipient, Route};
 use super::handover::Handover;
 use super::request::{self, Refusal};
 use super::slots::Slots;
@@ -45,6 +46,8 @@ pub struct Shared {
     pub slots: Mutex<Slots<AbortHandle>>,
     /// The certificate of new connections; it can be changed at any time.
     pub rollover: Arc<Rollover>,
+    /// What shows that Telegram gets in.
+    pub arrivals: Arc<Arrivals>,
 }
 
 impl Shared {
@@ -58,6 +61,8 @@ pub(super) struct Session<'s> {
     pub(super) shared: &'s Shared,
     pub(super) number: u64,
     pub(super) stranger: bool,
+    /// It comes from this machine, as our own probe does.
+    pub(super) is_local: bool,
 }
 
 impl Drop for Session<'_> {
@@ -76,6 +81,9 @@ impl Session<'_> {
             self.shared.rollover.rejected(&shown);
         }
         let stream = accepted?;
+        if !self.stranger && !self.is_local {
+            self.shared.arrivals.add();
+        }
         let mut connection = Connection { stream, read: Vec::new(), stop };
         loop {
             match self.request(&mut connection).await {
@@ -100,6 +108,9 @@ impl Session<'_> {
         if connection.read.len() > whole {
             // Telegram sends one request at a time; what follows unasked is not from it.
             return Err(Refusal::BadRequest.into());
+        }
+        if authorized.recipient != Recipient::Probe {
+            self.shared.arrivals.add();
         }
         let asked = self.shared.handover.ask(authorized.recipient, &connection.read[authorized.head..]);
         let answer = within(ANSWER_TIMEOUT, asked).await?;

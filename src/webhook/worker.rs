@@ -16,9 +16,10 @@ use super::panic;
 use super::postponed::PostponedCalls;
 use super::retry::{self, Attempts, Decision, Outage};
 use crate::bot::{Bot, Call, MAX_CALLS};
-use crate::secret::printable;
+use crate::secret::{mask, printable};
 use crate::system::clock::unix_now;
 use crate::system::log_limit::LogLimit;
+use crate::system::report;
 use crate::system::status::Status;
 use crate::telegram::client::Client;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
@@ -100,6 +101,11 @@ pub(crate) fn start(
 
 impl Shared {
     fn serve(&self, mut request: Request) {
+        if request.url() == report::PATH {
+            // Whoever asked may be gone again.
+            let _ = request.respond(Response::from_data(self.report()));
+            return;
+        }
         let bot = request.url().strip_prefix('/').and_then(|index| index.parse::<usize>().ok());
         let answer = match bot.and_then(|index| self.served.get(index)) {
             Some(served) if *request.method() == Method::Post => {
@@ -120,6 +126,13 @@ impl Shared {
         }
         // The edge is gone with its connection; Telegram delivers the update again.
         let _ = request.respond(response);
+    }
+
+    /// How the program is, for `pihook status`.
+    fn report(&self) -> Vec<u8> {
+        let served = |id| self.served.iter().find(|served| served.client.bot() == id);
+        let report = self.status.report(|id| Some(served(id)?.me.get()?.username.clone()));
+        mask(&serde_json::to_string(&report).unwrap_or_default()).into_bytes()
     }
 
     fn answer(&self, served: &ServedBot, body: Vec<u8>) -> Answer {

@@ -1,0 +1,279 @@
+//! `pihook init`: asks what the bot needs, checks it, and writes it down. It is safe to run again: what is not answered stays.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::certificate::CertificateError;
+use crate::config::{self, Config, Environment, PublicHost, edit};
+use crate::delivery::identity;
+use crate::secret::mask;
+use crate::system::{files, terminal};
+use crate::telegram::client::{Api, Client};
+use crate::telegram::token::Token;
+
+/// The settings of the unit.
+pub(crate) const SETTINGS: &str = "/etc/pihook/pihook.toml";
+/// All settings with their defaults, for a start.
+const TEMPLATE: &str = include_str!("../deploy/pihook.toml");
+/// The unit's own folder: it can write nowhere else.
+const STATE: &str = "/var/lib/pihook";
+/// How often a person is asked for the same.
+const TRIES: usize = 3;
+
+/// What the command line answers already.
+pub(crate) struct Given {
+    /// `public_host`.
+    pub(crate) host: Option<String>,
+    /// `port_mapping`.
+    pub(crate) port_mapping: Option<String>,
+}
+
+impl Given {
+    /// Whether the values can be settings, where the Bot API is at `api_url`.
+    fn check(&self, api_url: &str) -> Result<(), InitError> {
+        if let Some(host) = &self.host {
+            config::public_host(host, config::is_own_api(api_url)).map_err(|what| wrong(format!("--host {what}.")))?;
+        }
+        if let Some(value) = &self.port_mapping {
+            config::port_mapping(value).map_err(|what| wrong(format!("--port-mapping {what}.")))?;
+        }
+        Ok(())
+    }
+}
+
+/// Why nothing was written, one sentence or more.
+#[derive(Debug)]
+pub(crate) struct InitError(String);
+
+impl fmt::Display for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for InitError {}
+
+impl From<io::Error> for InitError {
+    fn from(why: io::Error) -> Self {
+        Self(format!("The answer cannot be read: {why}. Nothing was changed."))
+    }
+}
+
+fn wrong(what: impl fmt::Display) -> InitError {
+    InitError(format!("{what} Nothing was changed."))
+}
+
+/// Asks for what is not `given`, and writes the settings to `path` and the token beside them. Returns whether anything has
+/// changed.
+///
+/// # Errors
+/// What is wrong with an answer, or why nothing could be written.
+pub(crate) fn write_settings(path: &Path, given: &Given, environment: Environment) -> Result<bool, InitError> {
+    let before = match fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(why) if why.kind() == io::ErrorKind::NotFound => None,
+        Err(why) => return Err(wrong(format!("{} cannot be read: {why}.{}", path.display(), as_root(&why)))),
+    };
+    let is_first = before.is_none();
+    let text = before.clone().map_or_else(|| template(path), Ok)?;
+    let config = config::examine_text(path, &text, environment).0;
+    let known = config.bots.first().and_then(|bot| bot.file.clone());
+    given.check(&config.api_url)?;
+    let place = known.clone().unwrap_or_else(|| path.with_file_name("token"));
+    let token = new_token(&config, known.is_some())?;
+    if token.is_some() && place == path {
+        return Err(wrong(format!("The token stands in {} itself: change it there.", path.display())));
+    }
+    let port_mapping = port_mapping(given, is_first)?;
+    let has_host = !is_first && (config.public_host == PublicHost::Auto || config.public_host.given().is_some());
+    let host = host(given, &config.api_url, has_host)?;
+    let mut new = text;
+    for (key, value) in [("port_mapping", port_mapping), ("public_host", host)] {
+        if let Some(value) = value {
+            new = edit::set(&new, key, &value).ok_or_else(|| wrong(format!("{} is no TOML.", path.display())))?;
+        }
+    }
+    check(path, &new, token.as_ref(), environment)?;
+    let is_new = before.as_deref() != Some(&new);
+    write(path, is_new.then_some(&new), &place, token.as_ref())
+        .map_err(|(file, why)| wrong(format!("{} cannot be written: {why}.{}", file.display(), as_root(&why))))?;
+    Ok(is_new || token.is_some())
+}
+
+fn as_root(why: &io::Error) -> &'static str {
+    if why.kind() == io::ErrorKind::PermissionDenied { " Run it with sudo." } else { "" }
+}
+
+/// Settings to begin with. Those of the unit lie where it can read and write.
+fn template(path: &Path) -> Result<String, InitError> {
+    if path != Path::new(SETTINGS) {
+        return Ok(TEMPLATE.to_owned());
+    }
+    // The unit's user gets the token as a credential, and cannot read the file.
+    let mut text = TEMPLATE.replace("\ntoken_file = ", "\n# token_file = ");
+    for (key, file) in [("certificate", "webhook_cert.pem"), ("private_key", "webhook_pkey.pem"), ("state_dir", "")] {
+        let value = Path::new(STATE).join(file);
+        let value = value.to_string_lossy();
+        text = edit::set(&text, key, value.trim_end_matches('/')).ok_or_else(|| wrong("The template is no TOML."))?;
+    }
+    Ok(text)
+}
+
+/// The token that is answered, once Telegram knows it. None when the one that is there stays.
+fn new_token(config: &Config, has_one: bool) -> Result<Option<Token>, InitError> {
+    let question = match has_one {
+        true => "The bot's token (hidden; Enter keeps the one that is there):",
+        false => "The bot's token, from @BotFather (hidden):",
+    };
+    let mut tries = 1;
+    loop {
+        let answer = terminal::ask_hidden(question)?.unwrap_or_default();
+        if answer.is_empty() && has_one {
+            return Ok(None);
+        }
+        match known_token(config, &answer) {
+            Ok(token) => return Ok(Some(token)),
+            Err(why) if tries < TRIES && terminal::is_there() => eprintln!("{why}"),
+            Err(why) => return Err(wrong(why)),
+        }
+        tries += 1;
+    }
+}
+
+/// The token, and who it is, if Telegram can be asked.
+fn known_token(config: &Config, answer: &str) -> Result<Token, String> {
+    let token = Token::parse(answer).ok_or(match answer {
+        "" => "There is no token: @BotFather gives you one.",
+        _ => "This is no token: one looks like 123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11.",
+    })?;
+    match Client::new(Api::new(&config.api_url, 1), token.clone()).me() {
+        Ok(me) => eprintln!("This is @{}.", me.username),
+        Err(why) if why.token_is_refused() => {
+            return Err("Telegram does not know this token: get the right one from @BotFather.".into());
+        }
+        // A Pi may have no network yet, or a clock from 1970.
+        Err(why) => eprintln!(
+            "Telegram cannot be asked about the token now: {}. It is kept all the same.",
+            mask(&why.to_string())
+        ),
+    }
+    Ok(token)
+}
+
+/// Whether the router may be asked. None when it stays as it is.
+fn port_mapping(given: &Given, is_first: bool) -> Result<Option<String>, InitError> {
+    if given.port_mapping.is_some() {
+        return Ok(given.port_mapping.clone());
+    }
+    let hint = if is_first { "[Y/n]" } else { "[y/n, Enter keeps the setting]" };
+    let question = format!("May pihook ask your router to forward the port to this machine? {hint}");
+    for _ in 0..TRIES {
+        match terminal::ask(&question)?.map(|answer| answer.to_lowercase()).as_deref() {
+            Some("y" | "yes" | "auto") => return Ok(Some("auto".into())),
+            Some("n" | "no" | "off") => return Ok(Some("off".into())),
+            Some("") if is_first && terminal::is_there() => return Ok(Some("auto".into())),
+            None | Some("") => return Ok(None),
+            Some(_) if terminal::is_there() => eprintln!("Answer y or n."),
+            Some(_) => break,
+        }
+    }
+    Err(wrong("Whether the router may be asked must be answered with y or n."))
+}
+
+/// The home's own host name or address. None when it stays as it is.
+fn host(given: &Given, api_url: &str, has_host: bool) -> Result<Option<String>, InitError> {
+    if given.host.is_some() {
+        return Ok(given.host.clone());
+    }
+    let hint = if has_host { "keeps the setting" } else { "if not: the address is found" };
+    let question = format!("Your home's own host name or address, if it has a fixed one (Enter {hint}):");
+    let mut tries = 1;
+    loop {
+        let host = match terminal::ask(&question)? {
+            Some(host) if !host.is_empty() => host,
+            _ if has_host => return Ok(None),
+            _ => "auto".into(),
+        };
+        match config::public_host(&host, config::is_own_api(api_url)) {
+            Ok(_) => return Ok(Some(host)),
+            // No message shows an answer: it may be something else, in the wrong place.
+            Err(what) => {
+                let what = format!("The host name or address {}.", what.trim_start_matches(&format!("{host} ")));
+                if tries == TRIES || !terminal::is_there() {
+                    return Err(wrong(what));
+                }
+                eprintln!("{what}");
+            }
+        }
+        tries += 1;
+    }
+}
+
+/// Checks what would be written, with the token that would be.
+fn check(path: &Path, text: &str, token: Option<&Token>, environment: Environment) -> Result<(), InitError> {
+    let with_token = |name: &str| match token {
+        Some(token) if name == config::TOKEN_VARIABLE => Some(token.expose().into()),
+        _ => environment(name),
+    };
+    let (config, mut problems) = config::examine_text(path, text, &with_token);
+    match identity::check_files(&config) {
+        // A Pi may start in 1970.
+        Err(why @ CertificateError::NotYetValid) => eprintln!("{why}"),
+        checked => problems.extend(checked.err().map(|why| why.to_string())),
+    }
+    if problems.is_empty() { Ok(()) } else { Err(wrong(format!("{}\nThe settings are wrong.", problems.join("\n")))) }
+}
+
+/// Each file is replaced in one step, the token last: without a token, no unit starts.
+fn write(path: &Path, text: Option<&String>, place: &Path, token: Option<&Token>) -> Result<(), (PathBuf, io::Error)> {
+    let at = |file: &Path| {
+        let file = file.to_owned();
+        move |why| (file, why)
+    };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(at(folder))?;
+    }
+    if let Some(text) = text {
+        files::replace(path, text.as_bytes(), 0o644).map_err(at(path))?;
+    }
+    if let Some(token) = token {
+        files::replace(place, format!("{}\n", token.expose()).as_bytes(), 0o600).map_err(at(place))?;
+    }
+    Ok(())
+}
+
+/// Has systemd start the bot, or start it again with what has changed. False where there is no unit of it.
+pub(crate) fn start_units(has_changed: bool) -> bool {
+    let systemctl =
+        |words: &[&str]| Command::new("systemctl").args(words).status().is_ok_and(|status| status.success());
+    if !Path::new("/run/systemd/system").exists() || !systemctl(&["--quiet", "cat", "pihook.service"]) {
+        return false;
+    }
+    // What does not start, the doctor explains.
+    systemctl(&["start", "pihook.socket"]);
+    systemctl(&[if has_changed { "restart" } else { "start" }, "pihook.service"]);
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_units_settings_lie_where_it_can_read_and_write() {
+        let text = template(Path::new(SETTINGS)).unwrap();
+        let token = |name: &str| (name == config::TOKEN_VARIABLE).then(|| "1:a".into());
+        let (config, problems) = config::examine_text(Path::new(SETTINGS), &text, &token);
+        assert_eq!(problems, Vec::<String>::new());
+        let files = &config.certificate_files;
+        assert_eq!(
+            [&files.certificate, &files.private_key, &config.state_dir].map(|path| path.to_str().unwrap()),
+            ["/var/lib/pihook/webhook_cert.pem", "/var/lib/pihook/webhook_pkey.pem", "/var/lib/pihook"]
+        );
+        // Not by the file, which only root can read.
+        assert_eq!(config.bots[0].file, None);
+    }
+}

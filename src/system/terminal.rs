@@ -1,0 +1,101 @@
+//! A person at a terminal: questions, answers that are not shown, and a QR code.
+
+use std::io::{self, IsTerminal, Read, Write};
+
+use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use qrcodegen::{QrCode, QrCodeEcc};
+
+/// Bytes of an answer.
+const ANSWER_LIMIT: usize = 4096;
+/// Light modules around a QR code: two make do on a screen.
+const QUIET_ZONE: i32 = 2;
+
+/// Whether a person can answer.
+pub(crate) fn is_there() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks on a terminal; without one, the answer is the next line of standard input. None at its end.
+///
+/// # Errors
+/// When the answer cannot be read.
+pub(crate) fn ask(question: &str) -> io::Result<Option<String>> {
+    if is_there() {
+        eprint!("{question} ");
+    }
+    read_line()
+}
+
+/// Like [`ask`]; the terminal does not show the answer.
+///
+/// # Errors
+/// When the answer cannot be read.
+pub(crate) fn ask_hidden(question: &str) -> io::Result<Option<String>> {
+    if !is_there() {
+        return read_line();
+    }
+    eprint!("{question} ");
+    let stdin = io::stdin();
+    let before = tcgetattr(&stdin)?;
+    let mut hidden = before.clone();
+    hidden.local_flags.remove(LocalFlags::ECHO);
+    tcsetattr(&stdin, SetArg::TCSAFLUSH, &hidden)?;
+    let answer = read_line();
+    tcsetattr(&stdin, SetArg::TCSAFLUSH, &before)?;
+    eprintln!();
+    answer
+}
+
+/// Byte by byte, so that nothing behind the line is taken from whoever reads on.
+fn read_line() -> io::Result<Option<String>> {
+    let _ = io::stderr().flush();
+    let (mut stdin, mut line) = (io::stdin().lock(), Vec::new());
+    for byte in stdin.by_ref().bytes().take(ANSWER_LIMIT) {
+        match byte? {
+            b'\n' => return Ok(Some(text(&line))),
+            byte => line.push(byte),
+        }
+    }
+    Ok((!line.is_empty()).then(|| text(&line)))
+}
+
+fn text(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).trim().to_owned()
+}
+
+/// A QR code of `text` in black and white, two modules in each character. Empty when `text` is too long.
+pub(crate) fn qr_code(text: &str) -> String {
+    let Ok(code) = QrCode::encode_text(text, QrCodeEcc::Low) else { return String::new() };
+    let range = -QUIET_ZONE..code.size() + QUIET_ZONE;
+    let mut lines = String::new();
+    for y in range.clone().step_by(2) {
+        lines.push_str("\x1b[30;107m");
+        lines.extend(range.clone().map(|x| match (code.get_module(x, y), code.get_module(x, y + 1)) {
+            (true, true) => '█',
+            (true, false) => '▀',
+            (false, true) => '▄',
+            (false, false) => ' ',
+        }));
+        lines.push_str("\x1b[0m\n");
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_qr_code_has_its_three_corners_and_a_light_frame() {
+        let code = qr_code("https://t.me/my_bot");
+        let lines: Vec<&str> =
+            code.lines().map(|line| line.trim_start_matches("\x1b[30;107m").trim_end_matches("\x1b[0m")).collect();
+        let width = lines[0].chars().count();
+        // Version 2 has 25 modules.
+        assert_eq!((width, lines.len()), (29, 15), "{code}");
+        assert_eq!(lines[0], " ".repeat(width));
+        assert!(lines[1].starts_with("  █▀▀▀▀▀█ ") && lines[1].ends_with(" █▀▀▀▀▀█  "), "{code}");
+        assert!(lines[11].starts_with("  █ ███ █ ") || lines[11].starts_with("  █ ▀▀▀ █ "), "{code}");
+        assert_eq!(qr_code(&"x".repeat(5000)), "");
+    }
+}

@@ -1,0 +1,131 @@
+//! `pihook init`: what it asks, checks and writes, and that it changes only what is answered.
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Output, Stdio};
+
+use common::{HOST, Home, OTHER_TOKEN, TOKEN, telegram, text};
+
+/// `pihook init ARGUMENTS` on settings of one line, with this on standard input.
+fn init(home: &Home, arguments: &[&str], input: &str) -> Output {
+    let settings = home.folder.join("pihook.toml");
+    let mut command = home.command(&["init", "--config", settings.to_str().unwrap()]);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It may end before it has read all.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn succeeds(output: &Output) -> String {
+    let said = text(output);
+    assert!(output.status.success(), "{said}");
+    assert!(!said.contains(TOKEN.split(':').nth(1).unwrap()), "{said}");
+    said
+}
+
+fn mode(home: &Home, name: &str) -> u32 {
+    fs::metadata(home.folder.join(name)).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn it_writes_what_is_answered_and_no_more() {
+    let telegram = telegram();
+    telegram.bot(TOKEN);
+    telegram.bot(OTHER_TOKEN);
+    let api = format!("# mine\napi_url = '{}'\n# port_mapping = \"off\"\n", telegram.api_url());
+    let home = Home::with(&api, "");
+    // The questions in their order: token, router, host.
+    let said = succeeds(&init(&home, &["--write-only"], &format!("{TOKEN}\ny\n{HOST}\n")));
+    assert!(said.contains("This is @"), "{said}");
+    assert_eq!((home.read("token"), mode(&home, "token")), (format!("{TOKEN}\n"), 0o600));
+    assert_eq!(mode(&home, "pihook.toml"), 0o644);
+    let settings = home.read("pihook.toml");
+    assert!(settings.contains("\nport_mapping = \"auto\"\n"), "{settings}");
+    assert!(settings.contains("# mine\n") && settings.contains(&format!("public_host = \"{HOST}\"\n")), "{settings}");
+    assert!(succeeds(&home.pihook(&["check"])).contains("\"110201543:***\""));
+
+    // Nothing is answered: nothing changes.
+    for input in ["", "\n\n\n"] {
+        succeeds(&init(&home, &["--write-only"], input));
+        assert_eq!((home.read("token"), home.read("pihook.toml")), (format!("{TOKEN}\n"), settings.clone()));
+    }
+    // Flags answer, too, and are not asked again.
+    succeeds(&init(&home, &["--write-only", "--host", "home.example.org", "--port-mapping", "off"], "\n"));
+    assert_eq!(home.read("token"), format!("{TOKEN}\n"));
+    let changed = settings.replace(HOST, "home.example.org").replace("\"auto\"", "\"off\"");
+    assert_eq!(home.read("pihook.toml"), changed);
+    succeeds(&init(&home, &["--write-only"], &format!("{OTHER_TOKEN}\n")));
+    assert_eq!((home.read("token"), home.read("pihook.toml")), (format!("{OTHER_TOKEN}\n"), changed));
+}
+
+#[test]
+fn a_wrong_answer_changes_nothing_and_is_not_shown() {
+    let telegram = telegram();
+    telegram.bot(TOKEN);
+    let api = format!("api_url = '{}'\n", telegram.api_url());
+    let home = Home::with(&api, "");
+    let before = home.read("pihook.toml");
+    for (input, complaint) in [
+        ("", "There is no token"),
+        ("\n", "There is no token"),
+        ("this-is-no-token\n", "This is no token"),
+        (&format!("{OTHER_TOKEN}\n"), "Telegram does not know this token"),
+        (&format!("{TOKEN}\nperhaps-so\n"), "answered with y or n"),
+        (&format!("{TOKEN}\ny\nhttps://home.example.org\n"), "must be an IPv4 address or a DNS name"),
+    ] {
+        let output = init(&home, &["--write-only"], input);
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(complaint) && said.contains("Nothing was changed."), "{complaint}: {said}");
+        for answer in input.lines().filter(|answer| answer.len() > 1) {
+            assert!(!said.contains(answer), "{answer}: {said}");
+        }
+        assert_eq!(home.read("pihook.toml"), before);
+        assert!(!home.folder.join("token").exists());
+    }
+    // What was wrong before is not made worse.
+    let broken = home.write("pihook.toml", &format!("{before}no_setting = 1\n"));
+    let output = init(&home, &["--write-only"], &format!("{TOKEN}\ny\n{HOST}\n"));
+    assert!(text(&output).contains("\"no_setting\" is no setting here"), "{}", text(&output));
+    assert_eq!(fs::read_to_string(broken).unwrap(), format!("{before}no_setting = 1\n"));
+    assert!(!home.folder.join("token").exists());
+}
+
+#[test]
+fn a_token_that_cannot_be_checked_now_is_kept() {
+    let home = Home::with("api_url = 'http://127.0.0.1:9'\n", "");
+    let said = succeeds(&init(&home, &["--write-only"], &format!("{TOKEN}\nn\n\n")));
+    assert!(said.contains("Telegram cannot be asked about the token now"), "{said}");
+    assert_eq!(home.read("token"), format!("{TOKEN}\n"));
+}
+
+#[test]
+fn a_token_in_the_settings_is_not_replaced_beside_them() {
+    let telegram = telegram();
+    telegram.bot(TOKEN);
+    let home = Home::new(&telegram.api_url());
+    let before = home.read("pihook.toml");
+    let output = init(&home, &["--write-only"], &format!("{TOKEN}\n"));
+    assert!(text(&output).contains("change it there"), "{}", text(&output));
+    assert!(!home.folder.join("token").exists());
+    succeeds(&init(&home, &["--write-only"], ""));
+    assert_eq!(home.read("pihook.toml"), before);
+}
+
+#[test]
+fn flags_are_checked_before_anything_is_asked() {
+    let home = Home::with("", "");
+    fs::remove_file(home.folder.join("pihook.toml")).unwrap();
+    for (flags, complaint) in [
+        (["--port-mapping", "sometimes"], "--port-mapping must be \"auto\" or \"off\""),
+        (["--host", "10.0.0.1"], "--host 10.0.0.1 is a private or reserved address"),
+    ] {
+        let output = init(&home, &flags, "");
+        assert!(text(&output).contains(complaint), "{}", text(&output));
+        assert_eq!(fs::read_dir(&home.folder).unwrap().count(), 0);
+    }
+}

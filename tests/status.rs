@@ -1,0 +1,69 @@
+//! `pihook status`: what the running bot says of itself, and when it counts as working.
+
+mod common;
+
+use common::{HOST, SOON, TOKEN, eventually, start, telegram, text};
+use serde_json::Value;
+
+#[test]
+fn the_running_bot_says_how_it_is() {
+    let (_telegram, bot, home, pihook) = start();
+    let status = || -> Value {
+        let output = home.pihook(&["status", "--json"]);
+        assert!(output.status.success(), "{}", text(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    eventually("the webhook is registered", || {
+        status()["bots"][0]["problem"].is_null() && status()["bots"][0]["name"].is_string()
+    });
+    // Telegram calls from this machine here, as anybody can: only a call with path and secret counts.
+    assert_eq!((status()["works"].clone(), status()["answered"].clone()), (false.into(), 0.into()));
+    bot.say(42, "hello");
+    bot.wait_sent(1, SOON).unwrap();
+    eventually("it counts", || status()["answered"] == 1);
+    let report = status();
+    assert_eq!(report["works"], true, "{report}");
+    assert_eq!(
+        (report["version"].as_str(), report["delivery"].as_str()),
+        (Some(env!("CARGO_PKG_VERSION")), Some("webhook"))
+    );
+    assert_eq!(report["address"], format!("{HOST}:8443"));
+    assert!(report["certificate_end"].as_u64().unwrap() > 2_000_000_000, "{report}");
+
+    let said = text(&home.pihook(&["status"]));
+    let name = report["bots"][0]["name"].as_str().unwrap();
+    for line in [format!("bot          @{name}: https://t.me/{name}\n"), "answered     1 updates, the last one ".into()]
+    {
+        assert!(said.contains(&line), "{line}: {said}");
+    }
+    assert!(!said.contains(TOKEN) && !said.contains("AAHdqTcvCH1"), "{said}");
+    let waited = home.pihook(&["status", "--wait"]);
+    let end = format!("pihook {} is running. Write to @{name}: https://t.me/{name}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(String::from_utf8_lossy(&waited.stdout), end);
+
+    drop(pihook);
+    let output = home.pihook(&["status"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("pihook is not running"), "{}", text(&output));
+}
+
+#[test]
+fn what_telegram_reached_before_a_restart_is_not_doubted_after_it() {
+    let (telegram, bot, home, pihook) = start();
+    bot.say(42, "hello");
+    bot.wait_sent(1, SOON).unwrap();
+    eventually("the verdict is kept", || home.folder.join("state/reached").exists());
+    pihook.stop();
+    let _pihook = home.run_for(&telegram);
+    eventually("it works", || text(&home.pihook(&["status", "--json"])).contains("\"works\": true"));
+}
+
+#[test]
+fn a_token_that_is_refused_ends_the_wait_with_the_doctors_cross() {
+    let telegram = telegram();
+    let home = common::Home::new(&telegram.api_url());
+    let _pihook = home.run();
+    let output = home.pihook(&["status", "--wait"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("✗ token: "), "{}", text(&output));
+}
