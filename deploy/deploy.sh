@@ -5,11 +5,12 @@
 #   deploy/deploy.sh pi@host --rollback        goes back to the previous release
 #   deploy/deploy.sh pi@host --status          shows its state
 #   deploy/deploy.sh pi@host --logs            shows its log; on a terminal, also each new line
-#   deploy/deploy.sh pi@host --uninstall       removes it, with its settings, token and certificate
+#   deploy/deploy.sh pi@host --remove          removes the program, and keeps settings, token and certificate
+#   deploy/deploy.sh pi@host --uninstall       removes all of it
 #
 # --identity KEY and --port N are for ssh. deploy.sh asks for what it needs: sudo's password, if sudo on the Pi asks for one;
-# then, for a first installation, the public address and the bot's token. Without a terminal, each of these is one line of
-# standard input, in this order.
+# then, for a first installation, the bot's token, whether your router may be asked to forward the port, and your home's own host
+# name. Without a terminal, each of these is one line of standard input, in this order.
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 
@@ -26,9 +27,8 @@ fail() {
 }
 
 target=${CARGO_TARGET_DIR:-$here/../target}
-binary=$target/aarch64-unknown-linux-gnu/release/pihook
-cross=$target/cross/aarch64-unknown-linux-gnu/release/pihook
-[[ ! $cross -nt $binary ]] || binary=$cross
+# shellcheck source=deploy/find_binary.sh
+source "$here/find_binary.sh"
 
 host='' action=release options=()
 while (($#)); do
@@ -37,7 +37,7 @@ while (($#)); do
     --binary) binary=$2 && shift ;;
     --identity) options+=(-i "$2") && shift ;;
     --port) options+=(-o "Port=$2") && shift ;;
-    --rollback | --status | --logs | --uninstall) action=${1#--} ;;
+    --rollback | --status | --logs | --remove | --uninstall) action=${1#--} ;;
     --help | -h) help && exit ;;
     -*) usage ;;
     *) [[ -z $host ]] || usage && host=$1 ;;
@@ -58,12 +58,7 @@ for command in ssh tar sha256sum od; do
 done
 machine='' bytes=0
 if [[ $action == release ]]; then
-    [[ -f $binary ]] || fail "There is no $binary: run deploy/build.sh, or name a file with --binary."
-    case $(od -An -t x1 -j 18 -N 2 "$binary") in
-    " b7 00") machine=aarch64 ;;
-    " 3e 00") machine=x86_64 ;;
-    *) fail "$binary is not a program for aarch64. Build one with deploy/build.sh." ;;
-    esac
+    machine_of_binary
     bytes=$(wc -c <"$binary")
 fi
 
@@ -129,17 +124,22 @@ for need in $needs; do
         ;;
     esac
 done
+# These are the questions of `pihook init`, which gets the answers on the Pi, checks them and writes them down.
 for need in $needs; do
     case $need in
-    host)
-        read -rp "The address or name at which Telegram reaches your router (auto finds the address): " answer || true
-        [[ -n $answer ]] || fail "deploy.sh needs an address. Nothing was changed."
-        answers+="host $answer"$'\n'
-        ;;
     token)
-        ask "The bot's token (hidden)"
+        ask "The bot's token, from @BotFather (hidden)"
         [[ -n $answer ]] || fail "deploy.sh needs a token. Nothing was changed."
         answers+="token $answer"$'\n'
+        ;;
+    settings)
+        read -rp "May pihook ask your router to forward the port to the Pi? [Y/n]: " answer || true
+        # Without a terminal, no answer is no leave.
+        [[ -n $answer || ! -t 0 ]] || answer=y
+        answers+="router ${answer:-n}"$'\n'
+        answer=''
+        read -rp "Your home's own host name or address, if it has a fixed one (Enter if not: the address is found): " answer || true
+        answers+="host $answer"$'\n'
         ;;
     esac
 done

@@ -6,6 +6,7 @@
 #   install.sh root ACTION [follow]                 as root; reads the answers and an archive, and starts one of these:
 #   install.sh release                              installs the files beside it
 #   install.sh rollback                             back to the previous release
+#   install.sh remove                               removes the program, and keeps the settings
 #   install.sh uninstall
 set -euo pipefail
 
@@ -15,6 +16,7 @@ etc=/etc/pihook
 units=/usr/local/lib/systemd/system
 # Units here win over those, and are lost with the power.
 trial=/run/systemd/system
+path=/usr/local/bin/pihook
 timeout=60
 crashes=3
 
@@ -27,12 +29,20 @@ property() { systemctl show --property "$1" --value pihook.service; }
 
 survey() {
     local mark=$1 action=$2 needs=() lacks=()
-    if [[ $action == release ]]; then
-        [[ -s $etc/pihook.toml ]] || needs+=(host)
+    if [[ $action == release ]] && has_package; then
+        echo "The Pi has pihook as a package. There, \`sudo apt remove pihook\` removes that and keeps settings and" \
+            "certificate. Then run deploy.sh again." >&2
+        answer_and_exit 69 lacks
+    elif [[ $action == release ]]; then
         [[ -s $etc/token ]] || needs+=(token)
+        [[ -s $etc/pihook.toml ]] || needs+=(settings)
         look_for_lacks "$3" $(($4 / 1024))
     elif [[ ! -e $opt/current ]]; then
-        echo "There is no pihook." >&2
+        if has_package; then
+            echo "The package pihook is installed on the Pi. There, use apt, \`sudo pihook status\` and \`journalctl -u pihook\`." >&2
+        else
+            echo "There is no pihook." >&2
+        fi
         answer_and_exit 1 lacks
     fi
     if [[ $(id -u) == 0 ]]; then
@@ -74,6 +84,13 @@ look_for_lacks() {
     ! systemctl --quiet is-active pihook-deploy.service || lacks+=("the end of another deployment, which is running")
 }
 
+# Whether dpkg has installed pihook here. Settings that a removed package has left are for everyone.
+has_package() {
+    case $(dpkg-query --show --showformat='${db:Status-Status}' pihook 2>/dev/null) in
+    '' | not-installed | config-files) return 1 ;;
+    esac
+}
+
 has_room() {
     (($(df --output=avail "$1" | tail -n 1) >= $2)) || lacks+=("$((($2 + 1023) / 1024)) MiB of free space in $1")
 }
@@ -103,6 +120,7 @@ root() {
     status)
         cat "$opt/history"
         echo "The current one: $(readlink "$opt/current")"
+        "$opt/current/pihook" status || true
         systemctl status --no-pager --full pihook.service pihook.socket
         exit
         ;;
@@ -118,7 +136,7 @@ root() {
     folder=$(mktemp -d /run/pihook.XXXXXX)
     # shellcheck disable=SC2064 # The folder is known now.
     trap "rm -rf $folder" EXIT
-    while IFS=' ' read -r key value && [[ $key == host || $key == token ]]; do
+    while IFS=' ' read -r key value && [[ $key == token || $key == router || $key == host ]]; do
         echo "$value" >"$folder/answer.$key"
     done
     # All is here, or nothing is begun.
@@ -157,43 +175,25 @@ release() {
     done
 }
 
-# Checks the settings with the answers in them, and only then keeps the answers. A later run asks for what is not there.
+# `pihook init` checks the answers, and only then keeps them. A later run asks for what is not there.
 settings() {
-    local config=$etc/pihook.toml token=$etc/token host='' said code=0
-    if [[ -e $here/answer.host && ! -s $config ]]; then
-        read -r host <"$here/answer.host"
-        # No message shows an answer: it may be something else, in the wrong place.
-        [[ $host =~ ^[A-Za-z0-9._-]+$ ]] || fail "The public address is no address and no name. Nothing was changed."
-        config=$here/made.toml
-        # The unit's user reads the token as a credential, and writes to its own folder alone.
-        sed -e "s|^public_host = .*|public_host = \"$host\"|" -e 's|^token_file = |# &|' \
-            -e 's|^# \(certificate = "\)certs|\1/var/lib/pihook|' -e 's|^# \(private_key = "\)certs|\1/var/lib/pihook|' \
-            -e 's|^# \(state_dir = "\)state|\1/var/lib/pihook|' "$here/pihook.toml" >"$config"
-    fi
-    [[ ! -e $here/answer.token || -s $token ]] || token=$here/answer.token
-    # As systemd hands it over.
-    mkdir "$here/credentials"
-    cp "$token" "$here/credentials/token"
-    said=$(CREDENTIALS_DIRECTORY=$here/credentials "$new/pihook" check --config "$config" 2>&1 >/dev/null) || code=$?
-    [[ -z $host ]] || said=${said//"$host "/}
-    [[ -z $said ]] || echo "${said//"$here/made.toml"/The settings}" >&2
-    ((code == 0)) || fail "The settings are wrong. Nothing was changed."
-    [[ $token == "$etc/token" ]] || keep 600 "$token" "$etc/token"
-    [[ $config == "$etc/pihook.toml" ]] || keep 644 "$config" "$etc/pihook.toml"
-}
-
-# keep MODE FROM TO: whole, or not at all.
-keep() {
-    mkdir -p "$etc"
-    if ! install -m "$1" "$2" "$3.new" || ! sync -f "$3.new" || ! mv "$3.new" "$3"; then
-        rm -f "$3.new"
-        fail "$3 cannot be written. Nothing was changed."
-    fi
+    local key
+    for key in token router host; do
+        cat "$here/answer.$key" 2>/dev/null || echo
+    done | "$new/pihook" init --write-only >&2 || exit 1
 }
 
 # The current release and those that ran before it, the latest first; not by their age, as a Pi's clock may stand anywhere.
 past() {
     [[ ! -e $opt/history ]] || sed -n "\|^$(readlink "$opt/current")\$|,\$p" "$opt/history"
+}
+
+# Says where to write to, or what keeps Telegram away: that is not the release's fault, and it stays.
+works() {
+    local code=0
+    "$opt/current/pihook" status --wait --config "$etc/pihook.toml" || code=$?
+    # One from before there was this command has nothing to say.
+    ((code == 0 || code == 64)) || exit 1
 }
 
 rollback() {
@@ -253,6 +253,7 @@ settle() {
     mv "$units/pihook.socket.new" "$units/pihook.socket"
     [[ ! -e $opt/new/history ]] || mv "$opt/new/history" "$opt/history"
     mv -T "$opt/current.new" "$opt/current"
+    ln -sfn "$opt/current/pihook" "$path"
     end_trial
     systemctl enable --quiet pihook.socket pihook.service
     sync -f "$opt"
@@ -302,7 +303,7 @@ probe_was_answered() {
 remove() {
     systemctl stop pihook.socket pihook.service
     systemctl disable --quiet pihook.socket pihook.service 2>/dev/null || true
-    rm -rf "$opt" "$units"/pihook.{service,socket}{,.new}
+    rm -rf "$opt" "$path" "$units"/pihook.{service,socket}{,.new}
     end_trial
     systemctl reset-failed 'pihook.*'
 }
@@ -328,8 +329,12 @@ root) root "${@:2}" ;;
     trap 'rm -rf "$opt/new"; rmdir "$opt" 2>/dev/null || true; [[ $here != /run/pihook.?????? ]] || rm -rf "$here"' EXIT
     [[ $1 == release || -e $opt/current ]] || fail "There is no pihook."
     case $1 in
-    release) release ;;
-    rollback) rollback ;;
+    release) release && works ;;
+    rollback) rollback && works ;;
+    remove)
+        remove
+        echo "pihook is removed; its settings are kept."
+        ;;
     uninstall) uninstall ;;
     esac
     ;;

@@ -7,7 +7,7 @@
 # It lies in the target folder, and the last line is its path.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-target=${CARGO_TARGET_DIR:-$here/../target}
+target=${CARGO_TARGET_DIR:-${here%/*}/target}
 
 usage() {
     sed -n '2,/^set /s/^#\( \|$\)//p' "${BASH_SOURCE[0]}" >&2

@@ -24,7 +24,7 @@ pub fn broken_line(test: &mut Test) {
     let archive = Command::new("bash").args(["-c", &pack]).output().unwrap().stdout;
     assert!(archive.len() > 1_000_000);
     let script = fs::read("deploy/install.sh").unwrap();
-    let answers = format!("host {HOST}\ntoken {TOKEN}\n");
+    let answers = format!("token {TOKEN}\nrouter n\nhost {HOST}\n");
     let whole = [&script, answers.as_bytes(), b"end\n", &archive[..]].concat();
     let (after_script, after_answers) = (script.len(), script.len() + answers.len());
     for length in [
@@ -48,7 +48,7 @@ pub fn wrong_password(test: &mut Test) {
     let nothing = || assert_eq!(test.pi.run("find /run /etc /opt -path '*pihook*'"), "");
     let release = ["--binary", &test.binary];
     // A script is not asked again: its next line is another answer.
-    let output = test.pi.deploy_as("pi@127.0.0.1", "2222", &release, &format!("WRONG-{PASSWORD}\n{HOST}\n{TOKEN}\n"));
+    let output = test.pi.deploy_as("pi@127.0.0.1", "2222", &release, &format!("WRONG-{PASSWORD}\n{TOKEN}\n\n{HOST}\n"));
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("sudo on the Pi does not take this password."), "{}", text(&output));
     assert!(!text(&output).contains("WRONG"), "{}", text(&output));
@@ -59,13 +59,13 @@ pub fn wrong_password(test: &mut Test) {
     assert_eq!(shown.matches("does not take this password").count(), 3, "{shown}");
     assert!(!shown.contains("WRONG"), "{shown}");
     nothing();
-    let (succeeded, shown) = test.pi.type_in(&release, &["WRONG-1", PASSWORD, "no address", "no token"]);
-    assert!(!succeeded && shown.contains("no address and no name"), "{shown}");
-    assert!(!shown.contains("WRONG") && !shown.contains(PASSWORD) && !shown.contains("no token"), "{shown}");
+    let (succeeded, shown) = test.pi.type_in(&release, &["WRONG-1", PASSWORD, "WRONG-token", "n", "no address"]);
+    assert!(!succeeded && shown.contains("This is no token"), "{shown}");
+    assert!(!shown.contains("WRONG") && !shown.contains(PASSWORD), "{shown}");
     nothing();
     // Somebody who may not use sudo.
     test.pi.run("gpasswd --delete pi sudo");
-    let output = test.pi.deploy(&release, &format!("{HOST}\n{TOKEN}\n"));
+    let output = test.pi.deploy(&release, &format!("{TOKEN}\n\n{HOST}\n"));
     assert!(text(&output).contains("sudo on the Pi refuses: pi is not in the sudoers file"), "{}", text(&output));
     test.pi.run("gpasswd --add pi sudo");
     nothing();
@@ -83,15 +83,15 @@ pub fn forgetful_disk(test: &mut Test) {
         ("mount -t tmpfs -o size=2m none /opt", "free space in /opt"),
     ] {
         test.pi.run(mount);
-        let output = test.pi.deploy(&release, &format!("{HOST}\n{TOKEN}\n"));
+        let output = test.pi.deploy(&release, &format!("{TOKEN}\n\n{HOST}\n"));
         assert_eq!(output.status.code(), Some(69), "{}", text(&output));
         assert!(text(&output).contains("The Pi lacks: ") && text(&output).contains(why), "{why}: {}", text(&output));
         test.pi.run("umount /opt; test ! -e /opt/pihook && test ! -e /etc/pihook");
     }
     // An overlay that lies on the disk keeps what is written.
     test.pi.run("mkdir -p /o/u /o/w; mount -t overlay -o lowerdir=/opt,upperdir=/o/u,workdir=/o/w none /opt");
-    let output = test.pi.deploy(&release, "a\"b\nthis is no token\n");
-    assert!(text(&output).contains("no address and no name"), "{}", text(&output));
+    let output = test.pi.deploy(&release, "WRONG-token\n\na\"b\n");
+    assert!(text(&output).contains("This is no token"), "{}", text(&output));
     test.pi.run("umount /opt; rm -r /o");
 }
 
@@ -101,7 +101,7 @@ pub fn password_left_in_the_pipe(test: &mut Test) {
         "echo 'pi:{LIKE_A_NAME}' | chpasswd && gpasswd --delete pi sudo
         echo 'pi ALL=(ALL) PASSWD: ALL, NOPASSWD: /usr/bin/bash' >/etc/sudoers.d/pi"
     ));
-    let answers = format!("{LIKE_A_NAME}\n{HOST}\n{TOKEN}\n");
+    let answers = format!("{LIKE_A_NAME}\n{TOKEN}\n\n{HOST}\n");
     let output = test.pi.deploy_as("pi@127.0.0.1", "2222", &["--binary", &test.binary], &answers);
     succeeds(&output);
     assert!(!text(&output).contains(LIKE_A_NAME), "{}", text(&output));

@@ -1,4 +1,4 @@
-//! `deploy.sh` and the unit, from a Pi that has nothing to a Pi that has nothing again: `tests/nspawn/run`.
+//! `deploy.sh`, the package and the unit, from a Pi that has nothing to a Pi that has nothing again: `tests/nspawn/run`.
 //!
 //! The settings are those that a user gets: the simulated Telegram is api.telegram.org there, and calls from one of Telegram's
 //! addresses. Each step begins where the one before has ended.
@@ -6,6 +6,7 @@
 #[path = "../common/authority.rs"]
 mod authority;
 mod hosts;
+mod package;
 mod pi;
 #[path = "../common/steps.rs"]
 mod steps;
@@ -34,7 +35,7 @@ const WATCHDOG: &str = "4s";
 
 fn main() {
     let paths: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
-    let [image, binary, work] = &paths[..] else { panic!("tests/nspawn/run starts this") };
+    let [image, binary, package, work] = &paths[..] else { panic!("tests/nspawn/run starts this") };
     let (root_pem, pair) = authority("api.telegram.org", |_| ());
     let options =
         Options { api_tls: Some(pair), api_port: 443, source: TELEGRAM.parse().unwrap(), ..Options::default() };
@@ -44,7 +45,7 @@ fn main() {
     let telegram = Telegram::start(options).unwrap();
     telegram.route(HOST, 8443, format!("{HOST}:8443").parse().unwrap());
     let bot = telegram.bot(TOKEN);
-    let mut test = Test { pi, bot, binary: binary.to_str().unwrap().to_owned() };
+    let mut test = Test { pi, bot, binary: binary.to_str().unwrap().to_owned(), package: package.clone() };
 
     let steps: &[Step<Test>] = &[
         ("wrong answers are refused, and asked for again", wrong_answers),
@@ -82,6 +83,14 @@ fn main() {
         ("the connection breaks while the release is switched", broken_switch),
         ("--uninstall leaves nothing", uninstall),
         ("a first release that crashes is removed", first_crashing),
+        ("from deploy.sh to the package", package::from_deploy),
+        ("another package under load: none lost, none refused", package::upgrade_under_load),
+        ("a package that is removed leaves its settings", package::removal),
+        ("from the package to deploy.sh", package::to_deploy),
+        ("a package that is purged leaves nothing", package::purge),
+        ("from `apt install` to the first echo", package::first_installation),
+        ("`pihook init` once more", package::init_again),
+        ("a token that was revoked", package::revoked),
     ];
     steps::run(&mut test, steps);
 }
@@ -90,6 +99,8 @@ struct Test {
     pi: Pi,
     bot: Bot,
     binary: String,
+    /// The Debian package of the same binary.
+    package: PathBuf,
 }
 
 impl Test {
@@ -100,6 +111,13 @@ impl Test {
         self.bot.say(42, &text);
         let sent = self.bot.wait_sent(before + 1, SOON).unwrap();
         assert_eq!(sent[before].text, text);
+    }
+
+    /// The power goes and comes back.
+    fn power_cut_and_echo(&mut self) {
+        self.pi.power_off();
+        self.pi.power_on();
+        self.echo();
     }
 
     fn deploy(&self, binary: &str) -> Output {
@@ -117,10 +135,12 @@ impl Test {
     /// A program that passes for pihook until it is to run: then it does this, in C.
     fn stub(&self, run: &str) -> String {
         let path = self.pi.file("stub");
+        fs::copy(&self.binary, self.pi.file("root/real")).unwrap();
         let source = format!(
             "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>
             #include <sys/socket.h>\n#include <sys/un.h>
             int main(int count, char **words) {{
+                if (count > 1 && !strcmp(words[1], \"init\")) {{ execv(\"/real\", words); }}
                 if (count > 1 && !strcmp(words[1], \"run\")) {{ {run} }}
                 puts(\"pihook 9.9.9\");
             }}"
@@ -194,17 +214,18 @@ impl Load {
 
 fn wrong_answers(test: &mut Test) {
     for (answers, complaint) in [
-        ("", "needs an address"),
-        ("80.100.95.20\n", "There is no answer to the question: The bot's token"),
-        ("10.0.0.1\n7205550123:AAGm4wrong-Xy9kQ2wRtL0pZ7sVbE3cJ5h\n", "is a private"),
-        ("80.100.95.20\nthis is no token\n", "holds no token"),
-        ("a\"b\nthis is no token\n", "no address and no name"),
+        ("", "There is no answer to the question: The bot's token"),
+        ("7205550123:AAGm4wrong-Xy9kQ2wRtL0pZ7sVbE3cJ5h\n\n80.100.95.20\n", "Telegram does not know this token"),
+        ("this-is-a-password\n\n80.100.95.20\n", "This is no token"),
+        (&format!("{TOKEN}\n\n10.0.0.1\n"), "is a private"),
+        (&format!("{TOKEN}\nperhaps-so\n80.100.95.20\n"), "answered with y or n"),
+        (&format!("{TOKEN}\n\na\"b\n"), "must be an IPv4 address or a DNS name"),
     ] {
         let output = test.pi.deploy(&["--binary", &test.binary], answers);
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));
         assert!(text(&output).contains(complaint), "{}", text(&output));
         // What was read may be something else, in the wrong place.
-        for answer in answers.lines() {
+        for answer in answers.lines().filter(|answer| !answer.is_empty()) {
             assert!(!text(&output).contains(answer), "{answer}: {}", text(&output));
         }
         assert_eq!(test.pi.run("find /etc -path '/etc/pihook/*'"), "", "{answers}");
@@ -219,8 +240,11 @@ fn wrong_answers(test: &mut Test) {
 fn first_deployment(test: &mut Test) {
     let watch = Watch::start();
     let start = Instant::now();
-    let output = test.pi.deploy(&["--binary", &test.binary], &format!("{HOST}\n{TOKEN}\n"));
+    let output = test.pi.deploy(&["--binary", &test.binary], &format!("{TOKEN}\n\n{HOST}\n"));
     println!("          deploy.sh took {:.1} s: {}", start.elapsed().as_secs_f64(), succeeds(&output).trim());
+    assert!(
+        text(&output).contains("is running. Write to @number_7205550123_bot: https://t.me/number_7205550123_bot\n")
+    );
     test.echo();
     watch.end();
     assert!(!text(&output).contains(SECRET));
@@ -232,11 +256,7 @@ fn first_deployment(test: &mut Test) {
         printf '[Service]\\nWatchdogSec={WATCHDOG}\\n' >/etc/systemd/system/pihook.service.d/test.conf
         systemctl daemon-reload && systemctl restart pihook.service"
     ));
-    assert!(
-        test.pi
-            .run("pihook() { /opt/pihook/current/pihook \"$@\"; }; pihook webhook info")
-            .contains("as these settings want it")
-    );
+    assert!(test.pi.run("pihook webhook info").contains("as these settings want it"));
 }
 
 fn status(test: &mut Test) {
@@ -246,6 +266,13 @@ fn status(test: &mut Test) {
     test.echo();
     eventually("the status line counts", || test.pi.property("StatusText").contains("1 updates answered"));
     let said = succeeds(&test.pi.deploy(&["--status"], ""));
+    for line in [
+        "bot          @number_7205550123_bot",
+        "delivery     webhook: Telegram reaches this Pi",
+        "address      80.100.95.20:8443",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
     assert!(said.contains("Status: \"") && said.contains("active (running)"), "{said}");
     assert!(said.contains(&test.pi.current()), "{said}");
     let said = succeeds(&test.pi.deploy(&["--logs"], ""));
@@ -379,9 +406,7 @@ fn doubtful(test: &Test) -> usize {
 }
 
 fn power_cut(test: &mut Test) {
-    test.pi.power_off();
-    test.pi.power_on();
-    test.echo();
+    test.power_cut_and_echo();
 }
 
 fn taken_port(test: &mut Test) {
@@ -545,7 +570,7 @@ fn units(test: &Test) -> String {
 }
 
 fn first_crashing(test: &mut Test) {
-    let output = test.pi.deploy(&["--binary", &test.stub("return 3;")], &format!("{HOST}\n{TOKEN}\n"));
+    let output = test.pi.deploy(&["--binary", &test.stub("return 3;")], &format!("{TOKEN}\n\n{HOST}\n"));
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("There is no previous release"), "{}", text(&output));
     assert_eq!((units(test), test.pi.run("ls /etc/pihook; ls /opt")), (String::new(), "pihook.toml\ntoken".to_owned()));

@@ -13,8 +13,13 @@ pub const TELEGRAM: &str = "149.154.160.9";
 const PORT: &str = "2222";
 /// For sudo, which asks for it as on Raspberry Pi OS since 2026. No shell and no `read` leaves it as it is by accident.
 pub const PASSWORD: &str = " nspawn \\p4ss\"word' $HOME * ";
+/// Root's, as sudo has it.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
 /// How long an event is awaited that comes at once on an idle machine.
 pub const SOON: Duration = Duration::from_secs(30);
+
+/// How the questions of deploy.sh and of `pihook init` end.
+const PROMPTS: [&str; 4] = ["(hidden): ", "[Y/n]: ", "[Y/n] ", "is found): "];
 
 /// A container that runs. Its disk is in memory, and goes with it.
 pub struct Pi {
@@ -102,7 +107,7 @@ impl Pi {
         let init = self.init().ok_or("there is no container")?;
         let mut nsenter = Command::new("nsenter");
         nsenter.args(["--target", &init, "--all", "bash", "-c", &format!("cd /\n{script}")]);
-        let output = run(nsenter.env("PATH", "/usr/sbin:/usr/bin"), input);
+        let output = run(nsenter.env("PATH", PATH), input);
         let said = text(&output).trim().to_owned();
         if output.status.success() { Ok(said) } else { Err(said) }
     }
@@ -137,21 +142,13 @@ impl Pi {
     pub fn type_in(&self, arguments: &[&str], answers: &[&str]) -> (bool, String) {
         let command = self.command("pi@127.0.0.1", PORT, arguments);
         let words: Vec<_> = command.get_args().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
-        let mut script = Command::new("script");
-        script.args(["--quiet", "--return", "--flush", "--command"]).arg(format!("timeout {}", words.join(" ")));
-        let mut child = script.arg("/dev/null").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let (mut shown, mut answers) = (Vec::new(), answers.iter());
-        let mut byte = [0];
-        while screen.read(&mut byte).unwrap_or(0) == 1 {
-            shown.push(byte[0]);
-            if shown.ends_with(b"(hidden): ") || shown.ends_with(b"finds the address): ") {
-                let answer = answers.next().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&shown)));
-                keyboard.write_all(format!("{answer}\n").as_bytes()).unwrap();
-            }
-        }
-        assert_eq!(answers.next(), None, "{}", String::from_utf8_lossy(&shown));
-        (child.wait().unwrap().success(), String::from_utf8_lossy(&shown).into_owned())
+        type_into(&format!("timeout {}", words.join(" ")), answers)
+    }
+
+    /// A command of root's there, on a terminal. For each prompt that it shows, the next of these is typed.
+    pub fn type_in_as_root(&self, command: &str, answers: &[&str]) -> (bool, String) {
+        let init = self.init().unwrap();
+        type_into(&format!("env PATH={PATH} nsenter --target {init} --all {command}"), answers)
     }
 
     /// A property of the unit.
@@ -194,6 +191,24 @@ fn boot(work: &Path) -> Child {
         nspawn.arg("--keep-unit");
     }
     nspawn.spawn().unwrap()
+}
+
+fn type_into(command: &str, answers: &[&str]) -> (bool, String) {
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--flush", "--command", command]);
+    let mut child = script.arg("/dev/null").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (mut shown, mut answers) = (Vec::new(), answers.iter());
+    let mut byte = [0];
+    while screen.read(&mut byte).unwrap_or(0) == 1 {
+        shown.push(byte[0]);
+        if PROMPTS.iter().any(|prompt| shown.ends_with(prompt.as_bytes())) {
+            let answer = answers.next().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&shown)));
+            keyboard.write_all(format!("{answer}\n").as_bytes()).unwrap();
+        }
+    }
+    assert_eq!(answers.next(), None, "{}", String::from_utf8_lossy(&shown));
+    (child.wait().unwrap().success(), String::from_utf8_lossy(&shown).into_owned())
 }
 
 /// Runs it to its end, with this on its standard input.

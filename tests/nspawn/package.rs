@@ -1,0 +1,167 @@
+//! The Debian package: installed, set up, upgraded, removed, purged, and moved over from deploy.sh and to it.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::pi::{self, HOST, eventually, text};
+use crate::{Load, TOKEN, Test, succeeds, units};
+
+const INSTALL: &str = "DEBIAN_FRONTEND=noninteractive apt-get install -y /packages/pihook.deb";
+/// What a user has, and what the bot has made.
+const KEPT: &str = "cat /etc/pihook/pihook.toml /etc/pihook/token /var/lib/pihook/webhook_cert.pem";
+
+pub fn from_deploy(test: &mut Test) {
+    fs::create_dir(test.pi.file("root/packages")).unwrap();
+    fs::copy(&test.package, test.pi.file("root/packages/pihook.deb")).unwrap();
+    let said = test.pi.try_run(INSTALL).unwrap_err();
+    assert!(said.contains("deploy/deploy.sh THIS_MACHINE --remove"), "{said}");
+    test.echo();
+    let kept = test.pi.run(KEPT);
+    assert!(succeeds(&test.pi.deploy(&["--remove"], "")).contains("its settings are kept"));
+    assert_eq!(units(test), "");
+    // It has all that it needs, and starts by itself.
+    let said = test.pi.run(INSTALL);
+    assert!(!said.contains("pihook init"), "{said}");
+    test.echo();
+    assert_eq!(test.pi.run(KEPT), kept);
+    test.pi.run("test \"$(command -v pihook)\" = /usr/bin/pihook");
+    test.power_cut_and_echo();
+    let output = test.pi.deploy(&["--binary", &test.binary], "");
+    assert_eq!(output.status.code(), Some(69), "{}", text(&output));
+    assert!(text(&output).contains("sudo apt remove pihook"), "{}", text(&output));
+    let output = test.pi.deploy(&["--status"], "");
+    assert!(text(&output).contains("as a package"), "{}", text(&output));
+    test.echo();
+}
+
+pub fn upgrade_under_load(test: &mut Test) {
+    let (tree, other) = (test.pi.file("tree"), test.other(b"2"));
+    let repack = format!(
+        "dpkg-deb --raw-extract {package} {tree} && cp {other} {tree}/usr/bin/pihook &&
+        sed -i 's/^Version: .*/&+1/' {tree}/DEBIAN/control && dpkg-deb --root-owner-group -Znone --build {tree} {new}",
+        package = test.package.display(),
+        tree = tree.display(),
+        new = test.pi.file("root/packages/newer.deb").display()
+    );
+    succeeds(&pi::run(Command::new("bash").args(["-c", &repack]), ""));
+    let before = test.pi.property("MainPID");
+    let load = Load::start(&test.bot);
+    thread::sleep(Duration::from_secs(1));
+    test.pi.run(&INSTALL.replace("pihook.deb", "newer.deb"));
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(load.end(), 0);
+    assert_ne!(test.pi.property("MainPID"), before);
+    assert!(test.pi.run("dpkg --status pihook").contains("+1\n"));
+    // One that somebody has stopped stays so.
+    test.pi.run("systemctl stop pihook.socket pihook.service");
+    test.pi.run(&INSTALL.replace("install", "install --allow-downgrades"));
+    assert_eq!(test.pi.property("ActiveState"), "inactive");
+    test.pi.run("systemctl start pihook.socket pihook.service");
+    test.echo();
+}
+
+pub fn removal(test: &mut Test) {
+    let kept = test.pi.run(KEPT);
+    test.pi.run("apt-get remove -y pihook");
+    assert_eq!((units(test), test.pi.run(KEPT)), (String::new(), kept));
+    test.pi.run("! ss -ltn 2>/dev/null | grep :8443; ! test -e /usr/bin/pihook; ! pgrep --full 'pihook run'");
+}
+
+pub fn to_deploy(test: &mut Test) {
+    let kept = test.pi.run(KEPT);
+    succeeds(&test.deploy(&test.binary));
+    test.echo();
+    // What the package has left is no longer its own.
+    test.pi.run("dpkg --purge pihook");
+    test.echo();
+    assert_eq!(test.pi.run(KEPT), kept);
+    test.power_cut_and_echo();
+    succeeds(&test.pi.deploy(&["--remove"], ""));
+}
+
+pub fn purge(test: &mut Test) {
+    test.pi.run(INSTALL);
+    test.echo();
+    test.pi.run("apt-get purge -y pihook");
+    assert_eq!(units(test), "");
+    assert_eq!(
+        test.pi
+            .run("find / -xdev -path /packages -prune -o -iname '*pihook*' -print; find /run /tmp -iname '*pihook*'"),
+        ""
+    );
+}
+
+pub fn first_installation(test: &mut Test) {
+    // Telegram holds the webhook of before; another program may have it.
+    let start = Instant::now();
+    let said = test.pi.run(INSTALL);
+    assert!(said.contains("Now run: sudo pihook init"), "{said}");
+    let installed = start.elapsed();
+    assert_eq!(test.pi.property("ActiveState"), "inactive");
+    // Nothing has failed, and nothing tries again and again.
+    test.pi.run("systemctl start pihook.socket pihook.service && ! systemctl is-failed pihook.socket pihook.service");
+    assert!(test.pi.try_run("pihook status").unwrap_err().contains("pihook is not running"));
+    let (_, shown) = test.pi.type_in_as_root("pihook run", &[]);
+    assert!(shown.contains("`sudo pihook init` asks for what is missing."), "{shown}");
+
+    let begin = Instant::now();
+    let answers = ["not-a-token", TOKEN, "n", "10.0.0.1", HOST];
+    let (succeeded, shown) = test.pi.type_in_as_root("pihook init", &answers);
+    let took = begin.elapsed();
+    assert!(succeeded, "{shown}");
+    for sentence in [
+        "This is no token",
+        "This is @number_7205550123_bot.",
+        "is a private or reserved address",
+        "is running. Write to @number_7205550123_bot: https://t.me/number_7205550123_bot",
+        // Its QR code.
+        "█▀▀▀▀▀█",
+    ] {
+        assert!(shown.contains(sentence), "{sentence}: {shown}");
+    }
+    assert!(!shown.contains(TOKEN) && !shown.contains("not-a-token"), "{shown}");
+    test.echo();
+    println!(
+        "          apt install took {:.1} s, pihook init {:.1} s; {:.1} s from apt install to the first echo",
+        installed.as_secs_f64(),
+        took.as_secs_f64(),
+        (installed + begin.elapsed()).as_secs_f64()
+    );
+    assert_eq!(
+        test.pi.run("stat -c '%a %U' /etc/pihook /etc/pihook/token /etc/pihook/pihook.toml"),
+        "755 root\n600 root\n644 root"
+    );
+    assert!(test.pi.run("pihook status").contains("delivery     webhook: Telegram reaches this Pi"));
+    test.pi.run("runuser -u pi -- pihook status 2>&1 | grep 'run it with sudo'");
+}
+
+pub fn init_again(test: &mut Test) {
+    let (kept, running) = (test.pi.run(KEPT), test.pi.property("InvocationID"));
+    let said = test.pi.run("pihook init </dev/null");
+    assert!(said.contains("is running. Write to @"), "{said}");
+    assert_eq!((test.pi.run(KEPT), test.pi.property("InvocationID")), (kept.clone(), running.clone()));
+    // One answer, one change; and a flag answers, too.
+    let said =
+        test.pi.run("pihook init --host 80.100.95.21 --write-only </dev/null && pihook check | grep public_host");
+    assert!(said.contains("80.100.95.21"), "{said}");
+    assert_eq!(test.pi.run(KEPT), kept.replace(HOST, "80.100.95.21"));
+    test.pi.run(&format!("pihook init --host {HOST} </dev/null"));
+    assert_eq!(test.pi.run(KEPT), kept);
+    assert_ne!(test.pi.property("InvocationID"), running);
+    test.echo();
+}
+
+pub fn revoked(test: &mut Test) {
+    // Telegram has never heard of this one.
+    let kept = test.pi.run("cat /etc/pihook/token");
+    test.pi.run(
+        "echo 7205550124:AAGm4other-Xy9kQ2wRtL0pZ7sVbE3cJ5h >/etc/pihook/token && systemctl restart pihook.service",
+    );
+    let said = test.pi.try_run("pihook init </dev/null").unwrap_err();
+    assert!(said.contains("✗ token: ") && said.contains("→ "), "{said}");
+    test.pi.try_run_with("cat >/etc/pihook/token && systemctl restart pihook.service", kept.as_bytes()).unwrap();
+    eventually("it works", || test.pi.try_run("pihook status --json | grep '\"works\": true'").is_ok());
+    test.echo();
+}
