@@ -109,11 +109,11 @@ fn as_root(why: &io::Error) -> &'static str {
 
 /// Settings to begin with. Those of the unit lie where it can read and write.
 fn template(path: &Path) -> Result<String, InitError> {
-    if path != Path::new(SETTINGS) {
-        return Ok(TEMPLATE.to_owned());
-    }
-    // The unit's user gets the token as a credential, and cannot read the file.
+    // It is found beside them all the same; and the unit's user gets it as a credential, and cannot read the file.
     let mut text = TEMPLATE.replace("\ntoken_file = ", "\n# token_file = ");
+    if path != Path::new(SETTINGS) {
+        return Ok(text);
+    }
     for (key, file) in [("certificate", "webhook_cert.pem"), ("private_key", "webhook_pkey.pem"), ("state_dir", "")] {
         let value = Path::new(STATE).join(file);
         let value = value.to_string_lossy();
@@ -275,5 +275,7 @@ mod tests {
         );
         // Not by the file, which only root can read.
         assert_eq!(config.bots[0].file, None);
+        let text = template(Path::new("/home/pi/pihook.toml")).unwrap();
+        assert!(text.contains("# token_file = ") && text.contains("# certificate = "), "{text}");
     }
 }

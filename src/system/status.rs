@@ -18,6 +18,10 @@ struct Facts {
     last: Option<Instant>,
     /// By the bot's id; None when all is well.
     webhooks: BTreeMap<u64, Option<String>>,
+    /// The same of those that poll.
+    polls: BTreeMap<u64, Option<String>>,
+    /// Why the bots poll.
+    polling: Option<String>,
     home: Option<String>,
     /// Telegram has reached the webhook as it is set now.
     is_reached: bool,
@@ -34,6 +38,8 @@ impl Default for Facts {
             answered: 0,
             last: None,
             webhooks: BTreeMap::new(),
+            polls: BTreeMap::new(),
+            polling: None,
             home: None,
             is_reached: false,
             served: None,
@@ -61,11 +67,28 @@ impl Status {
     /// Notes a bot's webhook: None when it is registered and well, else what is wrong. Returns whether that is news.
     pub(crate) fn webhook(&self, bot: u64, problem: Option<String>) -> bool {
         let mut facts = self.facts();
+        facts.polls.remove(&bot);
         let is_new = facts.webhooks.insert(bot, problem.clone()) != Some(problem.clone());
         if is_new {
             facts.note_trouble(problem);
         }
         is_new
+    }
+
+    /// Notes how a bot polls: None when all is well, else what is wrong. Returns whether that is news.
+    pub(crate) fn polling(&self, bot: u64, problem: Option<String>) -> bool {
+        let mut facts = self.facts();
+        facts.webhooks.remove(&bot);
+        let is_new = facts.polls.insert(bot, problem.clone()) != Some(problem.clone());
+        if is_new {
+            facts.note_trouble(problem);
+        }
+        is_new
+    }
+
+    /// Notes why the bots poll; None when they do not.
+    pub(crate) fn polling_reason(&self, reason: Option<String>) {
+        self.facts().polling = reason;
     }
 
     /// Notes what is wrong with this home's address or its router. Returns whether that is news.
@@ -91,30 +114,32 @@ impl Status {
     /// All of it. `name` knows the bots' names.
     pub(crate) fn report(&self, name: impl Fn(u64) -> Option<String>) -> Report {
         let facts = self.facts();
-        let is_well = !facts.webhooks.is_empty() && facts.webhooks.values().all(Option::is_none);
-        let bots = facts.webhooks.iter();
+        let bots = || facts.webhooks.iter().chain(&facts.polls);
+        let is_well = bots().next().is_some() && bots().all(|(_, problem)| problem.is_none());
+        let does_poll = !facts.polls.is_empty();
+        // A bot that polls is well once getUpdates has returned.
+        let works = is_well && (facts.is_reached || facts.webhooks.is_empty());
+        let served = facts.served.as_ref().filter(|_| !does_poll);
+        let end = served.and_then(|(_, end)| end.duration_since(UNIX_EPOCH).ok());
+        let trouble = facts.trouble.as_ref();
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             running_for: facts.started.elapsed().as_secs(),
-            works: facts.is_reached && is_well,
+            works,
             answered: facts.answered,
             last_answered_ago: facts.last.map(|last| last.elapsed().as_secs()),
-            delivery: "webhook".to_owned(),
-            delivery_reason: match facts.is_reached {
-                true => "Telegram reaches this Pi".to_owned(),
-                false => "no call of Telegram's has arrived yet".to_owned(),
+            delivery: if does_poll { "polling" } else { "webhook" }.to_owned(),
+            delivery_reason: match (&facts.polling, facts.is_reached) {
+                (Some(why), _) => why.clone(),
+                (None, true) => "Telegram reaches this Pi".to_owned(),
+                (None, false) => "no call of Telegram's has arrived yet".to_owned(),
             },
-            address: facts.served.as_ref().map(|(address, _)| address.clone()),
-            certificate_end: facts
-                .served
-                .as_ref()
-                .and_then(|(_, end)| end.duration_since(UNIX_EPOCH).ok())
-                .map(|end| end.as_secs()),
-            last_trouble: facts
-                .trouble
-                .as_ref()
-                .map(|(since, what)| Trouble { ago: since.elapsed().as_secs(), what: what.clone() }),
-            bots: bots.map(|(id, problem)| BotReport { id: *id, name: name(*id), problem: problem.clone() }).collect(),
+            address: served.map(|(address, _)| address.clone()),
+            certificate_end: end.map(|end| end.as_secs()),
+            last_trouble: trouble.map(|(since, what)| Trouble { ago: since.elapsed().as_secs(), what: what.clone() }),
+            bots: bots()
+                .map(|(id, problem)| BotReport { id: *id, name: name(*id), problem: problem.clone() })
+                .collect(),
         }
     }
 
@@ -136,6 +161,15 @@ impl fmt::Display for Status {
                 Some(why) => write!(f, "; bot {bot}: {why}")?,
             }
         }
+        for (bot, problem) in &facts.polls {
+            match problem {
+                None => write!(f, "; bot {bot}: polling")?,
+                Some(why) => write!(f, "; bot {bot}: {why}")?,
+            }
+        }
+        if let Some(reason) = &facts.polling {
+            write!(f, "; updates are polled: {reason}")?;
+        }
         match &facts.home {
             None => Ok(()),
             Some(why) => write!(f, "; {why}"),
@@ -156,6 +190,14 @@ mod tests {
         status.answered();
         status.webhook(7, None);
         assert_eq!(status.to_string(), "1 updates answered, the last 0 s ago; bot 7: webhook registered");
+        assert!(status.polling(7, None) && !status.polling(7, None));
+        status.polling_reason(Some("nothing arrives".into()));
+        assert!(status.to_string().ends_with(" ago; bot 7: polling; updates are polled: nothing arrives"), "{status}");
+        assert!(status.polling(7, Some("no network".into())));
+        assert!(status.to_string().contains("; bot 7: no network;"), "{status}");
+        assert!(status.webhook(7, None));
+        status.polling_reason(None);
+        assert!(status.to_string().ends_with("; bot 7: webhook registered"), "{status}");
     }
 
     #[test]
@@ -172,6 +214,15 @@ mod tests {
         assert!(works());
         status.reached(false);
         assert!(!works());
+        // They poll.
+        status.polling(7, Some("no network".into()));
+        status.polling(8, None);
+        assert!(!works());
+        status.polling(7, None);
+        assert!(works());
+        status.polling_reason(Some("nothing arrives".into()));
+        let report = status.report(|_| None);
+        assert_eq!((report.delivery.as_str(), report.delivery_reason.as_str()), ("polling", "nothing arrives"));
     }
 
     #[test]

@@ -12,6 +12,11 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
+    /// How many there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
     /// One more.
     pub(crate) fn add(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);

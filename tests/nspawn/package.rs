@@ -32,7 +32,7 @@ pub fn from_deploy(test: &mut Test) {
     assert_eq!(output.status.code(), Some(69), "{}", text(&output));
     assert!(text(&output).contains("sudo apt remove pihook"), "{}", text(&output));
     let output = test.pi.deploy(&["--status"], "");
-    assert!(text(&output).contains("as a package"), "{}", text(&output));
+    assert!(text(&output).contains("The package pihook is installed"), "{}", text(&output));
     test.echo();
 }
 
