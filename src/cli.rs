@@ -6,8 +6,7 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use lexopt::{Arg, Parser, ValueExt};
 
@@ -22,12 +21,12 @@ use crate::doctor;
 use crate::init::{self, Given};
 use crate::run::{self, RunError};
 use crate::secret::mask;
+use crate::status;
 use crate::system::clock::unix_now;
-use crate::system::report::Report;
 use crate::system::{logging, process, terminal};
 use crate::telegram::client::{Api, Client};
 use crate::telegram::delivery_error;
-use crate::telegram::error::{ApiError, NEW_TOKEN};
+use crate::telegram::error::ApiError;
 use crate::telegram::types::WebhookInfo;
 
 const USAGE: &str = "\
@@ -50,13 +49,6 @@ pihook runs a Telegram bot.
 
 The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihook/pihook.toml. With the bot's token in
 $TELEGRAM_BOT_TOKEN, no settings file is needed.";
-
-/// Where the unit's folder for the workers' socket lies.
-const UNIT_RUNTIME_DIR: &str = "/run/pihook";
-/// For Telegram's first call.
-const WORKS_TIMEOUT: Duration = Duration::from_secs(45);
-/// Between two looks.
-const WORKS_INTERVAL: Duration = Duration::from_millis(300);
 
 /// The kinds of update that the bot wants.
 type Kinds = &'static [&'static str];
@@ -244,25 +236,12 @@ fn has_token(options: &Options, environment: Environment) -> bool {
     path.is_ok_and(|path| !config::examine(&path, environment).0.bots.is_empty())
 }
 
-/// Where the running bot can be asked: in the folder of the settings, or in that of the unit.
-fn workers_socket(config: &Config) -> PathBuf {
-    let sockets = [&config.runtime_dir, Path::new(UNIT_RUNTIME_DIR)].map(|folder| folder.join(run::SOCKET));
-    sockets.iter().find(|socket| socket.exists()).unwrap_or(&sockets[0]).clone()
-}
-
 fn status(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
     if options.wait {
         return wait_until_it_works(options, allowed_updates);
     }
-    let path = config::find(options.config.clone(), &environment)?;
-    let socket = workers_socket(&config::examine(&path, &environment).0);
-    let report = Report::ask(&socket).map_err(|why| match why.kind() {
-        io::ErrorKind::PermissionDenied => Failure::Other("Only root may ask the bot: run it with sudo.".into()),
-        io::ErrorKind::WouldBlock => {
-            Failure::Other("pihook runs, but did not answer: all its workers wait for Telegram.".into())
-        }
-        _ => Failure::Other("pihook is not running. `pihook doctor` finds out why.".into()),
-    })?;
+    let source = config::find(options.config.clone(), &environment)?;
+    let report = status::ask(&config::examine(&source, &environment).0).map_err(Failure::Other)?;
     if options.json {
         return print(&serde_json::to_string_pretty(&report).unwrap_or_default());
     }
@@ -284,21 +263,10 @@ fn init(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
     wait_until_it_works(&options, allowed_updates)
 }
 
-/// Waits until Telegram reaches the bot, and says where to write to; or what keeps it.
+/// Waits until updates get to the bot, and says where to write to; or what keeps them.
 fn wait_until_it_works(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
-    let path = config::find(options.config.clone(), &environment)?;
-    let config = config::examine(&path, &environment).0;
-    eprintln!("Waiting for Telegram, at most {} s…", WORKS_TIMEOUT.as_secs());
-    let end = Instant::now() + WORKS_TIMEOUT;
-    let report = loop {
-        let report = Report::ask(&workers_socket(&config)).ok();
-        // No time helps a token that is refused.
-        let is_over = |report: &Report| report.works || report.problem().is_some_and(|why| why.contains(NEW_TOKEN));
-        if report.as_ref().is_some_and(is_over) || Instant::now() > end {
-            break report;
-        }
-        thread::sleep(WORKS_INTERVAL);
-    };
+    let source = config::find(options.config.clone(), &environment)?;
+    let report = status::wait(&config::examine(&source, &environment).0);
     if !report.as_ref().is_some_and(|report| report.works) {
         let mut cross = None;
         doctor::examine(options.config.clone(), &environment, allowed_updates, &mut |finding| {
@@ -310,22 +278,12 @@ fn wait_until_it_works(options: &Options, allowed_updates: Kinds) -> Result<(), 
             return Err(Failure::Other(cross.line(is_coloured())));
         }
     }
-    let Some(report) = report else {
-        return Err(Failure::Other("pihook is not running: `sudo systemctl status pihook` says why.".into()));
-    };
-    if let Some(problem) = report.problem() {
-        return Err(Failure::Other(format!("pihook {} is running, but: {problem}.", report.version)));
+    let (sentence, link) = status::running(report.as_ref()).map_err(Failure::Other)?;
+    print(&sentence)?;
+    match link {
+        Some(link) if io::stdout().is_terminal() => print(terminal::qr_code(&link).trim_end()),
+        _ => Ok(()),
     }
-    let doubt = if report.works { "" } else { ", but Telegram has not called it yet" };
-    let Some(name) = report.name() else {
-        return print(&format!("pihook {} is running{doubt}.", report.version));
-    };
-    let link = format!("https://t.me/{name}");
-    print(&format!("pihook {} is running{doubt}. Write to @{name}: {link}", report.version))?;
-    if io::stdout().is_terminal() {
-        print(terminal::qr_code(&link).trim_end())?;
-    }
-    Ok(())
 }
 
 fn cert(options: &Options) -> Result<(), Failure> {

@@ -20,6 +20,7 @@
 //!
 //! - [`cli`]: the command line.
 //! - [`init`]: asks, checks and writes what a bot needs.
+//! - [`status`]: asks the running bot how it is, and waits until it works.
 //! - [`run`]: the wiring of `pihook run`, and its supervisor.
 //! - [`doctor`]: what is wrong, and what to do about it. It may look at everything.
 //! - [`delivery`]: how updates get here, by webhook or by polling. It keeps the webhook registered, and the certificate up to
@@ -51,6 +52,7 @@ pub(crate) mod init;
 pub(crate) mod network;
 pub mod run;
 pub(crate) mod secret;
+pub(crate) mod status;
 pub mod system;
 pub mod telegram;
 pub mod webhook;

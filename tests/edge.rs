@@ -168,7 +168,6 @@ fn an_idle_connection_ends_after_75_seconds() {
             arrivals: Arc::new(Arrivals::default()),
             slots: Mutex::new(Slots::new(limits)),
             rollover: Arc::new(Rollover::new(Arc::new(tls))),
-            arrivals: Arc::default(),
         }),
     };
     let idle = runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

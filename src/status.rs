@@ -1,0 +1,76 @@
+//! Asks the running bot how it is, and waits until it works: Telegram has reached its webhook, or one getUpdates has returned.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::config::Config;
+use crate::run;
+use crate::system::report::Report;
+use crate::telegram::error::NEW_TOKEN;
+
+/// Where the unit's folder for the workers' socket lies.
+const UNIT_RUNTIME_DIR: &str = "/run/pihook";
+/// For Telegram's first call, or the first poll.
+const WORKS_TIMEOUT: Duration = Duration::from_secs(45);
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_millis(300);
+
+/// Where it can be asked: in the folder of the settings, or in that of the unit.
+fn socket(config: &Config) -> PathBuf {
+    let sockets = [&config.runtime_dir, Path::new(UNIT_RUNTIME_DIR)].map(|folder| folder.join(run::SOCKET));
+    sockets.iter().find(|socket| socket.exists()).unwrap_or(&sockets[0]).clone()
+}
+
+/// What the bot with these settings says of itself.
+///
+/// # Errors
+/// Why it says nothing, one sentence.
+pub(crate) fn ask(config: &Config) -> Result<Report, String> {
+    Report::ask(&socket(config)).map_err(|why| {
+        let sentence = match why.kind() {
+            io::ErrorKind::PermissionDenied => "Only root may ask the bot: run it with sudo.",
+            io::ErrorKind::WouldBlock => "pihook runs, but did not answer: all its workers wait for Telegram.",
+            _ => "pihook is not running. `sudo pihook doctor` finds out why.",
+        };
+        sentence.to_owned()
+    })
+}
+
+/// Asks until it works, at most 45 s; the last answer.
+pub(crate) fn wait(config: &Config) -> Option<Report> {
+    eprintln!("Waiting for Telegram, at most {} s…", WORKS_TIMEOUT.as_secs());
+    let end = Instant::now() + WORKS_TIMEOUT;
+    // No time helps a token that is refused.
+    let is_over = |report: &Report| report.works || report.problem().is_some_and(|why| why.contains(NEW_TOKEN));
+    loop {
+        let report = ask(config).ok();
+        if report.as_ref().is_some_and(is_over) || Instant::now() > end {
+            return report;
+        }
+        thread::sleep(INTERVAL);
+    }
+}
+
+/// A sentence that says that it runs and where to write to, and the link, if its name is known.
+///
+/// # Errors
+/// That it does not run, or has a problem.
+pub(crate) fn running(report: Option<&Report>) -> Result<(String, Option<String>), String> {
+    let Some(report) = report else {
+        return Err("pihook is not running: `sudo systemctl status pihook` says why.".into());
+    };
+    let Report { version, works, .. } = report;
+    if let Some(problem) = report.problem() {
+        return Err(format!("pihook {version} is running, but: {problem}."));
+    }
+    let doubt = if *works { "" } else { ", but Telegram has not called it yet" };
+    Ok(match report.name() {
+        Some(name) => {
+            let link = format!("https://t.me/{name}");
+            (format!("pihook {version} is running{doubt}. Write to @{name}: {link}"), Some(link))
+        }
+        None => (format!("pihook {version} is running{doubt}."), None),
+    })
+}
