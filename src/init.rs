@@ -82,7 +82,8 @@ pub(crate) fn write_settings(path: &Path, given: &Given, environment: Environmen
     let config = config::examine_text(path, &text, environment).0;
     let known = config.bots.first().and_then(|bot| bot.file.clone());
     given.check(&config.api_url)?;
-    let place = known.clone().unwrap_or_else(|| path.with_file_name("token"));
+    let named = edit::token_file(&text).map_or("token".into(), |(file, _)| file);
+    let place = known.clone().unwrap_or_else(|| path.with_file_name(named));
     let token = new_token(&config, known.is_some())?;
     if token.is_some() && place == path {
         return Err(wrong(format!("The token stands in {} itself: change it there.", path.display())));
@@ -214,11 +215,18 @@ fn host(given: &Given, api_url: &str, has_host: bool) -> Result<Option<String>, 
 
 /// Checks what would be written, with the token that would be.
 fn check(path: &Path, text: &str, token: Option<&Token>, environment: Environment) -> Result<(), InitError> {
+    let mut text = text.to_owned();
+    if token.is_some()
+        && let Some((_, place)) = edit::token_file(&text)
+    {
+        // The file is not written yet.
+        text.replace_range(place, "''");
+    }
     let with_token = |name: &str| match token {
         Some(token) if name == config::TOKEN_VARIABLE => Some(token.expose().into()),
         _ => environment(name),
     };
-    let (config, mut problems) = config::examine_text(path, text, &with_token);
+    let (config, mut problems) = config::examine_text(path, &text, &with_token);
     match identity::check_files(&config) {
         // A Pi may start in 1970.
         Err(why @ CertificateError::NotYetValid) => eprintln!("{why}"),

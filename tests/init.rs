@@ -104,6 +104,17 @@ fn a_token_that_cannot_be_checked_now_is_kept() {
 }
 
 #[test]
+fn the_token_goes_where_the_settings_say() {
+    let home = Home::with("api_url = 'http://127.0.0.1:9'\n", "[[bot]]\ntoken_file = 'secret/mine'\n");
+    fs::create_dir(home.folder.join("secret")).unwrap();
+    let before = home.read("pihook.toml");
+    succeeds(&init(&home, &["--write-only"], &format!("{TOKEN}\n")));
+    assert_eq!((home.read("secret/mine"), mode(&home, "secret/mine")), (format!("{TOKEN}\n"), 0o600));
+    succeeds(&init(&home, &["--write-only"], &format!("{OTHER_TOKEN}\n")));
+    assert_eq!((home.read("secret/mine"), home.read("pihook.toml")), (format!("{OTHER_TOKEN}\n"), before));
+}
+
+#[test]
 fn a_token_in_the_settings_is_not_replaced_beside_them() {
     let telegram = telegram();
     telegram.bot(TOKEN);

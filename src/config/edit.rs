@@ -1,6 +1,8 @@
 //! Changes one setting in the text of a `pihook.toml`, and leaves all else as its owner wrote it.
 
-use toml::de::DeTable;
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
 
 /// `text` with this string as the value of `key` at the top. It takes the place of the old value, or of the comment that shows
 /// the default. None where the text is no TOML.
@@ -26,9 +28,31 @@ pub(crate) fn set(text: &str, key: &str, value: &str) -> Option<String> {
     Some(line + text)
 }
 
+/// The `token_file` of the first bot, and where its value stands.
+pub(crate) fn token_file(text: &str) -> Option<(String, Range<usize>)> {
+    let table = DeTable::parse(text).ok()?;
+    let DeValue::Array(bots) = table.get_ref().get("bot")?.get_ref() else { return None };
+    let DeValue::Table(bot) = bots.get(0)?.get_ref() else { return None };
+    let value = bot.get("token_file")?;
+    match value.get_ref() {
+        DeValue::String(file) => Some((file.to_string(), value.span())),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_bots_token_file_is_found_with_its_place() {
+        let text = "a = 1\n[[bot]]\ntoken_file = 'one'\n[[bot]]\ntoken_file = 'two'\n";
+        let (file, place) = token_file(text).unwrap();
+        assert_eq!((file.as_str(), &text[place]), ("one", "'one'"));
+        for text in ["", "[[bot]]\n", "bot = 1", "[[bot]]\ntoken_file = 1\n", "token_file = 'x'", "["] {
+            assert_eq!(token_file(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_value_takes_the_place_of_the_old_one_or_of_the_default() {
