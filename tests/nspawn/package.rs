@@ -66,7 +66,7 @@ pub fn removal(test: &mut Test) {
     let kept = test.pi.run(KEPT);
     test.pi.run("apt-get remove -y pihook");
     assert_eq!((units(test), test.pi.run(KEPT)), (String::new(), kept));
-    test.pi.run("! ss -ltn 2>/dev/null | grep :8443; ! test -e /usr/bin/pihook; ! pgrep --full 'pihook run'");
+    test.pi.run("! ss -ltn 2>/dev/null | grep :8443; ! test -e /usr/bin/pihook; ! pgrep --exact pihook");
 }
 
 pub fn to_deploy(test: &mut Test) {
