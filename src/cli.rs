@@ -240,7 +240,8 @@ fn status(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
     if options.wait {
         return wait_until_it_works(options, allowed_updates);
     }
-    let source = config::find(options.config.clone(), &environment)?;
+    let not_set_up = |_| Failure::Other("pihook is not set up: run `sudo pihook init`.".into());
+    let source = config::find(options.config.clone(), &environment).map_err(not_set_up)?;
     let report = status::ask(&config::examine(&source, &environment).0).map_err(Failure::Other)?;
     if options.json {
         return print(&serde_json::to_string_pretty(&report).unwrap_or_default());

@@ -34,14 +34,15 @@ pub(crate) fn ask_hidden(question: &str) -> io::Result<Option<String>> {
     if !is_there() {
         return read_line();
     }
-    eprint!("{question} ");
     let stdin = io::stdin();
     let before = tcgetattr(&stdin)?;
     let mut hidden = before.clone();
     hidden.local_flags.remove(LocalFlags::ECHO);
-    tcsetattr(&stdin, SetArg::TCSAFLUSH, &hidden)?;
+    // Before the question: an answer that comes at once is neither shown nor lost.
+    tcsetattr(&stdin, SetArg::TCSANOW, &hidden)?;
+    eprint!("{question} ");
     let answer = read_line();
-    tcsetattr(&stdin, SetArg::TCSAFLUSH, &before)?;
+    tcsetattr(&stdin, SetArg::TCSANOW, &before)?;
     eprintln!();
     answer
 }

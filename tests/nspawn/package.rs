@@ -102,7 +102,7 @@ pub fn first_installation(test: &mut Test) {
     assert_eq!(test.pi.property("ActiveState"), "inactive");
     // Nothing has failed, and nothing tries again and again.
     test.pi.run("systemctl start pihook.socket pihook.service && ! systemctl is-failed pihook.socket pihook.service");
-    assert!(test.pi.try_run("pihook status").unwrap_err().contains("pihook is not running"));
+    assert!(test.pi.try_run("pihook status").unwrap_err().contains("pihook is not set up"));
     let (_, shown) = test.pi.type_in_as_root("pihook run", &[]);
     assert!(shown.contains("`sudo pihook init` asks for what is missing."), "{shown}");
 
