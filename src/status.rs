@@ -1,5 +1,6 @@
 //! Asks the running bot how it is, and waits until it works: Telegram has reached its webhook, or one getUpdates has returned.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -20,7 +21,9 @@ const INTERVAL: Duration = Duration::from_millis(300);
 /// Where it can be asked: in the folder of the settings, or in that of the unit.
 fn socket(config: &Config) -> PathBuf {
     let sockets = [&config.runtime_dir, Path::new(UNIT_RUNTIME_DIR)].map(|folder| folder.join(run::SOCKET));
-    sockets.iter().find(|socket| socket.exists()).unwrap_or(&sockets[0]).clone()
+    // One that this user may not see is there, too.
+    let is_absent = |socket: &&PathBuf| fs::metadata(socket).is_err_and(|why| why.kind() == io::ErrorKind::NotFound);
+    sockets.iter().find(|socket| !is_absent(socket)).unwrap_or(&sockets[0]).clone()
 }
 
 /// What the bot with these settings says of itself.
