@@ -32,7 +32,7 @@ pub(crate) fn set(text: &str, key: &str, value: &str) -> Option<String> {
 pub(crate) fn token_file(text: &str) -> Option<(String, Range<usize>)> {
     let table = DeTable::parse(text).ok()?;
     let DeValue::Array(bots) = table.get_ref().get("bot")?.get_ref() else { return None };
-    let DeValue::Table(bot) = bots.get(0)?.get_ref() else { return None };
+    let DeValue::Table(bot) = bots.first()?.get_ref() else { return None };
     let value = bot.get("token_file")?;
     match value.get_ref() {
         DeValue::String(file) => Some((file.to_string(), value.span())),
