@@ -69,11 +69,11 @@ fn get_updates(account: &mut Account, call: &Call) -> Answer {
             "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first",
         );
     }
-    if let Ok(offset) = call.text("offset").parse() {
-        account.queues.confirm(offset);
-    }
+    let offset = call.text("offset").parse().unwrap_or(0);
+    account.queues.confirm(offset, Instant::now());
     let limit = call.text("limit").parse().ok().filter(|limit| (1..=100).contains(limit)).unwrap_or(100);
-    let updates: Vec<String> = account.queues.oldest(limit).iter().map(|update| update.body.to_string()).collect();
+    let updates: Vec<String> =
+        account.queues.from(offset, limit).iter().map(|update| update.body.to_string()).collect();
     Answer::ok(&format!("[{}]", updates.join(",")))
 }
 

@@ -152,13 +152,16 @@ pub(crate) struct Account {
     pub deliveries: Vec<Delivery>,
     pub connections: usize,
     next_update: i64,
-    /// Every update there ever was, by id, with its queue.
-    past: HashMap<i64, (i64, Update)>,
+    /// Every update there ever was, by id.
+    past: HashMap<i64, Update>,
 }
 
 const NOT_BY_DEFAULT: [&str; 3] = ["chat_member", "message_reaction", "message_reaction_count"];
 const MAX_UPDATES: usize = 100_000;
-const MAX_UPDATE_BYTES: usize = 512 * 1024;
+/// Of one update, without the envelope that holds its id.
+const MAX_UPDATE_SIZE: usize = 512 * 1024;
+/// Of all that wait.
+const MAX_SIZE: usize = 128 * 1024 * 1024;
 
 impl Account {
     fn new(token: &str) -> Account {
@@ -174,7 +177,8 @@ impl Account {
             calls: Vec::new(),
             deliveries: Vec::new(),
             connections: 0,
-            next_update: random(100_000_000, 900_000_000).cast_signed(),
+            // Of ten digits, so that the largest update is as large as Telegram's largest.
+            next_update: random(1_000_000_000, 1_900_000_000).cast_signed(),
             past: HashMap::new(),
         }
     }
@@ -185,25 +189,35 @@ impl Account {
             Some(kinds) => kinds.iter().any(|allowed| allowed == kind),
             None => !NOT_BY_DEFAULT.contains(&kind),
         };
-        let mut body = format!("{{\"update_id\":{},\n\"{kind}\":", self.next_update);
-        json::write(value, &mut body);
-        body.push('}');
-        if !allowed || self.queues.len() >= MAX_UPDATES || body.len() > MAX_UPDATE_BYTES {
+        let mut event = format!("\"{kind}\":");
+        json::write(value, &mut event);
+        let is_room = self.queues.len() < MAX_UPDATES && self.queues.size() + event.len() <= MAX_SIZE;
+        if !allowed || !is_room || event.len() > MAX_UPDATE_SIZE {
             return 0;
         }
         let id = self.next_update;
         self.next_update += 1;
-        let update = Update::new(id, body.into(), Instant::now() + options.scaled(lifetime(kind)));
-        self.past.insert(id, (queue, update.clone()));
-        self.queues.push(queue, update);
+        let body = format!("{{\"update_id\":{id},\n{event}}}").into();
+        let expiry = Instant::now() + options.scaled(lifetime(kind));
+        let update = Update { id, queue, body, expiry };
+        self.past.insert(id, update.clone());
+        self.queue(update);
         id
     }
 
     /// Queues an update once more, for another day.
     pub fn push_again(&mut self, id: i64, options: &Options) {
-        if let Some((queue, update)) = self.past.get(&id) {
-            let update = Update::new(id, update.body.clone(), Instant::now() + options.scaled(lifetime("")));
-            self.queues.push(*queue, update);
+        if let Some(update) = self.past.get(&id) {
+            let expiry = Instant::now() + options.scaled(lifetime(""));
+            self.queue(Update { expiry, ..update.clone() });
+        }
+    }
+
+    /// Each new update lets the webhook load some, not this one first.
+    fn queue(&mut self, update: Update) {
+        self.queues.push(update);
+        if let Some(webhook) = &self.webhook {
+            self.queues.load(webhook.settings.max_queues(), Instant::now());
         }
     }
 

@@ -49,6 +49,31 @@ fn a_request_is_telegrams_byte_for_byte() {
 }
 
 #[test]
+fn the_largest_update_is_half_a_mebibyte_without_its_envelope() {
+    let world = World::start(1.0, |_, _| Some(OK.to_vec()));
+    world.set(&[]);
+    let value = |length: usize| json!("x".repeat(length - r#""poll":"""#.len()));
+    assert_eq!(world.bot.update("poll", 1, value(524_289)), 0);
+    assert!(world.bot.update("poll", 1, value(524_288)) > 0);
+    world.bot.wait_delivered(1, SOON).unwrap();
+    assert_eq!(world.server.requests()[0].split_once("\r\n\r\n").unwrap().1.len(), 524_314);
+}
+
+#[test]
+fn an_update_that_expires_behind_another_of_its_chat_still_comes() {
+    // The first one is put off until the second one has expired.
+    let world = World::start(20.0, |number, _| match number {
+        0 => Some(b"HTTP/1.1 503 Busy\r\nRetry-After: 40\r\nContent-Length: 0\r\n\r\n".to_vec()),
+        _ => Some(OK.to_vec()),
+    });
+    world.set(&[]);
+    world.bot.update("callback_query", 7, json!({"id": "1"}));
+    let second = world.bot.update("inline_query", 7, json!({"id": "2", "query": "x"}));
+    let deliveries = world.bot.wait_delivered(2, SOON).unwrap();
+    assert_eq!(deliveries[1].update_id, second);
+}
+
+#[test]
 fn failures_are_retried_after_0_2_4_8_seconds() {
     let world = World::start(20.0, |number, _| status(if number < 5 { "500 Oops, Sorry" } else { "200 OK" }));
     world.set(&[]);
