@@ -290,7 +290,7 @@ fn read_call(shared: &Shared, request: &Request) -> Result<(String, Call), Answe
     let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
     let not_found = || Answer::error(404, "Not Found");
     let (token, method) = path.strip_prefix("/bot").and_then(|rest| rest.split_once('/')).ok_or_else(not_found)?;
-    let is_form = !request.content_type.to_ascii_lowercase().starts_with("multipart/");
+    let is_form = !request.content_type.to_ascii_lowercase().contains("multipart/form-data");
     if is_form && request.body.len() > 1024 * 1024 {
         return Err(Answer::new(413, String::new()));
     }

@@ -29,6 +29,7 @@ mod methods;
 mod queue;
 mod response;
 mod state;
+mod stream;
 mod tls;
 mod url;
 mod webhook;

@@ -78,6 +78,9 @@ impl Line {
         loop {
             if self.job.is_none() {
                 tokio::select! {
+                    // A response and the next request follow each other at once: an end that shows between the two
+                    // is met by the request.
+                    biased;
                     job = self.jobs.recv() => self.job = job,
                     error = connection.ended() => return Err(error),
                     () = sleep_until(self.deadline) => {}
@@ -91,6 +94,7 @@ impl Line {
             if self.reports.send((self.id, Ok((response, address)))).is_err() {
                 return Ok(());
             }
+            tokio::task::yield_now().await;
         }
     }
 
