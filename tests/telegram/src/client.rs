@@ -19,6 +19,8 @@ pub enum Error {
     Closed,
     /// Anything else, in the words of `last_error_message`.
     Failed(String),
+    /// The simulation cannot do what Telegram can, so nobody knows what Telegram would have done.
+    NoVerdict(String),
 }
 
 impl fmt::Display for Error {
@@ -26,6 +28,9 @@ impl fmt::Display for Error {
         match self {
             Error::Closed => f.write_str("closed by the server"),
             Error::Failed(message) => f.write_str(message),
+            Error::NoVerdict(what) => {
+                write!(f, "NO VERDICT: the simulated Telegram met {what}. Try this with openssl or the real Telegram.")
+            }
         }
     }
 }

@@ -337,6 +337,10 @@ impl Pool {
                 Some(format!("Wrong response from the webhook: {} {}", response.code, response.reason))
             }
             Err(Error::Failed(message)) => Some(message.clone()),
+            Err(error @ Error::NoVerdict(_)) => {
+                eprintln!("{error}");
+                Some(error.to_string())
+            }
             Err(Error::Closed) => None,
         };
         // In one step, so that nobody sees an update delivered and still pending.

@@ -26,6 +26,8 @@ mod http;
 mod json;
 mod line;
 mod methods;
+mod names;
+mod pem;
 mod queue;
 mod response;
 mod state;

@@ -147,7 +147,7 @@ fn read_tls(tls: &mut ClientConnection, tcp: &TcpStream, input: &mut Vec<u8>) ->
     if let Err(error) = state {
         // The server may hear why.
         let _ = tls.write_tls(&mut Wire(tcp));
-        return Err(Error::Failed(tls::explain(&error)));
+        return Err(tls::explain(&error, tls.negotiated_cipher_suite().is_some()));
     }
     match tls.reader().read_to_end(input) {
         // The end of TLS is not the end of the connection.

@@ -11,6 +11,7 @@ use rcgen::{CertificateParams, CertifiedIssuer, DnType, KeyPair};
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use simulated_telegram::{Bot, Options, Telegram};
@@ -34,13 +35,12 @@ impl Identity {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                chain.map(Result::unwrap).collect(),
-                PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap(),
-            )
-            .unwrap();
-        Arc::new(config)
+            .with_no_client_auth();
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        let key = ring::default_provider().key_provider.load_private_key(key).unwrap();
+        // Not checked by rustls, which cannot read all certificates that a server may have.
+        let certified = CertifiedKey::new(chain.map(Result::unwrap).collect(), key);
+        Arc::new(config.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified))))
     }
 }
 
