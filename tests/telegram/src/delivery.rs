@@ -1,7 +1,7 @@
 //! One webhook: which update goes out when, on which connection, and what its answer means.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -80,7 +80,10 @@ pub(crate) struct Settings {
     pub trust: Trust,
     pub secret: String,
     pub max_connections: usize,
-    pub fixed_ip: Option<Ipv4Addr>,
+    /// Where the URL's host was when it was set, or what the call named.
+    pub address: IpAddr,
+    /// The call named the address.
+    pub is_fixed: bool,
     pub certificate: bool,
 }
 
@@ -90,15 +93,14 @@ impl Settings {
         2 * self.max_connections
     }
 
-    /// As getWebhookInfo shows it. Names are never really resolved here.
-    pub fn ip_address(&self) -> String {
-        let literal = || self.target.host.parse().ok();
-        self.fixed_ip.or_else(literal).map_or("<unknown>".to_owned(), |address: Ipv4Addr| address.to_string())
+    /// The address that the call named, which counts instead of the URL's host.
+    pub fn fixed_ip(&self) -> Option<IpAddr> {
+        self.is_fixed.then_some(self.address)
     }
 
     /// Where the internet has this webhook now.
     pub fn address(&self, shared: &Shared) -> Option<SocketAddr> {
-        let fixed = self.fixed_ip.and_then(|ip| shared.route(&ip.to_string(), self.target.port));
+        let fixed = self.fixed_ip().and_then(|ip| shared.route(&ip.to_string(), self.target.port));
         fixed.or_else(|| shared.route(&self.target.host, self.target.port))
     }
 }
@@ -205,8 +207,7 @@ impl Pool {
         // The webhook is set: one connection at once, and nothing on it.
         self.open(Instant::now());
         // Telegram loads at its start, when its SSL context is there, and when the address is.
-        let is_resolved = self.settings.fixed_ip.is_none();
-        for _ in 0..1 + usize::from(self.settings.target.https) + usize::from(is_resolved) {
+        for _ in 0..1 + usize::from(self.settings.target.https) + usize::from(!self.settings.is_fixed) {
             self.load();
         }
         loop {

@@ -138,6 +138,12 @@ impl Telegram {
         self.shared.wake();
     }
 
+    /// The DNS: a webhook that is set from now on with this name in its URL is at `address`. Names that never got one have
+    /// the same public address; those that end in `.invalid` have none.
+    pub fn resolve(&self, host: &str, address: Ipv4Addr) {
+        self.shared.set_name(host, address);
+    }
+
     /// Nothing is at this host and port any more.
     pub fn unroute(&self, host: &str, port: u16) {
         self.shared.change(|state| state.routes.remove(&(host.to_ascii_lowercase(), port)));

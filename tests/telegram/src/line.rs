@@ -127,7 +127,7 @@ impl Line {
                 return Ok(address);
             }
             if self.shared.options.local {
-                let host = self.settings.fixed_ip.map_or(target.host, |ip| ip.to_string());
+                let host = self.settings.fixed_ip().map_or(target.host, |ip| ip.to_string());
                 let mut found = tokio::net::lookup_host((host, target.port)).await?;
                 return found.find(SocketAddr::is_ipv4).ok_or(Error::Failed("Can't connect to the webhook".into()));
             }

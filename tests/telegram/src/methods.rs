@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
-use crate::api::Answer;
+use crate::api::{Answer, Poll};
 use crate::client::Response;
 use crate::http::Parameters;
 use crate::state::{Account, Shared, date};
@@ -15,7 +16,7 @@ use crate::{Call, Sent, json, webhook};
 pub(crate) fn carry_out(shared: &Arc<Shared>, token: &str, account: &mut Account, call: &Call) -> Answer {
     match call.method.to_ascii_lowercase().as_str() {
         "getme" => Answer::ok(&json::text(&me(account))),
-        "getupdates" => get_updates(account, call),
+        "getupdates" => get_updates(shared, account, call),
         "sendmessage" => send_message(account, call).unwrap_or_else(|description| bad_request(&description)),
         "getwebhookinfo" => Answer::ok(&account.webhook_info()),
         "setwebhook" => webhook::set(shared, token, account, call),
@@ -61,20 +62,42 @@ fn me(account: &Account) -> Value {
     })
 }
 
-/// Without a long poll: what there is comes at once.
-fn get_updates(account: &mut Account, call: &Call) -> Answer {
+fn get_updates(shared: &Shared, account: &mut Account, call: &Call) -> Answer {
+    let options = &shared.options;
     if account.webhook.is_some() {
-        return Answer::error(
-            409,
+        return account.conflict(
             "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first",
+            options,
         );
     }
-    let offset = call.text("offset").parse().unwrap_or(0);
-    account.queues.confirm(offset, Instant::now());
-    let limit = call.text("limit").parse().ok().filter(|limit| (1..=100).contains(limit)).unwrap_or(100);
-    let updates: Vec<String> =
-        account.queues.from(offset, limit).iter().map(|update| update.body.to_string()).collect();
-    Answer::ok(&format!("[{}]", updates.join(",")))
+    let offset = call.integer("offset", 0, i64::from(i32::MIN), i64::from(i32::MAX));
+    let mut limit = call.integer("limit", 100, 1, 100);
+    let mut timeout = call.integer("timeout", 0, 0, 50);
+    webhook::set_allowed_updates(account, call);
+    let now = Instant::now();
+    // Who asks the same again and again has to wait.
+    if let Some((_, then)) = account.polling.previous.filter(|(previous, _)| *previous == offset) {
+        if timeout < 3 && now < then + options.scaled(3.0) {
+            timeout = 3;
+        }
+        if now < then + options.scaled(0.5) {
+            limit = 1;
+        }
+    }
+    account.polling.previous = Some((offset, now));
+    let limit = usize::try_from(limit).unwrap_or(1);
+    let page = account.page(offset, limit);
+    if timeout == 0 || !page.is_empty() {
+        return Answer::updates(&page);
+    }
+    account.abort_poll(
+        "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running",
+        options,
+    );
+    let (waiting, aborted) = oneshot::channel();
+    account.polling.waiting = Some(waiting);
+    let seconds = u32::try_from(timeout).unwrap_or(0);
+    Answer::updates(&[]).poll(Poll { offset, limit, end: now + options.scaled(seconds.into()), aborted })
 }
 
 fn send_message(account: &mut Account, call: &Call) -> Result<Answer, String> {
