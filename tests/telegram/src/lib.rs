@@ -25,6 +25,7 @@ mod delivery;
 mod http;
 mod json;
 mod line;
+mod messages;
 mod methods;
 mod names;
 mod pem;
@@ -43,7 +44,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use api::{Call, Fault};
-pub use bot::{Bot, Said, Sent};
+pub use bot::{Bot, Pressed, Said, Sent};
 pub use delivery::{Cut, Delivery};
 use state::Shared;
 use tokio::net::TcpListener;

@@ -154,6 +154,8 @@ const SOMEWHERE: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
 #[derive(Default)]
 pub(crate) struct Chat {
     pub last_message: i64,
+    /// Of the messages that are there, by number; empty where a message has none.
+    pub texts: HashMap<i64, String>,
     pub threads: HashSet<i64>,
 }
 
@@ -185,6 +187,8 @@ pub(crate) struct Account {
     pub deliveries: Vec<Delivery>,
     pub connections: usize,
     pub polling: Polling,
+    /// The buttons that were pressed, by the id of the query, and when.
+    pub queries: HashMap<String, Instant>,
     next_update: i64,
     /// Every update there ever was, by id.
     past: HashMap<i64, Update>,
@@ -213,6 +217,7 @@ impl Account {
             deliveries: Vec::new(),
             connections: 0,
             polling: Polling::default(),
+            queries: HashMap::new(),
             // Of ten digits, so that the largest update is as large as Telegram's largest.
             next_update: random(1_000_000_000, 1_900_000_000).cast_signed(),
             past: HashMap::new(),

@@ -282,6 +282,49 @@ fn messages_are_sent_or_refused() {
 }
 
 #[test]
+fn a_button_can_be_pressed_and_answered() {
+    let telegram = Telegram::start(Options::default()).unwrap();
+    let bot = telegram.bot(TOKEN);
+    bot.say(7, "/start");
+    let buttons = json!({"inline_keyboard": [[{"text": "Yes", "callback_data": "yes"}]]});
+    let question = json!({"chat_id": 7, "text": "Well?", "reply_markup": buttons});
+    assert_eq!(error(&telegram, "sendMessage", question), "200 ");
+    let pressed = bot.press(7, 8, "yes");
+    let (_, body) = call(&telegram, "getUpdates", &json!({"offset": pressed.update_id}));
+    let query = &body["result"][0]["callback_query"];
+    assert_eq!(query["id"], pressed.query);
+    assert_eq!((&query["from"]["id"], &query["data"]), (&json!(8), &json!("yes")));
+    assert_eq!((&query["message"]["message_id"], &query["message"]["reply_markup"]), (&json!(2), &buttons));
+    let answer = |id: &str| error(&telegram, "answerCallbackQuery", json!({"callback_query_id": id}));
+    let old = "400 Bad Request: query is too old and response timeout expired or query ID is invalid";
+    assert_eq!(answer("1"), old);
+    let edit = |id: i64, text: &str| {
+        error(&telegram, "editMessageText", json!({"chat_id": 7, "message_id": id, "text": text}))
+    };
+    assert_eq!(edit(2, "Yes."), "200 ");
+    assert!(edit(2, "Yes.").starts_with("400 Bad Request: message is not modified: specified new"));
+    assert_eq!(edit(1, "Yes."), "400 Bad Request: message can't be edited");
+    assert_eq!(edit(3, "Yes."), "400 Bad Request: message to edit not found");
+    assert_eq!((bot.sent()[0].text.as_str(), &bot.sent()[0].reply_markup), ("Yes.", &None));
+    let other = json!({"chat_id": 7, "message_id": 2, "reply_markup": buttons});
+    assert_eq!(error(&telegram, "editMessageReplyMarkup", other), "200 ");
+    let copy = |id: i64| error(&telegram, "copyMessage", json!({"chat_id": 7, "from_chat_id": 7, "message_id": id}));
+    assert_eq!(copy(1), "200 ");
+    assert_eq!(copy(9), "400 Bad Request: message to copy not found");
+    assert_eq!((bot.sent()[1].text.as_str(), bot.sent()[1].message_id), ("/start", 3));
+    assert_eq!(error(&telegram, "deleteMessage", json!({"chat_id": 7, "message_id": 3})), "200 ");
+    assert_eq!(edit(3, "x"), "400 Bad Request: message to edit not found");
+    assert_eq!(error(&telegram, "sendChatAction", json!({"chat_id": 7, "action": "typing"})), "200 ");
+    // A thousand times as fast, its life of 150 s is over.
+    let slow = Telegram::start(Options { speed: 1000.0, ..Options::default() }).unwrap();
+    let query = slow.bot(TOKEN).press(7, 7, "x").query;
+    let late = json!({"callback_query_id": query});
+    assert_eq!(error(&slow, "answerCallbackQuery", late.clone()), "200 ");
+    thread::sleep(Duration::from_millis(160));
+    assert_eq!(error(&slow, "answerCallbackQuery", late), old);
+}
+
+#[test]
 fn strangers_and_nonsense_are_refused() {
     let telegram = start();
     let status = |path: &str| post(&telegram, path, "", b"")[9..12].to_owned();

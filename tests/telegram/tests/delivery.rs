@@ -302,6 +302,15 @@ fn a_chat_has_its_order_and_one_request_at_a_time() {
 }
 
 #[test]
+fn buttons_and_messages_of_a_user_do_not_wait_for_each_other() {
+    let world = World::start(1.0, |_, request| status(if request.contains("bad") { "500 No" } else { "200 OK" }));
+    world.set(&[]);
+    world.bot.say(7, "bad");
+    let pressed = world.bot.press(7, 7, "x");
+    assert_eq!(world.bot.wait_delivered(1, SOON).unwrap()[0].update_id, pressed.update_id);
+}
+
+#[test]
 fn two_failing_chats_block_a_bot_with_one_connection() {
     let world = World::start(1.0, |_, request| status(if request.contains("bad") { "500 No" } else { "200 OK" }));
     world.set(&[("max_connections", "1")]);
