@@ -11,7 +11,7 @@
 //!
 //! * [`Telegram`] and [`Bot`] are what a test holds. They block, and need no runtime.
 //! * `state` is all there is to know: accounts, updates, what was sent and delivered.
-//! * `api` answers the bot's calls: `http` reads them, `methods`, `messages` and `webhook` carry them out.
+//! * `api` answers the bot's calls: `http` reads them, `methods`, `messages`, `polling` and `webhook` carry them out.
 //! * `delivery` is one task for each webhook; it hands updates from `queue` to connections (`line`).
 //! * [`client`] is one connection with Telegram's way of HTTP (`response`), of reading and writing (`stream`), of TLS
 //!   (`tls`, `names`, `pem`) and of URLs (`url`).
@@ -45,17 +45,20 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod answer;
 mod api;
 mod bot;
 pub mod client;
 mod delivery;
 mod http;
 mod json;
+mod kinds;
 mod line;
 mod messages;
 mod methods;
 mod names;
 mod pem;
+mod polling;
 mod queue;
 mod response;
 mod state;
