@@ -37,6 +37,7 @@ pub(crate) fn get_updates(shared: &Shared, account: &mut Account, call: &Call) -
         }
     }
     account.polling.previous = Some((offset, now));
+    let offset = begin(account, offset);
     let limit = usize::try_from(limit).unwrap_or(1);
     let page = page(account, offset, limit);
     if timeout == 0 || !page.is_empty() {
@@ -113,22 +114,27 @@ pub(crate) fn abort(account: &mut Account, description: &str, options: &Options)
     }
 }
 
-/// A page of getUpdates: what comes before `offset` is gone for good. A negative one keeps that many from the end.
-fn page(account: &mut Account, offset: i64, limit: usize) -> Vec<Update> {
-    let now = Instant::now();
+/// The id that an offset means. 0 is the first update there is; a negative one leaves so many from the end, once.
+fn begin(account: &mut Account, offset: i64) -> i64 {
     let all = account.queues.from(i64::MIN, usize::MAX);
-    let head = all.first().map_or(account.next_update, |update| update.id);
     let kept = usize::try_from(offset.unsigned_abs()).unwrap_or(usize::MAX);
-    let from = match offset {
-        ..0 => all.get(all.len().saturating_sub(kept)).map_or(head, |update| update.id),
-        0 => head,
-        // What nobody can know yet is not taken for an id.
-        _ if offset > account.next_update + 10 || offset < head - MAX_UPDATES as i64 => head,
-        _ => offset,
+    let first = match offset {
+        1.. => return offset,
+        0 => all.first(),
+        _ => all.get(all.len().saturating_sub(kept)),
     };
-    account.queues.confirm(from, now);
+    first.map_or(account.next_update, |update| update.id)
+}
+
+/// A page of getUpdates: what comes before `offset` is gone for good.
+fn page(account: &mut Account, offset: i64, limit: usize) -> Vec<Update> {
+    let head = account.queues.from(i64::MIN, 1).first().map_or(account.next_update, |update| update.id);
+    // What nobody can know yet, or any more, is not taken for an id.
+    let is_far = offset > account.next_update + 10 || offset < head - MAX_UPDATES as i64;
+    let offset = if is_far { head } else { offset };
+    account.queues.confirm(offset, Instant::now());
     let mut left = MAX_PAGE;
-    let mut page = account.queues.from(from, limit);
+    let mut page = account.queues.from(offset, limit);
     let count = page.iter().take_while(|update| {
         left -= update.body.len() as i64;
         left > 0

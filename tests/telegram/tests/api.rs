@@ -212,10 +212,12 @@ fn a_long_poll_holds_until_there_is_something() {
     assert_eq!(page(&telegram, json!({"offset": 1, "timeout": 5})), [""; 0]);
     assert!(start.elapsed() >= Duration::from_millis(500));
     thread::scope(|scope| {
-        let poll = scope.spawn(|| page(&telegram, json!({"timeout": 50})));
+        let poll = scope.spawn(|| page(&telegram, json!({"timeout": 50, "offset": -1})));
         bot.wait_call("getUpdates", 2, SOON).unwrap();
         bot.say(7, "x");
         assert_eq!(poll.join().unwrap(), ["x"]);
+        bot.say(7, "y");
+        assert_eq!(page(&telegram, json!({"timeout": 50, "offset": 0})), ["x", "y"]);
     });
 }
 
