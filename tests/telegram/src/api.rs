@@ -14,9 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use crate::answer::Answer;
 use crate::http::{self, Parameters, Request};
 use crate::state::{Account, Shared, ask};
-use crate::{json, methods};
+use crate::{methods, polling};
 
 /// One call of the Bot API.
 #[derive(Clone, Debug)]
@@ -70,6 +71,20 @@ impl Call {
         }
     }
 
+    /// A number as Telegram reads it: the digits that begin it, else 0, and within its limits. An absent one is `default`.
+    pub(crate) fn integer(&self, name: &str, default: i64, low: i64, high: i64) -> i64 {
+        let text = self.text(name);
+        if text.is_empty() {
+            return default;
+        }
+        let digits = text.strip_prefix('-').unwrap_or(&text).bytes().take_while(u8::is_ascii_digit);
+        let number = digits
+            .fold(0, |number: u32, digit| number.wrapping_mul(10).wrapping_add(u32::from(digit - b'0')))
+            .cast_signed();
+        let number = if text.starts_with('-') { number.wrapping_neg() } else { number };
+        i64::from(number).clamp(low, high)
+    }
+
     pub(crate) fn flag(&self, name: &str) -> bool {
         ["true", "yes", "1"].contains(&self.text(name).to_ascii_lowercase().as_str())
     }
@@ -95,88 +110,6 @@ pub enum Fault {
     CutInside(usize),
     /// This status and body instead, as application/json.
     Body(u16, String),
-}
-
-/// What the server says to one call.
-pub(crate) struct Answer {
-    code: u16,
-    content_type: &'static str,
-    body: String,
-    retry_after: Option<u64>,
-}
-
-impl Answer {
-    fn new(code: u16, body: String) -> Answer {
-        Answer { code, content_type: "application/json", body, retry_after: None }
-    }
-
-    /// Success, with `result` as JSON.
-    pub fn ok(result: &str) -> Answer {
-        Answer::new(200, format!("{{\"ok\":true,\"result\":{result}}}"))
-    }
-
-    /// Success of a webhook call.
-    pub fn described(description: &str) -> Answer {
-        Answer::new(200, format!("{{\"ok\":true,\"result\":true,\"description\":{}}}", json::string(description)))
-    }
-
-    pub fn error(code: u16, description: &str) -> Answer {
-        Answer::with_parameters(code, description, None, None)
-    }
-
-    pub fn too_many(seconds: u64) -> Answer {
-        Answer::with_parameters(429, &format!("Too Many Requests: retry after {seconds}"), Some(seconds), None)
-    }
-
-    fn with_parameters(code: u16, description: &str, retry_after: Option<u64>, migrate_to: Option<i64>) -> Answer {
-        let mut body = format!("{{\"ok\":false,\"error_code\":{code},\"description\":{}", json::string(description));
-        let seconds = retry_after.map(|seconds| format!("\"retry_after\":{seconds}"));
-        let chat = migrate_to.map(|chat| format!("\"migrate_to_chat_id\":{chat}"));
-        if let Some(parameter) = seconds.or(chat) {
-            body += &format!(",\"parameters\":{{{parameter}}}");
-        }
-        Answer { retry_after, ..Answer::new(code, body + "}") }
-    }
-
-    fn html(code: u16) -> Answer {
-        let title = format!("{code} {}", reason(code));
-        let body = format!(
-            "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
-             <hr><center>nginx/1.18.0</center>\r\n</body>\r\n</html>\r\n"
-        );
-        Answer { content_type: "text/html", ..Answer::new(code, body) }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let retry_after = self.retry_after.map_or(String::new(), |seconds| format!("Retry-After: {seconds}\r\n"));
-        format!(
-            "HTTP/1.1 {} {}\r\nConnection: keep-alive\r\nContent-Type: {}\r\n{retry_after}Content-Length: {}\r\n\r\n{}",
-            self.code,
-            reason(self.code),
-            self.content_type,
-            self.body.len(),
-            self.body
-        )
-        .into_bytes()
-    }
-}
-
-fn reason(code: u16) -> &'static str {
-    match code {
-        200 => "OK",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        409 => "Conflict",
-        413 => "Request Entity Too Large",
-        429 => "Too Many Requests",
-        500 => "Internal Server Error",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        _ => "Unknown",
-    }
 }
 
 /// The server's side of TLS.
@@ -283,6 +216,7 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
         Some(Fault::CutInside(bytes)) => (answer, Some(bytes)),
         Some(Fault::Body(code, body)) => (Answer::new(code, body), None),
     };
+    let answer = polling::ready(answer, shared, &token).await;
     Served { answer, limit, call: Some((token, place)) }
 }
 
@@ -290,7 +224,7 @@ fn read_call(shared: &Shared, request: &Request) -> Result<(String, Call), Answe
     let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
     let not_found = || Answer::error(404, "Not Found");
     let (token, method) = path.strip_prefix("/bot").and_then(|rest| rest.split_once('/')).ok_or_else(not_found)?;
-    let is_form = !request.content_type.to_ascii_lowercase().starts_with("multipart/");
+    let is_form = !request.content_type.to_ascii_lowercase().contains("multipart/form-data");
     if is_form && request.body.len() > 1024 * 1024 {
         return Err(Answer::new(413, String::new()));
     }
