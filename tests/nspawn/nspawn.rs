@@ -221,6 +221,9 @@ fn first_deployment(test: &mut Test) {
     let start = Instant::now();
     let output = test.pi.deploy(&["--binary", &test.binary], &format!("{HOST}\n{TOKEN}\n"));
     println!("          deploy.sh took {:.1} s: {}", start.elapsed().as_secs_f64(), succeeds(&output).trim());
+    for progress in ["Connecting to ", "Copying ", "Starting ", "Waiting for the self-check…"] {
+        assert!(text(&output).contains(progress), "{progress}");
+    }
     test.echo();
     watch.end();
     assert!(!text(&output).contains(SECRET));
