@@ -4,4 +4,5 @@
 pub(crate) mod health;
 pub(crate) mod identity;
 pub(crate) mod keeper;
+pub(crate) mod polled;
 pub(crate) mod registration;
