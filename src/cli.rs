@@ -12,16 +12,17 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use crate::bot::Bot;
 use crate::certificate::{self, CertificateError, CertificateFiles};
-use crate::config::{self, Config, Environment};
+use crate::config::{self, Config, Delivery, Environment};
 use crate::delivery::health::Difference;
 use crate::delivery::identity;
+use crate::delivery::polling_note;
 use crate::delivery::registration::{Registration, RegistrationError};
 use crate::doctor;
 use crate::run::{self, RunError};
 use crate::secret::mask;
 use crate::system::clock::unix_now;
 use crate::system::{logging, process};
-use crate::telegram::client::Api;
+use crate::telegram::client::{Api, Client};
 use crate::telegram::delivery_error;
 use crate::telegram::types::WebhookInfo;
 
@@ -29,7 +30,7 @@ const USAGE: &str = "\
 pihook runs a Telegram bot.
 
   pihook run [--config FILE]
-      serve the webhook, and keep it registered with Telegram
+      run the bot: by webhook where Telegram can reach it, else by polling
   pihook cert [--host HOST] [--days N] [--out DIR] [--force]
       make the certificate and its key
   pihook webhook info|set|delete [--config FILE]
@@ -39,7 +40,8 @@ pihook runs a Telegram bot.
   pihook doctor [--config FILE] [--json]
       find what is wrong at all, and say what to do
 
-The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihook/pihook.toml.";
+The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihook/pihook.toml. With the bot's token in
+$TELEGRAM_BOT_TOKEN, no settings file is needed.";
 
 /// The kinds of update that the bot wants.
 type Kinds = &'static [&'static str];
@@ -183,8 +185,8 @@ fn environment(name: &str) -> Option<OsString> {
 }
 
 fn load(options: &Options, environment: Environment) -> Result<Config, Failure> {
-    let path = config::find(options.config.clone(), environment)?;
-    Ok(config::load(&path, environment)?)
+    let source = config::find(options.config.clone(), environment)?;
+    Ok(config::load_from(&source, environment)?)
 }
 
 fn run(program: &Program, options: &Options) -> Result<(), Failure> {
@@ -203,7 +205,7 @@ fn cert(options: &Options) -> Result<(), Failure> {
     }
     // Only three settings count here: a certificate can be made before there is a token.
     let config = config::find(options.config.clone(), &environment).ok();
-    let config = config.map(|path| config::examine(&path, &environment).0);
+    let config = config.map(|source| config::examine(&source, &environment).0);
     let host = certificate_host(options, config.as_ref())?;
     let files = match (&options.out, config) {
         (None, Some(config)) => config.certificate_files,
@@ -248,6 +250,13 @@ fn each_bot(
 }
 
 fn webhook_info(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
+    let config = load(options, &environment)?;
+    if let Some(reason) = polling_note::reason(&config) {
+        print(&format!("updates are polled: {reason}"))?;
+    }
+    if config.delivery == Delivery::Polling {
+        return webhook_info_of_pollers(&config);
+    }
     each_bot(options, allowed_updates, |registration| {
         let info = registration.info()?;
         let ours = match registration.agrees(&info) {
@@ -257,6 +266,25 @@ fn webhook_info(options: &Options, allowed_updates: Kinds) -> Result<(), Failure
         };
         Ok(format!("{ours}\n{}", describe(&info)))
     })
+}
+
+/// Where there is no certificate, and so no registration.
+fn webhook_info_of_pollers(config: &Config) -> Result<(), Failure> {
+    let api = Api::new(&config.api_url, 1);
+    let mut failures = Vec::new();
+    for bot in &config.bots {
+        let id = bot.token.id();
+        match Client::new(api.clone(), bot.token.clone()).webhook_info() {
+            Ok(info) if info.url.is_empty() => {
+                print(&format!("bot {id}: the webhook is not set\n{}", describe(&info)))?
+            }
+            Ok(info) => {
+                print(&format!("bot {id}: a webhook is set, and the bot does not want one\n{}", describe(&info)))?
+            }
+            Err(why) => failures.push(format!("bot {id}: {why}.")),
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Failure::Other(failures.join("\n"))) }
 }
 
 /// All that Telegram knows of a webhook but its URL, which holds the token.
@@ -284,10 +312,10 @@ fn webhook_delete(options: &Options, allowed_updates: Kinds) -> Result<(), Failu
 }
 
 fn check_settings(options: &Options) -> Result<(), Failure> {
-    let path = config::find(options.config.clone(), &environment)?;
-    let (config, mut problems) = config::examine(&path, &environment);
+    let source = config::find(options.config.clone(), &environment)?;
+    let (config, mut problems) = config::examine(&source, &environment);
     // Where there is no certificate, or one of ours that does not fit, `run` makes one.
-    if config.certificate_files.certificate.exists() {
+    if config.delivery != Delivery::Polling && config.certificate_files.certificate.exists() {
         let loaded = certificate::load(&config.certificate_files);
         let checked = loaded.and_then(|certificate| {
             if certificate.is_ours() {
@@ -302,6 +330,8 @@ fn check_settings(options: &Options) -> Result<(), Failure> {
         }
     }
     print(config.to_string().trim_end())?;
+    let comments: Vec<_> = config.consequences().iter().map(|sentence| format!("# {sentence}")).collect();
+    print(&format!("\n{}", comments.join("\n")))?;
     if problems.is_empty() { Ok(()) } else { Err(config::Problems(problems).into()) }
 }
 

@@ -39,7 +39,6 @@ enum State {
 
 impl PolledUpdates {
     /// Nothing is known yet.
-    #[must_use]
     pub(crate) fn new() -> Self {
         Self { known: BTreeMap::new(), next: None, limit: PAGE, limited: None }
     }
@@ -90,7 +89,6 @@ impl PolledUpdates {
     }
 
     /// When the next update that was put off is due.
-    #[must_use]
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.firsts().filter_map(|(_, due)| due).min()
     }
@@ -126,19 +124,16 @@ impl PolledUpdates {
     }
 
     /// Updates that workers have.
-    #[must_use]
     pub(crate) fn in_flight(&self) -> usize {
         self.known.values().filter(|update| matches!(update.state, State::InFlight(_))).count()
     }
 
     /// Whether nothing is left to be done.
-    #[must_use]
     pub(crate) fn is_all_through(&self) -> bool {
         self.known.values().all(|update| matches!(update.state, State::Through))
     }
 
     /// Whether something is through and Telegram does not know it: another call must say so.
-    #[must_use]
     pub(crate) fn is_unconfirmed(&self) -> bool {
         self.known.values().next().is_some_and(|update| matches!(update.state, State::Through))
     }
@@ -175,7 +170,11 @@ mod tests {
         assert_eq!(polled.next_page(), (Some(5), 100));
         assert_eq!(taken(&mut polled, now), [5, 6, 7]);
         polled.through(6);
-        assert_eq!((polled.next_page().0, polled.is_unconfirmed()), (Some(5), false), "6 is behind one that is not through");
+        assert_eq!(
+            (polled.next_page().0, polled.is_unconfirmed()),
+            (Some(5), false),
+            "6 is behind one that is not through"
+        );
         polled.through(5);
         assert_eq!((polled.next_page().0, polled.is_unconfirmed()), (Some(7), true));
         assert_eq!(polled.take_page(chats_of_their_own(7..8)), 0);

@@ -24,12 +24,12 @@ pub(crate) struct QueuedUpdate {
 
 impl QueuedUpdate {
     /// Reads as much of an update's JSON as its place needs; None when it has no id.
-    #[must_use]
     pub(crate) fn read(json: &RawValue) -> Option<Self> {
         let fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json.get()).ok()?;
         let id = serde_json::from_str(fields.get("update_id")?.get()).ok()?;
         let content = fields.iter().find(|(name, _)| *name != "update_id");
-        let queue = content.map_or_else(|| UpdateQueue(String::new()), |(kind, content)| UpdateQueue::of(kind, content));
+        let queue =
+            content.map_or_else(|| UpdateQueue(String::new()), |(kind, content)| UpdateQueue::of(kind, content));
         Some(Self { id, queue, body: json.get().into() })
     }
 }
