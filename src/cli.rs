@@ -275,11 +275,13 @@ fn webhook_info_of_pollers(config: &Config) -> Result<(), Failure> {
     for bot in &config.bots {
         let id = bot.token.id();
         match Client::new(api.clone(), bot.token.clone()).webhook_info() {
-            Ok(info) if info.url.is_empty() => {
-                print(&format!("bot {id}: the webhook is not set\n{}", describe(&info)))?
-            }
             Ok(info) => {
-                print(&format!("bot {id}: a webhook is set, and the bot does not want one\n{}", describe(&info)))?
+                let is_set = if info.url.is_empty() {
+                    "the webhook is not set"
+                } else {
+                    "a webhook is set, against the settings"
+                };
+                print(&format!("bot {id}: {is_set}\n{}", describe(&info)))?;
             }
             Err(why) => failures.push(format!("bot {id}: {why}.")),
         }

@@ -19,6 +19,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::bot::Bot;
 use crate::certificate::CertificateError;
+use crate::certificate::rollover::Rollover;
 use crate::config::{BotSettings, Config, Delivery};
 use crate::delivery::bot_delivery::BotDelivery;
 use crate::delivery::changeover::ChangeOver;
@@ -107,7 +108,7 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     let capacity = Capacity::of(config)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(system("The runtime"))?;
     let socket = config.runtime_dir.join("workers.sock");
-    let shared = SharedParts {
+    let parts = SharedParts {
         api: Api::new(&config.api_url, capacity.workers + config.bots.len()),
         status: Arc::default(),
         arrivals: Arc::default(),
@@ -116,40 +117,44 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     };
     let allowed_updates = bot.allowed_updates();
     let known_mes: Vec<_> = config.bots.iter().map(|bot| Arc::new(known_me(config, bot))).collect();
-    let served = served_bots(config, &shared.api, &known_mes);
-    start_workers(&socket, capacity.workers, bot, served, &shared.status)?;
+    let served = served_bots(config, &parts.api, &known_mes);
+    start_workers(&socket, capacity.workers, bot, served, &parts.status)?;
     let probe_route = probe::route().map_err(|_| RunError::System("The system has no random numbers.".into()))?;
 
     let address = listener.as_ref().map(|listener| address(listener, config)).transpose()?;
     let (sender, events) = unbounded_channel();
     let home = match (address, &prepared) {
-        (Some(address), Some(prepared)) => watch_home(config, address.port(), prepared, &shared.status, &sender)?,
+        (Some(address), Some(prepared)) => watch_home(config, address.port(), prepared, &parts.status, &sender)?,
         _ => None,
     };
-    let callbacks = || callbacks(config, &shared, &sender, home.as_ref());
-    let (bots, deadlines) = start_deliveries(config, &shared, allowed_updates, known_mes, callbacks)?;
-    let registrar = Arc::new(Registrar { api: shared.api.clone(), allowed_updates, bots });
+    let callbacks = || callbacks(config, &parts, &sender, home.as_ref());
+    let (bots, deadlines) = start_deliveries(config, &parts, allowed_updates, known_mes, callbacks)?;
+    let registrar = Arc::new(Registrar { api: parts.api.clone(), allowed_updates, bots });
     let identity = prepared.map(|prepared| Identity::new(config, prepared, Arc::clone(&registrar))).transpose()?;
     let rollover = identity.as_ref().map(Identity::rollover);
-    let door = listener.zip(rollover).map(|(listener, rollover)| {
-        let shared = Shared {
-            routes: routes(config, &probe_route),
-            handover: Arc::clone(&shared.handover),
-            slots: Mutex::new(Slots::new(capacity.limits)),
-            rollover,
-            arrivals: Arc::clone(&shared.arrivals),
-        };
-        let edge = Edge { allow_from: config.allow_from.clone(), known: config.known(), shared: Arc::new(shared) };
-        (edge, listener)
-    });
-    watch_over(&shared, address.map(|address| Probe::new(address, &probe_route)), deadlines)?;
-    let changeover = ChangeOver::begin(config, identity, &registrar, Arc::clone(&shared.status));
-    serve(&runtime, door, &shared, Supervised { events, changeover, registrar })?;
+    let edge = rollover.map(|rollover| edge(config, &parts, capacity.limits, routes(config, &probe_route), rollover));
+    watch_over(&parts, address.map(|address| Probe::new(address, &probe_route)), deadlines)?;
+    let changeover = ChangeOver::begin(config, identity, &registrar, Arc::clone(&parts.status));
+    serve(&runtime, edge.zip(listener), &parts, Supervised { events, changeover, registrar })?;
     if let Some(home) = home {
         home.end();
     }
     let _ = fs::remove_file(socket);
     Ok(())
+}
+
+fn edge(config: &Config, parts: &SharedParts, limits: Limits, routes: Vec<Route>, rollover: Arc<Rollover>) -> Edge {
+    Edge {
+        allow_from: config.allow_from.clone(),
+        known: config.known(),
+        shared: Arc::new(Shared {
+            routes,
+            handover: Arc::clone(&parts.handover),
+            slots: Mutex::new(Slots::new(limits)),
+            rollover,
+            arrivals: Arc::clone(&parts.arrivals),
+        }),
+    }
 }
 
 /// What the parts of the program share.

@@ -279,7 +279,8 @@ fn run(updates: usize, seed: u64, way: Way) -> Story {
             say(&bot, updates, &mut words)
         });
         if way == Way::Changing {
-            scope.spawn(|| open_and_shut(&telegram, is_over, &mut doors));
+            let (telegram, doors) = (&telegram, &mut doors);
+            scope.spawn(move || open_and_shut(telegram, &is_over, doors));
         }
         let last = lives.go_on(&home, pihook, &all_said, &mut fate);
         drop(over);
@@ -313,7 +314,7 @@ fn is_send(call: &Call) -> bool {
 }
 
 /// Shuts the home and opens it again, until all is over.
-fn open_and_shut(telegram: &Telegram, is_over: mpsc::Receiver<()>, random: &mut Random) {
+fn open_and_shut(telegram: &Telegram, is_over: &mpsc::Receiver<()>, random: &mut Random) {
     for is_shut in [true, false].into_iter().cycle() {
         if is_over.recv_timeout(random.millis(DOOR)) != Err(RecvTimeoutError::Timeout) {
             break;
