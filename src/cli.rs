@@ -24,6 +24,7 @@ use crate::system::clock::unix_now;
 use crate::system::{logging, process};
 use crate::telegram::client::{Api, Client};
 use crate::telegram::delivery_error;
+use crate::telegram::error::ApiError;
 use crate::telegram::types::WebhookInfo;
 
 const USAGE: &str = "\
@@ -238,15 +239,10 @@ fn each_bot(
     let host = identity::known_host(&config, &certificate)
         .ok_or_else(|| Failure::Other("This home's address is not known yet: `pihook run` finds it.".into()))?;
     let api = Api::new(&config.api_url, 1);
-    let mut failures = Vec::new();
-    for bot in &config.bots {
+    all(config.bots.iter().map(|bot| {
         let registration = Registration::new(&config, bot, &api, &host, certificate.upload(), allowed_updates);
-        match act(&registration) {
-            Ok(text) => print(&format!("bot {}: {text}", registration.bot()))?,
-            Err(why) => failures.push(format!("bot {}: {why}.", registration.bot())),
-        }
-    }
-    if failures.is_empty() { Ok(()) } else { Err(Failure::Other(failures.join("\n"))) }
+        (registration.bot(), act(&registration).map_err(|why| why.to_string()))
+    }))
 }
 
 fn webhook_info(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
@@ -255,7 +251,12 @@ fn webhook_info(options: &Options, allowed_updates: Kinds) -> Result<(), Failure
         print(&format!("updates are polled: {reason}"))?;
     }
     if config.delivery == Delivery::Polling {
-        return webhook_info_of_pollers(&config);
+        return each_poller(&config, |client| {
+            let info = client.webhook_info()?;
+            let is_set =
+                if info.url.is_empty() { "the webhook is not set" } else { "a webhook is set, against the settings" };
+            Ok(format!("{is_set}\n{}", describe(&info)))
+        });
     }
     each_bot(options, allowed_updates, |registration| {
         let info = registration.info()?;
@@ -268,22 +269,22 @@ fn webhook_info(options: &Options, allowed_updates: Kinds) -> Result<(), Failure
     })
 }
 
-/// Where there is no certificate, and so no registration.
-fn webhook_info_of_pollers(config: &Config) -> Result<(), Failure> {
+/// Like [`each_bot`], where there is no certificate, and so no registration.
+fn each_poller(config: &Config, act: impl Fn(&Client) -> Result<String, ApiError>) -> Result<(), Failure> {
     let api = Api::new(&config.api_url, 1);
+    all(config.bots.iter().map(|bot| {
+        let said = act(&Client::new(api.clone(), bot.token.clone()));
+        (bot.token.id(), said.map_err(|why| why.to_string()))
+    }))
+}
+
+/// Prints what was said of each bot; also when something failed for the one before.
+fn all(said: impl Iterator<Item = (u64, Result<String, String>)>) -> Result<(), Failure> {
     let mut failures = Vec::new();
-    for bot in &config.bots {
-        let id = bot.token.id();
-        match Client::new(api.clone(), bot.token.clone()).webhook_info() {
-            Ok(info) => {
-                let is_set = if info.url.is_empty() {
-                    "the webhook is not set"
-                } else {
-                    "a webhook is set, against the settings"
-                };
-                print(&format!("bot {id}: {is_set}\n{}", describe(&info)))?;
-            }
-            Err(why) => failures.push(format!("bot {id}: {why}.")),
+    for (bot, said) in said {
+        match said {
+            Ok(text) => print(&format!("bot {bot}: {text}"))?,
+            Err(why) => failures.push(format!("bot {bot}: {why}.")),
         }
     }
     if failures.is_empty() { Ok(()) } else { Err(Failure::Other(failures.join("\n"))) }
@@ -306,10 +307,19 @@ fn describe(info: &WebhookInfo) -> String {
 }
 
 fn webhook_set(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
+    if load(options, &environment)?.delivery == Delivery::Polling {
+        return Err(Failure::Config(
+            "The settings have delivery = \"polling\": set \"auto\" or \"webhook\" first.".into(),
+        ));
+    }
     each_bot(options, allowed_updates, |registration| registration.set().map(|()| "the webhook is set".into()))
 }
 
 fn webhook_delete(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
+    let config = load(options, &environment)?;
+    if config.delivery == Delivery::Polling {
+        return each_poller(&config, |client| client.delete_webhook().map(|()| "the webhook is removed".into()));
+    }
     each_bot(options, allowed_updates, |registration| registration.delete().map(|()| "the webhook is removed".into()))
 }
 

@@ -95,6 +95,7 @@ pub(crate) struct Poller {
     is_asking: bool,
     /// The last page brought something.
     is_flowing: bool,
+    was_stale: bool,
     is_stopped: bool,
 }
 
@@ -140,6 +141,7 @@ impl Poller {
             asked: None,
             is_asking: false,
             is_flowing: false,
+            was_stale: false,
             is_stopped: false,
         })
     }
@@ -241,16 +243,23 @@ impl Poller {
             Ok(page) => {
                 self.is_flowing = self.polled.take_page(page) > 0;
                 self.retry_pause.reset();
+                self.was_stale = false;
                 self.not_before = None;
                 contest.won();
                 self.say_polling();
             }
             Err(ApiError::TooLarge) if self.polled.halve() => {}
+            // A kept connection was dead.
+            Err(ApiError::StaleConnection(_)) if !std::mem::replace(&mut self.was_stale, true) => {}
             Err(why) if why.is_webhook_conflict() => self.stage = Stage::Webhook { is_new: true },
             Err(why) if why.is_poll_conflict() => {
                 self.contest("another program polls with this token", "It is asked again", contest, now);
             }
-            Err(why) => self.fail(&why),
+            Err(why) => {
+                // It may be a slow line, on which a smaller page gets through.
+                self.polled.halve();
+                self.fail(&why);
+            }
         }
     }
 
@@ -346,5 +355,22 @@ impl Poller {
 fn ask(settings: &PollSettings, asks: &Receiver<Ask>, answer: &dyn Fn(PollEvent)) {
     while let Ok(ask) = asks.recv() {
         answer(PollEvent::Page(settings.client.updates(ask, settings.allowed_updates, true)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_hears_of_a_poll_that_does_not_return() {
+        let deadline = PollDeadline::default();
+        assert!(deadline.is_met(), "none is under way");
+        deadline.set(Some(Instant::now() + RETURN_TIMEOUT));
+        assert!(deadline.is_met());
+        deadline.set(Some(Instant::now()));
+        assert!(!deadline.is_met());
+        deadline.set(None);
+        assert!(deadline.is_met());
     }
 }

@@ -198,7 +198,7 @@ impl Client {
         let longest = if waits { POLL_TIMEOUT } else { CALL_TIMEOUT };
         let send = |request: RequestBuilder<WithBody>| {
             let config = request.config().timeout_global(Some(longest)).timeout_recv_response(Some(longest));
-            config.timeout_recv_body(Some(CALL_TIMEOUT)).build().send_json(&parameters)
+            config.timeout_recv_body(Some(longest)).build().send_json(&parameters)
         };
         let (status, answer) = self.exchange("getUpdates", PAGE_LIMIT, send)?;
         let answer = answer?;
