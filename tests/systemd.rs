@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::tls::Tls;
-use common::{HOST, Home, Pihook, SOON, TOKEN, telegram};
+use common::{HOST, Home, Pihook, SOON, TOKEN, settings, telegram};
 
 /// Where systemd would listen.
 struct Systemd(UnixDatagram);
@@ -75,6 +75,33 @@ fn a_webhook_that_is_not_registered_is_told() {
     command.env("WATCHDOG_USEC", "400000");
     let _pihook = Pihook::start(command);
     systemd.wait("bot 110201543: the webhook is not registered: the Bot API cannot be reached");
+}
+
+#[test]
+fn one_that_polls_tells_so_and_feeds_the_watchdog() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home =
+        Home::with(&settings(&telegram.api_url(), "delivery = 'polling'"), &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let systemd = Systemd::new(&home);
+    let mut command = systemd.command(&home);
+    command.env("WATCHDOG_USEC", "400000");
+    let pihook = Pihook::start_polling(command);
+    systemd.wait("READY=1");
+    assert!(systemd.wait("bot 110201543: polling; updates are polled: the settings").contains("WATCHDOG=1"));
+    bot.say(42, "hello");
+    bot.wait_sent(1, SOON).unwrap();
+    systemd.wait("1 updates answered, the last ");
+    let doctor = common::text(&home.pihook(&["doctor"]));
+    assert!(
+        doctor.contains("✓ process: the bot runs") && doctor.contains("✓ webhook: bot 110201543: none"),
+        "{doctor}"
+    );
+    assert!(pihook.stop().0.success());
+    systemd.wait("STOPPING=1");
+    let doctor = home.pihook(&["doctor"]);
+    assert!(common::text(&doctor).contains("✗ process: the bot does not run"), "{}", common::text(&doctor));
+    assert_eq!(doctor.status.code(), Some(1));
 }
 
 #[test]

@@ -144,6 +144,11 @@ impl Registration {
         Ok(self.client.delete_webhook()?)
     }
 
+    /// Whether this is the URL of our webhook.
+    pub(crate) fn has_url(&self, url: &str) -> bool {
+        self.url.matches(url.as_bytes())
+    }
+
     /// A digest of all that is registered, to tell one registration from another.
     pub(crate) fn digest(&self) -> &str {
         &self.digest
@@ -173,7 +178,7 @@ impl Registration {
         if info.url.is_empty() {
             return Err(Difference::Missing);
         }
-        if !self.url.matches(info.url.as_bytes()) {
+        if !self.has_url(&info.url) {
             return Err(Difference::Other);
         }
         if info.has_custom_certificate != self.certificate.is_some() {

@@ -52,7 +52,7 @@ pub(crate) fn watch(is_alive: impl Fn() -> bool + Send + 'static, status: Arc<St
             if is_alive() {
                 notify(&[NotifyState::Watchdog, NotifyState::Status(&mask(&status.to_string()))]);
             } else {
-                log::warn!("The webhook did not answer its own probe.");
+                log::warn!("The bot did not answer its own probe, or a poll did not return.");
             }
             thread::sleep(pause);
             pause = (pause * 2).min(limit / 4);

@@ -13,8 +13,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::auth::{self, Authorized, Route};
-use super::handover::Handover;
+use super::arrivals::Arrivals;
+use super::auth::{self, Authorized, Recipient, Route};
+use super::handover::{ANSWER_TIMEOUT, Handover};
 use super::request::{self, Refusal};
 use super::slots::Slots;
 use crate::certificate::rollover::Rollover;
@@ -26,8 +27,6 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two requests. Longer than the 60 s after which Telegram closes, so that no request meets a closing connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// A worker's answer. The calls for one update end before it, and Telegram waits 60 s.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
 /// Writing an answer that fits any socket's buffer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reading on after a refusal: the kernel would answer unread bytes with a reset, which can overtake the refusal.
@@ -35,16 +34,21 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes that are read on at most.
 const LINGER_LIMIT: usize = 64 * 1024;
 
+/// The update with which the doctor asks from this machine whether a bot answers. Telegram's ids are positive.
+pub(crate) const QUESTION: &[u8] = b"{\"update_id\":0}";
+
 /// What all connections share.
 pub struct Shared {
     /// How to be let in: a route for each bot, and one for our own probe.
     pub routes: Vec<Route>,
     /// The way to the workers.
-    pub handover: Handover,
+    pub handover: Arc<Handover>,
     /// The open connections, and what ends each.
     pub slots: Mutex<Slots<AbortHandle>>,
     /// The certificate of new connections; it can be changed at any time.
     pub rollover: Arc<Rollover>,
+    /// What shows that Telegram gets in.
+    pub arrivals: Arc<Arrivals>,
 }
 
 impl Shared {
@@ -58,6 +62,8 @@ pub(super) struct Session<'s> {
     pub(super) shared: &'s Shared,
     pub(super) number: u64,
     pub(super) stranger: bool,
+    /// It comes from this machine, as our own probe does.
+    pub(super) is_local: bool,
 }
 
 impl Drop for Session<'_> {
@@ -72,10 +78,14 @@ impl Session<'_> {
         stream.set_nodelay(true)?;
         let shown = self.shared.rollover.current();
         let accepted = within(HEAD_TIMEOUT, TlsAcceptor::from(shown.clone()).accept(stream)).await;
-        if !self.stranger && accepted.as_ref().is_err_and(is_alert) {
-            self.shared.rollover.rejected(&shown);
+        if !self.stranger && accepted.as_ref().is_err_and(is_alert) && self.shared.rollover.rejected(&shown) {
+            // It is let in, and knows the other certificate.
+            self.shared.arrivals.add();
         }
         let stream = accepted?;
+        if !self.stranger && !self.is_local {
+            self.shared.arrivals.add();
+        }
         let mut connection = Connection { stream, read: Vec::new(), stop };
         loop {
             match self.request(&mut connection).await {
@@ -101,7 +111,11 @@ impl Session<'_> {
             // Telegram sends one request at a time; what follows unasked is not from it.
             return Err(Refusal::BadRequest.into());
         }
-        let asked = self.shared.handover.ask(authorized.recipient, &connection.read[authorized.head..]);
+        let body = &connection.read[authorized.head..];
+        if authorized.recipient != Recipient::Probe && body != QUESTION {
+            self.shared.arrivals.add();
+        }
+        let asked = self.shared.handover.ask(authorized.recipient, body);
         let answer = within(ANSWER_TIMEOUT, asked).await?;
         // Nothing of this request is kept: a large one must not cost its memory while idle.
         connection.read = Vec::new();

@@ -91,7 +91,7 @@ pub struct Options {
     pub api_address: Ipv4Addr,
     /// The port of the Bot API; 0 is a free one.
     pub api_port: u16,
-    /// The local address that webhook calls come from.
+    /// The local address that webhook calls come from; by default not the one that a bot on this machine calls itself from.
     pub source: Ipv4Addr,
     /// Like `telegram-bot-api --local`: webhooks may have any port and address, and plain HTTP.
     pub local: bool,
@@ -106,7 +106,7 @@ impl Default for Options {
             api_tls: None,
             api_address: Ipv4Addr::LOCALHOST,
             api_port: 0,
-            source: Ipv4Addr::LOCALHOST,
+            source: Ipv4Addr::new(127, 0, 0, 2),
             local: false,
             roots: String::new(),
         }
@@ -178,6 +178,19 @@ impl Telegram {
     /// Nothing is at this host and port any more.
     pub fn unroute(&self, host: &str, port: u16) {
         self.shared.change(|state| state.routes.remove(&(host.to_ascii_lowercase(), port)));
+    }
+
+    /// A home shuts Telegram out: no packet gets to this host and port any more, and none comes back, also on connections that
+    /// are open. A route stays, for when the home opens up.
+    pub fn shut(&self, host: &str, port: u16) {
+        self.shared.change(|state| state.shut.insert((host.to_ascii_lowercase(), port)));
+        self.shared.wake();
+    }
+
+    /// Ends [`Telegram::shut`].
+    pub fn open(&self, host: &str, port: u16) {
+        self.shared.change(|state| state.shut.remove(&(host.to_ascii_lowercase(), port)));
+        self.shared.wake();
     }
 
     /// Asks `rule` about every API call of a known bot, before it is carried out. It replaces the rule before,

@@ -132,7 +132,11 @@ fn page(account: &mut Account, offset: i64, limit: usize) -> Vec<Update> {
     // What nobody can know yet, or any more, is not taken for an id.
     let is_far = offset > account.next_update + 10 || offset < head - MAX_UPDATES as i64;
     let offset = if is_far { head } else { offset };
-    account.queues.confirm(offset, Instant::now());
+    let now = Instant::now();
+    for update in account.queues.from(i64::MIN, usize::MAX).iter().take_while(|update| update.id < offset) {
+        account.confirmed.entry(update.id).or_insert(now);
+    }
+    account.queues.confirm(offset, now);
     let mut left = MAX_PAGE;
     let mut page = account.queues.from(offset, limit);
     let count = page.iter().take_while(|update| {

@@ -1,6 +1,6 @@
 //! All there is to know about one Telegram, and how others hear of changes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
 #[derive(Default)]
 pub(crate) struct State {
     pub routes: HashMap<(String, u16), SocketAddr>,
+    /// Where no packet gets in.
+    pub shut: HashSet<(String, u16)>,
     accounts: HashMap<String, Account>,
 }
 
@@ -74,6 +76,10 @@ impl Shared {
 
     pub fn route(&self, host: &str, port: u16) -> Option<SocketAddr> {
         lock(&self.state).routes.get(&(host.to_owned(), port)).copied()
+    }
+
+    pub fn is_shut(&self, host: &str, port: u16) -> bool {
+        lock(&self.state).shut.contains(&(host.to_owned(), port))
     }
 
     /// The DNS: this name has this address.
@@ -187,6 +193,8 @@ pub(crate) struct Account {
     pub deliveries: Vec<Delivery>,
     pub connections: usize,
     pub polling: Polling,
+    /// When an offset first confirmed an update.
+    pub confirmed: BTreeMap<i64, Instant>,
     /// The buttons that were pressed, by the id of the query, and when.
     pub queries: HashMap<String, Instant>,
     /// The id of the next update.
@@ -217,6 +225,7 @@ impl Account {
             deliveries: Vec::new(),
             connections: 0,
             polling: Polling::default(),
+            confirmed: BTreeMap::new(),
             queries: HashMap::new(),
             // Of ten digits, so that the largest update is as large as Telegram's largest.
             next_update: random(1_000_000_000, 1_900_000_000).cast_signed(),
