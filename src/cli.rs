@@ -6,20 +6,21 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::bot::Bot;
 use crate::certificate::{self, CertificateError, CertificateFiles};
-use crate::config::{self, Config, Delivery, Environment};
+use crate::config::{self, Config, Delivery, Environment, Source};
 use crate::delivery::health::Difference;
 use crate::delivery::identity;
 use crate::delivery::polling_note;
 use crate::delivery::registration::{Registration, RegistrationError};
 use crate::doctor;
 use crate::run::{self, RunError};
-use crate::secret::mask;
+use crate::secret::{lines, mask};
 use crate::system::clock::unix_now;
 use crate::system::{logging, process};
 use crate::telegram::client::{Api, Client};
@@ -46,6 +47,9 @@ $TELEGRAM_BOT_TOKEN, no settings file is needed.";
 
 /// The kinds of update that the bot wants.
 type Kinds = &'static [&'static str];
+
+/// For `webhook set`, with the waits that Telegram asks for. A longer one is told, and not waited out.
+const SET_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a command ends without success. The codes are those of sysexits.h.
 enum Failure {
@@ -126,7 +130,7 @@ fn start(program: &Program) -> ExitCode {
         Err(Failure::Other(why)) => (1, why),
     };
     if !why.is_empty() {
-        eprintln!("{}", mask(&why));
+        eprintln!("{}", lines(&mask(&why)));
     }
     ExitCode::from(code)
 }
@@ -177,7 +181,7 @@ fn command(program: &Program, options: &Options) -> Result<(), Failure> {
 }
 
 fn print(text: &str) -> Result<(), Failure> {
-    println!("{}", mask(text));
+    println!("{}", lines(&mask(text)));
     Ok(())
 }
 
@@ -205,8 +209,8 @@ fn cert(options: &Options) -> Result<(), Failure> {
         return Err(Failure::Usage("--days must be from 1 to 36500.".into()));
     }
     // Only three settings count here: a certificate can be made before there is a token.
-    let config = config::find(options.config.clone(), &environment).ok();
-    let config = config.map(|source| config::examine(&source, &environment).0);
+    let config = config::look(options.config.clone(), &environment)?;
+    let config = config.map(|path| config::examine(&Source::File(path), &environment).0);
     let host = certificate_host(options, config.as_ref())?;
     let files = match (&options.out, config) {
         (None, Some(config)) => config.certificate_files,
@@ -312,7 +316,23 @@ fn webhook_set(options: &Options, allowed_updates: Kinds) -> Result<(), Failure>
             "The settings have delivery = \"polling\": set \"auto\" or \"webhook\" first.".into(),
         ));
     }
-    each_bot(options, allowed_updates, |registration| registration.set().map(|()| "the webhook is set".into()))
+    each_bot(options, allowed_updates, |registration| set_in_time(registration).map(|()| "the webhook is set".into()))
+}
+
+/// Sets the webhook, and waits as long as Telegram asks for: it takes one set a second, and a bot may just have made one.
+fn set_in_time(registration: &Registration) -> Result<(), RegistrationError> {
+    let end = Instant::now() + SET_TIMEOUT;
+    loop {
+        match registration.set() {
+            Err(RegistrationError::Api(ApiError::Refused { retry_after: Some(seconds), .. }))
+                if Instant::now() + Duration::from_secs(seconds.clamp(1, SET_TIMEOUT.as_secs())) < end =>
+            {
+                eprintln!("bot {}: Telegram asks to wait {seconds} s.", registration.bot());
+                thread::sleep(Duration::from_secs(seconds.max(1)));
+            }
+            done => return done,
+        }
+    }
 }
 
 fn webhook_delete(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
@@ -354,7 +374,8 @@ fn doctor(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
         if options.json {
             findings.push(finding);
         } else {
-            let _ = print(&finding.line(coloured));
+            // Its colours must stay; the rest of it is clean.
+            println!("{}", mask(&finding.line(coloured)));
         }
     });
     if options.json {

@@ -71,25 +71,28 @@ impl fmt::Display for Status {
         if let Some(last) = facts.last {
             write!(f, ", the last {} s ago", last.elapsed().as_secs())?;
         }
+        // Trouble comes first: what is too long is cut at its end.
+        if let Some(why) = &facts.home {
+            write!(f, "; {why}")?;
+        }
         for (bot, problem) in &facts.webhooks {
-            match problem {
-                None => write!(f, "; bot {bot}: webhook registered")?,
-                Some(why) => write!(f, "; bot {bot}: {why}")?,
+            if let Some(why) = problem {
+                write!(f, "; bot {bot}: {why}")?;
             }
         }
-        for (bot, problem) in &facts.polls {
-            match problem {
-                None => write!(f, "; bot {bot}: polling")?,
-                Some(why) => write!(f, "; bot {bot}: {why}")?,
-            }
+        for (bot, why) in facts.polls.iter().filter_map(|(bot, problem)| Some((bot, problem.as_ref()?))) {
+            write!(f, "; bot {bot}: {why}")?;
+        }
+        for (bot, _) in facts.webhooks.iter().filter(|(_, problem)| problem.is_none()) {
+            write!(f, "; bot {bot}: webhook registered")?;
+        }
+        for (bot, _) in facts.polls.iter().filter(|(_, problem)| problem.is_none()) {
+            write!(f, "; bot {bot}: polling")?;
         }
         if let Some(reason) = &facts.polling {
             write!(f, "; updates are polled: {reason}")?;
         }
-        match &facts.home {
-            None => Ok(()),
-            Some(why) => write!(f, "; {why}"),
-        }
+        Ok(())
     }
 }
 
@@ -114,5 +117,14 @@ mod tests {
         assert!(status.webhook(7, None));
         status.polling_reason(None);
         assert!(status.to_string().ends_with("; bot 7: webhook registered"), "{status}");
+    }
+
+    #[test]
+    fn trouble_comes_before_what_is_well() {
+        let status = Status::default();
+        status.webhook(1, None);
+        status.webhook(2, Some("no network".into()));
+        status.home(Some("no router".into()));
+        assert_eq!(status.to_string(), "0 updates answered; no router; bot 2: no network; bot 1: webhook registered");
     }
 }

@@ -13,6 +13,8 @@ pub(crate) struct Answer {
     content_type: &'static str,
     body: String,
     retry_after: Option<u64>,
+    /// The body is all there is.
+    raw: bool,
     /// It goes out when this is over.
     pub wait: Option<Wait>,
 }
@@ -34,7 +36,12 @@ pub(crate) struct Poll {
 
 impl Answer {
     pub fn new(code: u16, body: String) -> Answer {
-        Answer { code, content_type: "application/json", body, retry_after: None, wait: None }
+        Answer { code, content_type: "application/json", body, retry_after: None, raw: false, wait: None }
+    }
+
+    /// These bytes, which need not be HTTP.
+    pub fn raw(bytes: String) -> Answer {
+        Answer { raw: true, ..Answer::new(200, bytes) }
     }
 
     /// A page of getUpdates.
@@ -91,6 +98,9 @@ impl Answer {
     }
 
     pub fn bytes(&self) -> Vec<u8> {
+        if self.raw {
+            return self.body.clone().into_bytes();
+        }
         let retry_after = self.retry_after.map_or(String::new(), |seconds| format!("Retry-After: {seconds}\r\n"));
         format!(
             "HTTP/1.1 {} {}\r\nConnection: keep-alive\r\nContent-Type: {}\r\n{retry_after}Content-Length: {}\r\n\r\n{}",

@@ -57,9 +57,10 @@ impl Call {
         }
     }
 
-    /// Whether the bot can know what became of it: the head of the answer went out whole.
+    /// Whether the bot can know that it was carried out: so much of the answer went out that this stands there. A head alone
+    /// can be anybody's.
     pub fn is_heard(&self) -> bool {
-        self.answer.contains("\r\n\r\n")
+        self.answer.split_once("\r\n\r\n").is_some_and(|(_, body)| body.starts_with("{\"ok\":true"))
     }
 
     /// A parameter as text, however it was sent; an absent one is empty.
@@ -110,6 +111,8 @@ pub enum Fault {
     CutInside(usize),
     /// This status and body instead, as application/json.
     Body(u16, String),
+    /// Nothing carried out; these bytes, which need not be HTTP, and the connection closed.
+    Raw(String),
 }
 
 /// The server's side of TLS.
@@ -215,6 +218,7 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
         Some(Fault::CutBefore | Fault::CutAfter) => (answer, Some(0)),
         Some(Fault::CutInside(bytes)) => (answer, Some(bytes)),
         Some(Fault::Body(code, body)) => (Answer::new(code, body), None),
+        Some(Fault::Raw(bytes)) => (Answer::raw(bytes), Some(usize::MAX)),
     };
     let answer = polling::ready(answer, shared, &token).await;
     Served { answer, limit, call: Some((token, place)) }
