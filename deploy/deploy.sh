@@ -30,6 +30,9 @@ target=${CARGO_TARGET_DIR:-$here/../target}
 # shellcheck source=deploy/find_binary.sh
 source "$here/find_binary.sh"
 
+# A variable of the caller's environment stays in the environment of every command: these are not to be there.
+unset password answer answers
+
 host='' action=release options=()
 while (($#)); do
     case $1 in

@@ -89,30 +89,33 @@ pub trait Bot: Send + Sync + 'static {
     ///
     /// **Shapes.** `update` is what Telegram sent; `me` is the bot that it was sent to, as getMe described it. Threads call
     /// this at the same time for different chats; for one chat, messages come one after another. Presses of buttons are a
-    /// queue of their own: one can come while a message of the same chat is handled.
+    /// queue of their own: one can come while a message of the same chat is handled. What a call returns is not seen here.
     ///
-    /// **Limits.** The first ten calls are made, the rest is logged as an error and dropped. The next call is made once the
+    /// **Limits.** The first ten calls are made; the rest is dropped, with an error in the log. The next call is made once the
     /// one before is through: Telegram took it, or refused it for good (blocked, too long, no such method…), which is logged.
-    /// [`Call::or`] names what to do then.
+    /// [`Call::or`] names what is done then.
     ///
     /// **Calls that are put off.** When Telegram asks to wait or cannot be reached, the calls that are left stay in memory,
     /// and Telegram delivers the update again later. Then exactly these calls are made, and `handle` is not asked again. At
     /// most 256 updates and 1 MiB of calls are kept for a bot; the oldest are forgotten first.
     ///
-    /// **A redelivery.** Telegram delivers an update again when it could not see our answer. An update that is done is
-    /// not handled again. But `handle` runs again for the same update when its calls were forgotten, or when the program
-    /// ended before they were through (killed, a power cut, a restart). Some of its calls can have been made then. State
-    /// that must not count twice wants [`Update::update_id`] as its key.
+    /// **A redelivery.** Telegram delivers an update again when it did not see our answer. An update that is done is not
+    /// handled again. But `handle` runs again for the same update when its calls were forgotten, or when the program ended
+    /// before they were through (a kill, a power cut, a restart). Some of its calls can have been made by then. State that
+    /// must not count twice has to know [`Update::update_id`].
     ///
     /// **A panic.** It ends the process, with all bots in it; systemd starts the next one. Telegram delivers the update
     /// again, and `handle` gets one more try. At the second panic the update is dropped, with an error in the log. This
-    /// needs a `runtime_dir` on a tmpfs, as systemd's is; without it, nothing is remembered. A stack overflow, memory over
-    /// the unit's `MemoryMax`, and a panic in a thread of your own end the process without that note. The panic's message is logged: keep users' texts out of it.
+    /// needs a `runtime_dir` on a tmpfs, as systemd's is; without it, nothing is remembered, and the update comes until
+    /// Telegram gives it up, after a day. A stack overflow, memory over the unit's `MemoryMax`, and a panic in a thread of
+    /// your own end the process, too, and leave no note. The panic's message is logged: keep users' texts out of it.
     ///
     /// **A slow handler.** It holds its chat and one worker thread. Calls start within 22 s of the update's arrival; what is
-    /// not started by then is put off, as above. After 45 s Telegram gets a 503, and delivers the update again until
+    /// not started by then is put off, as above. After 45 s Telegram's connection is closed; the redeliveries get a 503 until
     /// `handle` has returned. So do not wait here for more than a few seconds. When all workers wait for two minutes, the
     /// watchdog restarts the program.
+    ///
+    /// Lines that your crate writes with the `log` crate, from the level `info` on, are in the log.
     fn handle(&self, update: &Update, me: &Me) -> Vec<Call>;
 }
 
@@ -164,7 +167,7 @@ impl Call {
     }
 
     /// A text as a reply to `message`, at most 4096 characters. It goes to the same chat and topic; should the message be
-    /// deleted by then, it arrives all the same.
+    /// deleted by then, it arrives all the same. What only its writer and the bot can see gets an answer that only these can see.
     #[must_use]
     pub fn reply(message: &Message, text: &str) -> Self {
         Self::new("sendMessage", &Reply::to(message, text))
@@ -172,8 +175,15 @@ impl Call {
 
     /// A copy of `message` as a reply to it, of whatever kind it is: a photo, a sticker, a voice. Telegram refuses to copy
     /// service messages, invoices, giveaways and paid media.
+    ///
+    /// What only its writer and the bot can see is never copied: the copy would be for everyone. Then the call is not made, and
+    /// what [`Call::or`] names is made in its place.
     #[must_use]
     pub fn copy(message: &Message) -> Self {
+        if message.is_ephemeral() {
+            let parameters = Err("a copy of this message would be seen by everyone".into());
+            return Self { method: "copyMessage", parameters, fallback: None };
+        }
         let copy = CopyMessage {
             chat_id: message.chat.id,
             from_chat_id: message.chat.id,
@@ -285,6 +295,30 @@ mod tests {
             let parameters = call.parameters();
             assert_eq!((parameters.get("message_thread_id"), parameters.get("direct_messages_topic_id")), (None, None));
         }
+    }
+
+    #[test]
+    fn what_one_person_alone_can_see_is_answered_to_that_person_alone() {
+        for more in [json!({"ephemeral_message_id": 8}), json!({})] {
+            let mut message = json!({"message_id": 0, "chat": {"id": -100}, "from": {"id": 7}, "text": "/secret"});
+            message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let update = update(&message);
+            let message = update.message.as_ref().unwrap();
+            let reply = Call::reply(message, "hi").parameters();
+            assert_eq!(
+                (&reply["ephemeral_message_parameters"], &reply["receiver_user_id"]),
+                (&json!({"receiver_user_id": 7}), &json!(7))
+            );
+            assert_eq!(reply["reply_parameters"].get("message_id"), None);
+            assert_eq!(reply["reply_parameters"].get("ephemeral_message_id"), more.get("ephemeral_message_id"));
+            let mut redirected = Call::reply(message, "hi");
+            redirected.redirect(-5);
+            assert_eq!(redirected.parameters()["receiver_user_id"], 7);
+            assert!(Call::copy(message).body().is_err());
+        }
+        // Nobody has this id: Telegram refuses it.
+        let update = update(&json!({"message_id": 0, "chat": {"id": -100}, "text": "/secret"}));
+        assert_eq!(Call::reply(update.message.as_ref().unwrap(), "hi").parameters()["receiver_user_id"], 0);
     }
 
     #[test]

@@ -6,13 +6,14 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::bot::Bot;
 use crate::certificate::{self, CertificateError, CertificateFiles};
-use crate::config::{self, Config, Delivery, Environment};
+use crate::config::{self, Config, Delivery, Environment, Source};
 use crate::delivery::health::Difference;
 use crate::delivery::identity;
 use crate::delivery::polling_note;
@@ -20,7 +21,7 @@ use crate::delivery::registration::{Registration, RegistrationError};
 use crate::doctor;
 use crate::init::{self, Given};
 use crate::run::{self, RunError};
-use crate::secret::mask;
+use crate::secret::{lines, mask};
 use crate::status;
 use crate::system::clock::unix_now;
 use crate::system::{logging, process, terminal};
@@ -52,6 +53,9 @@ $TELEGRAM_BOT_TOKEN, no settings file is needed.";
 
 /// The kinds of update that the bot wants.
 type Kinds = &'static [&'static str];
+
+/// For `webhook set`, with the waits that Telegram asks for. A longer one is told, and not waited out.
+const SET_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a command ends without success. The codes are those of sysexits.h.
 enum Failure {
@@ -153,7 +157,7 @@ fn start(program: &Program) -> ExitCode {
         Err(Failure::Other(why)) => (1, why),
     };
     if !why.is_empty() {
-        eprintln!("{}", mask(&why));
+        eprintln!("{}", lines(&mask(&why)));
     }
     ExitCode::from(code)
 }
@@ -203,7 +207,7 @@ fn command(program: &Program, options: &Options) -> Result<(), Failure> {
 }
 
 fn print(text: &str) -> Result<(), Failure> {
-    println!("{}", mask(text));
+    println!("{}", lines(&mask(text)));
     Ok(())
 }
 
@@ -223,7 +227,7 @@ fn run(program: &Program, options: &Options) -> Result<(), Failure> {
     let token = process::take_from_environment(config::TOKEN_VARIABLE);
     let environment = |name: &str| if name == config::TOKEN_VARIABLE { token.clone() } else { env::var_os(name) };
     let loaded = load(options, &environment).map_err(|failure| match failure {
-        Failure::Config(why) if terminal::is_there() && !has_token(options, &environment) => {
+        Failure::Config(why) if terminal::is_there() && lacks_token(options, &environment) => {
             Failure::Config(format!("{why}\n`sudo pihook init` asks for what is missing."))
         }
         failure => failure,
@@ -231,15 +235,19 @@ fn run(program: &Program, options: &Options) -> Result<(), Failure> {
     Ok(run::run(&loaded?, Arc::clone(&program.bot))?)
 }
 
-fn has_token(options: &Options, environment: Environment) -> bool {
-    let path = config::find(options.config.clone(), environment);
-    path.is_ok_and(|path| !config::examine(&path, environment).0.bots.is_empty())
+/// Whether no settings name a bot. Settings that root does not take are there, and not missing.
+fn lacks_token(options: &Options, environment: Environment) -> bool {
+    config::look(options.config.clone(), environment).is_ok()
+        && config::find(options.config.clone(), environment)
+            .map_or(true, |source| config::examine(&source, environment).0.bots.is_empty())
 }
 
 fn status(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
     if options.wait {
         return wait_until_it_works(options, allowed_updates);
     }
+    // Settings that root does not take are there, and not missing.
+    config::look(options.config.clone(), &environment)?;
     let not_set_up = |_| Failure::Other("pihook is not set up: run `sudo pihook init`.".into());
     let source = config::find(options.config.clone(), &environment).map_err(not_set_up)?;
     let report = status::ask(&config::examine(&source, &environment).0).map_err(Failure::Other)?;
@@ -276,15 +284,19 @@ fn wait_until_it_works(options: &Options, allowed_updates: Kinds) -> Result<(), 
             }
         });
         if let Some(cross) = cross {
-            return Err(Failure::Other(cross.line(is_coloured())));
+            // Its colours must stay; the rest of it is clean.
+            eprintln!("{}", mask(&cross.line(is_coloured())));
+            return Err(Failure::Other(String::new()));
         }
     }
     let (sentence, link) = status::running(report.as_ref()).map_err(Failure::Other)?;
     print(&sentence)?;
     match link {
-        Some(link) if io::stdout().is_terminal() => print(terminal::qr_code(&link).trim_end()),
-        _ => Ok(()),
+        // It is made of colours.
+        Some(link) if io::stdout().is_terminal() => println!("{}", terminal::qr_code(&link).trim_end()),
+        _ => {}
     }
+    Ok(())
 }
 
 fn cert(options: &Options) -> Result<(), Failure> {
@@ -293,8 +305,8 @@ fn cert(options: &Options) -> Result<(), Failure> {
         return Err(Failure::Usage("--days must be from 1 to 36500.".into()));
     }
     // Only three settings count here: a certificate can be made before there is a token.
-    let config = config::find(options.config.clone(), &environment).ok();
-    let config = config.map(|source| config::examine(&source, &environment).0);
+    let config = config::look(options.config.clone(), &environment)?;
+    let config = config.map(|path| config::examine(&Source::File(path), &environment).0);
     let host = certificate_host(options, config.as_ref())?;
     let files = match (&options.out, config) {
         (None, Some(config)) => config.certificate_files,
@@ -400,7 +412,23 @@ fn webhook_set(options: &Options, allowed_updates: Kinds) -> Result<(), Failure>
             "The settings have delivery = \"polling\": set \"auto\" or \"webhook\" first.".into(),
         ));
     }
-    each_bot(options, allowed_updates, |registration| registration.set().map(|()| "the webhook is set".into()))
+    each_bot(options, allowed_updates, |registration| set_in_time(registration).map(|()| "the webhook is set".into()))
+}
+
+/// Sets the webhook, and waits as long as Telegram asks for: it takes one set a second, and a bot may just have made one.
+fn set_in_time(registration: &Registration) -> Result<(), RegistrationError> {
+    let end = Instant::now() + SET_TIMEOUT;
+    loop {
+        match registration.set() {
+            Err(RegistrationError::Api(ApiError::Refused { retry_after: Some(seconds), .. }))
+                if Instant::now() + Duration::from_secs(seconds.clamp(1, SET_TIMEOUT.as_secs())) < end =>
+            {
+                eprintln!("bot {}: Telegram asks to wait {seconds} s.", registration.bot());
+                thread::sleep(Duration::from_secs(seconds.max(1)));
+            }
+            done => return done,
+        }
+    }
 }
 
 fn webhook_delete(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
@@ -436,7 +464,8 @@ fn doctor(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
         if options.json {
             findings.push(finding);
         } else {
-            let _ = print(&finding.line(coloured));
+            // Its colours must stay; the rest of it is clean.
+            println!("{}", mask(&finding.line(coloured)));
         }
     });
     if options.json {

@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::certificate::CertificateError;
 use crate::config::{self, Config, Environment, PublicHost, edit};
 use crate::delivery::identity;
-use crate::secret::mask;
+use crate::secret::printable;
 use crate::system::{files, terminal};
 use crate::telegram::client::{Api, Client};
 use crate::telegram::token::Token;
@@ -151,14 +151,14 @@ fn known_token(config: &Config, answer: &str) -> Result<Token, String> {
         _ => "This is no token: one looks like 123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11.",
     })?;
     match Client::new(Api::new(&config.api_url, 1), token.clone()).me() {
-        Ok(me) => eprintln!("This is @{}.", me.username),
+        Ok(me) => eprintln!("This is @{}.", printable(&me.username)),
         Err(why) if why.token_is_refused() => {
             return Err("Telegram does not know this token: get the right one from @BotFather.".into());
         }
         // A Pi may have no network yet, or a clock from 1970.
         Err(why) => eprintln!(
             "Telegram cannot be asked about the token now: {}. It is kept all the same.",
-            mask(&why.to_string())
+            printable(&why.to_string())
         ),
     }
     Ok(token)
@@ -242,7 +242,7 @@ fn write(path: &Path, text: Option<&String>, place: &Path, token: Option<&Token>
         move |why| (file, why)
     };
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(at(folder))?;
+        files::create_folder(folder).map_err(at(folder))?;
     }
     if let Some(text) = text {
         files::replace(path, text.as_bytes(), 0o644).map_err(at(path))?;

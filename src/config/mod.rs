@@ -11,10 +11,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd;
+
 use self::file::Table;
 use crate::certificate::CertificateFiles;
 use crate::network::{self, Network};
-use crate::secret::Secret;
+use crate::secret::{Secret, mask_keys};
+use crate::system::files;
 use crate::telegram::token::Token;
 
 /// Where the token may come from, for a bot that names none.
@@ -28,6 +31,8 @@ const ADDRESS_SERVICES: [&str; 3] =
     ["https://api.ipify.org", "https://checkip.amazonaws.com", "https://ipv4.icanhazip.com"];
 /// The only ports that Telegram calls.
 const TELEGRAMS_PORTS: [u16; 4] = [443, 80, 88, 8443];
+/// Where settings are looked for.
+const PLACES: [&str; 2] = ["pihook.toml", "/etc/pihook/pihook.toml"];
 /// Telegram builds its request head in 4096 bytes and falls silent when it does not fit.
 const PATH_LIMIT: usize = 1024;
 
@@ -56,7 +61,7 @@ pub struct Config {
     pub(crate) allow_from: Vec<Network>,
     /// Connections that Telegram may open for each bot, 1 to 100.
     pub(crate) max_connections: u16,
-    /// What must outlive a reboot: what was registered last.
+    /// What must outlive a reboot: what was registered last, and who each bot is.
     pub(crate) state_dir: PathBuf,
     /// What need not: the socket to the workers, and what was answered.
     pub(crate) runtime_dir: PathBuf,
@@ -190,20 +195,47 @@ impl fmt::Display for Source {
 /// environment, none is needed.
 ///
 /// # Errors
-/// When there is neither.
+/// When there is neither, or root finds a file that is not root's.
 pub(crate) fn find(given: Option<PathBuf>, environment: Environment) -> Result<Source, Problems> {
-    if let Some(path) = given.or_else(|| environment("PIHOOK_CONFIG").map(PathBuf::from)) {
-        return Ok(Source::File(path));
-    }
-    let places = ["pihook.toml", "/etc/pihook/pihook.toml"];
-    match places.iter().map(PathBuf::from).find(|path| path.exists()) {
+    match look(given, environment)? {
         Some(path) => Ok(Source::File(path)),
         None if environment(TOKEN_VARIABLE).is_some() => Ok(Source::Defaults),
         None => Err(Problems(vec![format!(
             "There is no {}: put the bot's token into {TOKEN_VARIABLE}, write a settings file, or name yours with --config.",
-            places.join(" and no ")
+            PLACES.join(" and no ")
         )])),
     }
+}
+
+/// Like [`find`]; None when there is none.
+///
+/// # Errors
+/// When root finds one that is not root's.
+pub(crate) fn look(given: Option<PathBuf>, environment: Environment) -> Result<Option<PathBuf>, Problems> {
+    if let Some(path) = given.or_else(|| environment("PIHOOK_CONFIG").map(PathBuf::from)) {
+        return Ok(Some(path));
+    }
+    let found = PLACES.iter().map(PathBuf::from).find(|path| path.symlink_metadata().is_ok());
+    // Whoever put it there would say where root sends the token.
+    match found {
+        Some(path) if unistd::geteuid().is_root() && !is_roots(&path) => Err(Problems(vec![format!(
+            "{} in this folder is not read: another user than root can change the file or the folder. If it is right, name it: \
+             --config ./{}.",
+            path.display(),
+            path.display()
+        )])),
+        found => Ok(found),
+    }
+}
+
+/// Whether root alone decides what stands in the file at `path`.
+fn is_roots(path: &Path) -> bool {
+    if path.is_absolute() {
+        return true;
+    }
+    [Path::new(".").metadata(), path.symlink_metadata()]
+        .into_iter()
+        .all(|there| there.is_ok_and(|there| files::is_private_to(0, &there)))
 }
 
 /// Reads and checks the configuration in the file at `path`.
@@ -493,8 +525,9 @@ impl fmt::Display for Config {
         writeln!(f, "watch_interval   = {}", self.watch_interval.as_secs())?;
         writeln!(f, "state_dir        = {:?}", self.state_dir)?;
         writeln!(f, "runtime_dir      = {:?}", self.runtime_dir)?;
+        let keys: Vec<_> = self.bots.iter().map(|bot| bot.token.key()).collect();
         for bot in &self.bots {
-            let path = bot.path.expose().replace(bot.token.expose(), "{token}");
+            let path = mask_keys(&bot.path.expose().replace(bot.token.expose(), "{token}"), &keys);
             write!(f, "\n[[bot]]\ntoken = \"{}:***\"\npath  = {path:?}\n", bot.token.id())?;
         }
         Ok(())

@@ -30,6 +30,8 @@ pub(crate) enum Order {
 
 enum Message {
     Order(Order),
+    /// Something was noticed: see at once how the webhook is.
+    Look,
     /// Of the poller with this number.
     Polled(u64, PollEvent),
 }
@@ -45,6 +47,10 @@ impl BotDelivery {
     pub(crate) fn start(settings: PollSettings, interval: Duration, callbacks: Callbacks) -> io::Result<Self> {
         let (sender, messages) = mpsc::channel();
         let name = format!("bot {}", settings.client.bot());
+        let noticed = sender.clone();
+        callbacks.observations.on_news(move || {
+            let _ = noticed.send(Message::Look);
+        });
         let mut delivery = Delivery {
             settings: Arc::new(settings),
             callbacks,
@@ -108,8 +114,8 @@ impl Delivery {
             (Message::Polled(number, event), Now::Polling(poller)) if number == self.pollers => {
                 poller.take(event, &mut self.contest);
             }
-            // A poller that is gone.
-            (Message::Polled(..), _) => {}
+            // A poller that is gone; or the next step looks.
+            (Message::Polled(..) | Message::Look, _) => {}
         }
     }
 

@@ -44,9 +44,15 @@ pub(crate) struct Prepared {
     /// None until the address is known.
     host: Option<String>,
     certificate: Certificate,
+    rollover: Arc<Rollover>,
 }
 
 impl Prepared {
+    /// The certificates that the edge shows.
+    pub(crate) fn rollover(&self) -> Arc<Rollover> {
+        Arc::clone(&self.rollover)
+    }
+
     /// The address that was used last, if it was one.
     pub(crate) fn last_address(&self) -> Option<Ipv4Addr> {
         self.certificate.address()
@@ -68,7 +74,8 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared, CertificateError> {
         certificate = renew(host, config)?;
     }
     accept(&certificate, host.as_deref(), config)?;
-    Ok(Prepared { host, certificate })
+    let rollover = Arc::new(Rollover::new(tls(&certificate)?));
+    Ok(Prepared { host, certificate, rollover })
 }
 
 fn make_first(config: &Config) -> Result<Certificate, CertificateError> {
@@ -140,18 +147,9 @@ fn renew(host: &str, config: &Config) -> Result<Certificate, CertificateError> {
 
 impl<'c> Identity<'c> {
     /// Begins with what [`prepare`] found. Nothing is registered yet.
-    ///
-    /// # Errors
-    /// When rustls does not take the certificate.
-    pub(crate) fn new(
-        config: &'c Config,
-        prepared: Prepared,
-        registrar: Arc<Registrar>,
-        status: Arc<Status>,
-    ) -> Result<Self, CertificateError> {
-        let Prepared { host, certificate } = prepared;
-        let rollover = Arc::new(Rollover::new(tls(&certificate)?));
-        Ok(Self {
+    pub(crate) fn new(config: &'c Config, prepared: Prepared, registrar: Arc<Registrar>, status: Arc<Status>) -> Self {
+        let Prepared { host, certificate, rollover } = prepared;
+        Self {
             config,
             host,
             certificate,
@@ -161,7 +159,7 @@ impl<'c> Identity<'c> {
             wanted: BTreeSet::new(),
             reached: Reached::new(&config.state_dir, status),
             is_expiry_logged: false,
-        })
+        }
     }
 
     /// Whether there is a host to register.
@@ -182,11 +180,6 @@ impl<'c> Identity<'c> {
     pub(crate) fn try_webhook(&mut self) {
         self.is_polling = false;
         self.order(true);
-    }
-
-    /// The certificates that the edge shows.
-    pub(crate) fn rollover(&self) -> Arc<Rollover> {
-        Arc::clone(&self.rollover)
     }
 
     /// The home has moved to `address`; [`Identity::renew`] has the certificate follow.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::contest::Contest;
-use super::health::{Health, Problem, Verdict};
+use super::health::{Difference, Health, Problem, Verdict};
 use super::registration::{Registered, Registration, RegistrationError};
 use super::retry_pause::RetryPause;
 use super::switch::Seen;
@@ -12,12 +12,13 @@ use crate::system::status::Status;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
 use crate::telegram::known_me::KnownMe;
 use crate::webhook::arrivals::Arrivals;
+use crate::webhook::observations::Observations;
 
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(300);
 /// A longer wait that a 429 asks for is a refusal: meanwhile the bot had better poll.
 const LONGEST_FLOOD_WAIT: u64 = 10;
-/// When only new settings can help.
-const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
+/// After so many refusals of the token, one after the other, nobody waits for this bot any more.
+const TOKEN_REFUSALS: u32 = 3;
 
 /// Called as the webhook's state changes.
 pub(crate) struct Callbacks {
@@ -25,7 +26,11 @@ pub(crate) struct Callbacks {
     pub(crate) status: Arc<Status>,
     /// What shows that Telegram gets in.
     pub(crate) arrivals: Arc<Arrivals>,
-    /// Gets the digest of a registration that Telegram has, or that no token can bring about.
+    /// What the webhook notices of this bot.
+    pub(crate) observations: Arc<Observations>,
+    /// Called when the webhook may be set at once: Telegram connects before it answers.
+    pub(crate) setting: Box<dyn Fn() + Send>,
+    /// Gets the digest of a registration that Telegram has, or that the token can hardly bring about.
     pub(crate) registered: Box<dyn Fn(&str) + Send>,
     /// Gets what decides on webhook or polling. False when the settings have decided.
     pub(crate) seen: Box<dyn Fn(Seen) -> bool + Send>,
@@ -89,15 +94,16 @@ impl Keeper {
 
     fn register(&mut self, callbacks: &Callbacks, me: &KnownMe) -> Duration {
         let (bot, before) = (self.registration.bot(), callbacks.arrivals.count());
+        (callbacks.setting)();
         let done = self.identify(me).and_then(|()| match self.must_set {
             true => self.registration.set().map(|()| Registered::Set),
             false => self.registration.ensure(),
         });
-        let problem = done.as_ref().err().map(|why| format!("the webhook is not registered: {why}"));
-        callbacks.status.webhook(bot, problem);
         match done {
             Ok(done) => {
                 let arrivals = callbacks.arrivals.count();
+                callbacks.status.webhook(bot, None);
+                self.retry_pause.reset();
                 match done {
                     Registered::Unchanged(info) => {
                         self.health.found(&info, arrivals);
@@ -105,6 +111,7 @@ impl Keeper {
                     }
                     Registered::Set => {
                         self.health.set(arrivals);
+                        callbacks.observations.right_secret();
                         log::info!("bot {bot}: the webhook is registered.");
                         (callbacks.seen)(Seen::Set(arrivals > before));
                     }
@@ -115,12 +122,9 @@ impl Keeper {
                 // Telegram calls at once, and so knows soon what is wrong.
                 self.interval / 10
             }
-            Err(RegistrationError::Api(why)) if why.token_is_refused() => {
-                // The other bots' rollover must not wait for this one.
-                (callbacks.registered)(self.registration.digest());
-                self.refused(&why, callbacks)
-            }
+            Err(RegistrationError::Api(why)) if why.token_is_refused() => self.refused(&why, callbacks),
             Err(why) => {
+                callbacks.status.webhook(bot, Some(format!("the webhook is not registered: {why}")));
                 let error = match &why {
                     RegistrationError::Api(why) => Some(why),
                     RegistrationError::Disagrees(_) => None,
@@ -135,12 +139,20 @@ impl Keeper {
         }
     }
 
+    /// One answer decides nothing: it is tried again, and a call that Telegram takes meanwhile revives it at once.
     fn refused(&mut self, why: &ApiError, callbacks: &Callbacks) -> Duration {
         let bot = self.registration.bot();
+        let pause = self.retry_pause.after(Some(why));
         self.is_registered = false;
-        callbacks.status.webhook(bot, Some(format!("{why}. {NEW_TOKEN}")));
-        log::error!("bot {bot}: {why}. {NEW_TOKEN}");
-        NEVER
+        callbacks.observations.token_refused();
+        if self.retry_pause.token_refusals() >= TOKEN_REFUSALS {
+            // The other bots' rollover must not wait for this one.
+            (callbacks.registered)(self.registration.digest());
+        }
+        if callbacks.status.webhook(bot, Some(format!("{why}. {NEW_TOKEN}"))) {
+            log::error!("bot {bot}: {why}. {NEW_TOKEN} It is tried again, ever more seldom.");
+        }
+        pause
     }
 
     fn look(&mut self, callbacks: &Callbacks, contest: &mut Contest) -> Duration {
@@ -151,7 +163,11 @@ impl Keeper {
             // While the Bot API cannot be reached there is nothing new to know; the updates' log has it.
             Err(_) => return self.interval,
         };
-        let (agrees, arrivals) = (self.registration.agrees(&info), callbacks.arrivals.count());
+        self.retry_pause.reset();
+        let is_secret_wrong = callbacks.observations.is_secret_wrong();
+        let agrees =
+            self.registration.agrees(&info).and(if is_secret_wrong { Err(Difference::Secret) } else { Ok(()) });
+        let arrivals = callbacks.arrivals.count();
         let undelivered = self.health.undelivered(&info, arrivals).filter(|_| agrees.is_ok());
         let verdict = self.health.assess(&info, agrees, contest, Instant::now());
         match verdict {

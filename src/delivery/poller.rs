@@ -110,8 +110,6 @@ enum Stage {
     /// The webhook is gone; what it brought is waited for.
     InFlight,
     Polling,
-    /// Telegram does not know the token.
-    Refused,
 }
 
 impl Poller {
@@ -155,7 +153,7 @@ impl Poller {
     /// called when somebody has set our webhook; false when that is not wanted.
     pub(crate) fn step(&mut self, contest: &mut Contest, own_webhook: &dyn Fn() -> bool) -> Duration {
         let now = Instant::now();
-        if self.is_stopped || matches!(self.stage, Stage::Refused) {
+        if self.is_stopped {
             return NEVER;
         }
         self.deliver(now);
@@ -184,7 +182,6 @@ impl Poller {
                 }
                 self.ask(now)
             }
-            Stage::Refused => NEVER,
         }
     }
 
@@ -213,7 +210,7 @@ impl Poller {
             let Some((id, body)) = self.polled.take(now) else { return };
             let (settings, send) = (Arc::clone(&self.settings), Arc::clone(&self.send));
             self.settings.runtime.spawn(async move {
-                let delivered = settings.handover.deliver(settings.index, body.as_bytes()).await;
+                let delivered = settings.handover.deliver(settings.index, body.as_bytes().to_vec()).await;
                 send(PollEvent::Delivered(id, delivered));
             });
         }
@@ -317,13 +314,15 @@ impl Poller {
 
     fn fail(&mut self, why: &ApiError) {
         let bot = self.settings.client.bot();
-        if why.token_is_refused() {
-            self.stage = Stage::Refused;
-            self.settings.status.polling(bot, Some(format!("{why}. {NEW_TOKEN}")));
-            return log::error!("bot {bot}: {why}. {NEW_TOKEN}");
-        }
         let pause = self.retry_pause.after(Some(why));
         self.not_before = Some(Instant::now() + pause);
+        if why.token_is_refused() {
+            // One answer decides nothing.
+            if self.settings.status.polling(bot, Some(format!("{why}. {NEW_TOKEN}"))) {
+                log::error!("bot {bot}: {why}. {NEW_TOKEN} It is tried again, ever more seldom.");
+            }
+            return;
+        }
         let words = format!("updates cannot be polled: {why}");
         if self.settings.status.polling(bot, Some(words.clone())) {
             log::warn!("bot {bot}: {words}. It is tried again.");

@@ -156,7 +156,8 @@ impl Watcher {
             if self.tracker.is_unsure() || self.elsewhere.is_some() {
                 pause = soon;
             }
-            let Some(next) = wait(hints, &routes, soon, pause) else { return self.router.release() };
+            // Whatever the router says of its lease, nobody is asked more often than this.
+            let Some(next) = wait(hints, &routes, soon, pause.max(soon)) else { return self.router.release() };
             cause = next;
         }
     }

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::lock::lock;
 use super::report::{BotReport, Report, Trouble};
+use crate::secret::one_line;
 
 /// The facts that make up the status; all threads share them.
 #[derive(Default)]
@@ -111,7 +112,7 @@ impl Status {
         self.facts().served = Some((address, certificate_end));
     }
 
-    /// All of it. `name` knows the bots' names.
+    /// All of it, each fact on one line: Telegram and routers have a say in them. `name` knows the bots' names.
     pub(crate) fn report(&self, name: impl Fn(u64) -> Option<String>) -> Report {
         let facts = self.facts();
         let bots = || facts.webhooks.iter().chain(&facts.polls);
@@ -130,15 +131,19 @@ impl Status {
             last_answered_ago: facts.last.map(|last| last.elapsed().as_secs()),
             delivery: if does_poll { "polling" } else { "webhook" }.to_owned(),
             delivery_reason: match (&facts.polling, facts.is_reached) {
-                (Some(why), _) => why.clone(),
+                (Some(why), _) => one_line(why),
                 (None, true) => "Telegram reaches this Pi".to_owned(),
                 (None, false) => "no call of Telegram's has arrived yet".to_owned(),
             },
             address: served.map(|(address, _)| address.clone()),
             certificate_end: end.map(|end| end.as_secs()),
-            last_trouble: trouble.map(|(since, what)| Trouble { ago: since.elapsed().as_secs(), what: what.clone() }),
+            last_trouble: trouble.map(|(since, what)| Trouble { ago: since.elapsed().as_secs(), what: one_line(what) }),
             bots: bots()
-                .map(|(id, problem)| BotReport { id: *id, name: name(*id), problem: problem.clone() })
+                .map(|(id, problem)| BotReport {
+                    id: *id,
+                    name: name(*id).as_deref().map(one_line),
+                    problem: problem.as_deref().map(one_line),
+                })
                 .collect(),
         }
     }
@@ -155,25 +160,28 @@ impl fmt::Display for Status {
         if let Some(last) = facts.last {
             write!(f, ", the last {} s ago", last.elapsed().as_secs())?;
         }
+        // Trouble comes first: what is too long is cut at its end.
+        if let Some(why) = &facts.home {
+            write!(f, "; {why}")?;
+        }
         for (bot, problem) in &facts.webhooks {
-            match problem {
-                None => write!(f, "; bot {bot}: webhook registered")?,
-                Some(why) => write!(f, "; bot {bot}: {why}")?,
+            if let Some(why) = problem {
+                write!(f, "; bot {bot}: {why}")?;
             }
         }
-        for (bot, problem) in &facts.polls {
-            match problem {
-                None => write!(f, "; bot {bot}: polling")?,
-                Some(why) => write!(f, "; bot {bot}: {why}")?,
-            }
+        for (bot, why) in facts.polls.iter().filter_map(|(bot, problem)| Some((bot, problem.as_ref()?))) {
+            write!(f, "; bot {bot}: {why}")?;
+        }
+        for (bot, _) in facts.webhooks.iter().filter(|(_, problem)| problem.is_none()) {
+            write!(f, "; bot {bot}: webhook registered")?;
+        }
+        for (bot, _) in facts.polls.iter().filter(|(_, problem)| problem.is_none()) {
+            write!(f, "; bot {bot}: polling")?;
         }
         if let Some(reason) = &facts.polling {
             write!(f, "; updates are polled: {reason}")?;
         }
-        match &facts.home {
-            None => Ok(()),
-            Some(why) => write!(f, "; {why}"),
-        }
+        Ok(())
     }
 }
 
@@ -226,6 +234,20 @@ mod tests {
     }
 
     #[test]
+    fn a_report_has_each_fact_on_one_line() {
+        let status = Status::default();
+        status.webhook(7, Some("no\nnetwork".into()));
+        status.polling_reason(Some("nothing\rarrives".into()));
+        let report = status.report(|_| Some("my\x1bbot".into()));
+        assert_eq!(report.last_trouble.unwrap().what, "no network");
+        assert_eq!(report.delivery_reason, "nothing arrives");
+        assert_eq!(
+            (report.bots[0].name.as_deref(), report.bots[0].problem.as_deref()),
+            (Some("my bot"), Some("no network"))
+        );
+    }
+
+    #[test]
     fn the_last_trouble_stays_until_the_next_one() {
         let status = Status::default();
         let last = || status.report(|_| None).last_trouble.map(|trouble| trouble.what);
@@ -236,5 +258,14 @@ mod tests {
         status.home(Some("CGNAT".into()));
         status.webhook(7, None);
         assert_eq!(last().as_deref(), Some("CGNAT"));
+    }
+
+    #[test]
+    fn trouble_comes_before_what_is_well() {
+        let status = Status::default();
+        status.webhook(1, None);
+        status.webhook(2, Some("no network".into()));
+        status.home(Some("no router".into()));
+        assert_eq!(status.to_string(), "0 updates answered; no router; bot 2: no network; bot 1: webhook registered");
     }
 }

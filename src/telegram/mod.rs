@@ -7,6 +7,7 @@ pub(crate) mod error;
 pub(crate) mod known_me;
 pub(crate) mod queue;
 mod resolver;
+mod rich_message;
 pub mod token;
 mod transport;
 pub mod types;

@@ -23,8 +23,31 @@ impl Arrivals {
         self.next.notify_one();
     }
 
-    /// Waits for an arrival since the last time that this was awaited. For one waiter only.
-    pub(crate) async fn next(&self) {
-        self.next.notified().await;
+    /// Waits until there were more than `count`. For one waiter only.
+    pub(crate) async fn after(&self, count: u64) {
+        // An arrival that nobody waited for wakes the next who waits, too.
+        while self.count() <= count {
+            self.next.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_arrival_from_before_the_wait_ends_no_wait() {
+        let arrivals = Arrivals::default();
+        arrivals.add();
+        let count = arrivals.count();
+        let waited = |count| timeout(Duration::from_secs(60), arrivals.after(count));
+        assert!(waited(count).await.is_err());
+        arrivals.add();
+        assert!(waited(count).await.is_ok());
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::timeout;
 
 use super::auth::Recipient;
+use super::body_budget::BodyBudget;
 use crate::system::lock::lock;
 
 /// A worker's answer. The calls for one update end before it, and Telegram waits 60 s.
@@ -24,6 +25,8 @@ const RETRY_SOON: u64 = 1;
 
 /// The connections to the workers: as many as were ever needed at once, at most one for each worker.
 pub struct Handover {
+    /// The memory for large bodies, here and with the workers.
+    pub(super) bodies: BodyBudget,
     socket: PathBuf,
     /// Of updates, as many as can have a worker; the others wait for their turn here, where they are not in the probe's way.
     turns: Semaphore,
@@ -40,14 +43,16 @@ impl Handover {
     pub fn new(socket: PathBuf, workers: usize) -> Self {
         let [turns, free] = [workers; 2].map(Semaphore::new);
         let (idle, opening, in_flight) = (Mutex::default(), AsyncMutex::default(), Mutex::default());
-        Self { socket, turns, workers: free, idle, opening, in_flight }
+        let bodies = BodyBudget::default();
+        Self { bodies, socket, turns, workers: free, idle, opening, in_flight }
     }
 
     /// Has a bot's update dealt with that Telegram did not send here by itself.
     ///
     /// # Errors
     /// After how many seconds it is to be tried again.
-    pub(crate) async fn deliver(&self, bot: usize, update: &[u8]) -> Result<(), u64> {
+    pub(crate) async fn deliver(&self, bot: usize, update: Vec<u8>) -> Result<(), u64> {
+        let _room = self.bodies.room_for(update.len()).await.ok_or(RETRY_SOON)?;
         let asked = timeout(ANSWER_TIMEOUT, self.ask(Recipient::Bot(bot), update)).await;
         let answer = asked.ok().and_then(Result::ok).ok_or(RETRY_SOON)?;
         let answer = String::from_utf8_lossy(&answer).to_ascii_lowercase();
@@ -68,7 +73,7 @@ impl Handover {
     ///
     /// # Errors
     /// When the connection breaks. It is not used again.
-    pub(crate) async fn ask(&self, recipient: Recipient, body: &[u8]) -> io::Result<Vec<u8>> {
+    pub(crate) async fn ask(&self, recipient: Recipient, body: Vec<u8>) -> io::Result<Vec<u8>> {
         // The semaphores are never closed; if they were, nothing would be lost by going on. The worker is given back first.
         let _counted = Counted::new(&self.in_flight, recipient);
         let (_turn, path) = match recipient {
@@ -81,9 +86,10 @@ impl Handover {
             Some(stream) => stream,
             None => self.open().await?,
         };
-        let mut request = format!("POST {path} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
-        request.extend_from_slice(body);
-        let answer = exchange(&mut stream, &request).await?;
+        let head = format!("POST {path} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len());
+        let mut request = body;
+        request.splice(..0, head.into_bytes());
+        let answer = exchange(&mut stream, request).await?;
         lock(&self.idle).push(stream);
         Ok(answer)
     }
@@ -92,7 +98,7 @@ impl Handover {
         let _alone = self.opening.lock().await;
         let mut stream = UnixStream::connect(&self.socket).await?;
         // Any answer shows that this connection has got a thread.
-        exchange(&mut stream, b"GET / HTTP/1.1\r\n\r\n").await?;
+        exchange(&mut stream, b"GET / HTTP/1.1\r\n\r\n".to_vec()).await?;
         Ok(stream)
     }
 }
@@ -123,8 +129,10 @@ impl Drop for Counted<'_> {
     }
 }
 
-async fn exchange(stream: &mut UnixStream, request: &[u8]) -> io::Result<Vec<u8>> {
-    stream.write_all(request).await?;
+/// Sends a request, and keeps nothing of it while its answer is awaited.
+async fn exchange(stream: &mut UnixStream, request: Vec<u8>) -> io::Result<Vec<u8>> {
+    stream.write_all(&request).await?;
+    drop(request);
     let mut answer = Vec::with_capacity(256);
     while !answer.ends_with(b"\r\n\r\n") {
         if stream.read_buf(&mut answer).await? == 0 {
@@ -167,7 +175,7 @@ mod tests {
             let mut all = JoinSet::new();
             for recipient in [[Recipient::Bot(0); 4].as_slice(), &[Recipient::Probe]].concat() {
                 let handover = Arc::clone(&handover);
-                all.spawn(async move { handover.ask(recipient, b"").await.unwrap() });
+                all.spawn(async move { handover.ask(recipient, Vec::new()).await.unwrap() });
                 yield_now().await;
             }
             // The first request only opens the connection.

@@ -6,6 +6,7 @@
 #[path = "../common/authority.rs"]
 mod authority;
 mod hosts;
+mod impostor;
 mod package;
 mod pi;
 #[path = "../common/steps.rs"]
@@ -61,6 +62,7 @@ fn main() {
         ("a server without SFTP", hosts::dropbear),
         ("odd names of hosts and users", hosts::odd_names),
         ("a full /tmp", hosts::full_tmp),
+        ("something in place of the Bot API names 300 hosts", impostor::names_keep_no_health_from_systemd),
         ("a reload as soon as it is ready", reload),
         ("another release under load: none lost, none refused", under_load),
         ("the same release once more", twice),
@@ -245,6 +247,9 @@ fn first_deployment(test: &mut Test) {
     assert!(
         text(&output).contains("is running. Write to @number_7205550123_bot: https://t.me/number_7205550123_bot\n")
     );
+    for progress in ["Connecting to ", "Copying ", "Starting ", "Waiting for the self-check…"] {
+        assert!(text(&output).contains(progress), "{progress}");
+    }
     test.echo();
     watch.end();
     assert!(!text(&output).contains(SECRET));
