@@ -12,6 +12,8 @@ use crate::telegram::known_me::KnownMe;
 
 const FIRST_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(300);
+/// The longest wait that a 429 can ask for, in seconds; Telegram's own are below it but for the rarest.
+const MAX_RETRY_AFTER: u64 = 3600;
 /// When only new settings can help.
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
@@ -170,7 +172,7 @@ struct RetryPause {
 impl RetryPause {
     fn after(&mut self, error: &RegistrationError) -> Duration {
         if let RegistrationError::Api(ApiError::Refused { retry_after: Some(seconds), .. }) = error {
-            return Duration::from_secs((*seconds).max(1));
+            return Duration::from_secs((*seconds).clamp(1, MAX_RETRY_AFTER));
         }
         let pause = self.last.map_or(FIRST_RETRY_INTERVAL, |last| MAX_RETRY_INTERVAL.min(last * 2));
         self.last = Some(pause);
@@ -188,12 +190,14 @@ mod tests {
         let gone = RegistrationError::Api(ApiError::Unreachable(String::new()));
         let seconds: Vec<_> = (0..11).map(|_| retry_pause.after(&gone).as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        let flood = RegistrationError::Api(ApiError::Refused {
-            code: 429,
-            description: String::new(),
-            retry_after: Some(7),
-            migrate_to_chat_id: None,
-        });
-        assert_eq!(retry_pause.after(&flood).as_secs(), 7);
+        for (asked, waited) in [(7, 7), (0, 1), (3600, 3600), (u64::MAX, 3600)] {
+            let flood = RegistrationError::Api(ApiError::Refused {
+                code: 429,
+                description: String::new(),
+                retry_after: Some(asked),
+                migrate_to_chat_id: None,
+            });
+            assert_eq!(retry_pause.after(&flood).as_secs(), waited);
+        }
     }
 }

@@ -124,7 +124,8 @@ impl Watcher {
             if self.tracker.is_unsure() || self.elsewhere.is_some() {
                 pause = soon;
             }
-            if !wait(hints, &routes, soon, pause) {
+            // Whatever the router says of its lease, nobody is asked more often than this.
+            if !wait(hints, &routes, soon, pause.max(soon)) {
                 return self.router.release();
             }
         }
