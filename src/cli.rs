@@ -18,7 +18,7 @@ use crate::delivery::identity;
 use crate::delivery::registration::{Registration, RegistrationError};
 use crate::doctor;
 use crate::run::{self, RunError};
-use crate::secret::mask;
+use crate::secret::{lines, mask};
 use crate::system::clock::unix_now;
 use crate::system::{logging, process};
 use crate::telegram::client::Api;
@@ -123,7 +123,7 @@ fn start(program: &Program) -> ExitCode {
         Err(Failure::Other(why)) => (1, why),
     };
     if !why.is_empty() {
-        eprintln!("{}", mask(&why));
+        eprintln!("{}", lines(&mask(&why)));
     }
     ExitCode::from(code)
 }
@@ -174,7 +174,7 @@ fn command(program: &Program, options: &Options) -> Result<(), Failure> {
 }
 
 fn print(text: &str) -> Result<(), Failure> {
-    println!("{}", mask(text));
+    println!("{}", lines(&mask(text)));
     Ok(())
 }
 
@@ -312,7 +312,8 @@ fn doctor(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
         if options.json {
             findings.push(finding);
         } else {
-            let _ = print(&finding.line(coloured));
+            // Its colours must stay; the rest of it is clean.
+            println!("{}", mask(&finding.line(coloured)));
         }
     });
     if options.json {

@@ -205,9 +205,10 @@ fn what_telegram_says_of_a_webhook_cannot_steer_the_terminal() {
     let home = Home::new(&telegram.api_url());
     assert!(home.pihook(&["cert"]).status.success());
     let info = r#"{"ok":true,"result":{"url":"","has_custom_certificate":false,"pending_update_count":0,
-        "ip_address":"1.2.3.4\u001b[2J\n","last_error_date":1,"last_error_message":"a\r\n\u001b]0;b\u0007\u009bc"}}"#;
+        "ip_address":"1.2.3.4\u001b[2J\n","last_error_date":1,"last_error_message":"a\r\n\u001b]0;b\u0007\u009bc\u202e\u2066d\u2028"}}"#;
     telegram.on_call(move |_| Some(Fault::Body(200, info.into())));
     let said = text(&home.pihook(&["webhook", "info"]));
-    assert!(said.contains("1.2.3.4 [2J \n") && said.contains("s ago: \"a   ]0;b  c\"\n"), "{said:?}");
+    assert!(said.contains("1.2.3.4 [2J \n") && said.contains("s ago: \"a   ]0;b  c  d \"\n"), "{said:?}");
+    assert!(!said.contains(['\u{202e}', '\u{2066}', '\u{2028}']), "{said:?}");
     assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said:?}");
 }

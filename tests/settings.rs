@@ -184,6 +184,28 @@ fn a_token_in_the_wrong_place_never_shows() {
 }
 
 #[test]
+fn a_path_shows_no_token_in_whatever_way_it_is_written() {
+    let example = "123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11";
+    for token in [TOKEN, example] {
+        let (id, key) = token.split_once(':').unwrap();
+        let every: String = token.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded = key.replace('z', "%7A").replace('q', "%71");
+        for path in ["ID%3AKEY", "ID%3aKEY", "ID%253AKEY", "KEY", "x-KEY-y", "ID/KEY", "ENCODED", "ID:ENCODED", "EVERY"]
+        {
+            let path = path.replace("ID", id).replace("ENCODED", &encoded).replace("KEY", key).replace("EVERY", &every);
+            let bot = format!("[[bot]]\ntoken = '{token}'\npath = '/{path}/'\n");
+            let home = Home::with(&settings("http://127.0.0.1:1", ""), &bot);
+            let output = home.pihook(&["check"]);
+            let said = text(&output);
+            assert!(output.status.success() && said.contains("***"), "{said}");
+            for secret in [key, &encoded, &every[9..], "%41%41%48"] {
+                assert!(!said.contains(secret), "{path}: {said}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_token_may_lie_beside_the_settings() {
     let home = Home::with(&settings("http://127.0.0.1:1", ""), "[[bot]]\n");
     let missing = home.pihook(&["check"]);

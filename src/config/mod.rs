@@ -13,7 +13,7 @@ use std::time::Duration;
 use self::file::Table;
 use crate::certificate::CertificateFiles;
 use crate::network::{self, Network};
-use crate::secret::Secret;
+use crate::secret::{Secret, mask_keys};
 use crate::telegram::token::Token;
 
 /// Where the token may come from, for a bot that names none.
@@ -378,8 +378,9 @@ impl fmt::Display for Config {
         writeln!(f, "watch_interval   = {}", self.watch_interval.as_secs())?;
         writeln!(f, "state_dir        = {:?}", self.state_dir)?;
         writeln!(f, "runtime_dir      = {:?}", self.runtime_dir)?;
+        let keys: Vec<_> = self.bots.iter().map(|bot| bot.token.key()).collect();
         for bot in &self.bots {
-            let path = bot.path.expose().replace(bot.token.expose(), "{token}");
+            let path = mask_keys(&bot.path.expose().replace(bot.token.expose(), "{token}"), &keys);
             write!(f, "\n[[bot]]\ntoken = \"{}:***\"\npath  = {path:?}\n", bot.token.id())?;
         }
         Ok(())

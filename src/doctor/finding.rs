@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::secret::printable;
+use crate::secret::{one_line, printable};
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -39,7 +39,7 @@ impl Finding {
         };
         let mark = if coloured { format!("\x1b[{colour}m{mark}\x1b[0m") } else { mark.to_string() };
         let remedy = if self.remedy.is_empty() { String::new() } else { format!("\n    → {}", self.remedy) };
-        format!("{mark} {}: {}{remedy}", self.check, printable(&self.found))
+        format!("{mark} {}: {}{remedy}", self.check, self.found)
     }
 }
 
@@ -72,6 +72,7 @@ impl<'a> Doctor<'a> {
     }
 
     fn finding(&mut self, check: &'static str, mark: Mark, found: String, remedy: String) {
-        (self.say)(Finding { check, mark, found, remedy });
+        // Routers, Telegram, certificates and programs have a say in it.
+        (self.say)(Finding { check, mark, found: printable(&found), remedy: one_line(&remedy) });
     }
 }

@@ -52,16 +52,19 @@ impl fmt::Display for Status {
         if let Some(last) = facts.last {
             write!(f, ", the last {} s ago", last.elapsed().as_secs())?;
         }
+        // Trouble comes first: what is too long is cut at its end.
+        if let Some(why) = &facts.home {
+            write!(f, "; {why}")?;
+        }
         for (bot, problem) in &facts.webhooks {
-            match problem {
-                None => write!(f, "; bot {bot}: webhook registered")?,
-                Some(why) => write!(f, "; bot {bot}: {why}")?,
+            if let Some(why) = problem {
+                write!(f, "; bot {bot}: {why}")?;
             }
         }
-        match &facts.home {
-            None => Ok(()),
-            Some(why) => write!(f, "; {why}"),
+        for (bot, _) in facts.webhooks.iter().filter(|(_, problem)| problem.is_none()) {
+            write!(f, "; bot {bot}: webhook registered")?;
         }
+        Ok(())
     }
 }
 
@@ -78,5 +81,14 @@ mod tests {
         status.answered();
         status.webhook(7, None);
         assert_eq!(status.to_string(), "1 updates answered, the last 0 s ago; bot 7: webhook registered");
+    }
+
+    #[test]
+    fn trouble_comes_before_what_is_well() {
+        let status = Status::default();
+        status.webhook(1, None);
+        status.webhook(2, Some("no network".into()));
+        status.home(Some("no router".into()));
+        assert_eq!(status.to_string(), "0 updates answered; no router; bot 2: no network; bot 1: webhook registered");
     }
 }

@@ -7,6 +7,7 @@ use ureq::Timeout;
 
 use super::clock_skew;
 use super::transport::StaleConnection;
+use crate::secret::printable;
 
 /// What is to be done when the token is refused.
 pub(crate) const NEW_TOKEN: &str = "Telegram does not know this token: get a new one from BotFather.";
@@ -78,13 +79,13 @@ impl From<ureq::Error> for ApiError {
             E::Timeout(Timeout::Connect) => Self::Unreachable("connecting took too long".into()),
             E::Timeout(_) => Self::Unanswered("no answer in time".into()),
             E::Rustls(reason) => tls(&reason),
-            E::Tls(reason) => Self::Unreachable(format!("TLS failed: {reason}")),
-            E::Other(reason) if reason.is::<StaleConnection>() => Self::StaleConnection(reason.to_string()),
+            E::Tls(reason) => Self::Unreachable(printable(&format!("TLS failed: {reason}"))),
+            E::Other(reason) if reason.is::<StaleConnection>() => Self::StaleConnection(printable(&reason.to_string())),
             // The handshake's errors come wrapped.
             E::Io(reason) => match reason.get_ref().and_then(|inner| inner.downcast_ref()) {
                 Some(inner) => tls(inner),
-                None if never_connected(reason.kind()) => Self::Unreachable(reason.to_string()),
-                None => Self::Unanswered(reason.to_string()),
+                None if never_connected(reason.kind()) => Self::Unreachable(printable(&reason.to_string())),
+                None => Self::Unanswered(printable(&reason.to_string())),
             },
             E::Protocol(_) | E::Json(_) | E::LargeResponseHeader(..) | E::BodyExceedsLimit(_) => {
                 Self::Unanswered("its answer is not to be understood".into())
@@ -99,9 +100,9 @@ impl From<ureq::Error> for ApiError {
 }
 
 fn tls(error: &rustls::Error) -> ApiError {
-    let why =
-        clock_skew::explain(error).map_or_else(|| format!("TLS failed: {error}"), |why| format!("TLS failed: {why}"));
-    ApiError::Unreachable(why)
+    let why = clock_skew::explain(error).unwrap_or_else(|| error.to_string());
+    // rustls lists every name of a certificate that is not the one it wants.
+    ApiError::Unreachable(printable(&format!("TLS failed: {why}")))
 }
 
 fn never_connected(kind: ErrorKind) -> bool {
