@@ -202,7 +202,7 @@ fn cert(options: &Options) -> Result<(), Failure> {
         return Err(Failure::Usage("--days must be from 1 to 36500.".into()));
     }
     // Only three settings count here: a certificate can be made before there is a token.
-    let config = config::find(options.config.clone(), &environment).ok();
+    let config = config::look(options.config.clone(), &environment)?;
     let config = config.map(|path| config::examine(&path, &environment).0);
     let host = certificate_host(options, config.as_ref())?;
     let files = match (&options.out, config) {

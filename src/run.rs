@@ -1,11 +1,9 @@
 //! The wiring of `pihook run`: binds, starts the workers and the registration, and serves until a signal stops it.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,6 +20,7 @@ use crate::config::{BotSettings, Config};
 use crate::delivery::identity::{self, Identity, Prepared, Registrar};
 use crate::delivery::keeper::Callbacks;
 use crate::home::watch::{Hint, HomeWatch};
+use crate::system::runtime_dir::{self, RuntimeDirError};
 use crate::system::status::Status;
 use crate::system::{process, systemd};
 use crate::telegram::client::{Api, Client};
@@ -79,6 +78,15 @@ impl From<CertificateError> for RunError {
     }
 }
 
+impl From<RuntimeDirError> for RunError {
+    fn from(error: RuntimeDirError) -> Self {
+        match error {
+            RuntimeDirError::Shared(_) => Self::Config(error.to_string()),
+            RuntimeDirError::Folder(..) | RuntimeDirError::Taken(_) => Self::System(error.to_string()),
+        }
+    }
+}
+
 fn system(what: impl fmt::Display) -> impl FnOnce(io::Error) -> RunError {
     move |why| RunError::System(format!("{what}: {why}."))
 }
@@ -91,7 +99,7 @@ fn system(what: impl fmt::Display) -> impl FnOnce(io::Error) -> RunError {
 pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     panic::end_process_on_panic();
     let listener = listen(config)?;
-    let _lock = lock_runtime_dir(&config.runtime_dir)?;
+    let _lock = runtime_dir::lock(&config.runtime_dir)?;
     // The lock comes first: two instances must not both make a certificate.
     let prepared = identity::prepare(config)?;
     let capacity = Capacity::of(config)?;
@@ -220,17 +228,6 @@ fn routes(config: &Config, probe: &Route) -> Vec<Route> {
     config.bots.iter().enumerate().map(of_bot).chain([probe.clone()]).collect()
 }
 
-/// Makes the folder, readable by us alone, and locks it: a second instance must not take our socket.
-fn lock_runtime_dir(path: &Path) -> Result<File, RunError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    let private = made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)));
-    let folder = private.and_then(|()| File::open(path)).map_err(system(format!("runtime_dir {}", path.display())))?;
-    folder.try_lock().map_err(|_| {
-        RunError::System(format!("Another pihook uses {}: stop it, or set another runtime_dir.", path.display()))
-    })?;
-    Ok(folder)
-}
-
 fn known_me(config: &Config, bot: &BotSettings) -> KnownMe {
     let id = bot.token.id();
     KnownMe::load(config.state_dir.join(format!("me-{id}")), id)
@@ -253,9 +250,7 @@ fn start_workers(
     served: Vec<ServedBot>,
     status: &Arc<Status>,
 ) -> Result<(), RunError> {
-    // One that was killed leaves its socket behind.
-    let _ = fs::remove_file(socket);
-    let listener = UnixListener::bind(socket).map_err(system(format!("The socket {}", socket.display())))?;
+    let listener = runtime_dir::listen_at(socket).map_err(system(format!("The socket {}", socket.display())))?;
     worker::start(listener, workers, bot, served, status.clone()).map_err(system("The workers cannot be started"))
 }
 

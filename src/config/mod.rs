@@ -10,10 +10,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd;
+
 use self::file::Table;
 use crate::certificate::CertificateFiles;
 use crate::network::{self, Network};
 use crate::secret::{Secret, mask_keys};
+use crate::system::files;
 use crate::telegram::token::Token;
 
 /// Where the token may come from, for a bot that names none.
@@ -27,6 +30,8 @@ const ADDRESS_SERVICES: [&str; 3] =
     ["https://api.ipify.org", "https://checkip.amazonaws.com", "https://ipv4.icanhazip.com"];
 /// The only ports that Telegram calls.
 const TELEGRAMS_PORTS: [u16; 4] = [443, 80, 88, 8443];
+/// Where settings are looked for.
+const PLACES: [&str; 2] = ["pihook.toml", "/etc/pihook/pihook.toml"];
 /// Telegram builds its request head in 4096 bytes and falls silent when it does not fit.
 const PATH_LIMIT: usize = 1024;
 
@@ -129,15 +134,42 @@ impl fmt::Display for Problems {
 /// Finds the configuration file: `given`, `$PIHOOK_CONFIG`, `./pihook.toml`, `/etc/pihook/pihook.toml`.
 ///
 /// # Errors
-/// When there is none.
+/// When there is none, or root finds one that is not root's.
 pub(crate) fn find(given: Option<PathBuf>, environment: Environment) -> Result<PathBuf, Problems> {
-    if let Some(path) = given.or_else(|| environment("PIHOOK_CONFIG").map(PathBuf::from)) {
-        return Ok(path);
-    }
-    let places = ["pihook.toml", "/etc/pihook/pihook.toml"];
-    places.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
-        Problems(vec![format!("There is no {}: write one, or name yours with --config.", places.join(" and no "))])
+    look(given, environment)?.ok_or_else(|| {
+        Problems(vec![format!("There is no {}: write one, or name yours with --config.", PLACES.join(" and no "))])
     })
+}
+
+/// Like [`find`]; None when there is none.
+///
+/// # Errors
+/// When root finds one that is not root's.
+pub(crate) fn look(given: Option<PathBuf>, environment: Environment) -> Result<Option<PathBuf>, Problems> {
+    if let Some(path) = given.or_else(|| environment("PIHOOK_CONFIG").map(PathBuf::from)) {
+        return Ok(Some(path));
+    }
+    let found = PLACES.iter().map(PathBuf::from).find(|path| path.symlink_metadata().is_ok());
+    // Whoever put it there would say where root sends the token.
+    match found {
+        Some(path) if unistd::geteuid().is_root() && !is_roots(&path) => Err(Problems(vec![format!(
+            "{} in this folder is not read: another user than root can change the file or the folder. If it is right, name it: \
+             --config ./{}.",
+            path.display(),
+            path.display()
+        )])),
+        found => Ok(found),
+    }
+}
+
+/// Whether root alone decides what stands in the file at `path`.
+fn is_roots(path: &Path) -> bool {
+    if path.is_absolute() {
+        return true;
+    }
+    [Path::new(".").metadata(), path.symlink_metadata()]
+        .into_iter()
+        .all(|there| there.is_ok_and(|there| files::is_private_to(0, &there)))
 }
 
 /// Reads and checks the configuration in the file at `path`.

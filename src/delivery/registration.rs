@@ -192,7 +192,7 @@ impl Registration {
     }
 
     fn write_note(&self) -> io::Result<()> {
-        fs::create_dir_all(self.note.parent().unwrap_or(Path::new("")))?;
+        files::create_folder(self.note.parent().unwrap_or(Path::new("")))?;
         files::replace(&self.note, format!("{}\n", self.digest).as_bytes(), 0o600)
     }
 }

@@ -8,5 +8,6 @@ pub(crate) mod log_limit;
 pub mod logging;
 pub(crate) mod pause;
 pub(crate) mod process;
+pub(crate) mod runtime_dir;
 pub(crate) mod status;
 pub(crate) mod systemd;
