@@ -33,7 +33,7 @@ use crate::webhook::handover::Handover;
 use crate::webhook::panic;
 use crate::webhook::postponed::PostponedCalls;
 use crate::webhook::probe::{self, Probe};
-use crate::webhook::slots::{Limits, Slots};
+use crate::webhook::slots::{Limits, Slots, WAITING};
 use crate::webhook::worker::{self, ServedBot};
 
 /// Connections beyond those that Telegram may open: for its change-over to a new webhook.
@@ -204,8 +204,10 @@ impl Capacity {
         let workers = in_flight.min(MAX_WORKERS);
         let known = in_flight + CHANGE_OVER_CONNECTIONS;
         let own = FILES_OF_WORKER * workers + OTHER_FILES;
-        let files = process::raise_open_file_limit(known + STRANGER_CONNECTIONS + own);
-        let all = files.saturating_sub(own).min(known + STRANGER_CONNECTIONS);
+        // Beside the known and the strangers, those of both that have shown nothing yet.
+        let most = known + STRANGER_CONNECTIONS + 2 * WAITING;
+        let files = process::raise_open_file_limit(most + own);
+        let all = files.saturating_sub(own).min(most);
         // One for our own probe.
         if all <= in_flight {
             let needed = in_flight + 1 + own;

@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::process::Command;
@@ -383,16 +384,16 @@ fn strangers_cannot_use_up_telegrams_share() {
 }
 
 #[test]
-fn the_oldest_of_too_many_strangers_makes_room() {
+fn one_of_too_many_strangers_makes_room() {
     let scene = open();
     scene.withstands(|| {
         let mut held: Vec<_> = (0..17).map(|_| scene.tls(stranger(1))).collect();
         // 16 for each address,
-        peer::wait_end(held.remove(0).tcp());
+        Tls::wait_one_end(&mut held);
         held.extend((16..64).map(|number| scene.tls(stranger(1 + number / 16))));
         held.push(scene.tls(stranger(5)));
         // and 64 for all.
-        peer::wait_end(held.remove(0).tcp());
+        Tls::wait_one_end(&mut held);
         for mut tls in held {
             assert_eq!(tls.ask(PROBE), 404);
         }
@@ -419,10 +420,65 @@ fn among_telegrams_connections_those_that_do_its_work_stay() {
     let connect = || Tls::over(peer::connect(TELEGRAM, scene.pihook.address).unwrap(), ALL_VERSIONS);
     // One bot: 40 connections, and 64 more.
     let mut held: Vec<_> = (0..105).map(|_| connect().unwrap()).collect();
-    peer::wait_end(held.remove(0).tcp());
+    Tls::wait_one_end(&mut held);
     for tls in &mut held {
         assert_eq!(tls.ask(&good), 200);
     }
     assert!(connect().is_err(), "one too many");
     assert_eq!(held[0].ask(&good), 200);
+}
+
+/// Of 40 first attempts of Telegram's, from a round trip of 50 ms away, those that get their answer, while `flood` opens so many
+/// connections a second from the same address.
+fn first_attempts(scene: &Scene, a_second: u32, first: &[u8]) -> usize {
+    const ROUND_TRIP: Duration = Duration::from_millis(50);
+    let (address, good, done) = (scene.pihook.address, scene.good(), AtomicBool::new(false));
+    let attempt = || {
+        let tcp = peer::connect(TELEGRAM, address).unwrap();
+        let Ok(mut tls) = Tls::from_afar(tcp, ROUND_TRIP) else { return false };
+        tls.send(&good).is_ok() && tls.tcp().peek(&mut [0]).is_ok_and(|bytes| bytes > 0) && tls.status() == 200
+    };
+    thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let (start, mut held) = (Instant::now(), VecDeque::new());
+            let mut opened = 0;
+            while !done.load(Ordering::Relaxed) {
+                thread::sleep((Duration::from_secs(1) / a_second * opened).saturating_sub(start.elapsed()));
+                if let Ok(mut tcp) = peer::connect(TELEGRAM, address) {
+                    let _ = tcp.write_all(first);
+                    held.push_back(tcp);
+                }
+                held.drain(..held.len().saturating_sub(1000));
+                opened += 1;
+            }
+            f64::from(opened) / start.elapsed().as_secs_f64()
+        });
+        thread::sleep(Duration::from_millis(500));
+        let attempts: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..10).filter(|_| attempt()).count())).collect();
+        let through: usize = attempts.into_iter().map(|attempts| attempts.join().unwrap()).sum();
+        done.store(true, Ordering::Relaxed);
+        println!("{through} of 40 got through {:.0} connections a second", flood.join().unwrap());
+        through
+    })
+}
+
+#[test]
+fn a_flood_from_telegrams_own_address_leaves_it_most_of_its_attempts() {
+    // A router that rewrites sources, which allow_from names; and a tunnel that ends on this machine.
+    for network in ["127.0.0.1/32", "149.154.160.0/20"] {
+        let telegram = telegram();
+        let text = settings(&telegram.api_url(), "").replace("127.0.0.0/8", network);
+        let home = Home::with(&text, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+        let bot = telegram.bot(TOKEN);
+        let pihook = home.run_for(&telegram);
+        let scene = Scene::of((telegram, bot, home, pihook));
+        for (a_second, first) in [(1000, Vec::new()), (100, hello())] {
+            let through = first_attempts(&scene, a_second, &first);
+            assert!(
+                through >= 20,
+                "{network}: {through} of 40 beside {a_second} connections with {} bytes",
+                first.len()
+            );
+        }
+    }
 }

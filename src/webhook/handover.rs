@@ -12,10 +12,13 @@ use tokio::net::UnixStream;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
 use super::auth::Recipient;
+use super::body_budget::BodyBudget;
 use crate::system::lock::lock;
 
 /// The connections to the workers: as many as were ever needed at once, at most one for each worker.
 pub struct Handover {
+    /// The memory for large bodies, here and with the workers.
+    pub(super) bodies: BodyBudget,
     socket: PathBuf,
     /// Of updates, as many as can have a worker; the others wait for their turn here, where they are not in the probe's way.
     turns: Semaphore,
@@ -29,7 +32,14 @@ impl Handover {
     #[must_use]
     pub fn new(socket: PathBuf, workers: usize) -> Self {
         let [turns, free] = [workers; 2].map(Semaphore::new);
-        Self { socket, turns, workers: free, idle: Mutex::default(), opening: AsyncMutex::default() }
+        Self {
+            bodies: BodyBudget::default(),
+            socket,
+            turns,
+            workers: free,
+            idle: Mutex::default(),
+            opening: AsyncMutex::default(),
+        }
     }
 
     /// Has an update answered: waits for a worker, and for its whole answer, a head without a body. The probe gets the
@@ -37,7 +47,7 @@ impl Handover {
     ///
     /// # Errors
     /// When the connection breaks. It is not used again.
-    pub(crate) async fn ask(&self, recipient: Recipient, body: &[u8]) -> io::Result<Vec<u8>> {
+    pub(crate) async fn ask(&self, recipient: Recipient, body: Vec<u8>) -> io::Result<Vec<u8>> {
         // The semaphores are never closed; if they were, nothing would be lost by going on. The worker is given back first.
         let (_turn, path) = match recipient {
             Recipient::Bot(index) => (self.turns.acquire().await.ok(), format!("/{index}")),
@@ -49,9 +59,10 @@ impl Handover {
             Some(stream) => stream,
             None => self.open().await?,
         };
-        let mut request = format!("POST {path} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
-        request.extend_from_slice(body);
-        let answer = exchange(&mut stream, &request).await?;
+        let head = format!("POST {path} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len());
+        let mut request = body;
+        request.splice(..0, head.into_bytes());
+        let answer = exchange(&mut stream, request).await?;
         lock(&self.idle).push(stream);
         Ok(answer)
     }
@@ -60,13 +71,15 @@ impl Handover {
         let _alone = self.opening.lock().await;
         let mut stream = UnixStream::connect(&self.socket).await?;
         // Any answer shows that this connection has got a thread.
-        exchange(&mut stream, b"GET / HTTP/1.1\r\n\r\n").await?;
+        exchange(&mut stream, b"GET / HTTP/1.1\r\n\r\n".to_vec()).await?;
         Ok(stream)
     }
 }
 
-async fn exchange(stream: &mut UnixStream, request: &[u8]) -> io::Result<Vec<u8>> {
-    stream.write_all(request).await?;
+/// Sends a request, and keeps nothing of it while its answer is awaited.
+async fn exchange(stream: &mut UnixStream, request: Vec<u8>) -> io::Result<Vec<u8>> {
+    stream.write_all(&request).await?;
+    drop(request);
     let mut answer = Vec::with_capacity(256);
     while !answer.ends_with(b"\r\n\r\n") {
         if stream.read_buf(&mut answer).await? == 0 {
@@ -109,7 +122,7 @@ mod tests {
             let mut all = JoinSet::new();
             for recipient in [[Recipient::Bot(0); 4].as_slice(), &[Recipient::Probe]].concat() {
                 let handover = Arc::clone(&handover);
-                all.spawn(async move { handover.ask(recipient, b"").await.unwrap() });
+                all.spawn(async move { handover.ask(recipient, Vec::new()).await.unwrap() });
                 yield_now().await;
             }
             // The first request only opens the connection.

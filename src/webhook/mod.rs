@@ -8,6 +8,7 @@
 //! Telegram would.
 
 pub mod auth;
+pub(crate) mod body_budget;
 pub mod connection;
 pub mod dedup;
 pub mod edge;

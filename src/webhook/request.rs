@@ -5,8 +5,9 @@
 
 /// Bytes of a request line and its headers. Telegram's are below 4096.
 pub const HEAD_LIMIT: usize = 8 * 1024;
-/// Bytes of a body: Telegram's largest update (tdlib/td, `MAX_EVENT_LENGTH`).
-pub const BODY_LIMIT: usize = 512 * 1024;
+/// Bytes of a body: Telegram's largest event (tdlib/td, `MAX_EVENT_LENGTH`), and `{"update_id":2147483647,` with a line end
+/// before it and `}` behind it (telegram-bot-api, `WebhookActor.h`, `JsonUpdate`).
+pub const BODY_LIMIT: usize = 512 * 1024 + 26;
 /// Headers of a request. Telegram sends eight.
 const HEADERS: usize = 64;
 
@@ -29,6 +30,8 @@ pub enum Refusal {
     ExpectationFailed,
     /// 431: the head is over [`HEAD_LIMIT`] or has too many headers.
     HeadTooLarge,
+    /// 503: there is no memory for the body at this moment.
+    Busy,
 }
 
 impl Refusal {
@@ -48,6 +51,7 @@ impl Refusal {
             Self::Timeout => close!("408 Request Timeout"),
             Self::TooLarge => close!("413 Content Too Large"),
             Self::ExpectationFailed => close!("417 Expectation Failed"),
+            Self::Busy => close!("503 Service Unavailable\r\nRetry-After: 5"),
             Self::HeadTooLarge => close!("431 Request Header Fields Too Large"),
         }
     }
