@@ -1,5 +1,6 @@
 //! The Bot API, as far as this bot calls it: blocking, on one pool of connections for all bots.
 
+use std::io::Read;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -135,13 +136,9 @@ impl Client {
     /// # Errors
     /// See [`ApiError`]. With `Unanswered` it may have been carried out.
     pub(crate) fn make_call(&self, method: &str, parameters: &[u8]) -> Result<(), ApiError> {
-        let (status, answer) =
-            self.exchange(method, |request| request.content_type("application/json").send(parameters))?;
-        match answer {
-            // It was carried out, and the rest of the answer would say no more than that.
-            Err(_) if status == 200 => Ok(()),
-            answer => read_answer::<IgnoredAny>(status, &answer?).map(|_| ()),
-        }
+        let answer = self.exchange(method, |request| request.content_type("application/json").send(parameters))?;
+        // A gateway's page with the status 200 is none.
+        if answer.says_ok() { Ok(()) } else { answer.read::<IgnoredAny>().map(|_| ()) }
     }
 
     /// Registers the webhook, with its certificate as a file: sent as text it would be ignored.
@@ -201,28 +198,54 @@ impl Client {
             match self.exchange(method, &send) {
                 // When a home has moved, all kept connections are dead. None of these calls does harm when made twice.
                 Err(ApiError::StaleConnection(_)) if start.elapsed() < CALL_TIMEOUT => {}
-                exchanged => {
-                    let (status, answer) = exchanged?;
-                    return read_answer(status, &answer?);
-                }
+                exchanged => return exchanged?.read(),
             }
         }
     }
 
-    /// Status and body of the answer; the body can be cut off.
     fn exchange(
         &self,
         method: &str,
         send: impl FnOnce(RequestBuilder<WithBody>) -> Result<Response<Body>, ureq::Error>,
-    ) -> Result<(u16, Result<Vec<u8>, ApiError>), ApiError> {
+    ) -> Result<Answer, ApiError> {
         let url = format!("{}/bot{}/{method}", self.api.url, self.token.expose());
         let mut response = send(self.api.agent().post(url))?;
         if let Some(date) = response.headers().get("date").and_then(|date| date.to_str().ok()) {
             clock_skew::warn_if_off(date);
         }
         let status = response.status().as_u16();
-        let body = response.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec();
-        Ok((status, body.map_err(ApiError::from)))
+        let mut body = Vec::new();
+        let read = response.body_mut().with_config().limit(ANSWER_LIMIT).reader().read_to_end(&mut body);
+        Ok(Answer { status, body, cut: read.err().map(|why| ureq::Error::from(why).into()) })
+    }
+}
+
+/// An answer, as far as it came.
+struct Answer {
+    status: u16,
+    body: Vec<u8>,
+    /// Why the rest did not come.
+    cut: Option<ApiError>,
+}
+
+impl Answer {
+    fn read<T: DeserializeOwned>(self) -> Result<T, ApiError> {
+        match self.cut {
+            Some(why) => Err(why),
+            None => read_answer(self.status, &self.body),
+        }
+    }
+
+    /// Whether it says that the call was carried out. The Bot API says so first (telegram-bot-api, `Query.h`, `JsonQueryOk`);
+    /// whatever comes behind it, or does not come, changes nothing.
+    fn says_ok(&self) -> bool {
+        let mut rest = &self.body[..];
+        self.status == 200
+            && ["{", "\"ok\"", ":", "true"].into_iter().all(|token| {
+                let behind = rest.trim_ascii_start().strip_prefix(token.as_bytes());
+                rest = behind.unwrap_or_default();
+                behind.is_some()
+            })
     }
 }
 
@@ -269,5 +292,17 @@ mod tests {
         let body = "{\"ok\":false,\"description\":\"a\\n<3>b\"}";
         let error = read_answer::<bool>(400, body.as_bytes()).unwrap_err();
         assert!(!error.to_string().contains('\n'));
+    }
+
+    #[test]
+    fn only_the_bot_api_says_that_a_call_was_carried_out() {
+        let says_ok = |status, body: &str| Answer { status, body: body.into(), cut: None }.says_ok();
+        for body in [r#"{"ok":true,"result":{}}"#, r#"{"ok":true"#, "\r\n{ \"ok\" : true,\"result\":{\"te"] {
+            assert!(says_ok(200, body) && !says_ok(502, body), "{body}");
+        }
+        for body in ["", "{", "<html>ok</html>", r#"{"ok":false,"description":"x"}"#, r#"{"ok":tru"#, r#"["ok",true]"#]
+        {
+            assert!(!says_ok(200, body), "{body}");
+        }
     }
 }

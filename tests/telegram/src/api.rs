@@ -111,6 +111,8 @@ pub enum Fault {
     CutInside(usize),
     /// This status and body instead, as application/json.
     Body(u16, String),
+    /// Nothing carried out; these bytes, which need not be HTTP, and the connection closed.
+    Raw(Vec<u8>),
 }
 
 /// What the server says to one call.
@@ -120,6 +122,7 @@ pub(crate) struct Answer {
     body: String,
     retry_after: Option<u64>,
     wait: Option<Wait>,
+    raw: Option<Vec<u8>>,
 }
 
 /// What an answer waits for.
@@ -139,7 +142,7 @@ pub(crate) struct Poll {
 
 impl Answer {
     fn new(code: u16, body: String) -> Answer {
-        Answer { code, content_type: "application/json", body, retry_after: None, wait: None }
+        Answer { code, content_type: "application/json", body, retry_after: None, wait: None, raw: None }
     }
 
     /// A page of getUpdates.
@@ -211,6 +214,9 @@ impl Answer {
     }
 
     fn bytes(&self) -> Vec<u8> {
+        if let Some(raw) = &self.raw {
+            return raw.clone();
+        }
         let retry_after = self.retry_after.map_or(String::new(), |seconds| format!("Retry-After: {seconds}\r\n"));
         format!(
             "HTTP/1.1 {} {}\r\nConnection: keep-alive\r\nContent-Type: {}\r\n{retry_after}Content-Length: {}\r\n\r\n{}",
@@ -370,6 +376,7 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
         Some(Fault::CutBefore | Fault::CutAfter) => (answer, Some(0)),
         Some(Fault::CutInside(bytes)) => (answer, Some(bytes)),
         Some(Fault::Body(code, body)) => (Answer::new(code, body), None),
+        Some(Fault::Raw(bytes)) => (Answer { raw: Some(bytes), ..answer }, Some(usize::MAX)),
     };
     let answer = answer.ready(shared, &token).await;
     Served { answer, limit, call: Some((token, place)) }
