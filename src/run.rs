@@ -30,6 +30,7 @@ use crate::webhook::connection::Shared;
 use crate::webhook::dedup::DedupWindow;
 use crate::webhook::edge::Edge;
 use crate::webhook::handover::Handover;
+use crate::webhook::in_flight::InFlight;
 use crate::webhook::panic;
 use crate::webhook::postponed::PostponedCalls;
 use crate::webhook::probe::{self, Probe};
@@ -241,6 +242,7 @@ fn served_bots(config: &Config, api: &Api, known_mes: &[Arc<KnownMe>]) -> Vec<Se
         me: Arc::clone(me),
         dedup: dedup_window(&config.runtime_dir.join(format!("once-{}", bot.token.id()))),
         postponed: PostponedCalls::default(),
+        in_flight: InFlight::default(),
     });
     served.collect()
 }

@@ -13,6 +13,7 @@ pub mod connection;
 pub mod dedup;
 pub mod edge;
 pub mod handover;
+pub(crate) mod in_flight;
 pub(crate) mod panic;
 pub(crate) mod postponed;
 pub(crate) mod probe;
