@@ -27,7 +27,7 @@ impl Secret {
     }
 
     /// Whether `given` is this text, in a time that tells nothing but whether the lengths agree.
-        pub(crate) fn matches(&self, given: &[u8]) -> bool {
+    pub(crate) fn matches(&self, given: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(given).into()
     }
 }
@@ -118,10 +118,11 @@ fn is_behind_id(characters: &[Character]) -> bool {
 fn secrets(word: &[Character], is_behind_id: bool, keys: &[&str]) -> Vec<Range<usize>> {
     let bytes: Vec<_> = word.iter().map(|character| character.byte).collect();
     let is_key = KEY_LENGTHS.contains(&bytes.len()) && bytes.starts_with(KEY_START);
-    if is_key || (is_behind_id && bytes.len() >= SHORTEST_KEY) {
-        return vec![0..bytes.len()];
-    }
     let (mut found, mut at) = (Vec::new(), 0);
+    if is_key || (is_behind_id && bytes.len() >= SHORTEST_KEY) {
+        at = bytes.len();
+        found.push(0..at);
+    }
     while at < bytes.len() {
         match keys.iter().find(|key| !key.is_empty() && bytes[at..].starts_with(key.as_bytes())) {
             Some(key) => {

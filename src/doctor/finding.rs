@@ -59,20 +59,20 @@ impl<'a> Doctor<'a> {
     }
 
     pub(super) fn good(&mut self, check: &'static str, found: impl Into<String>) {
-        self.finding(check, Mark::Good, found.into(), String::new());
+        self.finding(check, Mark::Good, &found.into(), "");
     }
 
     pub(super) fn warn(&mut self, check: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
-        self.finding(check, Mark::Warning, found.into(), remedy.into());
+        self.finding(check, Mark::Warning, &found.into(), &remedy.into());
     }
 
     pub(super) fn bad(&mut self, check: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
         self.bad = true;
-        self.finding(check, Mark::Bad, found.into(), remedy.into());
+        self.finding(check, Mark::Bad, &found.into(), &remedy.into());
     }
 
-    fn finding(&mut self, check: &'static str, mark: Mark, found: String, remedy: String) {
+    fn finding(&mut self, check: &'static str, mark: Mark, found: &str, remedy: &str) {
         // Routers, Telegram, certificates and programs have a say in it.
-        (self.say)(Finding { check, mark, found: printable(&found), remedy: one_line(&remedy) });
+        (self.say)(Finding { check, mark, found: printable(found), remedy: one_line(remedy) });
     }
 }

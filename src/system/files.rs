@@ -55,7 +55,6 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// Whether this user alone, or root, decides what is at `path`: nobody else can change the file or folder itself.
-#[must_use]
 pub(crate) fn is_private_to(user: u32, there: &Metadata) -> bool {
     const OTHERS_WRITE: u32 = 0o002;
     const GROUP_WRITES: u32 = 0o020;

@@ -40,7 +40,7 @@ impl KnownMe {
     }
 
     fn write(&self, me: &Me) -> io::Result<()> {
-        fs::create_dir_all(self.file.parent().unwrap_or(Path::new("")))?;
+        files::create_folder(self.file.parent().unwrap_or(Path::new("")))?;
         files::replace(&self.file, &serde_json::to_vec(me)?, 0o600)
     }
 }
