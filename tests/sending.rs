@@ -158,7 +158,7 @@ fn sent_is_only_what_the_bot_api_says_is_sent() {
         head("Content-Encoding: gzip\r\nContent-Length: 0"),
     ];
     let count = faults.len();
-    fail(&telegram, faults.map(|answer| Fault::Raw(answer.into_bytes())));
+    fail(&telegram, faults.map(Fault::Raw));
     bot.say(42, "hello");
     assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].text, "hello");
     bot.wait_delivered(1, SOON).unwrap();

@@ -6,6 +6,7 @@ pub mod delivery_error;
 pub(crate) mod error;
 pub(crate) mod known_me;
 mod resolver;
+mod rich_message;
 pub mod token;
 mod transport;
 pub mod types;

@@ -209,14 +209,14 @@ impl Shared {
         };
         let postponed = served.postponed.take(task.update_id);
         let calls = postponed.unwrap_or_else(|| self.ask_bot(&task.name, &update, me, &claimed));
-        // It can be large, and the calls can take long.
-        drop(update);
         let name = &task.name;
         if calls.is_empty() {
             claimed.answered();
-            log::info!("{name}: 200, nothing to answer");
+            log::info!("{name}: 200, nothing to answer ({})", printable(&update.kind()));
             return Answer::Done;
         }
+        // It can be large, and the calls can take long.
+        drop(update);
         let mut report = Report::default();
         let answer = self.make_calls(&task, calls, &mut report);
         if answer == Answer::Done {

@@ -112,7 +112,7 @@ pub enum Fault {
     /// This status and body instead, as application/json.
     Body(u16, String),
     /// Nothing carried out; these bytes, which need not be HTTP, and the connection closed.
-    Raw(Vec<u8>),
+    Raw(String),
 }
 
 /// What the server says to one call.
@@ -122,7 +122,8 @@ pub(crate) struct Answer {
     body: String,
     retry_after: Option<u64>,
     wait: Option<Wait>,
-    raw: Option<Vec<u8>>,
+    /// The body is all there is.
+    raw: bool,
 }
 
 /// What an answer waits for.
@@ -142,7 +143,7 @@ pub(crate) struct Poll {
 
 impl Answer {
     fn new(code: u16, body: String) -> Answer {
-        Answer { code, content_type: "application/json", body, retry_after: None, wait: None, raw: None }
+        Answer { code, content_type: "application/json", body, retry_after: None, wait: None, raw: false }
     }
 
     /// A page of getUpdates.
@@ -214,8 +215,8 @@ impl Answer {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        if let Some(raw) = &self.raw {
-            return raw.clone();
+        if self.raw {
+            return self.body.clone().into_bytes();
         }
         let retry_after = self.retry_after.map_or(String::new(), |seconds| format!("Retry-After: {seconds}\r\n"));
         format!(
@@ -376,7 +377,7 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
         Some(Fault::CutBefore | Fault::CutAfter) => (answer, Some(0)),
         Some(Fault::CutInside(bytes)) => (answer, Some(bytes)),
         Some(Fault::Body(code, body)) => (Answer::new(code, body), None),
-        Some(Fault::Raw(bytes)) => (Answer { raw: Some(bytes), ..answer }, Some(usize::MAX)),
+        Some(Fault::Raw(bytes)) => (Answer { raw: true, ..Answer::new(200, bytes) }, Some(usize::MAX)),
     };
     let answer = answer.ready(shared, &token).await;
     Served { answer, limit, call: Some((token, place)) }

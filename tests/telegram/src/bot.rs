@@ -55,6 +55,10 @@ pub struct Sent {
     pub reply_to: Option<i64>,
     /// The thread of the chat.
     pub thread: Option<i64>,
+    /// The topic in the direct messages of a channel.
+    pub direct_topic: Option<i64>,
+    /// The one person who can see it, if it is not for all of the chat.
+    pub receiver: Option<i64>,
     /// When it was sent.
     pub at: Instant,
 }
@@ -78,6 +82,7 @@ impl Bot {
             let message_id = known.last_message;
             known.texts.insert(message_id, fields["text"].as_str().unwrap_or_default().to_owned());
             known.threads.extend(fields["message_thread_id"].as_i64());
+            known.direct_topics.extend(fields["direct_messages_topic"]["topic_id"].as_i64());
             let user = if chat > 0 { chat } else { 1_000_001 };
             let mut message = json!({
                 "message_id": message_id,

@@ -157,6 +157,8 @@ pub(crate) struct Chat {
     /// Of the messages that are there, by number; empty where a message has none.
     pub texts: HashMap<i64, String>,
     pub threads: HashSet<i64>,
+    /// There are some where the chat is the direct messages of a channel.
+    pub direct_topics: HashSet<i64>,
 }
 
 /// What getUpdates needs to know.
