@@ -6,7 +6,8 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use lexopt::{Arg, Parser, ValueExt};
 
@@ -23,6 +24,7 @@ use crate::system::clock::unix_now;
 use crate::system::{logging, process};
 use crate::telegram::client::Api;
 use crate::telegram::delivery_error;
+use crate::telegram::error::ApiError;
 use crate::telegram::types::WebhookInfo;
 
 const USAGE: &str = "\
@@ -43,6 +45,9 @@ The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihoo
 
 /// The kinds of update that the bot wants.
 type Kinds = &'static [&'static str];
+
+/// For `webhook set`, with the waits that Telegram asks for. A longer one is told, and not waited out.
+const SET_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a command ends without success. The codes are those of sysexits.h.
 enum Failure {
@@ -276,7 +281,23 @@ fn describe(info: &WebhookInfo) -> String {
 }
 
 fn webhook_set(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
-    each_bot(options, allowed_updates, |registration| registration.set().map(|()| "the webhook is set".into()))
+    each_bot(options, allowed_updates, |registration| set_in_time(registration).map(|()| "the webhook is set".into()))
+}
+
+/// Sets the webhook, and waits as long as Telegram asks for: it takes one set a second, and a bot may just have made one.
+fn set_in_time(registration: &Registration) -> Result<(), RegistrationError> {
+    let end = Instant::now() + SET_TIMEOUT;
+    loop {
+        match registration.set() {
+            Err(RegistrationError::Api(ApiError::Refused { retry_after: Some(seconds), .. }))
+                if Instant::now() + Duration::from_secs(seconds.clamp(1, SET_TIMEOUT.as_secs())) < end =>
+            {
+                eprintln!("bot {}: Telegram asks to wait {seconds} s.", registration.bot());
+                thread::sleep(Duration::from_secs(seconds.max(1)));
+            }
+            done => return done,
+        }
+    }
 }
 
 fn webhook_delete(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {

@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::bot::Bot;
 use crate::certificate::CertificateError;
+use crate::certificate::rollover::Rollover;
 use crate::config::{BotSettings, Config};
 use crate::delivery::identity::{self, Identity, Prepared, Registrar};
 use crate::delivery::keeper::Callbacks;
@@ -31,6 +32,7 @@ use crate::webhook::dedup::DedupWindow;
 use crate::webhook::edge::Edge;
 use crate::webhook::handover::Handover;
 use crate::webhook::in_flight::InFlight;
+use crate::webhook::observations::Observations;
 use crate::webhook::panic;
 use crate::webhook::postponed::PostponedCalls;
 use crate::webhook::probe::{self, Probe};
@@ -109,16 +111,18 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     let socket = config.runtime_dir.join("workers.sock");
     let allowed_updates = bot.allowed_updates();
     let known_mes: Vec<_> = config.bots.iter().map(|bot| Arc::new(known_me(config, bot))).collect();
-    let served = served_bots(config, &api, &known_mes);
+    let observations: Vec<_> = config.bots.iter().map(|_| Arc::new(Observations::default())).collect();
+    let served = served_bots(config, &api, &known_mes, &observations);
     start_workers(&socket, capacity.workers, bot, served, &status)?;
     let probe_route = probe::route().map_err(|_| RunError::System("The system has no random numbers.".into()))?;
 
     let address = address(&listener, config)?;
     let (sender, events) = unbounded_channel();
     let home = watch_home(config, address.port(), &prepared, &status, &sender)?;
-    let callbacks = || callbacks(&status, &sender, home.as_ref());
+    let rollover = prepared.rollover();
+    let callbacks = |index: usize| callbacks(&status, &observations[index], &rollover, &sender, home.as_ref());
     let registrar = Registrar::start(config, api, allowed_updates, &known_mes, callbacks).map_err(system(NO_THREAD))?;
-    let mut identity = Identity::new(config, prepared, registrar)?;
+    let mut identity = Identity::new(config, prepared, registrar);
     let edge = Edge {
         allow_from: config.allow_from.clone(),
         known: config.known(),
@@ -126,7 +130,8 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
             routes: routes(config, &probe_route),
             handover: Handover::new(socket.clone(), capacity.workers),
             slots: Mutex::new(Slots::new(capacity.limits)),
-            rollover: identity.rollover(),
+            rollover,
+            observations,
         }),
     };
     let probe = Probe::new(address, &probe_route);
@@ -164,10 +169,18 @@ enum Event {
     Registered(String),
 }
 
-fn callbacks(status: &Arc<Status>, sender: &UnboundedSender<Event>, watch: Option<&HomeWatch>) -> Callbacks {
-    let (sender, hints) = (sender.clone(), watch.map(HomeWatch::hints));
+fn callbacks(
+    status: &Arc<Status>,
+    observations: &Arc<Observations>,
+    rollover: &Arc<Rollover>,
+    sender: &UnboundedSender<Event>,
+    watch: Option<&HomeWatch>,
+) -> Callbacks {
+    let (rollover, sender, hints) = (Arc::clone(rollover), sender.clone(), watch.map(HomeWatch::hints));
     Callbacks {
         status: Arc::clone(status),
+        observations: Arc::clone(observations),
+        setting: Box::new(move || rollover.show_new()),
         registered: Box::new(move |digest| {
             let _ = sender.send(Event::Registered(digest.to_owned()));
         }),
@@ -236,13 +249,19 @@ fn known_me(config: &Config, bot: &BotSettings) -> KnownMe {
     KnownMe::load(config.state_dir.join(format!("me-{id}")), id)
 }
 
-fn served_bots(config: &Config, api: &Api, known_mes: &[Arc<KnownMe>]) -> Vec<ServedBot> {
-    let served = config.bots.iter().zip(known_mes).map(|(bot, me)| ServedBot {
+fn served_bots(
+    config: &Config,
+    api: &Api,
+    known_mes: &[Arc<KnownMe>],
+    observations: &[Arc<Observations>],
+) -> Vec<ServedBot> {
+    let served = config.bots.iter().zip(known_mes).zip(observations).map(|((bot, me), observations)| ServedBot {
         client: Client::new(api.clone(), bot.token.clone()),
         me: Arc::clone(me),
         dedup: dedup_window(&config.runtime_dir.join(format!("once-{}", bot.token.id()))),
         postponed: PostponedCalls::default(),
         in_flight: InFlight::default(),
+        observations: Arc::clone(observations),
     });
     served.collect()
 }

@@ -233,6 +233,7 @@ fn an_idle_connection_ends_after_75_seconds() {
             handover: Handover::new(home.folder.join("none"), 1),
             slots: Mutex::new(Slots::new(limits)),
             rollover: Arc::new(Rollover::new(Arc::new(tls))),
+            observations: Vec::new(),
         }),
     };
     let idle = runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

@@ -41,6 +41,11 @@ impl Rollover {
         shown.is_old_next = false;
     }
 
+    /// Telegram is about to be given the new one, and shows at once whether it accepts it.
+    pub(crate) fn show_new(&self) {
+        self.shown().is_old_next = false;
+    }
+
     /// Ends the rollover: Telegram has the new one.
     pub(crate) fn finish(&self) {
         self.shown().old = None;
@@ -88,6 +93,9 @@ mod tests {
         rollover.rejected(&new);
         rollover.rejected(&new);
         assert!(Arc::ptr_eq(&rollover.current(), &old), "two refusals of the same are one");
+        rollover.show_new();
+        assert!(Arc::ptr_eq(&rollover.current(), &new), "whatever the old webhook was shown");
+        rollover.rejected(&new);
         rollover.rejected(&old);
         assert!(Arc::ptr_eq(&rollover.current(), &new));
         rollover.begin(newest.clone());

@@ -21,6 +21,10 @@ pub(crate) enum Difference {
     Other,
     /// A certificate was uploaded with it and should not have been, or the other way round.
     Certificate,
+    /// It has other `allowed_updates` or another `max_connections`.
+    Settings,
+    /// It has another secret.
+    Secret,
 }
 
 impl fmt::Display for Difference {
@@ -29,6 +33,10 @@ impl fmt::Display for Difference {
             Self::Missing => "the webhook was removed",
             Self::Other => "another program, or an older start of this one, has set a webhook of its own",
             Self::Certificate => "the webhook was set without the right certificate",
+            Self::Settings => {
+                "another program has set the webhook with other allowed_updates or another max_connections"
+            }
+            Self::Secret => "another program has set the webhook with another secret",
         })
     }
 }
@@ -90,7 +98,7 @@ impl Health {
         self.last_error = last;
         let was_pending = std::mem::replace(&mut self.pending, info.pending_update_count);
         if let Err(difference) = agrees {
-            return self.repair(difference.to_string(), difference == Difference::Other, now);
+            return self.repair(difference.to_string(), is_contested(difference), now);
         }
         let explained = message.and_then(delivery_error::explain);
         if explained.is_some_and(|explanation| explanation.kind == Kind::Certificate) {
@@ -126,6 +134,14 @@ impl Health {
     }
 }
 
+/// Whether another program sets this webhook, too.
+fn is_contested(difference: Difference) -> bool {
+    match difference {
+        Difference::Other | Difference::Settings | Difference::Secret => true,
+        Difference::Missing | Difference::Certificate => false,
+    }
+}
+
 fn undelivered(message: &str) -> String {
     format!("Telegram could not deliver: {}", delivery_error::sentence(message))
 }
@@ -145,6 +161,7 @@ mod tests {
             last_error_date: error.map(|(date, _)| date),
             last_error_message: error.map(|(_, message)| message.into()),
             max_connections: None,
+            allowed_updates: None,
         }
     }
 

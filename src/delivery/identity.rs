@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 
-use super::keeper::{self, Callbacks};
+use super::keeper::{self, Callbacks, Order};
 use super::registration::Registration;
 use crate::certificate::rollover::Rollover;
 use crate::certificate::{self, Certificate, CertificateError};
@@ -42,9 +42,15 @@ pub(crate) struct Prepared {
     /// None until the address is known.
     host: Option<String>,
     certificate: Certificate,
+    rollover: Arc<Rollover>,
 }
 
 impl Prepared {
+    /// The certificates that the edge shows.
+    pub(crate) fn rollover(&self) -> Arc<Rollover> {
+        Arc::clone(&self.rollover)
+    }
+
     /// The address that was used last, if it was one.
     pub(crate) fn last_address(&self) -> Option<Ipv4Addr> {
         self.certificate.address()
@@ -66,7 +72,8 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared, CertificateError> {
         certificate = renew(host, config)?;
     }
     accept(&certificate, host.as_deref(), config)?;
-    Ok(Prepared { host, certificate })
+    let rollover = Arc::new(Rollover::new(tls(&certificate)?));
+    Ok(Prepared { host, certificate, rollover })
 }
 
 fn make_first(config: &Config) -> Result<Certificate, CertificateError> {
@@ -125,21 +132,12 @@ fn renew(host: &str, config: &Config) -> Result<Certificate, CertificateError> {
 
 impl<'c> Identity<'c> {
     /// Registers what [`prepare`] found.
-    ///
-    /// # Errors
-    /// When rustls does not take the certificate.
-    pub(crate) fn new(config: &'c Config, prepared: Prepared, registrar: Registrar) -> Result<Self, CertificateError> {
-        let Prepared { host, certificate } = prepared;
-        let rollover = Arc::new(Rollover::new(tls(&certificate)?));
+    pub(crate) fn new(config: &'c Config, prepared: Prepared, registrar: Registrar) -> Self {
+        let Prepared { host, certificate, rollover } = prepared;
         let mut identity =
             Self { config, host, certificate, rollover, registrar, wanted: BTreeSet::new(), is_expiry_logged: false };
         identity.register();
-        Ok(identity)
-    }
-
-    /// The certificates that the edge shows.
-    pub(crate) fn rollover(&self) -> Arc<Rollover> {
-        Arc::clone(&self.rollover)
+        identity
     }
 
     /// The home has moved to `address`; [`Identity::renew`] has the certificate follow.
@@ -207,11 +205,11 @@ fn tls(certificate: &Certificate) -> Result<Arc<ServerConfig>, CertificateError>
 pub(crate) struct Registrar {
     api: Api,
     allowed_updates: &'static [&'static str],
-    bots: Vec<Sender<Registration>>,
+    bots: Vec<Sender<Order>>,
 }
 
 impl Registrar {
-    /// Starts the threads; `callbacks` is called for each of them, and each keeps one of `known_mes` up to date.
+    /// Starts the threads; `callbacks` is called with the place of each bot in the settings, and each keeps one of `known_mes` up to date.
     ///
     /// # Errors
     /// When a thread cannot be started.
@@ -220,13 +218,17 @@ impl Registrar {
         api: Api,
         allowed_updates: &'static [&'static str],
         known_mes: &[Arc<KnownMe>],
-        callbacks: impl Fn() -> Callbacks,
+        callbacks: impl Fn(usize) -> Callbacks,
     ) -> io::Result<Self> {
         let mut bots = Vec::new();
-        for (bot, me) in config.bots.iter().zip(known_mes) {
-            let (sender, wanted) = mpsc::channel();
-            let (interval, callbacks, me) = (config.watch_interval, callbacks(), Arc::clone(me));
-            let keep = move || keeper::keep(&wanted, interval, &callbacks, &me);
+        for (index, (bot, me)) in config.bots.iter().zip(known_mes).enumerate() {
+            let (sender, orders) = mpsc::channel();
+            let (interval, callbacks, me) = (config.watch_interval, callbacks(index), Arc::clone(me));
+            let news = sender.clone();
+            callbacks.observations.on_news(move || {
+                let _ = news.send(Order::Look);
+            });
+            let keep = move || keeper::keep(&orders, interval, &callbacks, &me);
             thread::Builder::new().name(format!("webhook {}", bot.token.id())).spawn(keep)?;
             bots.push(sender);
         }
@@ -240,7 +242,7 @@ impl Registrar {
             let wanted = Registration::new(config, bot, &self.api, host, certificate.upload(), self.allowed_updates);
             digests.insert(wanted.digest().to_owned());
             // The thread lives as long as this sender.
-            let _ = sender.send(wanted);
+            let _ = sender.send(Order::Register(Box::new(wanted)));
         }
         digests
     }

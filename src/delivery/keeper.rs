@@ -4,40 +4,70 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::health::{Health, Problem, Verdict};
+use super::health::{Difference, Health, Problem, Verdict};
 use super::registration::{Registered, Registration, RegistrationError};
 use crate::system::status::Status;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
 use crate::telegram::known_me::KnownMe;
+use crate::webhook::observations::Observations;
 
 const FIRST_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(300);
 /// The longest wait that a 429 can ask for, in seconds; Telegram's own are below it but for the rarest.
 const MAX_RETRY_AFTER: u64 = 3600;
-/// When only new settings can help.
-const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
+/// While Telegram says that it does not know the token: it can be mistaken.
+const FIRST_TOKEN_RETRY_INTERVAL: Duration = Duration::from_secs(10);
+const MAX_TOKEN_RETRY_INTERVAL: Duration = Duration::from_secs(3600);
+/// After so many refusals of the token, one after the other, nobody waits for this bot any more.
+const TOKEN_REFUSALS: u32 = 3;
 
 /// Called as the webhook's state changes.
 pub(crate) struct Callbacks {
     /// Shows the webhook's state to a person.
     pub(crate) status: Arc<Status>,
-    /// Gets the digest of a registration that Telegram has, or that no token can bring about.
+    /// What the webhook notices of this bot.
+    pub(crate) observations: Arc<Observations>,
+    /// Called when the webhook may be set at once: Telegram connects before it answers.
+    pub(crate) setting: Box<dyn Fn() + Send>,
+    /// Gets the digest of a registration that Telegram has, or that the token can hardly bring about.
     pub(crate) registered: Box<dyn Fn(&str) + Send>,
     /// Called when Telegram's calls do not arrive: the address may have changed.
     pub(crate) unreachable: Box<dyn Fn() + Send>,
 }
 
-/// Registers what comes through `wanted`, and only the newest of what waits there; tries until it succeeds, and checks the
+/// What the thread is to do.
+pub(crate) enum Order {
+    /// Have this registered.
+    Register(Box<Registration>),
+    /// See at once how it is.
+    Look,
+}
+
+/// Registers what comes through `orders`, and only the newest of what waits there; tries until it succeeds, and checks the
 /// webhook once in each `interval`. Before all of that it asks who the bot is. Returns when the sender is gone.
-pub(crate) fn keep(wanted: &Receiver<Registration>, interval: Duration, callbacks: &Callbacks, me: &KnownMe) {
-    let Ok(first) = wanted.recv() else { return };
-    let mut keeper = Keeper::new(first, interval);
+pub(crate) fn keep(orders: &Receiver<Order>, interval: Duration, callbacks: &Callbacks, me: &KnownMe) {
+    let mut keeper: Option<Keeper> = None;
     loop {
-        let pause = keeper.step(callbacks, me);
-        match wanted.recv_timeout(pause) {
-            Ok(newer) => keeper = Keeper::new(wanted.try_iter().last().unwrap_or(newer), interval),
+        let order = match &mut keeper {
+            None => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(keeper) => orders.recv_timeout(keeper.step(callbacks, me)),
+        };
+        match order {
+            Ok(order) => {
+                let newest = [order].into_iter().chain(orders.try_iter()).filter_map(Order::registration).last();
+                keeper = newest.map(|newest| Keeper::new(newest, interval)).or(keeper);
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+impl Order {
+    fn registration(self) -> Option<Registration> {
+        match self {
+            Self::Register(registration) => Some(*registration),
+            Self::Look => None,
         }
     }
 }
@@ -52,6 +82,8 @@ struct Keeper {
     is_identified: bool,
     /// The webhook is to be set even if Telegram shows the right one.
     must_set: bool,
+    /// How often the token was refused since it last was not.
+    token_refusals: u32,
 }
 
 impl Keeper {
@@ -65,6 +97,7 @@ impl Keeper {
             is_registered: false,
             is_identified: false,
             must_set: false,
+            token_refusals: 0,
         }
     }
 
@@ -84,14 +117,15 @@ impl Keeper {
 
     fn register(&mut self, callbacks: &Callbacks, me: &KnownMe) -> Duration {
         let bot = self.registration.bot();
+        (callbacks.setting)();
         let done = self.identify(me).and_then(|()| match self.must_set {
             true => self.registration.set().map(|()| Registered::Set),
             false => self.registration.ensure(),
         });
-        let problem = done.as_ref().err().map(|why| format!("the webhook is not registered: {why}"));
-        callbacks.status.webhook(bot, problem);
         match done {
             Ok(done) => {
+                callbacks.status.webhook(bot, None);
+                self.token_refusals = 0;
                 match done {
                     Registered::Unchanged(info) => {
                         self.health.found(&info);
@@ -99,6 +133,7 @@ impl Keeper {
                     }
                     Registered::Set => {
                         self.health.set();
+                        callbacks.observations.right_secret();
                         log::info!("bot {bot}: the webhook is registered.");
                     }
                 }
@@ -108,12 +143,9 @@ impl Keeper {
                 // Telegram calls at once, and so knows soon what is wrong.
                 self.interval / 10
             }
-            Err(RegistrationError::Api(why)) if why.token_is_refused() => {
-                // The other bots' rollover must not wait for this one.
-                (callbacks.registered)(self.registration.digest());
-                self.refused(&why, callbacks)
-            }
+            Err(RegistrationError::Api(why)) if why.token_is_refused() => self.refused(&why, callbacks),
             Err(why) => {
+                callbacks.status.webhook(bot, Some(format!("the webhook is not registered: {why}")));
                 let pause = self.retry_pause.after(&why);
                 log::warn!("bot {bot}: the webhook is not registered: {why}. Next try in {} s.", pause.as_secs());
                 pause
@@ -121,12 +153,22 @@ impl Keeper {
         }
     }
 
+    /// One answer decides nothing: it is tried again, and a call that Telegram takes meanwhile revives it at once.
     fn refused(&mut self, why: &ApiError, callbacks: &Callbacks) -> Duration {
         let bot = self.registration.bot();
+        let pause =
+            FIRST_TOKEN_RETRY_INTERVAL.saturating_mul(1 << self.token_refusals.min(16)).min(MAX_TOKEN_RETRY_INTERVAL);
         self.is_registered = false;
-        callbacks.status.webhook(bot, Some(format!("{why}. {NEW_TOKEN}")));
-        log::error!("bot {bot}: {why}. {NEW_TOKEN}");
-        NEVER
+        self.token_refusals = self.token_refusals.saturating_add(1);
+        callbacks.observations.token_refused();
+        if self.token_refusals >= TOKEN_REFUSALS {
+            // The other bots' rollover must not wait for this one.
+            (callbacks.registered)(self.registration.digest());
+        }
+        if callbacks.status.webhook(bot, Some(format!("{why}. {NEW_TOKEN}"))) {
+            log::error!("bot {bot}: {why}. {NEW_TOKEN} It is tried again, ever more seldom.");
+        }
+        pause
     }
 
     fn look(&mut self, callbacks: &Callbacks) -> Duration {
@@ -137,7 +179,10 @@ impl Keeper {
             // While the Bot API cannot be reached there is nothing new to know; the updates' log has it.
             Err(_) => return self.interval,
         };
-        let agrees = self.registration.agrees(&info);
+        self.token_refusals = 0;
+        let is_secret_wrong = callbacks.observations.is_secret_wrong();
+        let agrees =
+            self.registration.agrees(&info).and(if is_secret_wrong { Err(Difference::Secret) } else { Ok(()) });
         match self.health.assess(&info, agrees, Instant::now()) {
             Verdict::Well => {
                 if callbacks.status.webhook(bot, None) {

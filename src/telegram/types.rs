@@ -243,6 +243,8 @@ pub struct WebhookInfo {
     pub last_error_message: Option<String>,
     /// Connections that Telegram may open at once.
     pub max_connections: Option<u32>,
+    /// The kinds of update that are delivered; none when they are the default ones.
+    pub allowed_updates: Option<Vec<String>>,
 }
 
 /// The bot itself, as getMe describes it: `https://core.telegram.org/bots/api#user`.

@@ -16,8 +16,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::auth::{self, Authorized, Route};
+use super::auth::{self, Authorized, Recipient, Route};
 use super::handover::Handover;
+use super::observations::Observations;
 use super::request::{self, Refusal};
 use super::slots::{Slot, Slots, Stage};
 use crate::certificate::rollover::Rollover;
@@ -54,11 +55,20 @@ pub struct Shared {
     pub slots: Mutex<Slots<AbortHandle>>,
     /// The certificate of new connections; it can be changed at any time.
     pub rollover: Arc<Rollover>,
+    /// Each bot's, by its place in the settings.
+    pub observations: Vec<Arc<Observations>>,
 }
 
 impl Shared {
     pub(super) fn slots(&self) -> MutexGuard<'_, Slots<AbortHandle>> {
         lock(&self.slots)
+    }
+
+    fn observations_of(&self, recipient: Option<Recipient>) -> Option<&Observations> {
+        match recipient {
+            Some(Recipient::Bot(index)) => self.observations.get(index).map(AsRef::as_ref),
+            Some(Recipient::Probe) | None => None,
+        }
     }
 }
 
@@ -116,8 +126,11 @@ impl Session<'_> {
         if !connection.next_begins().await? {
             return Ok(false);
         }
-        let authorized = connection.head(Instant::now() + HEAD_TIMEOUT, &self.shared.routes).await?;
+        let authorized = connection.head(Instant::now() + HEAD_TIMEOUT, self.shared).await?;
         self.reached(Stage::Proven);
+        if let Some(observations) = self.shared.observations_of(Some(authorized.recipient)) {
+            observations.right_secret();
+        }
         let whole = authorized.head + authorized.body;
         let Some(_room) = self.shared.handover.bodies.room_for(authorized.body).await else {
             return Err(SessionError::refused(Refusal::Busy, whole.saturating_sub(connection.read.len())));
@@ -204,10 +217,15 @@ impl Connection {
         Ok(true)
     }
 
-    async fn head(&mut self, deadline: Instant, routes: &[Route]) -> Result<Authorized, SessionError> {
+    async fn head(&mut self, deadline: Instant, shared: &Shared) -> Result<Authorized, SessionError> {
         loop {
             if let Some(head) = request::head(&self.read)? {
-                return auth::authorize(&head, routes).map_err(|refusal| {
+                return auth::authorize(&head, &shared.routes).map_err(|refusal| {
+                    if refusal == Refusal::WrongSecret
+                        && let Some(observations) = shared.observations_of(auth::recipient(&head, &shared.routes))
+                    {
+                        observations.wrong_secret(now());
+                    }
                     let whole = head.length.saturating_add(head.content_length.unwrap_or_default());
                     let is_proven = refusal == Refusal::TooLarge;
                     SessionError::refused(refusal, if is_proven { whole.saturating_sub(self.read.len()) } else { 0 })

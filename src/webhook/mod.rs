@@ -14,6 +14,7 @@ pub mod dedup;
 pub mod edge;
 pub mod handover;
 pub(crate) mod in_flight;
+pub mod observations;
 pub(crate) mod panic;
 pub(crate) mod postponed;
 pub(crate) mod probe;

@@ -18,6 +18,8 @@ pub enum Refusal {
     BadRequest,
     /// 403: not from whom it should be, or not JSON.
     Forbidden,
+    /// 403: a bot's path, and another secret than this bot's, or none.
+    WrongSecret,
     /// 404: no bot has this path.
     NotFound,
     /// 405: not POST.
@@ -45,7 +47,7 @@ impl Refusal {
         }
         match self {
             Self::BadRequest => close!("400 Bad Request"),
-            Self::Forbidden => close!("403 Forbidden"),
+            Self::Forbidden | Self::WrongSecret => close!("403 Forbidden"),
             Self::NotFound => close!("404 Not Found"),
             Self::MethodNotAllowed => close!("405 Method Not Allowed\r\nAllow: POST"),
             Self::Timeout => close!("408 Request Timeout"),

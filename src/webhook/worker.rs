@@ -14,6 +14,7 @@ use tiny_http::{Method, Request, Response, Server};
 
 use super::dedup::{Claim, Claimed, DedupWindow};
 use super::in_flight::InFlight;
+use super::observations::Observations;
 use super::panic;
 use super::postponed::PostponedCalls;
 use super::retry::{self, Attempts, Decision, Outage};
@@ -49,6 +50,8 @@ pub(crate) struct ServedBot {
     pub(crate) postponed: PostponedCalls,
     /// The updates that are being answered.
     pub(crate) in_flight: InFlight<Answer>,
+    /// For whoever keeps it registered.
+    pub(crate) observations: Arc<Observations>,
 }
 
 /// What the webhook answers, and with it what becomes of the update.
@@ -293,6 +296,7 @@ impl Shared {
             };
             let Err(why) = made else {
                 self.outage.ended();
+                task.served.observations.call_taken();
                 return Outcome::Taken;
             };
             self.note(task, &why, &mut attempts);
