@@ -168,7 +168,10 @@ impl Verdict {
         println!("API calls        {:6}   and {} cut before they were whole", story.calls.len(), story.request_cuts);
         println!("API faults       {}", count(faults));
         println!("again, killed    {:6}   amid the call", self.killed.len());
-        println!("again, unheard   {:6}   carried out, without the head of an answer", self.unheard.len());
+        println!(
+            "again, unheard   {:6}   carried out, and the answer did not get so far as to say so",
+            self.unheard.len()
+        );
         for (what, places) in self.guilty() {
             println!("{what:16} {:6}", places.len());
         }

@@ -58,9 +58,10 @@ impl Call {
         }
     }
 
-    /// Whether the bot can know what became of it: the head of the answer went out whole.
+    /// Whether the bot can know that it was carried out: so much of the answer went out that this stands there. A head alone
+    /// can be anybody's.
     pub fn is_heard(&self) -> bool {
-        self.answer.contains("\r\n\r\n")
+        self.answer.split_once("\r\n\r\n").is_some_and(|(_, body)| body.starts_with("{\"ok\":true"))
     }
 
     /// A parameter as text, however it was sent; an absent one is empty.
