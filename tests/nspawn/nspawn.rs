@@ -5,6 +5,7 @@
 
 #[path = "../common/authority.rs"]
 mod authority;
+mod impostor;
 mod pi;
 #[path = "../common/steps.rs"]
 mod steps;
@@ -49,6 +50,7 @@ fn main() {
         ("wrong answers are refused, and asked for again", wrong_answers),
         ("from nothing to the first echo", first_deployment),
         ("what it says of itself", status),
+        ("something in place of the Bot API names 300 hosts", impostor::names_keep_no_health_from_systemd),
         ("a reload as soon as it is ready", reload),
         ("another release under load: none lost, none refused", under_load),
         ("the same release once more", twice),
