@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use super::retry::UPDATE_TIMEOUT;
 use crate::system::lock::lock;
 
 /// One bot's updates, each with its answer once there is one.
@@ -40,11 +41,11 @@ impl<A: Clone> InFlight<A> {
         answer
     }
 
-    /// Waits for the answer that another thread finds, until so much time has passed since that began. None when there is none by
-    /// then, or the update is not in flight any more.
+    /// Waits for the answer that another thread finds, for so long, and no longer than any update may take. None when there is
+    /// none by then, or the update is not in flight any more.
     pub(crate) fn wait(&self, update: i64, longest: Duration) -> Option<A> {
         let running = lock(&self.0).get(&update).cloned()?;
-        let left = (running.start + longest).saturating_duration_since(Instant::now());
+        let left = (running.start + UPDATE_TIMEOUT).saturating_duration_since(Instant::now()).min(longest);
         let answer = running.answered.wait_timeout_while(lock(&running.answer), left, |answer| answer.is_none());
         answer.ok().and_then(|(answer, _)| answer.clone())
     }

@@ -33,6 +33,8 @@ const RETRY_SOON: u64 = 1;
 
 /// One of so many workers may wait for what another one does.
 const WAITING_SHARE: usize = 4;
+/// Any worker may wait so long.
+const SHORT_WAIT: Duration = Duration::from_millis(100);
 
 /// Lines about calls that were not taken: hundreds may wait while the Bot API is away.
 static NOT_TAKEN: LogLimit = LogLimit::new(20);
@@ -180,8 +182,10 @@ impl Shared {
             }
             Claim::InFlight => {
                 drop(update);
-                let wait = || served.in_flight.wait(id, retry::UPDATE_TIMEOUT);
-                let answer = self.waiting.with_one(wait).unwrap_or(Answer::Later(RETRY_SOON));
+                let wait = |longest| served.in_flight.wait(id, longest);
+                let waited = self.waiting.with_one(|| wait(retry::UPDATE_TIMEOUT));
+                // Where all places are taken: most updates take no longer than this.
+                let answer = waited.or_else(|| wait(SHORT_WAIT)).unwrap_or(Answer::Later(RETRY_SOON));
                 log::info!("{name}: {}, it came again while it was answered", answer.status());
                 answer
             }
