@@ -21,6 +21,7 @@ use common::{HOST, Home, Pihook, SOON, TOKEN, eventually, peer, settings, telegr
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ALL_VERSIONS;
 use rustls::version::TLS12;
+use simulated_telegram::Fault;
 
 const TELEGRAM: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// Within this an echo is there, whatever goes on.
@@ -480,5 +481,76 @@ fn a_flood_from_telegrams_own_address_leaves_it_most_of_its_attempts() {
                 first.len()
             );
         }
+    }
+}
+
+/// The largest update that is to be answered, nearly all of it formatting.
+fn largest_update(id: usize) -> String {
+    const LARGEST: usize = 524_288 + 26;
+    let start = format!(
+        "{{\"update_id\":{id},\n\"message\":{{\"message_id\":1,\"date\":1,\"chat\":{{\"id\":{},\"type\":\"private\"}},\
+         \"text\":\"{}\",\"entities\":[",
+        1000 + id,
+        "x".repeat(4096)
+    );
+    let (entity, end) = ("{\"type\":\"bold\",\"offset\":0,\"length\":1},", "{}]}}");
+    let entities = entity.repeat((LARGEST - start.len() - end.len()) / entity.len());
+    let filler = " ".repeat(LARGEST - start.len() - entities.len() - end.len());
+    format!("{start}{entities}{filler}{end}")
+}
+
+#[test]
+fn the_largest_updates_at_once_stay_below_the_units_memory_however_many_bots_there_are() {
+    /// Of the unit's 128 MiB the kernel's buffers take their part.
+    const MOST: usize = 96 * 1024;
+    for bots in [1, 4] {
+        let telegram = telegram();
+        let text = settings(&telegram.api_url(), "max_connections = 40");
+        let tokens: Vec<_> = (1..=bots).map(|id| format!("{id}:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw")).collect();
+        let accounts: Vec<_> = tokens.iter().map(|token| telegram.bot(token)).collect();
+        let tables: String = tokens.iter().map(|token| format!("[[bot]]\ntoken = '{token}'\n")).collect();
+        let home = Home::with(&text, &tables);
+        let mut command = home.command(&["run"]);
+        command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
+        let pihook = Pihook::start(command);
+        telegram.route(HOST, 8443, pihook.address);
+        pihook.wait_logs("the webhook is registered", bots);
+        telegram.on_call(|call| {
+            call.method.eq_ignore_ascii_case("sendMessage").then_some(Fault::Stall(Duration::from_secs(2)))
+        });
+        let before = pihook.memory();
+        // As many for each bot as it may have in flight, and as many as there can be beside them at a change-over.
+        let count = 40 * bots + 64;
+        let answers: Vec<_> = thread::scope(|scope| {
+            let ask = |number: usize| {
+                let (token, account) = (&tokens[number % bots], &accounts[number % bots]);
+                let secret =
+                    account.calls().iter().find(|call| call.method == "setWebhook").unwrap().text("secret_token");
+                let update = largest_update(number + 1);
+                let head = format!(
+                    "POST /{token}/ HTTP/1.1\r\nX-Telegram-Bot-Api-Secret-Token: {secret}\r\n\
+                     Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                    update.len()
+                );
+                let mut tls = Tls::over(peer::connect(TELEGRAM, pihook.address).unwrap(), ALL_VERSIONS).unwrap();
+                let (most, last) = update.split_at(update.len() - 1);
+                tls.send(head.as_bytes()).unwrap();
+                tls.send(most.as_bytes()).unwrap();
+                // All wait for the last byte of all.
+                thread::sleep(Duration::from_secs(1));
+                tls.send(last.as_bytes()).unwrap();
+                tls.status()
+            };
+            let all: Vec<_> = (0..count).map(|number| scope.spawn(move || ask(number))).collect();
+            all.into_iter().map(|answer| answer.join().unwrap()).collect()
+        });
+        let taken = answers.iter().filter(|status| **status == 200).count();
+        println!(
+            "{bots} bots: {taken} of {count} were taken at once; {before} KiB before, at most {} KiB, {} KiB after",
+            pihook.peak(),
+            pihook.memory()
+        );
+        assert!(answers.iter().all(|status| [200, 503].contains(status)) && taken >= 40, "{answers:?}");
+        assert!(pihook.peak() < MOST, "{} KiB", pihook.peak());
     }
 }
