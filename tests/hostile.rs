@@ -519,8 +519,9 @@ fn the_largest_updates_at_once_stay_below_the_units_memory_however_many_bots_the
             call.method.eq_ignore_ascii_case("sendMessage").then_some(Fault::Stall(Duration::from_secs(2)))
         });
         let before = pihook.memory();
-        // As many for each bot as it may have in flight, and as many as there can be beside them at a change-over.
-        let count = 40 * bots + 64;
+        // As many for each bot as it may have in flight, and as many as there can be beside them at a change-over, but for
+        // Telegram's own.
+        let count = 40 * bots + 60;
         let answers: Vec<_> = thread::scope(|scope| {
             let ask = |number: usize| {
                 let (token, account) = (&tokens[number % bots], &accounts[number % bots]);
