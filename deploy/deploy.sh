@@ -1,19 +1,22 @@
 #!/usr/bin/env bash
-# Puts pihook on a Pi, and sees to it that it serves there:
+# Installs pihook on a Pi over ssh, and checks that it serves there:
 #
 #   deploy/deploy.sh pi@host [--binary FILE]   installs the binary, by default the one that build.sh built, and restarts
-#   deploy/deploy.sh pi@host --rollback        goes back to the release before
-#   deploy/deploy.sh pi@host --status          shows how it is
-#   deploy/deploy.sh pi@host --logs            shows its log; on a terminal, also what comes
+#   deploy/deploy.sh pi@host --rollback        goes back to the previous release
+#   deploy/deploy.sh pi@host --status          shows its state
+#   deploy/deploy.sh pi@host --logs            shows its log; on a terminal, also each new line
 #   deploy/deploy.sh pi@host --uninstall       removes it, with its settings, token and certificate
 #
-# --identity KEY and --port N are for ssh. What the Pi does not have yet is asked for: the public address, then the token;
-# without a terminal, each is a line of standard input.
+# --identity KEY and --port N are for ssh. deploy.sh asks for what it needs: sudo's password, if sudo on the Pi asks for one;
+# then, for a first installation, the public address and the bot's token. Without a terminal, each of these is one line of
+# standard input, in this order.
 set -euo pipefail
 here=$(dirname "${BASH_SOURCE[0]}")
 
+help() { sed -n '2,/^set /s/^#\( \|$\)//p' "${BASH_SOURCE[0]}"; }
+
 usage() {
-    sed -n '4,12s/^#\( \|$\)//p' "${BASH_SOURCE[0]}" >&2
+    help >&2
     exit 64
 }
 
@@ -27,6 +30,9 @@ binary=$target/aarch64-unknown-linux-gnu/release/pihook
 cross=$target/cross/aarch64-unknown-linux-gnu/release/pihook
 [[ ! $cross -nt $binary ]] || binary=$cross
 
+# A variable of the caller's environment stays in the environment of every command: these are not to be there.
+unset password answer answers
+
 host='' action=release options=()
 while (($#)); do
     case $1 in
@@ -35,91 +41,134 @@ while (($#)); do
     --identity) options+=(-i "$2") && shift ;;
     --port) options+=(-o "Port=$2") && shift ;;
     --rollback | --status | --logs | --uninstall) action=${1#--} ;;
+    --help | -h) help && exit ;;
     -*) usage ;;
     *) [[ -z $host ]] || usage && host=$1 ;;
     esac
     shift
 done
 [[ -n $host ]] || usage
+# Not every ssh takes a URL, and none takes brackets in one.
+if [[ $host == ssh://* ]]; then
+    [[ $host =~ ^ssh://(.*@)?(\[[^]]*\]|[^]:@/[]+)(:([0-9]+))?/?$ ]] || fail "$host is not a form of ssh://user@host:port."
+    host=${BASH_REMATCH[1]}${BASH_REMATCH[2]}
+    [[ -z ${BASH_REMATCH[4]} ]] || options+=(-o "Port=${BASH_REMATCH[4]}")
+fi
+[[ ! $host =~ ^(.*@)?\[(.*)\]$ ]] || host=${BASH_REMATCH[1]}${BASH_REMATCH[2]}
 
-for command in ssh scp sha256sum od; do
-    command -v "$command" >/dev/null || fail "This machine lacks the command $command."
+for command in ssh tar sha256sum od; do
+    command -v "$command" >/dev/null || fail "This machine lacks the command $command. Install it."
 done
+machine='' bytes=0
 if [[ $action == release ]]; then
     [[ -f $binary ]] || fail "There is no $binary: run deploy/build.sh, or name a file with --binary."
     case $(od -An -t x1 -j 18 -N 2 "$binary") in
     " b7 00") machine=aarch64 ;;
     " 3e 00") machine=x86_64 ;;
-    *) fail "$binary is no program for aarch64." ;;
+    *) fail "$binary is not a program for aarch64. Build one with deploy/build.sh." ;;
     esac
+    bytes=$(wc -c <"$binary")
 fi
 
 scratch=$(mktemp -d)
-folder=''
-# One connection for all, so that a password is asked for once.
+# The shell of the Pi may print what it likes. Only a line that begins with this mark, which no other run has, counts.
+mark=pihook-${scratch##*.}
+# One connection for all, so that ssh asks for a password only once.
 options+=(-o ControlMaster=auto -o ControlPersist=60 -o "ControlPath=$scratch/ssh" -o ServerAliveInterval=10
     -o ConnectTimeout=20)
-# shellcheck disable=SC2029 # The near side knows the folder there.
-remote() { ssh "${options[@]}" "$host" "$@"; }
+# shellcheck disable=SC2029 # The near side knows all the words.
+remote() { ssh "${options[@]}" -- "$host" "$@"; }
 clean_up() {
-    [[ -z $folder ]] || ssh "${options[@]}" -o BatchMode=yes -n "$host" rm -rf "$folder" || true
-    ssh "${options[@]}" -O exit "$host" 2>/dev/null || true
+    ssh "${options[@]}" -O exit -- "$host" 2>/dev/null || true
     rm -rf "$scratch"
 }
 trap clean_up EXIT
 
-user=$(remote id -u </dev/null) || fail "There is no way into $host by ssh."
-sudo=sudo
-[[ $user != 0 ]] || sudo=''
+# ask QUESTION: reads one line, hidden, into `answer`.
+ask() {
+    answer=''
+    IFS= read -rsp "$1: " answer || [[ -n $answer ]] || fail "There is no answer to the question: $1. Nothing was changed."
+    [[ ! -t 0 ]] || echo >&2
+}
 
-case $action in
-status)
-    remote "cat /opt/pihook/history; echo \"The current one: \$(readlink /opt/pihook/current)\"
-        $sudo systemctl status --no-pager --full pihook.service pihook.socket" </dev/null
-    exit
-    ;;
-logs)
-    follow=''
-    [[ ! -t 1 ]] || follow=--follow
-    remote "$sudo journalctl --unit 'pihook.*' --lines 100 --no-pager $follow" </dev/null
-    exit
-    ;;
+# Whether sudo on the Pi takes the password. printf is part of bash: no process has the password on its command line.
+sudo_takes() {
+    local said code=0
+    said=$(printf '%s\n' "$1" | remote "env LC_ALL=C sudo -k -S -p '' true" 2>&1 | head -c 4096) || code=$?
+    case $code,${said,,} in
+    0,*) return ;;
+    255,*) fail "The connection broke. Nothing was changed. Run deploy.sh again." ;;
+    *"try again"* | *incorrect* | *"no password"* | *"authentication fail"*) return 1 ;;
+    *) fail "sudo on the Pi refuses: $(tail -n 1 <<<"$said" | LC_ALL=C tr -cd ' -~' | cut -c 1-200)" ;;
+    esac
+}
+
+[[ $action == status || $action == logs ]] || echo "Connecting to $host…"
+code=0
+survey=$(remote bash -s survey "$mark" "$action" "$machine" "$bytes" <"$here/install.sh" | head -c 65536) || code=$?
+needs=$(sed -n "s/^$mark \([a-z]*\)$/\1/p" <<<"$survey")
+case $code,${needs##*$'\n'} in
+0,end) ;;
+*,lacks) exit "$code" ;; # install.sh named them.
+255,*) fail "ssh cannot log in to $host. Nothing was changed." ;;
+*) fail "The shell of $host ran no bash (exit code $code). Log in as a user who can run commands. Nothing was changed." ;;
 esac
+
+sudo='' password='' ask_sudo='' answers=''
+for need in $needs; do
+    case $need in
+    sudo) sudo='sudo -n' ;;
+    password)
+        # -k: a ticket of before counts for nothing, so that sudo takes the line. Where sudo takes none, install.sh gets it.
+        sudo="sudo -k -S -p ''" ask_sudo=yes
+        for try in 1 2 3; do
+            ask "The password for sudo on the Pi (hidden)"
+            password=$answer
+            ! sudo_takes "$password" || break
+            echo "sudo on the Pi does not take this password." >&2
+            # The next line of a script is the answer to another question.
+            [[ -t 0 && $try != 3 ]] || fail "Nothing was changed. Run deploy.sh again with the right password."
+        done
+        ;;
+    esac
+done
+for need in $needs; do
+    case $need in
+    host)
+        read -rp "The address or name at which Telegram reaches your router (auto finds the address): " answer || true
+        [[ -n $answer ]] || fail "deploy.sh needs an address. Nothing was changed."
+        answers+="host $answer"$'\n'
+        ;;
+    token)
+        ask "The bot's token (hidden)"
+        [[ -n $answer ]] || fail "deploy.sh needs a token. Nothing was changed."
+        answers+="token $answer"$'\n'
+        ;;
+    esac
+done
 
 mkdir "$scratch/files"
 cp "$here/install.sh" "$scratch/files"
-answers=''
 if [[ $action == release ]]; then
     cp "$here"/pihook.{service,socket,toml} "$scratch/files"
     cp "$binary" "$scratch/files/pihook"
-    missing=$(remote bash -s missing "$machine" <"$here/install.sh") || exit
-    for what in $missing; do
-        answer=''
-        case $what in
-        host) read -rp "The address or name by which Telegram reaches your router (auto finds the address): " answer || true ;;
-        token) read -rsp "The bot's token, which is not shown: " answer || true ;;
-        esac
-        [[ $what == host || ! -t 0 ]] || echo
-        [[ -n $answer ]] || fail "Without it there is nothing to install."
-        answers+=$answer$'\n'
-    done
+    echo "Copying $((bytes / 1000000)).$((bytes / 100000 % 10)) MB…"
 fi
-
-folder=$(remote mktemp -d /tmp/pihook.XXXXXX </dev/null)
 (cd "$scratch/files" && sha256sum -- * >SHA256SUMS)
-scp -q "${options[@]}" "$scratch/files"/* "$host:$folder/"
-remote "cd $folder && sha256sum --check --quiet SHA256SUMS" </dev/null || fail "The copy is damaged. Nothing was changed."
-[[ -z $answers ]] || printf '%s' "$answers" | remote "$sudo bash $folder/install.sh settings"
+follow=''
+[[ ! -t 1 ]] || follow=follow
 
-# As a unit of its own it goes on when the connection breaks. What it says goes through a file: a pipe would break with it.
-follow="cd $folder && : >log
-$sudo systemd-run --quiet --wait --collect --unit=pihook-deploy --property=StandardOutput=append:$folder/log \
-    --property=StandardError=inherit bash $folder/install.sh $action &
-tail -s 0.2 -n +1 --pid=\$! -f log
-wait \$!"
-# From here on it is removed over there.
-folder=''
+# One command does all that needs root. Its input: sudo's password, a mark, install.sh as bash reads it, and what that reads.
+# Bash takes no byte more from a pipe than the line that it needs.
+send() {
+    [[ -z $ask_sudo ]] || printf '%s\n' "$password"
+    echo "$mark"
+    cat "$here/install.sh"
+    printf '%send\n' "$answers"
+    tar -cf - -C "$scratch/files" .
+}
+skip="until [[ \$line == $mark ]]; do IFS= read -r line || exit 70; done"
 code=0
-remote bash -s <<<"$follow" || code=$?
-[[ $code != 255 ]] || fail "The connection broke. What was begun goes on there; --status tells how it ended."
+send 2>/dev/null | remote "$sudo bash -c '$skip; exec bash -s root $action $follow'" || code=${PIPESTATUS[1]}
+[[ $code != 255 ]] || fail "The connection broke. A deployment that has begun continues on the Pi: see --status."
 ((code == 0)) || exit "$code"

@@ -13,16 +13,17 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use crate::bot::Bot;
 use crate::certificate::{self, CertificateError, CertificateFiles};
-use crate::config::{self, Config, Environment};
+use crate::config::{self, Config, Delivery, Environment};
 use crate::delivery::health::Difference;
 use crate::delivery::identity;
+use crate::delivery::polling_note;
 use crate::delivery::registration::{Registration, RegistrationError};
 use crate::doctor;
 use crate::run::{self, RunError};
 use crate::secret::{lines, mask};
 use crate::system::clock::unix_now;
 use crate::system::{logging, process};
-use crate::telegram::client::Api;
+use crate::telegram::client::{Api, Client};
 use crate::telegram::delivery_error;
 use crate::telegram::error::ApiError;
 use crate::telegram::types::WebhookInfo;
@@ -31,7 +32,7 @@ const USAGE: &str = "\
 pihook runs a Telegram bot.
 
   pihook run [--config FILE]
-      serve the webhook, and keep it registered with Telegram
+      run the bot: by webhook where Telegram can reach it, else by polling
   pihook cert [--host HOST] [--days N] [--out DIR] [--force]
       make the certificate and its key
   pihook webhook info|set|delete [--config FILE]
@@ -41,7 +42,8 @@ pihook runs a Telegram bot.
   pihook doctor [--config FILE] [--json]
       find what is wrong at all, and say what to do
 
-The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihook/pihook.toml.";
+The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihook/pihook.toml. With the bot's token in
+$TELEGRAM_BOT_TOKEN, no settings file is needed.";
 
 /// The kinds of update that the bot wants.
 type Kinds = &'static [&'static str];
@@ -188,8 +190,8 @@ fn environment(name: &str) -> Option<OsString> {
 }
 
 fn load(options: &Options, environment: Environment) -> Result<Config, Failure> {
-    let path = config::find(options.config.clone(), environment)?;
-    Ok(config::load(&path, environment)?)
+    let source = config::find(options.config.clone(), environment)?;
+    Ok(config::load_from(&source, environment)?)
 }
 
 fn run(program: &Program, options: &Options) -> Result<(), Failure> {
@@ -208,7 +210,7 @@ fn cert(options: &Options) -> Result<(), Failure> {
     }
     // Only three settings count here: a certificate can be made before there is a token.
     let config = config::look(options.config.clone(), &environment)?;
-    let config = config.map(|path| config::examine(&path, &environment).0);
+    let config = config.map(|source| config::examine(&source, &environment).0);
     let host = certificate_host(options, config.as_ref())?;
     let files = match (&options.out, config) {
         (None, Some(config)) => config.certificate_files,
@@ -241,18 +243,25 @@ fn each_bot(
     let host = identity::known_host(&config, &certificate)
         .ok_or_else(|| Failure::Other("This home's address is not known yet: `pihook run` finds it.".into()))?;
     let api = Api::new(&config.api_url, 1);
-    let mut failures = Vec::new();
-    for bot in &config.bots {
+    all(config.bots.iter().map(|bot| {
         let registration = Registration::new(&config, bot, &api, &host, certificate.upload(), allowed_updates);
-        match act(&registration) {
-            Ok(text) => print(&format!("bot {}: {text}", registration.bot()))?,
-            Err(why) => failures.push(format!("bot {}: {why}.", registration.bot())),
-        }
-    }
-    if failures.is_empty() { Ok(()) } else { Err(Failure::Other(failures.join("\n"))) }
+        (registration.bot(), act(&registration).map_err(|why| why.to_string()))
+    }))
 }
 
 fn webhook_info(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
+    let config = load(options, &environment)?;
+    if let Some(reason) = polling_note::reason(&config) {
+        print(&format!("updates are polled: {reason}"))?;
+    }
+    if config.delivery == Delivery::Polling {
+        return each_poller(&config, |client| {
+            let info = client.webhook_info()?;
+            let is_set =
+                if info.url.is_empty() { "the webhook is not set" } else { "a webhook is set, against the settings" };
+            Ok(format!("{is_set}\n{}", describe(&info)))
+        });
+    }
     each_bot(options, allowed_updates, |registration| {
         let info = registration.info()?;
         let ours = match registration.agrees(&info) {
@@ -262,6 +271,27 @@ fn webhook_info(options: &Options, allowed_updates: Kinds) -> Result<(), Failure
         };
         Ok(format!("{ours}\n{}", describe(&info)))
     })
+}
+
+/// Like [`each_bot`], where there is no certificate, and so no registration.
+fn each_poller(config: &Config, act: impl Fn(&Client) -> Result<String, ApiError>) -> Result<(), Failure> {
+    let api = Api::new(&config.api_url, 1);
+    all(config.bots.iter().map(|bot| {
+        let said = act(&Client::new(api.clone(), bot.token.clone()));
+        (bot.token.id(), said.map_err(|why| why.to_string()))
+    }))
+}
+
+/// Prints what was said of each bot; also when something failed for the one before.
+fn all(said: impl Iterator<Item = (u64, Result<String, String>)>) -> Result<(), Failure> {
+    let mut failures = Vec::new();
+    for (bot, said) in said {
+        match said {
+            Ok(text) => print(&format!("bot {bot}: {text}"))?,
+            Err(why) => failures.push(format!("bot {bot}: {why}.")),
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Failure::Other(failures.join("\n"))) }
 }
 
 /// All that Telegram knows of a webhook but its URL, which holds the token.
@@ -281,6 +311,11 @@ fn describe(info: &WebhookInfo) -> String {
 }
 
 fn webhook_set(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
+    if load(options, &environment)?.delivery == Delivery::Polling {
+        return Err(Failure::Config(
+            "The settings have delivery = \"polling\": set \"auto\" or \"webhook\" first.".into(),
+        ));
+    }
     each_bot(options, allowed_updates, |registration| set_in_time(registration).map(|()| "the webhook is set".into()))
 }
 
@@ -301,14 +336,18 @@ fn set_in_time(registration: &Registration) -> Result<(), RegistrationError> {
 }
 
 fn webhook_delete(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
+    let config = load(options, &environment)?;
+    if config.delivery == Delivery::Polling {
+        return each_poller(&config, |client| client.delete_webhook().map(|()| "the webhook is removed".into()));
+    }
     each_bot(options, allowed_updates, |registration| registration.delete().map(|()| "the webhook is removed".into()))
 }
 
 fn check_settings(options: &Options) -> Result<(), Failure> {
-    let path = config::find(options.config.clone(), &environment)?;
-    let (config, mut problems) = config::examine(&path, &environment);
+    let source = config::find(options.config.clone(), &environment)?;
+    let (config, mut problems) = config::examine(&source, &environment);
     // Where there is no certificate, or one of ours that does not fit, `run` makes one.
-    if config.certificate_files.certificate.exists() {
+    if config.delivery != Delivery::Polling && config.certificate_files.certificate.exists() {
         let loaded = certificate::load(&config.certificate_files);
         let checked = loaded.and_then(|certificate| {
             if certificate.is_ours() {
@@ -323,6 +362,8 @@ fn check_settings(options: &Options) -> Result<(), Failure> {
         }
     }
     print(config.to_string().trim_end())?;
+    let comments: Vec<_> = config.consequences().iter().map(|sentence| format!("# {sentence}")).collect();
+    print(&format!("\n{}", comments.join("\n")))?;
     if problems.is_empty() { Ok(()) } else { Err(config::Problems(problems).into()) }
 }
 

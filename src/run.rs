@@ -4,28 +4,35 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
-use tokio::runtime;
+use tokio::runtime::{self, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::bot::Bot;
 use crate::certificate::CertificateError;
 use crate::certificate::rollover::Rollover;
-use crate::config::{BotSettings, Config};
+use crate::config::{BotSettings, Config, Delivery};
+use crate::delivery::bot_delivery::BotDelivery;
+use crate::delivery::changeover::ChangeOver;
 use crate::delivery::identity::{self, Identity, Prepared, Registrar};
 use crate::delivery::keeper::Callbacks;
-use crate::home::watch::{Hint, HomeWatch};
+use crate::delivery::poller::{PollDeadline, PollSettings};
+use crate::delivery::switch::Seen;
+use crate::home::watch::{Hint, HomeNews, HomeWatch};
 use crate::system::runtime_dir::{self, RuntimeDirError};
 use crate::system::status::Status;
 use crate::system::{process, systemd};
 use crate::telegram::client::{Api, Client};
 use crate::telegram::known_me::KnownMe;
+use crate::webhook::arrivals::Arrivals;
 use crate::webhook::auth::{Recipient, Route};
 use crate::webhook::connection::Shared;
 use crate::webhook::dedup::DedupWindow;
@@ -35,7 +42,7 @@ use crate::webhook::in_flight::InFlight;
 use crate::webhook::observations::Observations;
 use crate::webhook::panic;
 use crate::webhook::postponed::PostponedCalls;
-use crate::webhook::probe::{self, Probe};
+use crate::webhook::probe::{self, PROBE_TIMEOUT, Probe};
 use crate::webhook::slots::{Limits, Slots, WAITING};
 use crate::webhook::worker::{self, ServedBot};
 
@@ -53,6 +60,9 @@ const OTHER_FILES: usize = 32;
 const MAX_WORKERS: usize = 100;
 /// For what is in flight when a signal stops us.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where there is no certificate.
+const NOTHING_TO_RENEW: Duration = Duration::from_secs(86400);
 
 const NO_THREAD: &str = "A thread cannot be started";
 
@@ -101,42 +111,43 @@ fn system(what: impl fmt::Display) -> impl FnOnce(io::Error) -> RunError {
 /// What keeps it from starting, one sentence.
 pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     panic::end_process_on_panic();
+    make_own_folder(config)?;
     let listener = listen(config)?;
     let _lock = runtime_dir::lock(&config.runtime_dir)?;
     // The lock comes first: two instances must not both make a certificate.
-    let prepared = identity::prepare(config)?;
+    let prepared = listener.is_some().then(|| identity::prepare(config)).transpose()?;
     let capacity = Capacity::of(config)?;
-    let api = Api::new(&config.api_url, capacity.workers);
-    let status = Arc::new(Status::default());
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(system("The runtime"))?;
     let socket = config.runtime_dir.join("workers.sock");
+    let parts = SharedParts {
+        api: Api::new(&config.api_url, capacity.workers + config.bots.len()),
+        status: Arc::default(),
+        arrivals: Arc::default(),
+        handover: Arc::new(Handover::new(socket.clone(), capacity.workers)),
+        observations: config.bots.iter().map(|_| Arc::default()).collect(),
+        runtime: runtime.handle().clone(),
+    };
     let allowed_updates = bot.allowed_updates();
     let known_mes: Vec<_> = config.bots.iter().map(|bot| Arc::new(known_me(config, bot))).collect();
-    let observations: Vec<_> = config.bots.iter().map(|_| Arc::new(Observations::default())).collect();
-    let served = served_bots(config, &api, &known_mes, &observations);
-    start_workers(&socket, capacity.workers, bot, served, &status)?;
+    let served = served_bots(config, &parts.api, &known_mes, &parts.observations);
+    start_workers(&socket, capacity.workers, bot, served, &parts.status)?;
     let probe_route = probe::route().map_err(|_| RunError::System("The system has no random numbers.".into()))?;
 
-    let address = address(&listener, config)?;
+    let address = listener.as_ref().map(|listener| address(listener, config)).transpose()?;
     let (sender, events) = unbounded_channel();
-    let home = watch_home(config, address.port(), &prepared, &status, &sender)?;
-    let rollover = prepared.rollover();
-    let callbacks = |index: usize| callbacks(&status, &observations[index], &rollover, &sender, home.as_ref());
-    let registrar = Registrar::start(config, api, allowed_updates, &known_mes, callbacks).map_err(system(NO_THREAD))?;
-    let mut identity = Identity::new(config, prepared, registrar);
-    let edge = Edge {
-        allow_from: config.allow_from.clone(),
-        known: config.known(),
-        shared: Arc::new(Shared {
-            routes: routes(config, &probe_route),
-            handover: Handover::new(socket.clone(), capacity.workers),
-            slots: Mutex::new(Slots::new(capacity.limits)),
-            rollover,
-            observations,
-        }),
+    let home = match (address, &prepared) {
+        (Some(address), Some(prepared)) => watch_home(config, address.port(), prepared, &parts.status, &sender)?,
+        _ => None,
     };
-    let probe = Probe::new(address, &probe_route);
-    systemd::watch(move || probe.is_answered(), Arc::clone(&status)).map_err(system(NO_THREAD))?;
-    serve(edge, listener, &status, events, &mut identity)?;
+    let rollover = prepared.as_ref().map(Prepared::rollover);
+    let callbacks = |index| callbacks(config, &parts, (index, rollover.clone()), &sender, home.as_ref());
+    let (bots, deadlines) = start_deliveries(config, &parts, allowed_updates, known_mes, callbacks)?;
+    let registrar = Arc::new(Registrar { api: parts.api.clone(), allowed_updates, bots });
+    let identity = prepared.map(|prepared| Identity::new(config, prepared, Arc::clone(&registrar)));
+    let edge = rollover.map(|rollover| edge(config, &parts, capacity.limits, routes(config, &probe_route), rollover));
+    watch_over(&parts, address.map(|address| Probe::new(address, &probe_route)), deadlines)?;
+    let changeover = ChangeOver::begin(config, identity, &registrar, Arc::clone(&parts.status));
+    serve(&runtime, edge.zip(listener), &parts, Supervised { events, changeover, registrar })?;
     if let Some(home) = home {
         home.end();
     }
@@ -144,12 +155,43 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     Ok(())
 }
 
-/// The listener of systemd's socket unit, or one of our own.
-fn listen(config: &Config) -> Result<TcpListener, RunError> {
-    match systemd::listener().map_err(system("The socket that systemd handed over"))? {
-        Some(listener) => Ok(listener),
-        None => TcpListener::bind(config.listen).map_err(system(format!("{} cannot be listened on", config.listen))),
+fn edge(config: &Config, parts: &SharedParts, limits: Limits, routes: Vec<Route>, rollover: Arc<Rollover>) -> Edge {
+    Edge {
+        allow_from: config.allow_from.clone(),
+        known: config.known(),
+        shared: Arc::new(Shared {
+            routes,
+            handover: Arc::clone(&parts.handover),
+            slots: Mutex::new(Slots::new(limits)),
+            rollover,
+            arrivals: Arc::clone(&parts.arrivals),
+            observations: parts.observations.clone(),
+        }),
     }
+}
+
+/// What the parts of the program share.
+struct SharedParts {
+    api: Api,
+    status: Arc<Status>,
+    arrivals: Arc<Arrivals>,
+    handover: Arc<Handover>,
+    /// Each bot's, by its place in the settings.
+    observations: Vec<Arc<Observations>>,
+    runtime: Handle,
+}
+
+/// The listener of systemd's socket unit, or one of our own; none where the bots only poll.
+fn listen(config: &Config) -> Result<Option<TcpListener>, RunError> {
+    let given = systemd::listener().map_err(system("The socket that systemd handed over"))?;
+    if config.delivery == Delivery::Polling {
+        if given.is_some() {
+            log::warn!("systemd holds a port that nobody needs: sudo systemctl disable --now pihook.socket");
+        }
+        return Ok(None);
+    }
+    let own = || TcpListener::bind(config.listen).map_err(system(format!("{} cannot be listened on", config.listen)));
+    given.map_or_else(own, Ok).map(Some)
 }
 
 fn address(listener: &TcpListener, config: &Config) -> Result<SocketAddr, RunError> {
@@ -167,23 +209,28 @@ enum Event {
     Moved(Ipv4Addr),
     /// Telegram has the registration of this digest.
     Registered(String),
+    /// What decides on webhook or polling.
+    Seen(Seen),
 }
 
 fn callbacks(
-    status: &Arc<Status>,
-    observations: &Arc<Observations>,
-    rollover: &Arc<Rollover>,
+    config: &Config,
+    shared: &SharedParts,
+    (bot, rollover): (usize, Option<Arc<Rollover>>),
     sender: &UnboundedSender<Event>,
     watch: Option<&HomeWatch>,
 ) -> Callbacks {
-    let (rollover, sender, hints) = (Arc::clone(rollover), sender.clone(), watch.map(HomeWatch::hints));
+    let (registered, seen, hints) = (sender.clone(), sender.clone(), watch.map(HomeWatch::hints));
+    let is_decided = config.delivery != Delivery::Auto;
     Callbacks {
-        status: Arc::clone(status),
-        observations: Arc::clone(observations),
-        setting: Box::new(move || rollover.show_new()),
+        status: Arc::clone(&shared.status),
+        arrivals: Arc::clone(&shared.arrivals),
+        observations: Arc::clone(&shared.observations[bot]),
+        setting: Box::new(move || rollover.iter().for_each(|rollover| rollover.show_new())),
         registered: Box::new(move |digest| {
-            let _ = sender.send(Event::Registered(digest.to_owned()));
+            let _ = registered.send(Event::Registered(digest.to_owned()));
         }),
+        seen: Box::new(move |what| !is_decided && seen.send(Event::Seen(what)).is_ok()),
         unreachable: Box::new(move || {
             let _ = hints.as_ref().map(|hints| hints.send(Hint::CheckNow));
         }),
@@ -198,10 +245,60 @@ fn watch_home(
     sender: &UnboundedSender<Event>,
 ) -> Result<Option<HomeWatch>, RunError> {
     let sender = sender.clone();
-    let moved = move |address| {
-        let _ = sender.send(Event::Moved(address));
+    let tell = move |news| {
+        let _ = sender.send(match news {
+            HomeNews::Moved(address) => Event::Moved(address),
+            HomeNews::Shared(true) => Event::Seen(Seen::SharedAddress),
+            HomeNews::Shared(false) => Event::Seen(Seen::OwnAddress),
+            HomeNews::Changed => Event::Seen(Seen::Hint),
+        });
     };
-    HomeWatch::start(config, port, prepared.last_address(), Arc::clone(status), moved).map_err(system(NO_THREAD))
+    HomeWatch::start(config, port, prepared.last_address(), Arc::clone(status), tell).map_err(system(NO_THREAD))
+}
+
+/// A thread for each bot, and when its poll must have returned.
+fn start_deliveries(
+    config: &Config,
+    shared: &SharedParts,
+    allowed_updates: &'static [&'static str],
+    known_mes: Vec<Arc<KnownMe>>,
+    callbacks: impl Fn(usize) -> Callbacks,
+) -> Result<(Vec<BotDelivery>, Vec<Arc<PollDeadline>>), RunError> {
+    let (mut bots, mut deadlines) = (Vec::new(), Vec::new());
+    for ((index, bot), me) in config.bots.iter().enumerate().zip(known_mes) {
+        let deadline = Arc::new(PollDeadline::default());
+        deadlines.push(Arc::clone(&deadline));
+        let settings = PollSettings {
+            index,
+            client: Client::new(shared.api.clone(), bot.token.clone()),
+            me,
+            allowed_updates,
+            max_in_flight: config.max_connections.into(),
+            handover: Arc::clone(&shared.handover),
+            runtime: shared.runtime.clone(),
+            status: Arc::clone(&shared.status),
+            deadline,
+        };
+        bots.push(BotDelivery::start(settings, config.watch_interval, callbacks(index)).map_err(system(NO_THREAD))?);
+    }
+    Ok((bots, deadlines))
+}
+
+/// Feeds systemd's watchdog while the probe is answered and polls return. Without a webhook, only a worker is asked.
+fn watch_over(shared: &SharedParts, probe: Option<Probe>, deadlines: Vec<Arc<PollDeadline>>) -> Result<(), RunError> {
+    let (handover, runtime) = (Arc::clone(&shared.handover), shared.runtime.clone());
+    let ask_worker = move || {
+        let (handover, (answer, answered)) = (Arc::clone(&handover), mpsc::channel());
+        runtime.spawn(async move {
+            let _ = answer.send(handover.ask(Recipient::Probe, Vec::new()).await.is_ok());
+        });
+        answered.recv_timeout(PROBE_TIMEOUT).unwrap_or_default()
+    };
+    let is_alive = move || {
+        let do_polls_return = deadlines.iter().all(|deadline| deadline.is_met());
+        do_polls_return && probe.as_ref().map_or_else(&ask_worker, Probe::is_answered)
+    };
+    systemd::watch(is_alive, Arc::clone(&shared.status)).map_err(system(NO_THREAD))
 }
 
 /// How much is served at once.
@@ -217,7 +314,7 @@ impl Capacity {
         let in_flight = config.bots.len() * usize::from(config.max_connections);
         let workers = in_flight.min(MAX_WORKERS);
         let known = in_flight + CHANGE_OVER_CONNECTIONS;
-        let own = FILES_OF_WORKER * workers + OTHER_FILES;
+        let own = FILES_OF_WORKER * workers + config.bots.len() + OTHER_FILES;
         // Beside the known and the strangers, those of both that have shown nothing yet.
         let most = known + STRANGER_CONNECTIONS + 2 * WAITING;
         let files = process::raise_open_file_limit(most + own);
@@ -242,6 +339,15 @@ fn routes(config: &Config, probe: &Route) -> Vec<Route> {
         secret_token: bot.token.secret_token(),
     };
     config.bots.iter().enumerate().map(of_bot).chain([probe.clone()]).collect()
+}
+
+/// Makes the folder that all of ours lies in, for this user alone.
+fn make_own_folder(config: &Config) -> Result<(), RunError> {
+    let Some(folder) = &config.own_folder else { return Ok(()) };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|why| {
+        let advice = "set XDG_STATE_HOME to a folder where this user may write, or write a settings file";
+        RunError::Config(format!("The folder {} cannot be made: {why}; {advice}.", folder.display()))
+    })
 }
 
 fn known_me(config: &Config, bot: &BotSettings) -> KnownMe {
@@ -301,50 +407,59 @@ impl Signals {
     }
 }
 
-/// Tells systemd that the webhook is served, and serves it until a signal comes.
-fn serve(
-    edge: Edge,
-    listener: TcpListener,
-    status: &Status,
+/// What the supervisor works with.
+struct Supervised<'c> {
     events: UnboundedReceiver<Event>,
-    identity: &mut Identity<'_>,
+    changeover: ChangeOver<'c>,
+    registrar: Arc<Registrar>,
+}
+
+/// Tells systemd that updates are served, and serves them until a signal comes.
+fn serve(
+    runtime: &Runtime,
+    door: Option<(Edge, TcpListener)>,
+    shared: &SharedParts,
+    supervised: Supervised<'_>,
 ) -> Result<(), RunError> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(system("The runtime"))?;
     runtime.block_on(async {
         // Before systemd hears that we are ready, and may send one.
         let signals = Signals::listen().map_err(system("Signals cannot be received"))?;
-        let listener = listener
-            .set_nonblocking(true)
-            .and_then(|()| tokio::net::TcpListener::from_std(listener))
-            .map_err(system("The listening socket"))?;
-        log::info!("Listening on {}.", listener.local_addr().map_err(system("The listening socket"))?);
-        systemd::ready(status);
-        supervise(edge, listener, signals, events, identity).await;
+        let (stop, mut stopped) = watch::channel(false);
+        let serving = match door {
+            Some((edge, listener)) => {
+                let listener = listener
+                    .set_nonblocking(true)
+                    .and_then(|()| tokio::net::TcpListener::from_std(listener))
+                    .map_err(system("The listening socket"))?;
+                log::info!("Listening on {}.", listener.local_addr().map_err(system("The listening socket"))?);
+                tokio::spawn(edge.serve(listener, stopped))
+            }
+            None => tokio::spawn(async move { drop(stopped.wait_for(|stop| *stop).await) }),
+        };
+        systemd::ready(&shared.status);
+        supervise(serving, stop, signals, &shared.arrivals, supervised).await;
         Ok(())
     })
 }
 
-/// Serves, follows the home's address, renews the certificate, reloads on SIGHUP, and stops on SIGTERM or SIGINT.
+/// Serves, follows the home's address, renews the certificate, changes between webhook and polling, reloads on SIGHUP, and stops
+/// on SIGTERM or SIGINT.
 async fn supervise(
-    edge: Edge,
-    listener: tokio::net::TcpListener,
+    mut serving: JoinHandle<()>,
+    stop: watch::Sender<bool>,
     mut signals: Signals,
-    mut events: UnboundedReceiver<Event>,
-    identity: &mut Identity<'_>,
+    arrivals: &Arrivals,
+    supervised: Supervised<'_>,
 ) {
-    let (stop, stopped) = watch::channel(false);
-    let mut serving = tokio::spawn(edge.serve(listener, stopped));
+    let Supervised { mut events, mut changeover, registrar } = supervised;
     loop {
-        let renewal = identity.renew();
+        let renewal = changeover.identity.as_mut().map_or(NOTHING_TO_RENEW, Identity::renew);
+        let due = changeover.due().unwrap_or_else(|| Instant::now() + renewal);
         tokio::select! {
-            _ = signals.reload.recv() => match identity.reload() {
-                Ok(()) => log::info!("The certificate was loaded anew."),
-                Err(why) => log::error!("The old certificate stays: {why}"),
-            },
-            Some(event) = events.recv() => match event {
-                Event::Registered(digest) => identity.registered(&digest),
-                Event::Moved(address) => identity.moved(address),
-            },
+            _ = signals.reload.recv() => reload(changeover.identity.as_mut()),
+            Some(event) = events.recv() => take(event, &mut changeover),
+            () = arrivals.next(), if changeover.awaits_arrival() => changeover.see(Seen::Arrival),
+            () = sleep_until(due.into()) => changeover.see(Seen::Time),
             () = sleep(renewal) => {}
             _ = signals.stop.recv() => break,
             _ = signals.interrupt.recv() => break,
@@ -355,7 +470,29 @@ async fn supervise(
     log::info!("Stopping: what is in flight gets its answer.");
     systemd::stopping();
     stop.send_replace(true);
-    if timeout(SHUTDOWN_TIMEOUT, serving).await.is_err() {
+    let ending = spawn_blocking(move || registrar.end(SHUTDOWN_TIMEOUT));
+    let (served, ended) = tokio::join!(timeout(SHUTDOWN_TIMEOUT, serving), ending);
+    if served.is_err() || !ended.unwrap_or_default() {
         log::warn!("Some updates were not answered in {} s; Telegram brings them back.", SHUTDOWN_TIMEOUT.as_secs());
+    }
+}
+
+fn take(event: Event, changeover: &mut ChangeOver<'_>) {
+    match (event, &mut changeover.identity) {
+        (Event::Registered(digest), Some(identity)) => identity.registered(&digest),
+        (Event::Moved(address), Some(identity)) => {
+            identity.moved(address);
+            changeover.see(Seen::Address);
+        }
+        (Event::Seen(seen), _) => changeover.see(seen),
+        _ => {}
+    }
+}
+
+fn reload(identity: Option<&mut Identity<'_>>) {
+    match identity.map(Identity::reload) {
+        None => log::info!("There is no certificate to load: the bots poll."),
+        Some(Ok(())) => log::info!("The certificate was loaded anew."),
+        Some(Err(why)) => log::error!("The old certificate stays: {why}"),
     }
 }

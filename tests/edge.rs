@@ -15,6 +15,7 @@ use common::{Home, SOON, TOKEN, settings, telegram};
 use nix::sys::signal::Signal;
 use pihook::certificate::rollover::Rollover;
 use pihook::certificate::{self, CertificateFiles};
+use pihook::webhook::arrivals::Arrivals;
 use pihook::webhook::connection::Shared;
 use pihook::webhook::edge::Edge;
 use pihook::webhook::handover::Handover;
@@ -230,7 +231,8 @@ fn an_idle_connection_ends_after_75_seconds() {
         known: Vec::new(),
         shared: Arc::new(Shared {
             routes: Vec::new(),
-            handover: Handover::new(home.folder.join("none"), 1),
+            handover: Arc::new(Handover::new(home.folder.join("none"), 1)),
+            arrivals: Arc::new(Arrivals::default()),
             slots: Mutex::new(Slots::new(limits)),
             rollover: Arc::new(Rollover::new(Arc::new(tls))),
             observations: Vec::new(),

@@ -138,6 +138,34 @@ fn what_a_stranger_says_keeps_no_health_from_systemd() {
 }
 
 #[test]
+fn one_that_polls_tells_so_and_feeds_the_watchdog() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home =
+        Home::with(&settings(&telegram.api_url(), "delivery = 'polling'"), &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let systemd = Systemd::new(&home);
+    let mut command = systemd.command(&home);
+    command.env("WATCHDOG_USEC", "400000");
+    let pihook = Pihook::start_polling(command);
+    systemd.wait("READY=1");
+    systemd.wait("bot 110201543: polling; updates are polled: the settings");
+    systemd.wait("WATCHDOG=1");
+    bot.say(42, "hello");
+    bot.wait_sent(1, SOON).unwrap();
+    systemd.wait("1 updates answered, the last ");
+    let doctor = common::text(&home.pihook(&["doctor"]));
+    assert!(
+        doctor.contains("✓ process: the bot runs") && doctor.contains("✓ webhook: bot 110201543: none"),
+        "{doctor}"
+    );
+    assert!(pihook.stop().0.success());
+    systemd.wait("STOPPING=1");
+    let doctor = home.pihook(&["doctor"]);
+    assert!(common::text(&doctor).contains("✗ process: the bot does not run"), "{}", common::text(&doctor));
+    assert_eq!(doctor.status.code(), Some(1));
+}
+
+#[test]
 fn without_a_watchdog_the_status_is_told_all_the_same() {
     let home = Home::new("http://127.0.0.1:1");
     let systemd = Systemd::new(&home);

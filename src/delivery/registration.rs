@@ -148,7 +148,7 @@ impl Registration {
     /// Sets the webhook; `before` is the one that is there, if it can be ours. That one is replaced: if it was removed first, and
     /// the new one could not be set, there would be none. Any other is removed.
     fn set_in_place_of(&self, before: Option<&WebhookInfo>) -> Result<(), RegistrationError> {
-        if !before.is_some_and(|before| self.url.matches(before.url.as_bytes())) {
+        if !before.is_some_and(|before| self.has_url(&before.url)) {
             self.client.delete_webhook()?;
         }
         self.client.set_webhook(&Webhook {
@@ -174,6 +174,11 @@ impl Registration {
     pub(crate) fn delete(&self) -> Result<(), RegistrationError> {
         let _ = fs::remove_file(&self.note);
         Ok(self.client.delete_webhook()?)
+    }
+
+    /// Whether this is the URL of our webhook.
+    pub(crate) fn has_url(&self, url: &str) -> bool {
+        self.url.matches(url.as_bytes())
     }
 
     /// A digest of all that is registered, to tell one registration from another.
@@ -205,7 +210,7 @@ impl Registration {
         if info.url.is_empty() {
             return Err(Difference::Missing);
         }
-        if !self.url.matches(info.url.as_bytes()) {
+        if !self.has_url(&info.url) {
             return Err(Difference::Other);
         }
         if info.has_custom_certificate != self.certificate.is_some() {

@@ -47,11 +47,13 @@ impl Finding {
 pub(crate) struct Doctor<'a> {
     say: &'a mut dyn FnMut(Finding),
     bad: bool,
+    /// What is bad is only worth a warning: the bot works without it.
+    pub(super) is_lenient: bool,
 }
 
 impl<'a> Doctor<'a> {
     pub(super) fn new(say: &'a mut dyn FnMut(Finding)) -> Self {
-        Self { say, bad: false }
+        Self { say, bad: false, is_lenient: false }
     }
 
     pub(super) fn is_well(&self) -> bool {
@@ -67,8 +69,9 @@ impl<'a> Doctor<'a> {
     }
 
     pub(super) fn bad(&mut self, check: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
-        self.bad = true;
-        self.finding(check, Mark::Bad, &found.into(), &remedy.into());
+        self.bad |= !self.is_lenient;
+        let mark = if self.is_lenient { Mark::Warning } else { Mark::Bad };
+        self.finding(check, mark, &found.into(), &remedy.into());
     }
 
     fn finding(&mut self, check: &'static str, mark: Mark, found: &str, remedy: &str) {

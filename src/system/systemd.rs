@@ -56,7 +56,7 @@ pub(crate) fn watch(is_alive: impl Fn() -> bool + Send + 'static, status: Arc<St
             if is_alive() {
                 notify(NotifyState::Watchdog);
             } else {
-                log::warn!("The webhook did not answer its own probe.");
+                log::warn!("The bot did not answer its own probe, or a poll did not return.");
             }
             notify_status(&status);
             thread::sleep(pause);

@@ -28,7 +28,7 @@ pub struct Explanation {
 }
 
 /// By the beginning of the message, the first that fits.
-const EXPLANATIONS: [(&str, Explanation); 20] = [
+const EXPLANATIONS: [(&str, Explanation); 21] = [
     ("Wrong response from the webhook: 503", Explanation { kind: Kind::Slow, cause: BUSY, remedy: LOG }),
     ("Wrong response from the webhook: 403", Explanation { kind: Kind::Foreign, cause: SECRET, remedy: SET }),
     ("Wrong response from the webhook: 404", Explanation { kind: Kind::Foreign, cause: SECRET, remedy: SET }),
@@ -38,6 +38,7 @@ const EXPLANATIONS: [(&str, Explanation); 20] = [
     ("Connection timed out", Explanation { kind: Kind::Unreachable, cause: SILENCE, remedy: FORWARD }),
     ("Connection refused", Explanation { kind: Kind::Unreachable, cause: REFUSED, remedy: FORWARD_HERE }),
     ("Connection reset by peer", Explanation { kind: Kind::Unreachable, cause: RESET, remedy: ALLOW }),
+    ("Broken pipe", Explanation { kind: Kind::Slow, cause: CLOSED, remedy: LOG }),
     ("Can't connect to the webhook", Explanation { kind: Kind::Unreachable, cause: SILENCE, remedy: FORWARD }),
     ("SSL error {error:0A000086", Explanation { kind: Kind::Certificate, cause: CERTIFICATE, remedy: SET }),
     ("SSL error {error:1416F086", Explanation { kind: Kind::Certificate, cause: CERTIFICATE, remedy: SET }),
@@ -60,6 +61,8 @@ const SILENCE: &str = "nothing answers at this address and port: the router does
 const REFUSED: &str = "the address is reached, and nothing listens at this port: the bot was down, or the router \
                        forwards to another machine";
 const RESET: &str = "something between here and Telegram, or allow_from, closed the connection";
+const CLOSED: &str =
+    "what answers closed the connection while Telegram still wrote: the bot stopped, or refused the update";
 const CERTIFICATE: &str = "the certificate that is served is not the one that was uploaded, names another host, or \
                            has expired";
 const NO_TLS: &str = "what answers at this address and port speaks no TLS that Telegram takes: it is not this bot";

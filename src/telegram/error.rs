@@ -32,6 +32,8 @@ pub enum ApiError {
         /// Its HTTP status.
         status: u16,
     },
+    /// The answer is longer than what is read.
+    TooLarge,
     /// No connection came about, so nothing was carried out.
     Unreachable(String),
     /// A connection broke before a byte of the answer came, as a kept one does that died while the network was away: most
@@ -50,6 +52,16 @@ impl ApiError {
     /// Whether the token is not, or no longer, a bot's: nothing will work until it is changed.
     pub(crate) fn token_is_refused(&self) -> bool {
         matches!(self, Self::Refused { code: 401 | 404, .. }) && !self.is_unknown_method()
+    }
+
+    /// Whether updates cannot be polled since a webhook is set, or is being set.
+    pub(crate) fn is_webhook_conflict(&self) -> bool {
+        self.refused_with(409, "webhook")
+    }
+
+    /// Whether another program polls with this token.
+    pub(crate) fn is_poll_conflict(&self) -> bool {
+        self.refused_with(409, "") && !self.is_webhook_conflict()
     }
 
     /// Whether the Bot API says that it has no such method. A gateway before it can answer a plain "Not Found" to that,
@@ -87,9 +99,10 @@ impl From<ureq::Error> for ApiError {
                 None if never_connected(reason.kind()) => Self::Unreachable(printable(&reason.to_string())),
                 None => Self::Unanswered(printable(&reason.to_string())),
             },
-            E::Protocol(_) | E::Json(_) | E::LargeResponseHeader(..) | E::BodyExceedsLimit(_) => {
+            E::Protocol(_) | E::Json(_) | E::LargeResponseHeader(..) => {
                 Self::Unanswered("its answer is not to be understood".into())
             }
+            E::BodyExceedsLimit(_) => Self::TooLarge,
             E::ConnectionFailed | E::ConnectProxyFailed(_) | E::InvalidProxyUrl => {
                 Self::Unreachable("no connection".into())
             }
@@ -124,6 +137,7 @@ impl fmt::Display for ApiError {
             }
             Self::Refused { description, .. } => write!(f, "the Bot API said: {description}"),
             Self::Foreign { status } => write!(f, "status {status} from something that is not the Bot API"),
+            Self::TooLarge => f.write_str("the Bot API's answer is too long"),
             Self::Unreachable(why) => write!(f, "the Bot API cannot be reached: {why}"),
             Self::StaleConnection(why) => write!(f, "the connection to the Bot API broke: {why}"),
             Self::Unanswered(why) => write!(f, "the Bot API did not answer: {why}"),

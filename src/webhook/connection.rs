@@ -16,8 +16,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::arrivals::Arrivals;
 use super::auth::{self, Authorized, Recipient, Route};
-use super::handover::Handover;
+use super::handover::{ANSWER_TIMEOUT, Handover};
 use super::observations::Observations;
 use super::request::{self, Refusal};
 use super::slots::{Slot, Slots, Stage};
@@ -34,8 +35,6 @@ const SLOWEST_LINE: usize = 16 * 1024;
 const LONGEST_BODY_TIMEOUT: Duration = Duration::from_secs(42);
 /// Between two requests. Longer than the 60 s after which Telegram closes, so that no request meets a closing connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// A worker's answer. The calls for one update end before it, and Telegram waits 60 s.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
 /// Writing an answer that fits any socket's buffer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reading on after a refusal: the kernel would answer unread bytes with a reset, which can overtake the refusal.
@@ -45,16 +44,21 @@ const LINGER_LIMIT: usize = 64 * 1024;
 /// The same, from whom has shown path and secret: Telegram reads a refusal only when it could write its request.
 const PROVEN_LINGER_LIMIT: usize = 4 * 1024 * 1024;
 
+/// The update with which the doctor asks from this machine whether a bot answers. Telegram's ids are positive.
+pub(crate) const QUESTION: &[u8] = b"{\"update_id\":0}";
+
 /// What all connections share.
 pub struct Shared {
     /// How to be let in: a route for each bot, and one for our own probe.
     pub routes: Vec<Route>,
     /// The way to the workers.
-    pub handover: Handover,
+    pub handover: Arc<Handover>,
     /// The open connections, and what ends each.
     pub slots: Mutex<Slots<AbortHandle>>,
     /// The certificate of new connections; it can be changed at any time.
     pub rollover: Arc<Rollover>,
+    /// What shows that Telegram gets in.
+    pub arrivals: Arc<Arrivals>,
     /// Each bot's, by its place in the settings.
     pub observations: Vec<Arc<Observations>>,
 }
@@ -77,6 +81,8 @@ pub(super) struct Session<'s> {
     pub(super) shared: &'s Shared,
     pub(super) number: u64,
     pub(super) stranger: bool,
+    /// It comes from this machine, as our own probe does.
+    pub(super) is_local: bool,
 }
 
 impl Drop for Session<'_> {
@@ -91,6 +97,9 @@ impl Session<'_> {
         stream.set_nodelay(true)?;
         let stream = within(HEAD_TIMEOUT, self.handshake(stream)).await?;
         self.reached(Stage::Encrypted);
+        if !self.stranger && !self.is_local {
+            self.shared.arrivals.add();
+        }
         let mut connection = Connection { stream, read: Vec::new(), stop };
         loop {
             match self.request(&mut connection).await {
@@ -111,8 +120,9 @@ impl Session<'_> {
         }
         let shown = self.shared.rollover.current();
         let accepted = greeted.into_stream(shown.clone()).await;
-        if !self.stranger && accepted.as_ref().is_err_and(is_alert) {
-            self.shared.rollover.rejected(&shown);
+        if !self.stranger && accepted.as_ref().is_err_and(is_alert) && self.shared.rollover.rejected(&shown) {
+            // It is let in, and knows the other certificate.
+            self.shared.arrivals.add();
         }
         accepted
     }
@@ -139,6 +149,9 @@ impl Session<'_> {
         if connection.read.len() > whole {
             // Telegram sends one request at a time; what follows unasked is not from it.
             return Err(Refusal::BadRequest.into());
+        }
+        if authorized.recipient != Recipient::Probe && connection.read[authorized.head..] != *QUESTION {
+            self.shared.arrivals.add();
         }
         // Nothing of this request is kept: a large one must not cost its memory while idle.
         let mut body = std::mem::take(&mut connection.read);

@@ -93,7 +93,7 @@ impl Edge {
         let number = slots.next_number();
         let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
         let end = tasks.spawn(async move {
-            let session = Session { shared: &shared, number, stranger };
+            let session = Session { shared: &shared, number, stranger, is_local: ours };
             // A broken connection needs nothing from us: Telegram brings its update back.
             let _ = session.serve(stream, stop).await;
         });

@@ -5,6 +5,7 @@
 
 #[path = "../common/authority.rs"]
 mod authority;
+mod hosts;
 mod impostor;
 mod pi;
 #[path = "../common/steps.rs"]
@@ -15,14 +16,14 @@ use std::env;
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use authority::authority;
-use pi::{HOST, Pi, SOON, TELEGRAM, eventually, text};
+use pi::{HOST, PASSWORD, Pi, SOON, TELEGRAM, eventually, text};
 use simulated_telegram::{Bot, Options, Telegram};
 use steps::Step;
 
@@ -34,12 +35,12 @@ const WATCHDOG: &str = "4s";
 
 fn main() {
     let paths: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
-    let [root, binary, work] = &paths[..] else { panic!("tests/nspawn/run starts this") };
+    let [image, binary, work] = &paths[..] else { panic!("tests/nspawn/run starts this") };
     let (root_pem, pair) = authority("api.telegram.org", |_| ());
     let options =
         Options { api_tls: Some(pair), api_port: 443, source: TELEGRAM.parse().unwrap(), ..Options::default() };
     let start = Instant::now();
-    let pi = Pi::start(root, work, &root_pem);
+    let pi = Pi::start(image, work, &root_pem);
     println!("{:6.1} s  a Debian is up in its container", start.elapsed().as_secs_f64());
     let telegram = Telegram::start(options).unwrap();
     telegram.route(HOST, 8443, format!("{HOST}:8443").parse().unwrap());
@@ -48,9 +49,19 @@ fn main() {
 
     let steps: &[Step<Test>] = &[
         ("wrong answers are refused, and asked for again", wrong_answers),
+        ("a line that breaks before all is there", hosts::broken_line),
+        ("a wrong password for sudo", hosts::wrong_password),
+        ("a disk that keeps nothing", hosts::forgetful_disk),
+        ("sudo takes no password although it asked, and the password is like a name", hosts::password_left_in_the_pipe),
         ("from nothing to the first echo", first_deployment),
         ("what it says of itself", status),
         ("something in place of the Bot API names 300 hosts", impostor::names_keep_no_health_from_systemd),
+        ("a sudo that asks nothing, a cached ticket, no sudo", hosts::free_sudo),
+        ("root itself", hosts::root_itself),
+        ("shells that print", hosts::banners),
+        ("a server without SFTP", hosts::dropbear),
+        ("odd names of hosts and users", hosts::odd_names),
+        ("a full /tmp", hosts::full_tmp),
         ("a reload as soon as it is ready", reload),
         ("another release under load: none lost, none refused", under_load),
         ("the same release once more", twice),
@@ -66,6 +77,7 @@ fn main() {
         ("another program has the port at boot, and gives it back", taken_port),
         ("the sandbox", sandbox),
         ("the token is nowhere to be seen", token),
+        ("a disk that fills up while a release is tried", filled_on_trial),
         ("a full disk", full_disk),
         ("a read-only root", read_only),
         ("the connection breaks while the binary is copied", broken_copy),
@@ -184,15 +196,19 @@ impl Load {
 
 fn wrong_answers(test: &mut Test) {
     for (answers, complaint) in [
-        ("", "Without it"),
-        ("80.100.95.20\n", "Without it"),
-        ("10.0.0.1\n7205550123:AAGm4wrong-Xy9kQ2wRtL0pZ7sVbE3cJ5h\n", "10.0.0.1 is a private"),
+        ("", "needs an address"),
+        ("80.100.95.20\n", "There is no answer to the question: The bot's token"),
+        ("10.0.0.1\n7205550123:AAGm4wrong-Xy9kQ2wRtL0pZ7sVbE3cJ5h\n", "is a private"),
         ("80.100.95.20\nthis is no token\n", "holds no token"),
         ("a\"b\nthis is no token\n", "no address and no name"),
     ] {
         let output = test.pi.deploy(&["--binary", &test.binary], answers);
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));
         assert!(text(&output).contains(complaint), "{}", text(&output));
+        // What was read may be something else, in the wrong place.
+        for answer in answers.lines() {
+            assert!(!text(&output).contains(answer), "{answer}: {}", text(&output));
+        }
         assert_eq!(test.pi.run("find /etc -path '/etc/pihook/*'"), "", "{answers}");
     }
     assert!(text(&test.pi.deploy(&["--rollback"], "")).contains("There is no pihook."));
@@ -207,6 +223,9 @@ fn first_deployment(test: &mut Test) {
     let start = Instant::now();
     let output = test.pi.deploy(&["--binary", &test.binary], &format!("{HOST}\n{TOKEN}\n"));
     println!("          deploy.sh took {:.1} s: {}", start.elapsed().as_secs_f64(), succeeds(&output).trim());
+    for progress in ["Connecting to ", "Copying ", "Starting ", "Waiting for the self-check…"] {
+        assert!(text(&output).contains(progress), "{progress}");
+    }
     test.echo();
     watch.end();
     assert!(!text(&output).contains(SECRET));
@@ -302,8 +321,7 @@ fn hanging(test: &mut Test) {
 
 fn power_cut_on_trial(test: &mut Test) {
     let before = test.pi.current();
-    let mut deployment = test.pi.deploy_command(&["--binary", &test.stub(READY)]);
-    let mut deployment = deployment.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut deployment = test.pi.begin_deploy(&["--binary", &test.stub(READY)]);
     eventually("it is tried", || test.pi.try_run("pgrep --full '/releases/9.9.9.*/pihook run'").is_ok());
     test.pi.power_off();
     test.pi.power_on();
@@ -327,7 +345,7 @@ fn back(test: &mut Test) {
     succeeds(&test.pi.deploy(&["--rollback"], ""));
     assert_eq!(test.pi.current(), second, "after {third}");
     let output = test.pi.deploy(&["--rollback"], "");
-    assert!(text(&output).contains("There is no release before."), "{}", text(&output));
+    assert!(text(&output).contains("There is no previous release."), "{}", text(&output));
     // The third was rolled back from, and is not what ran before.
     succeeds(&test.deploy(&test.other(b"444")));
     assert_eq!((test.pi.current(), releases()), (fourth.clone(), 2));
@@ -424,15 +442,35 @@ fn token(test: &mut Test) {
     let said = test.pi.run(&format!(
         "systemctl show pihook.service; systemctl cat pihook.service; journalctl --output=verbose; cat /etc/pihook/pihook.toml
         tr '\\0' '\\n' </proc/{process}/environ; ps axeww; ls -R /tmp /opt /run/pihook/ /var/lib/pihook/
-        grep -r nspawn-Xy9 /opt /tmp /run/pihook/ /var/lib/pihook/ /var/log || true"
+        grep -r nspawn-Xy9 /opt /tmp /run/pihook/ /var/lib/pihook/ /var/log || true
+        grep -rs 'p4[s]s' /home /root /etc /opt /tmp /run /var/lib /var/log || true"
     ));
-    assert!(!said.contains(SECRET), "{said}");
+    assert!(!said.contains(SECRET) && !said.contains("p4ss"), "{said}");
     for file in ["/etc/pihook/token", "/run/credentials/pihook.service/token", "/var/lib/pihook/webhook_pkey.pem"] {
         test.pi.run(&format!("test -s {file}"));
         let said = test.pi.try_run(&format!("setpriv --reuid=1000 --regid=1000 --clear-groups cat {file}"));
         assert!(said.unwrap_err().contains("Permission denied"));
     }
 }
+
+fn filled_on_trial(test: &mut Test) {
+    let before = test.pi.current();
+    // The last program to write before the release is taken for good.
+    let stub = test.stub(&format!("system(\"{FILL}\"); execv(\"/opt/pihook/releases/{before}/pihook\", words);"));
+    let output = test.deploy(&stub);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    for sentence in ["the disk of the Pi did not take it", &format!("Rolled back: {before} serves.")] {
+        assert!(text(&output).contains(sentence), "{}", text(&output));
+    }
+    assert_eq!(test.pi.current(), before);
+    assert_eq!(test.pi.run("ls /opt/pihook/*.new /usr/local/lib/systemd/system/*.new 2>/dev/null || true"), "");
+    test.echo();
+    test.pi.run("rm /var/lib/pihook/fill");
+}
+
+/// Fills the disk to the last block.
+const FILL: &str = "f=/var/lib/pihook/fill; n=1073741824; while [ $n -gt 0 ]; do \
+    fallocate -o $(stat -c %s $f 2>/dev/null || echo 0) -l $n $f 2>/dev/null || n=$((n / 2)); done";
 
 fn full_disk(test: &mut Test) {
     let other = test.other(b"55555");
@@ -454,7 +492,8 @@ fn read_only(test: &mut Test) {
     serves_through_a_restart(test);
     let before = test.pi.current();
     let output = test.deploy(&other);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert_eq!(output.status.code(), Some(69), "{}", text(&output));
+    assert!(text(&output).contains("mounted read-only"), "{}", text(&output));
     assert_eq!(test.pi.current(), before);
     test.echo();
     test.pi.run("mount -o remount,rw /");
@@ -473,9 +512,8 @@ fn serves_through_a_restart(test: &Test) {
 fn broken_copy(test: &mut Test) {
     let before = test.pi.current();
     let large = test.other(&vec![7; 100 << 20]);
-    let mut deployment = test.pi.deploy_command(&["--binary", &large]);
-    let deployment = deployment.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    eventually("it is being copied", || test.pi.try_run("test -s /tmp/pihook.*/pihook").is_ok());
+    let deployment = test.pi.begin_deploy(&["--binary", &large]);
+    eventually("it is being copied", || test.pi.try_run("test -s /run/pihook.*/pihook").is_ok());
     test.pi.run("pkill -KILL -u pi sshd");
     let output = deployment.wait_with_output().unwrap();
     assert!(!output.status.success(), "{}", text(&output));
@@ -486,8 +524,7 @@ fn broken_copy(test: &mut Test) {
 fn broken_switch(test: &mut Test) {
     let before = test.pi.current();
     let other = test.other(b"666666");
-    let mut deployment = test.pi.deploy_command(&["--binary", &other]);
-    let deployment = deployment.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deployment = test.pi.begin_deploy(&["--binary", &other]);
     eventually("it is being installed", || test.pi.try_run("systemctl is-active pihook-deploy.service").is_ok());
     test.pi.run("pkill -KILL -u pi sshd");
     let output = deployment.wait_with_output().unwrap();
@@ -515,13 +552,13 @@ fn units(test: &Test) -> String {
 fn first_crashing(test: &mut Test) {
     let output = test.pi.deploy(&["--binary", &test.stub("return 3;")], &format!("{HOST}\n{TOKEN}\n"));
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    assert!(text(&output).contains("There is no release before"), "{}", text(&output));
+    assert!(text(&output).contains("There is no previous release"), "{}", text(&output));
     assert_eq!((units(test), test.pi.run("ls /etc/pihook; ls /opt")), (String::new(), "pihook.toml\ntoken".to_owned()));
     succeeds(&test.deploy(&test.binary));
     test.echo();
 }
 
-/// Looks for the token on the command line and in the environment of every process, all the time.
+/// Looks for the token and the password on the command line and in the environment of every process, all the time.
 struct Watch {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Vec<PathBuf>>,
@@ -537,7 +574,7 @@ impl Watch {
                 seen.extend(
                     processes()
                         .flat_map(|process| [process.join("cmdline"), process.join("environ")])
-                        .filter(holds_token),
+                        .filter(holds_secret),
                 );
             }
             seen
@@ -556,6 +593,7 @@ fn processes() -> impl Iterator<Item = PathBuf> {
     fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path())
 }
 
-fn holds_token(file: &PathBuf) -> bool {
-    fs::read(file).is_ok_and(|content| content.windows(SECRET.len()).any(|part| part == SECRET.as_bytes()))
+fn holds_secret(file: &PathBuf) -> bool {
+    let holds = |content: &[u8], secret: &str| content.windows(secret.len()).any(|part| part == secret.as_bytes());
+    fs::read(file).is_ok_and(|content| holds(&content, SECRET) || holds(&content, PASSWORD))
 }

@@ -1,7 +1,7 @@
 //! A Pi without a Pi: a Debian in a container, as somebody finds it who has just switched it on.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -11,45 +11,50 @@ pub const HOST: &str = "80.100.95.20";
 /// In one of Telegram's networks.
 pub const TELEGRAM: &str = "149.154.160.9";
 const PORT: &str = "2222";
+/// For sudo, which asks for it as on Raspberry Pi OS since 2026. No shell and no `read` leaves it as it is by accident.
+pub const PASSWORD: &str = " nspawn \\p4ss\"word' $HOME * ";
 /// How long an event is awaited that comes at once on an idle machine.
 pub const SOON: Duration = Duration::from_secs(30);
 
-/// A container that runs. What it writes is in memory, and goes with it.
+/// A container that runs. Its disk is in memory, and goes with it.
 pub struct Pi {
     container: Child,
     work: PathBuf,
 }
 
 impl Pi {
-    /// Starts one from the file system at `root`, which stays as it is. Whoever speaks for api.telegram.org there is
-    /// believed if `authority` has signed for it.
-    pub fn start(root: &Path, work: &Path, authority: &str) -> Pi {
+    /// Starts one from the disk `image`, which stays as it is. Whoever speaks for api.telegram.org there is believed if
+    /// `authority` has signed for it.
+    pub fn start(image: &Path, work: &Path, authority: &str) -> Pi {
         fs::create_dir_all(work).unwrap();
         let script = format!(
             "set -euo pipefail
             ip link set lo up
             ip address add {HOST}/32 dev lo
             ip address add {TELEGRAM}/32 dev lo
-            mount -t tmpfs -o size=400m,mode=755 tmpfs \"$PWD\"
+            mount -t tmpfs -o size=1500m,mode=755 tmpfs \"$PWD\"
             cd \"$PWD\"
-            mkdir root changes scratch
-            mount -t overlay -o lowerdir=$1,upperdir=changes,workdir=scratch overlay root
+            mkdir root
+            cp --sparse=always \"$1\" disk
+            mount -o loop disk root
             ssh-keygen -q -t ed25519 -N '' -f key
             # This ssh trusts whom it meets, as a person does who answers yes.
             printf '%s\\n' 'StrictHostKeyChecking accept-new' \"UserKnownHostsFile $PWD/known_hosts\" >ssh_config
             mount --bind ssh_config /etc/ssh/ssh_config
             cd root
-            chroot . useradd --create-home --shell /bin/bash pi
-            echo 'pi ALL=(ALL) NOPASSWD: ALL' >etc/sudoers.d/pi
-            install -D -m 600 -o 1000 -g 1000 ../key.pub home/pi/.ssh/authorized_keys
-            chown 1000:1000 home/pi/.ssh
+            chroot . useradd --create-home --shell /bin/bash --groups sudo pi
+            chroot . chpasswd <<<\"pi:$2\"
+            for home in root home/pi; do
+                install -D -m 600 ../key.pub $home/.ssh/authorized_keys
+            done
+            chroot . chown -R pi: /home/pi
             echo Port {PORT} >etc/ssh/sshd_config.d/port.conf
             echo raspberrypi >etc/hostname
             echo '127.0.0.1 localhost raspberrypi api.telegram.org' >etc/hosts
             cat >>etc/ssl/certs/ca-certificates.crt"
         );
         let mut bash = Command::new("bash");
-        bash.args(["-c", &script, "bash"]).arg(root).current_dir(work);
+        bash.args(["-c", &script, "bash"]).arg(image).arg(PASSWORD).current_dir(work);
         let output = run(&mut bash, authority);
         assert!(output.status.success(), "{}", text(&output));
         let pi = Pi { container: boot(work), work: work.to_owned() };
@@ -89,24 +94,66 @@ impl Pi {
 
     /// Like [`Pi::run`]; what it says is an error if it fails.
     pub fn try_run(&self, script: &str) -> Result<String, String> {
+        self.try_run_with(script, b"")
+    }
+
+    /// Like [`Pi::try_run`], with this on its standard input.
+    pub fn try_run_with(&self, script: &str, input: &[u8]) -> Result<String, String> {
         let init = self.init().ok_or("there is no container")?;
         let mut nsenter = Command::new("nsenter");
         nsenter.args(["--target", &init, "--all", "bash", "-c", &format!("cd /\n{script}")]);
-        let output = run(nsenter.env("PATH", "/usr/sbin:/usr/bin"), "");
+        let output = run(nsenter.env("PATH", "/usr/sbin:/usr/bin"), input);
         let said = text(&output).trim().to_owned();
         if output.status.success() { Ok(said) } else { Err(said) }
     }
 
-    /// `deploy/deploy.sh pi@… ARGUMENTS`, with this on its standard input.
+    /// `deploy/deploy.sh pi@… ARGUMENTS`; sudo's password is the first line of its standard input, and this the rest.
     pub fn deploy(&self, arguments: &[&str], input: &str) -> Output {
-        run(&mut self.deploy_command(arguments), input)
+        self.deploy_as("pi@127.0.0.1", PORT, arguments, &format!("{PASSWORD}\n{input}"))
     }
 
-    pub fn deploy_command(&self, arguments: &[&str]) -> Command {
+    /// The same for another user, port, or way to write the host; this is its whole standard input.
+    pub fn deploy_as(&self, host: &str, port: &str, arguments: &[&str], input: &str) -> Output {
+        run(&mut self.command(host, port, arguments), input)
+    }
+
+    /// [`Pi::deploy`], not waited for.
+    pub fn begin_deploy(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command("pi@127.0.0.1", PORT, arguments);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(format!("{PASSWORD}\n").as_bytes()).unwrap();
+        child
+    }
+
+    fn command(&self, host: &str, port: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("timeout");
-        command.args(["120", "deploy/deploy.sh", "pi@127.0.0.1", "--port", PORT, "--identity"]);
+        command.args(["120", "deploy/deploy.sh", host, "--port", port, "--identity"]);
         command.arg(self.work.join("key")).args(arguments);
+        // Variables that the caller exports.
+        command.envs(["password", "answer", "answers"].map(|name| (name, "exported")));
         command
+    }
+
+    /// `deploy.sh` on a terminal. For each prompt that it shows, the next of these is typed.
+    pub fn type_in(&self, arguments: &[&str], answers: &[&str]) -> (bool, String) {
+        let command = self.command("pi@127.0.0.1", PORT, arguments);
+        let words: Vec<_> = command.get_args().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--flush", "--command"]).arg(format!("timeout {}", words.join(" ")));
+        let mut child = script.arg("/dev/null").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let (mut shown, mut answers) = (Vec::new(), answers.iter());
+        let mut byte = [0];
+        while screen.read(&mut byte).unwrap_or(0) == 1 {
+            shown.push(byte[0]);
+            if shown.ends_with(b"(hidden): ") || shown.ends_with(b"finds the address): ") {
+                let answer = answers.next().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&shown)));
+                keyboard.write_all(format!("{answer}\n").as_bytes()).unwrap();
+            }
+        }
+        assert_eq!(answers.next(), None, "{}", String::from_utf8_lossy(&shown));
+        (child.wait().unwrap().success(), String::from_utf8_lossy(&shown).into_owned())
     }
 
     /// A property of the unit.
@@ -152,11 +199,11 @@ fn boot(work: &Path) -> Child {
 }
 
 /// Runs it to its end, with this on its standard input.
-pub fn run(command: &mut Command, input: &str) -> Output {
+pub fn run(command: &mut Command, input: impl AsRef<[u8]>) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|why| panic!("{command:?}: {why}"));
     // Who does not read it misses nothing.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let _ = child.stdin.take().unwrap().write_all(input.as_ref());
     child.wait_with_output().unwrap()
 }
 

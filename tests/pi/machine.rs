@@ -11,22 +11,34 @@ use std::time::{Duration, Instant};
 
 /// How long it may take to boot; 20 s are enough when nothing else is going on.
 const BOOT: Duration = Duration::from_secs(180);
+/// For sudo, which asks the user pi; tests/pi/image has the same.
+const PASSWORD: &str = "correct horse";
 
 pub struct Machine {
-    /// `root.img`, `vmlinuz` and `key`.
+    /// `root.img`, the kernels and `key`.
     folder: PathBuf,
+    /// What QEMU needs for the model.
+    model: &'static [&'static str],
     ssh: u16,
     /// Where its port 8443 is reached from here.
     pub webhook: SocketAddr,
     qemu: Option<Child>,
 }
 
+const PI_4: &[&str] = &["-cpu", "cortex-a72", "-kernel", "4k"];
+const PI_5: &[&str] = &["-cpu", "cortex-a76", "-kernel", "16k", "-initrd", "16k.initrd"];
+
 impl Machine {
     pub fn new(folder: &Path) -> Machine {
         // Both are bound at once, so that they differ; then QEMU takes them.
         let free: [TcpListener; 2] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let [ssh, webhook] = free.map(|listener| listener.local_addr().unwrap());
-        Machine { folder: folder.to_owned(), ssh: ssh.port(), webhook, qemu: None }
+        Machine { folder: folder.to_owned(), model: PI_4, ssh: ssh.port(), webhook, qemu: None }
+    }
+
+    /// From the next power-on it has the processor of a Pi 5, and the kernel with pages of 16 KiB.
+    pub fn become_pi_5(&mut self) {
+        self.model = PI_5;
     }
 
     pub fn power_on(&mut self) {
@@ -44,8 +56,9 @@ impl Machine {
         let network = format!("user,id=n,hostfwd=tcp:127.0.0.1:{}-:22,hostfwd=tcp:{}-:8443", self.ssh, self.webhook);
         // It must not outlive this program, whatever ends that.
         let mut qemu = Command::new("setpriv");
-        qemu.args(["--pdeathsig", "KILL", "qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-smp", "2"])
-            .args(["-m", "1024", "-kernel", "vmlinuz", "-append", "console=ttyAMA0 root=/dev/nvme0n1 rw quiet"])
+        qemu.args(["--pdeathsig", "KILL", "qemu-system-aarch64", "-M", "virt", "-smp", "2", "-m", "1024"])
+            .args(self.model)
+            .args(["-append", "console=ttyAMA0 root=/dev/nvme0n1 rw quiet"])
             .args(["-drive", "if=none,id=d,file=root.img,format=raw,cache=unsafe", "-device", "nvme,drive=d,serial=pi"])
             .args(["-netdev", &network, "-device", "virtio-net-pci,netdev=n,romfile=", "-display", "none"])
             .args(["-serial", "file:console", "-monitor", "unix:monitor,server,nowait", "-no-reboot"])
@@ -113,7 +126,7 @@ impl Machine {
     fn try_ssh(&self, script: &str) -> Result<String, String> {
         let port = self.ssh.to_string();
         let mut ssh = self.command("ssh", 120, script);
-        let output = ssh.args(["-i", "key", "-p", &port, "pi@127.0.0.1", "sudo bash -eu"]).output().unwrap();
+        let output = ssh.args(["-i", "key", "-p", &port, "root@127.0.0.1", "bash -eu"]).output().unwrap();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(all(&output)) }
     }
 
@@ -123,17 +136,18 @@ impl Machine {
         self.ssh(&format!("mkdir -p {folder}; cat >{path} <<\\END\n{content}END\n"));
     }
 
-    /// Runs `deploy.sh` for `binary`, one of the folder; whether it succeeded, and all it said.
+    /// Runs `deploy.sh` as the user pi for `binary`, one of the folder, with sudo's password and `input`; whether it succeeded,
+    /// and all it said.
     pub fn deploy(&self, binary: &str, input: &str) -> (bool, String) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/deploy.sh");
         let port = self.ssh.to_string();
-        let mut deploy = self.command(script, 300, input);
+        let mut deploy = self.command(script, 300, &format!("{PASSWORD}\n{input}"));
         let deploy = deploy.args(["pi@127.0.0.1", "--port", &port, "--identity", "key", "--binary", binary]);
         let output = deploy.output().unwrap();
         (output.status.success(), all(&output))
     }
 
-    /// A program of this machine, with a limit in seconds and an input, for which `ssh` and `scp` are those of the folder.
+    /// A program of this machine, with a limit in seconds and an input, for which `ssh` is that of the folder.
     fn command(&self, program: &str, limit: u32, input: &str) -> Command {
         let path = format!("{}:{}", self.folder.join("bin").display(), std::env::var("PATH").unwrap());
         let file = self.folder.join("input");

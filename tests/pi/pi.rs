@@ -57,6 +57,7 @@ fn main() -> ExitCode {
     home.step("7. power-on with a clock from 1970 and no network", Home::alone);
     home.step("8. a full disk, and a read-only one", Home::full_and_read_only);
     home.step("9. figures", Home::figures);
+    home.step("10. pages of 16 KiB, as on a Pi 5", Home::pi_5);
     ExitCode::SUCCESS
 }
 
@@ -242,16 +243,37 @@ impl Home {
     }
 
     fn figures(&mut self) {
+        self.print("systemd-analyze security --no-pager pihook.service | tail -n 1");
+        self.memory("figures");
+        println!("   the binary has {} bytes", fs::metadata(self.folder.join("pihook")).unwrap().len());
+        println!("   {:.1} s from power-on to the first echo", self.power_on.as_secs_f64());
+    }
+
+    fn memory(&self, name: &str) {
         let memory =
             "grep -E '^(VmRSS|RssAnon)' /proc/$(systemctl show --property MainPID --value pihook)/status | xargs";
-        self.print("systemd-analyze security --no-pager pihook.service | tail -n 1");
         println!("   when idle, {}", self.pi.ssh(memory));
-        let load = Load::start(&self.bot, "figures");
+        let load = Load::start(&self.bot, name);
         self.bot.wait_sent(self.bot.sent().len() + 200, PATIENCE).unwrap();
         self.all_answered(&load.stop(), &HashSet::new());
         println!("   after that, {}", self.pi.ssh(memory));
-        println!("   the binary has {} bytes", fs::metadata(self.folder.join("pihook")).unwrap().len());
-        println!("   {:.1} s from power-on to the first echo", self.power_on.as_secs_f64());
+    }
+
+    fn pi_5(&mut self) {
+        self.pi.power_off();
+        self.nowhere();
+        self.pi.become_pi_5();
+        let start = Instant::now();
+        self.pi.power_on();
+        self.pi.wait_webhook();
+        self.telegram.route(HOST, 8443, self.pi.webhook);
+        self.echoes("on a Pi 5");
+        tell(start, "from power-on to the first echo");
+        self.pi.wait_ssh();
+        assert_eq!(self.pi.ssh("getconf PAGESIZE"), "16384");
+        self.memory("16 KiB");
+        self.deploy("pihook", "", true);
+        self.echoes("deployed on a Pi 5");
     }
 
     /// Runs `deploy.sh`; the version is to be taken, or to be rolled back.

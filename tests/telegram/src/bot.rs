@@ -1,5 +1,6 @@
 //! One bot, as its users and a test see it.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -160,6 +161,11 @@ impl Bot {
     /// Every webhook request, in order, also those without an answer yet.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.look(|account| account.deliveries.clone())
+    }
+
+    /// When each update was confirmed by an offset of getUpdates, if it was.
+    pub fn confirmed(&self) -> BTreeMap<i64, Instant> {
+        self.look(|account| account.confirmed.clone())
     }
 
     /// What getWebhookInfo answers.
