@@ -210,7 +210,7 @@ fn cert(options: &Options) -> Result<(), Failure> {
     }
     // Only three settings count here: a certificate can be made before there is a token.
     let config = config::look(options.config.clone(), &environment)?;
-    let config = config.map(|path| config::examine(&Source::File(path), &environment).0);
+    let config = config.map(|source| config::examine(&source, &environment).0);
     let host = certificate_host(options, config.as_ref())?;
     let files = match (&options.out, config) {
         (None, Some(config)) => config.certificate_files,

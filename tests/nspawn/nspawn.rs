@@ -55,6 +55,7 @@ fn main() {
         ("sudo takes no password although it asked, and the password is like a name", hosts::password_left_in_the_pipe),
         ("from nothing to the first echo", first_deployment),
         ("what it says of itself", status),
+        ("something in place of the Bot API names 300 hosts", impostor::names_keep_no_health_from_systemd),
         ("a sudo that asks nothing, a cached ticket, no sudo", hosts::free_sudo),
         ("root itself", hosts::root_itself),
         ("shells that print", hosts::banners),
