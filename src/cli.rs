@@ -13,7 +13,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use crate::bot::Bot;
 use crate::certificate::{self, CertificateError, CertificateFiles};
-use crate::config::{self, Config, Delivery, Environment, Source};
+use crate::config::{self, Config, Delivery, Environment};
 use crate::delivery::health::Difference;
 use crate::delivery::identity;
 use crate::delivery::polling_note;

@@ -123,8 +123,6 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
         api: Api::new(&config.api_url, capacity.workers + config.bots.len()),
         status: Arc::default(),
         arrivals: Arc::default(),
-        observations: config.bots.iter().map(|_| Arc::default()).collect(),
-        rollover: prepared.as_ref().map(Prepared::rollover),
         handover: Arc::new(Handover::new(socket.clone(), capacity.workers)),
         observations: config.bots.iter().map(|_| Arc::default()).collect(),
         runtime: runtime.handle().clone(),
@@ -177,10 +175,6 @@ struct SharedParts {
     api: Api,
     status: Arc<Status>,
     arrivals: Arc<Arrivals>,
-    /// Each bot's, in the order of the settings.
-    observations: Vec<Arc<Observations>>,
-    /// None where the bots only poll.
-    rollover: Option<Arc<Rollover>>,
     handover: Arc<Handover>,
     /// Each bot's, by its place in the settings.
     observations: Vec<Arc<Observations>>,
@@ -227,7 +221,7 @@ fn callbacks(
     watch: Option<&HomeWatch>,
 ) -> Callbacks {
     let (registered, seen, hints) = (sender.clone(), sender.clone(), watch.map(HomeWatch::hints));
-    let (rollover, is_decided) = (shared.rollover.clone(), config.delivery != Delivery::Auto);
+    let is_decided = config.delivery != Delivery::Auto;
     Callbacks {
         status: Arc::clone(&shared.status),
         arrivals: Arc::clone(&shared.arrivals),

@@ -236,37 +236,6 @@ fn is_roots(path: &Path) -> bool {
         .all(|there| there.is_ok_and(|there| files::is_private_to(0, &there)))
 }
 
-/// Like [`find`]; None when there is none.
-///
-/// # Errors
-/// When root finds one that is not root's.
-pub(crate) fn look(given: Option<PathBuf>, environment: Environment) -> Result<Option<PathBuf>, Problems> {
-    if let Some(path) = given.or_else(|| environment("PIHOOK_CONFIG").map(PathBuf::from)) {
-        return Ok(Some(path));
-    }
-    let found = PLACES.iter().map(PathBuf::from).find(|path| path.symlink_metadata().is_ok());
-    // Whoever put it there would say where root sends the token.
-    match found {
-        Some(path) if unistd::geteuid().is_root() && !is_roots(&path) => Err(Problems(vec![format!(
-            "{} in this folder is not read: another user than root can change the file or the folder. If it is right, name it: \
-             --config ./{}.",
-            path.display(),
-            path.display()
-        )])),
-        found => Ok(found),
-    }
-}
-
-/// Whether root alone decides what stands in the file at `path`.
-fn is_roots(path: &Path) -> bool {
-    if path.is_absolute() {
-        return true;
-    }
-    [Path::new(".").metadata(), path.symlink_metadata()]
-        .into_iter()
-        .all(|there| there.is_ok_and(|there| files::is_private_to(0, &there)))
-}
-
 /// Reads and checks the configuration in the file at `path`.
 ///
 /// # Errors

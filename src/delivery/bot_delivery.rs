@@ -51,10 +51,6 @@ impl BotDelivery {
             let _ = news.send(Message::Look);
         });
         let name = format!("bot {}", settings.client.bot());
-        let noticed = sender.clone();
-        callbacks.observations.on_news(move || {
-            let _ = noticed.send(Message::Look);
-        });
         let mut delivery = Delivery {
             settings: Arc::new(settings),
             callbacks,

@@ -213,7 +213,7 @@ impl Poller {
             let Some((id, body)) = self.polled.take(now) else { return };
             let (settings, send) = (Arc::clone(&self.settings), Arc::clone(&self.send));
             self.settings.runtime.spawn(async move {
-                let delivered = settings.handover.deliver(settings.index, body.as_bytes().to_vec()).await;
+                let delivered = settings.handover.deliver(settings.index, body.as_bytes()).await;
                 send(PollEvent::Delivered(id, delivered));
             });
         }
@@ -328,13 +328,6 @@ impl Poller {
         }
         let pause = self.retry_pause.after(Some(why));
         self.not_before = Some(Instant::now() + pause);
-        if why.token_is_refused() {
-            // One answer decides nothing.
-            if self.settings.status.polling(bot, Some(format!("{why}. {NEW_TOKEN}"))) {
-                log::error!("bot {bot}: {why}. {NEW_TOKEN} It is tried again, ever more seldom.");
-            }
-            return;
-        }
         let words = format!("updates cannot be polled: {why}");
         if self.settings.status.polling(bot, Some(words.clone())) {
             log::warn!("bot {bot}: {words}. It is tried again.");

@@ -17,17 +17,16 @@ pub(crate) fn token_pause(refusals_before: u32) -> Duration {
     FIRST_TOKEN_RETRY_INTERVAL.saturating_mul(1 << refusals_before.min(16)).min(MAX_TOKEN_RETRY_INTERVAL)
 }
 
-/// They double from 1 s to a longest one, or are what a 429 asks for. While the token is refused they double from 10 s to 1 h.
+/// They double from 1 s to a longest one, or are what a 429 asks for.
 pub(crate) struct RetryPause {
     longest: Duration,
     last: Option<Duration>,
-    token_refusals: u32,
 }
 
 impl RetryPause {
     /// Nothing has failed yet.
     pub(crate) fn new(longest: Duration) -> Self {
-        Self { longest, last: None, token_refusals: 0 }
+        Self { longest, last: None }
     }
 
     /// How long to wait after this error; None is one of our own making.
@@ -40,15 +39,9 @@ impl RetryPause {
         pause
     }
 
-    /// How often the token was refused since the last success.
-    pub(crate) fn token_refusals(&self) -> u32 {
-        self.token_refusals
-    }
-
     /// It has succeeded.
     pub(crate) fn reset(&mut self) {
         self.last = None;
-        self.token_refusals = 0;
     }
 }
 

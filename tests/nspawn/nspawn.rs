@@ -62,7 +62,6 @@ fn main() {
         ("a server without SFTP", hosts::dropbear),
         ("odd names of hosts and users", hosts::odd_names),
         ("a full /tmp", hosts::full_tmp),
-        ("something in place of the Bot API names 300 hosts", impostor::names_keep_no_health_from_systemd),
         ("a reload as soon as it is ready", reload),
         ("another release under load: none lost, none refused", under_load),
         ("the same release once more", twice),
