@@ -237,19 +237,16 @@ fn run(program: &Program, options: &Options) -> Result<(), Failure> {
 
 /// Whether no settings name a bot. Settings that root does not take are there, and not missing.
 fn lacks_token(options: &Options, environment: Environment) -> bool {
-    config::look(options.config.clone(), environment).is_ok()
-        && config::find(options.config.clone(), environment)
-            .map_or(true, |source| config::examine(&source, environment).0.bots.is_empty())
+    let names_none = |source: Source| config::examine(&source, environment).0.bots.is_empty();
+    config::look(options.config.clone(), environment).is_ok_and(|source| source.is_none_or(names_none))
 }
 
 fn status(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
     if options.wait {
         return wait_until_it_works(options, allowed_updates);
     }
-    // Settings that root does not take are there, and not missing.
-    config::look(options.config.clone(), &environment)?;
-    let not_set_up = |_| Failure::Other("pihook is not set up: run `sudo pihook init`.".into());
-    let source = config::find(options.config.clone(), &environment).map_err(not_set_up)?;
+    let source = config::look(options.config.clone(), &environment)?
+        .ok_or_else(|| Failure::Other("pihook is not set up: run `sudo pihook init`.".into()))?;
     let report = status::ask(&config::examine(&source, &environment).0).map_err(Failure::Other)?;
     if options.json {
         return print(&serde_json::to_string_pretty(&report).unwrap_or_default());
@@ -306,7 +303,7 @@ fn cert(options: &Options) -> Result<(), Failure> {
     }
     // Only three settings count here: a certificate can be made before there is a token.
     let config = config::look(options.config.clone(), &environment)?;
-    let config = config.map(|path| config::examine(&Source::File(path), &environment).0);
+    let config = config.map(|source| config::examine(&source, &environment).0);
     let host = certificate_host(options, config.as_ref())?;
     let files = match (&options.out, config) {
         (None, Some(config)) => config.certificate_files,
