@@ -7,6 +7,8 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use common::scene::Scene;
+use common::tls::Tls;
 use common::{HOST, Home, Memory, OTHER_TOKEN, Pihook, SOON, TOKEN, eventually, settings, telegram, text};
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -372,6 +374,20 @@ fn our_webhook_that_somebody_sets_while_it_polls_is_tried_and_given_up() {
     bot.say(42, "direct");
     bot.wait_delivered(1, SOON).unwrap();
     assert!(!home.folder.join("state/polling").exists());
+}
+
+#[test]
+fn a_call_while_it_polls_is_no_proof_of_the_webhook_that_is_tried_later() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let (home, pihook) = shut_home(&telegram, "watch_interval = 5");
+    pihook.wait_log("bot 110201543: updates are polled");
+    let scene = Scene::of((telegram, bot, home, pihook));
+    // Somebody who has path and secret.
+    assert_eq!(Tls::connect(scene.pihook.address).ask(&scene.good()), 200);
+    scene.pihook.wait_log("The webhook is tried");
+    scene.pihook.wait_logs("Updates are polled: nothing from Telegram", 2);
+    assert!(!scene.pihook.log().iter().any(|line| line.contains("updates come by webhook")));
 }
 
 #[test]
