@@ -36,6 +36,7 @@ pub fn names_keep_no_health_from_systemd(test: &mut Test) {
     test.pi.run(
         "cp /root/ca-certificates.crt /etc/ssl/certs/
         cp /root/pihook.toml /etc/pihook/
+        rm /root/ca-certificates.crt /root/pihook.toml
         systemctl restart pihook.service",
     );
     test.echo();
