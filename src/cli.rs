@@ -5,10 +5,12 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::bot::Bot;
 use crate::certificate::{self, CertificateError, CertificateFiles};
 use crate::config::{self, Config, Environment};
 use crate::delivery::health::Difference;
@@ -24,7 +26,7 @@ use crate::telegram::delivery_error;
 use crate::telegram::types::WebhookInfo;
 
 const USAGE: &str = "\
-pihook answers every text message to a Telegram bot with the same text.
+pihook runs a Telegram bot.
 
   pihook run [--config FILE]
       serve the webhook, and keep it registered with Telegram
@@ -38,6 +40,9 @@ pihook answers every text message to a Telegram bot with the same text.
       find what is wrong at all, and say what to do
 
 The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihook/pihook.toml.";
+
+/// The kinds of update that the bot wants.
+type Kinds = &'static [&'static str];
 
 /// How a command ends without success. The codes are those of sysexits.h.
 enum Failure {
@@ -82,10 +87,36 @@ struct Options {
     json: bool,
 }
 
-/// Does what the command line says.
+/// The bot, and the crate that it comes from, whose lines the log shows.
+struct Program {
+    bot: Arc<dyn Bot>,
+    crate_name: &'static str,
+}
+
+/// The whole `main` of a bot's program: does what the command line says. `pihook run` has `bot` handle the updates.
+///
+/// ```no_run
+/// # use pihook::bot::{Bot, Call, Me, Update};
+/// struct Silent;
+///
+/// impl Bot for Silent {
+///     fn handle(&self, _: &Update, _: &Me) -> Vec<Call> {
+///         vec![]
+///     }
+/// }
+///
+/// fn main() -> std::process::ExitCode {
+///     pihook::cli::main(Silent)
+/// }
+/// ```
 #[must_use]
-pub fn main() -> ExitCode {
-    let (code, why) = match options().and_then(|options| command(&options)) {
+pub fn main<B: Bot>(bot: B) -> ExitCode {
+    let crate_name = std::any::type_name::<B>().split("::").next().unwrap_or_default();
+    start(&Program { bot: Arc::new(bot), crate_name })
+}
+
+fn start(program: &Program) -> ExitCode {
+    let (code, why) = match options().and_then(|options| command(program, &options)) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Usage(why)) => (64, format!("{why}\n\n{USAGE}")),
         Err(Failure::Config(why)) => (78, why),
@@ -117,7 +148,8 @@ fn options() -> Result<Options, Failure> {
     Ok(options)
 }
 
-fn command(options: &Options) -> Result<(), Failure> {
+fn command(program: &Program, options: &Options) -> Result<(), Failure> {
+    let allowed_updates = program.bot.allowed_updates();
     let words: Vec<_> = options.words.iter().map(String::as_str).collect();
     let for_cert = options.host.is_some() || options.days.is_some() || options.out.is_some() || options.force;
     if for_cert && words != ["cert"] {
@@ -127,13 +159,13 @@ fn command(options: &Options) -> Result<(), Failure> {
         return Err(Failure::Usage("--json belongs to `pihook doctor`.".into()));
     }
     match words[..] {
-        ["run"] => run(options),
+        ["run"] => run(program, options),
         ["cert"] => cert(options),
-        ["webhook", "info"] => webhook_info(options),
-        ["webhook", "set"] => webhook_set(options),
-        ["webhook", "delete"] => webhook_delete(options),
+        ["webhook", "info"] => webhook_info(options, allowed_updates),
+        ["webhook", "set"] => webhook_set(options, allowed_updates),
+        ["webhook", "delete"] => webhook_delete(options, allowed_updates),
         ["check"] => check_settings(options),
-        ["doctor"] => doctor(options),
+        ["doctor"] => doctor(options, allowed_updates),
         ["help"] => print(USAGE),
         ["version"] => print(concat!("pihook ", env!("CARGO_PKG_VERSION"))),
         [] => Err(Failure::Usage("What shall it do?".into())),
@@ -155,13 +187,13 @@ fn load(options: &Options, environment: Environment) -> Result<Config, Failure> 
     Ok(config::load(&path, environment)?)
 }
 
-fn run(options: &Options) -> Result<(), Failure> {
-    logging::start();
+fn run(program: &Program, options: &Options) -> Result<(), Failure> {
+    logging::start(program.crate_name);
     process::protect_memory();
     process::disable_huge_pages();
     let token = process::take_from_environment(config::TOKEN_VARIABLE);
     let environment = |name: &str| if name == config::TOKEN_VARIABLE { token.clone() } else { env::var_os(name) };
-    Ok(run::run(&load(options, &environment)?)?)
+    Ok(run::run(&load(options, &environment)?, Arc::clone(&program.bot))?)
 }
 
 fn cert(options: &Options) -> Result<(), Failure> {
@@ -196,6 +228,7 @@ fn certificate_host(options: &Options, config: Option<&Config>) -> Result<String
 /// Calls `act` for each bot, also when it failed for the one before.
 fn each_bot(
     options: &Options,
+    allowed_updates: Kinds,
     act: impl Fn(&Registration) -> Result<String, RegistrationError>,
 ) -> Result<(), Failure> {
     let config = load(options, &environment)?;
@@ -205,7 +238,7 @@ fn each_bot(
     let api = Api::new(&config.api_url, 1);
     let mut failures = Vec::new();
     for bot in &config.bots {
-        let registration = Registration::new(&config, bot, &api, &host, certificate.upload());
+        let registration = Registration::new(&config, bot, &api, &host, certificate.upload(), allowed_updates);
         match act(&registration) {
             Ok(text) => print(&format!("bot {}: {text}", registration.bot()))?,
             Err(why) => failures.push(format!("bot {}: {why}.", registration.bot())),
@@ -214,8 +247,8 @@ fn each_bot(
     if failures.is_empty() { Ok(()) } else { Err(Failure::Other(failures.join("\n"))) }
 }
 
-fn webhook_info(options: &Options) -> Result<(), Failure> {
-    each_bot(options, |registration| {
+fn webhook_info(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
+    each_bot(options, allowed_updates, |registration| {
         let info = registration.info()?;
         let ours = match registration.agrees(&info) {
             Ok(()) => "the webhook is as these settings want it".to_owned(),
@@ -242,12 +275,12 @@ fn describe(info: &WebhookInfo) -> String {
     lines.join("\n")
 }
 
-fn webhook_set(options: &Options) -> Result<(), Failure> {
-    each_bot(options, |registration| registration.set().map(|()| "the webhook is set".into()))
+fn webhook_set(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
+    each_bot(options, allowed_updates, |registration| registration.set().map(|()| "the webhook is set".into()))
 }
 
-fn webhook_delete(options: &Options) -> Result<(), Failure> {
-    each_bot(options, |registration| registration.delete().map(|()| "the webhook is removed".into()))
+fn webhook_delete(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
+    each_bot(options, allowed_updates, |registration| registration.delete().map(|()| "the webhook is removed".into()))
 }
 
 fn check_settings(options: &Options) -> Result<(), Failure> {
@@ -272,10 +305,10 @@ fn check_settings(options: &Options) -> Result<(), Failure> {
     if problems.is_empty() { Ok(()) } else { Err(config::Problems(problems).into()) }
 }
 
-fn doctor(options: &Options) -> Result<(), Failure> {
+fn doctor(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
     let mut findings = Vec::new();
     let coloured = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none();
-    let is_well = doctor::examine(options.config.clone(), &environment, &mut |finding| {
+    let is_well = doctor::examine(options.config.clone(), &environment, allowed_updates, &mut |finding| {
         if options.json {
             findings.push(finding);
         } else {

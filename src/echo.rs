@@ -1,20 +1,19 @@
 //! THE BOT. It gets what happened and says what to answer: no network, no clock, no files.
 //! To make another bot, edit this file.
 
-use crate::telegram::types::{Reply, ReplyParameters, Update};
+use pihook::bot::{Bot, Call, Me, Update};
+use pihook::telegram::types::Reply;
 
 /// Answers every new text message with the same text, as a reply to it, and nothing else.
-#[must_use]
-pub fn echo(update: &Update) -> Option<Reply<'_>> {
-    let message = update.message.as_ref()?;
-    let text = message.text.as_deref()?;
-    Some(Reply {
-        chat_id: message.chat.id,
-        message_thread_id: message.message_thread_id.filter(|_| message.is_topic_message),
-        text,
-        entities: message.entities.as_deref(),
-        reply_parameters: Some(ReplyParameters { message_id: message.message_id, allow_sending_without_reply: true }),
-    })
+pub struct Echo;
+
+impl Bot for Echo {
+    fn handle(&self, update: &Update, _: &Me) -> Vec<Call> {
+        let Some(message) = &update.message else { return vec![] };
+        let Some(text) = &message.text else { return vec![] };
+        let reply = Reply { entities: message.entities.as_deref(), ..Reply::to(message, text) };
+        vec![Call::new("sendMessage", &reply)]
+    }
 }
 
 #[cfg(test)]
@@ -22,9 +21,13 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    /// The parameters of the call, if there is one.
     fn answer(update: &Value) -> Option<Value> {
-        let update: Update = serde_json::from_str(&update.to_string()).unwrap();
-        echo(&update).map(|reply| serde_json::to_value(&reply).unwrap())
+        let update = Update::parse(update.to_string().into_bytes()).unwrap();
+        let me = Me { id: 110_201_543, first_name: "Echo".into(), username: "echo_bot".into() };
+        let calls = Echo.handle(&update, &me);
+        assert!(calls.len() <= 1 && calls.iter().all(|call| call.method() == "sendMessage"));
+        calls.first().map(Call::parameters)
     }
 
     #[test]

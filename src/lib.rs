@@ -1,4 +1,5 @@
-//! pihook: a Telegram webhook echo bot for a Raspberry Pi at home.
+//! pihook: a Telegram bot for a Raspberry Pi at home. The bot itself is handed in: [`bot::Bot`] is what you write, and
+//! [`cli::main`] is all that your `main` calls.
 //!
 //! # The journey of one update
 //!
@@ -6,9 +7,9 @@
 //! [`webhook::connection`] ends TLS, and reads one request under limits of time and size. [`webhook::request`] frames the
 //! request, and [`webhook::auth`] decides by path and secret whether it is let in. A whole request then goes over
 //! [`webhook::handover`]'s Unix connections to tiny_http, where a blocking [`webhook::worker`] parses the update, asks
-//! [`echo`] what to answer and [`webhook::dedup`] whether that was sent before, and sends it with [`telegram::client`]. Only
-//! then is the update answered: 200 when it is dealt with, 503 when Telegram is to bring it back, as [`webhook::retry`]
-//! decides. Telegram is the queue.
+//! [`webhook::dedup`] whether it was answered before and the [`bot`] what to do, and makes the bot's calls with
+//! [`telegram::client`]. Only then is the update answered: 200 when it is dealt with, 503 when Telegram is to bring it back, as
+//! [`webhook::retry`] decides. Telegram is the queue; [`webhook::postponed`] keeps the calls that are left until it does.
 //!
 //! # The rooms
 //!
@@ -20,8 +21,8 @@
 //! - [`delivery`]: how updates get here. It keeps the webhook registered, and the certificate up to date.
 //! - [`home`]: this Pi's address and router.
 //! - [`webhook`]: inbound, from the first TCP packet to the answer.
-//! - [`echo`]: the bot. It knows [`telegram::types`] alone.
 //! - [`config`]: `pihook.toml` and the environment.
+//! - [`bot`]: the seam. A bot knows it and [`telegram::types`] alone; `src/echo.rs`, in the program, is one.
 //! - [`telegram`]: the Bot API.
 //! - [`certificate`]: made, loaded, checked, rolled over.
 //! - [`system`]: the machine: process, log, systemd, files.
@@ -34,12 +35,12 @@
 #![allow(rustdoc::private_intra_doc_links)]
 #![warn(missing_docs, unreachable_pub, clippy::expect_used, clippy::too_many_lines, clippy::unwrap_used)]
 
+pub mod bot;
 pub mod certificate;
 pub mod cli;
 pub mod config;
 pub(crate) mod delivery;
 pub(crate) mod doctor;
-pub mod echo;
 pub(crate) mod home;
 pub(crate) mod network;
 pub mod run;

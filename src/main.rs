@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+mod echo;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    pihook::cli::main()
+    pihook::cli::main(echo::Echo)
 }

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::bot::Bot;
 use crate::certificate::CertificateError;
 use crate::config::{BotSettings, Config};
 use crate::delivery::identity::{self, Identity, Prepared, Registrar};
@@ -24,14 +25,17 @@ use crate::home::watch::{Hint, HomeWatch};
 use crate::system::status::Status;
 use crate::system::{process, systemd};
 use crate::telegram::client::{Api, Client};
+use crate::telegram::known_me::KnownMe;
 use crate::webhook::auth::{Recipient, Route};
 use crate::webhook::connection::Shared;
 use crate::webhook::dedup::DedupWindow;
 use crate::webhook::edge::Edge;
 use crate::webhook::handover::Handover;
+use crate::webhook::panic;
+use crate::webhook::postponed::PostponedCalls;
 use crate::webhook::probe::{self, Probe};
 use crate::webhook::slots::{Limits, Slots};
-use crate::webhook::worker;
+use crate::webhook::worker::{self, ServedBot};
 
 /// Connections beyond those that Telegram may open: for its change-over to a new webhook.
 const CHANGE_OVER_CONNECTIONS: usize = 64;
@@ -79,11 +83,13 @@ fn system(what: impl fmt::Display) -> impl FnOnce(io::Error) -> RunError {
     move |why| RunError::System(format!("{what}: {why}."))
 }
 
-/// Runs the bots until SIGTERM or SIGINT.
+/// Runs the bots of the settings until SIGTERM or SIGINT; `bot` handles the updates of all of them. A panic of any thread ends
+/// the process from now on.
 ///
 /// # Errors
 /// What keeps it from starting, one sentence.
-pub fn run(config: &Config) -> Result<(), RunError> {
+pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
+    panic::end_process_on_panic();
     let listener = listen(config)?;
     let _lock = lock_runtime_dir(&config.runtime_dir)?;
     // The lock comes first: two instances must not both make a certificate.
@@ -92,14 +98,17 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let api = Api::new(&config.api_url, capacity.workers);
     let status = Arc::new(Status::default());
     let socket = config.runtime_dir.join("workers.sock");
-    start_workers(config, &api, &socket, capacity.workers, &status)?;
+    let allowed_updates = bot.allowed_updates();
+    let known_mes: Vec<_> = config.bots.iter().map(|bot| Arc::new(known_me(config, bot))).collect();
+    let served = served_bots(config, &api, &known_mes);
+    start_workers(&socket, capacity.workers, bot, served, &status)?;
     let probe_route = probe::route().map_err(|_| RunError::System("The system has no random numbers.".into()))?;
 
     let address = address(&listener, config)?;
     let (sender, events) = unbounded_channel();
     let home = watch_home(config, address.port(), &prepared, &status, &sender)?;
     let callbacks = || callbacks(&status, &sender, home.as_ref());
-    let registrar = Registrar::start(config, api, callbacks).map_err(system(NO_THREAD))?;
+    let registrar = Registrar::start(config, api, allowed_updates, &known_mes, callbacks).map_err(system(NO_THREAD))?;
     let mut identity = Identity::new(config, prepared, registrar)?;
     let edge = Edge {
         allow_from: config.allow_from.clone(),
@@ -222,21 +231,32 @@ fn lock_runtime_dir(path: &Path) -> Result<File, RunError> {
     Ok(folder)
 }
 
+fn known_me(config: &Config, bot: &BotSettings) -> KnownMe {
+    let id = bot.token.id();
+    KnownMe::load(config.state_dir.join(format!("me-{id}")), id)
+}
+
+fn served_bots(config: &Config, api: &Api, known_mes: &[Arc<KnownMe>]) -> Vec<ServedBot> {
+    let served = config.bots.iter().zip(known_mes).map(|(bot, me)| ServedBot {
+        client: Client::new(api.clone(), bot.token.clone()),
+        me: Arc::clone(me),
+        dedup: dedup_window(&config.runtime_dir.join(format!("once-{}", bot.token.id()))),
+        postponed: PostponedCalls::default(),
+    });
+    served.collect()
+}
+
 fn start_workers(
-    config: &Config,
-    api: &Api,
     socket: &Path,
     workers: usize,
+    bot: Arc<dyn Bot>,
+    served: Vec<ServedBot>,
     status: &Arc<Status>,
 ) -> Result<(), RunError> {
     // One that was killed leaves its socket behind.
     let _ = fs::remove_file(socket);
     let listener = UnixListener::bind(socket).map_err(system(format!("The socket {}", socket.display())))?;
-    let bots = config.bots.iter().map(|bot| worker::ServedBot {
-        client: Client::new(api.clone(), bot.token.clone()),
-        dedup: dedup_window(&config.runtime_dir.join(format!("once-{}", bot.token.id()))),
-    });
-    worker::start(listener, workers, bots.collect(), status.clone()).map_err(system("The workers cannot be started"))
+    worker::start(listener, workers, bot, served, status.clone()).map_err(system("The workers cannot be started"))
 }
 
 fn dedup_window(path: &Path) -> DedupWindow {

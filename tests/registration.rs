@@ -32,11 +32,11 @@ fn registered(pihook: &Pihook) -> String {
 fn the_old_webhook_goes_and_the_new_one_comes_with_its_certificate() {
     let (_telegram, bot, home, pihook) = start();
     registered(&pihook);
-    assert_eq!(methods(&bot), ["deleteWebhook", "setWebhook", "getWebhookInfo"]);
-    let call = &bot.calls()[1];
+    assert_eq!(methods(&bot), ["getMe", "deleteWebhook", "setWebhook", "getWebhookInfo"]);
+    let call = &bot.calls()[2];
     assert_eq!(call.text("url"), format!("https://{HOST}:8443/{TOKEN}/"));
     assert_eq!(call.text("max_connections"), "40");
-    assert_eq!(call.text("allowed_updates"), "[\"message\"]");
+    assert_eq!(call.text("allowed_updates"), r#"["message","callback_query","inline_query"]"#);
     assert_eq!(call.text("secret_token").len(), 64);
     let certificate = String::from_utf8(call.files["certificate"].clone()).unwrap();
     assert_eq!(certificate.replace("\r\n", "\n"), home.read("certs/webhook_cert.pem").replace("\r\n", "\n"));
@@ -54,7 +54,7 @@ fn a_restart_sets_nothing_again() {
     assert!(first.stop().0.success());
     let second = home.run_for(&telegram);
     assert!(registered(&second).contains("unchanged"));
-    assert_eq!(methods(&bot)[3..], ["getWebhookInfo"]);
+    assert_eq!(methods(&bot)[4..], ["getMe", "getWebhookInfo"]);
     bot.say(42, "still there");
     bot.wait_sent(1, SOON).unwrap();
     let note = home.read("state/webhook-110201543");
@@ -74,6 +74,19 @@ fn a_change_of_settings_or_certificate_sets_it_again() {
     assert!(home.pihook(&["cert", "--force"]).status.success());
     registered(&home.run_for(&telegram));
     bot.wait_call("setWebhook", 3, SOON).unwrap();
+}
+
+#[test]
+fn another_list_of_allowed_updates_reaches_telegram_at_the_next_start() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home = Home::new(&telegram.api_url());
+    registered(&home.run_bot_for("counter", &telegram));
+    registered(&home.run_bot_for("buttons", &telegram));
+    let set = bot.wait_call("setWebhook", 2, SOON).unwrap();
+    let lists: Vec<_> = set.iter().map(|call| call.text("allowed_updates")).collect();
+    assert_eq!(lists, [r#"["message"]"#, r#"["message","callback_query"]"#]);
+    assert!(registered(&home.run_bot_for("buttons", &telegram)).contains("unchanged"));
 }
 
 #[test]

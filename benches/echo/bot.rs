@@ -130,7 +130,7 @@ fn home(address: SocketAddr, api_url: &str) -> Result<Home> {
 
 fn command(kind: Kind, home: &Home, address: SocketAddr, api_url: &str) -> Command {
     if kind == Kind::Pihook {
-        let mut command = home.command(&["run"]);
+        let mut command = home.command_of("pihook", &["run"]);
         // As deploy/pihook.service has it.
         command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
         return command;

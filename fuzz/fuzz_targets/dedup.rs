@@ -1,4 +1,4 @@
-//! The ring of answered updates, on a file of any content, through any sequence of replies and restarts.
+//! The ring of answered updates, on a file of any content, through any sequence of replies, panics and restarts.
 
 #![no_main]
 
@@ -12,8 +12,15 @@ use pihook::webhook::dedup::{Claim, DedupWindow};
 const PLACES: i64 = 8192;
 const MARK: u64 = 8;
 
-/// What the ring must know: by place, the last update that began there and whether it was answered.
-type Model = HashMap<i64, (i64, bool)>;
+/// What the ring must know: by place, the last update that began there and how far it got.
+type Model = HashMap<i64, (i64, State)>;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    Sending,
+    Answered,
+    Panicked,
+}
 
 // The input: how many steps there are, the steps, three bytes each, and the file that is there at the start.
 fuzz_target!(|bytes: &[u8]| {
@@ -38,33 +45,44 @@ fuzz_target!(|bytes: &[u8]| {
             match step % 8 {
                 0..4 => match window.claim(update) {
                     Claim::InFlight => assert!(sending.contains_key(&update)),
-                    Claim::Answered => assert_eq!(model.get(&place), Some(&(update, true))),
+                    Claim::Answered => assert_eq!(model.get(&place), Some(&(update, State::Answered))),
                     Claim::Granted(claimed) => {
-                        let before = model.insert(place, (update, false));
-                        assert_ne!(before, Some((update, true)));
-                        assert_eq!(claimed.interrupted, before == Some((update, false)));
+                        let before = model.get(&place).copied().filter(|(of, _)| *of == update).map(|(_, state)| state);
+                        assert_ne!(before, Some(State::Answered));
+                        assert_eq!(claimed.interrupted, before == Some(State::Sending));
+                        assert_eq!(claimed.panicked, before == Some(State::Panicked));
+                        if !claimed.panicked {
+                            model.insert(place, (update, State::Sending));
+                        }
                         if step & 8 == 0 {
                             assert!(sending.insert(update, claimed).is_none());
                         } else {
                             claimed.answered();
-                            model.insert(place, (update, true));
+                            model.insert(place, (update, State::Answered));
                         }
                     }
                 },
                 4..6 => {
                     if let Some(claimed) = sending.remove(&update) {
                         claimed.answered();
-                        model.insert(place, (update, true));
+                        model.insert(place, (update, State::Answered));
                     }
                 }
                 6 => {
                     // It could not be sent.
-                    if sending.remove(&update).is_some() && model.get(&place) == Some(&(update, false)) {
+                    if sending.remove(&update).is_some() && model.get(&place) == Some(&(update, State::Sending)) {
                         model.remove(&place);
                     }
                 }
                 _ => {
-                    // Killed; and at times the file is cut off.
+                    // The bot panicked, or the process was killed; and at times the file is cut off.
+                    if step & 16 != 0
+                        && let Some(claimed) = sending.get(&update)
+                    {
+                        assert!(claimed.panic_mark().unwrap().write());
+                        let state = if claimed.panicked { State::Answered } else { State::Panicked };
+                        model.insert(place, (update, state));
+                    }
                     if step & 8 != 0 {
                         let length = u64::from(u16::from_le_bytes([*low, *high]));
                         let file = File::options().write(true).open(path).unwrap();

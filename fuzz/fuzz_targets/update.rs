@@ -3,11 +3,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pihook::echo::echo;
-use pihook::telegram::types::Update;
+use pihook::bot::{Bot, Me, Update};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
+
+#[path = "../../src/echo.rs"]
+mod echo;
 
 /// A reply, as Telegram reads it.
 #[derive(Deserialize)]
@@ -25,13 +27,14 @@ struct ReplyParameters {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(update) = serde_json::from_slice::<Update>(bytes) else { return };
-    let reply = echo(&update);
-    let Some(message) = &update.message else { return assert!(reply.is_none()) };
-    let Some(text) = &message.text else { return assert!(reply.is_none()) };
+    let Ok(update) = Update::parse(bytes.to_vec()) else { return };
+    let me = Me { id: 1, first_name: String::new(), username: "echo_bot".into() };
+    let calls = echo::Echo.handle(&update, &me);
+    let Some(message) = &update.message else { return assert!(calls.is_empty()) };
+    let Some(text) = &message.text else { return assert!(calls.is_empty()) };
 
-    let json = serde_json::to_vec(&reply.unwrap()).unwrap();
-    let sent: Sent = serde_json::from_slice(&json).unwrap();
+    assert_eq!((calls.len(), calls[0].method()), (1, "sendMessage"));
+    let sent: Sent = serde_json::from_slice(calls[0].body().unwrap()).unwrap();
     assert_eq!(sent.text, *text);
     assert_eq!(sent.entities.map(|it| it.get().to_owned()), message.entities.as_ref().map(|it| it.get().to_owned()));
     assert_eq!((sent.chat_id, sent.reply_parameters.message_id), (message.chat.id, message.message_id));

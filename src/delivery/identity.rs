@@ -17,6 +17,7 @@ use crate::certificate::{self, Certificate, CertificateError};
 use crate::config::{Config, PublicHost};
 use crate::system::files;
 use crate::telegram::client::Api;
+use crate::telegram::known_me::KnownMe;
 
 /// Stands in the certificate until there is an address.
 const PLACEHOLDER_HOST: &str = "pihook.invalid";
@@ -205,31 +206,38 @@ fn tls(certificate: &Certificate) -> Result<Arc<ServerConfig>, CertificateError>
 /// The threads that keep the webhooks registered, one for each bot.
 pub(crate) struct Registrar {
     api: Api,
+    allowed_updates: &'static [&'static str],
     bots: Vec<Sender<Registration>>,
 }
 
 impl Registrar {
-    /// Starts the threads; `callbacks` is called for each of them.
+    /// Starts the threads; `callbacks` is called for each of them, and each keeps one of `known_mes` up to date.
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub(crate) fn start(config: &Config, api: Api, callbacks: impl Fn() -> Callbacks) -> io::Result<Self> {
+    pub(crate) fn start(
+        config: &Config,
+        api: Api,
+        allowed_updates: &'static [&'static str],
+        known_mes: &[Arc<KnownMe>],
+        callbacks: impl Fn() -> Callbacks,
+    ) -> io::Result<Self> {
         let mut bots = Vec::new();
-        for bot in &config.bots {
+        for (bot, me) in config.bots.iter().zip(known_mes) {
             let (sender, wanted) = mpsc::channel();
-            let (interval, callbacks) = (config.watch_interval, callbacks());
-            let keep = move || keeper::keep(&wanted, interval, &callbacks);
+            let (interval, callbacks, me) = (config.watch_interval, callbacks(), Arc::clone(me));
+            let keep = move || keeper::keep(&wanted, interval, &callbacks, &me);
             thread::Builder::new().name(format!("webhook {}", bot.token.id())).spawn(keep)?;
             bots.push(sender);
         }
-        Ok(Self { api, bots })
+        Ok(Self { api, allowed_updates, bots })
     }
 
     /// Hands each bot's registration to its thread. Returns their digests.
     fn register(&self, config: &Config, host: &str, certificate: &Certificate) -> BTreeSet<String> {
         let mut digests = BTreeSet::new();
         for (bot, sender) in config.bots.iter().zip(&self.bots) {
-            let wanted = Registration::new(config, bot, &self.api, host, certificate.upload());
+            let wanted = Registration::new(config, bot, &self.api, host, certificate.upload(), self.allowed_updates);
             digests.insert(wanted.digest().to_owned());
             // The thread lives as long as this sender.
             let _ = sender.send(wanted);

@@ -8,6 +8,7 @@ use super::health::{Health, Problem, Verdict};
 use super::registration::{Registered, Registration, RegistrationError};
 use crate::system::status::Status;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
+use crate::telegram::known_me::KnownMe;
 
 const FIRST_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(300);
@@ -25,12 +26,12 @@ pub(crate) struct Callbacks {
 }
 
 /// Registers what comes through `wanted`, and only the newest of what waits there; tries until it succeeds, and checks the
-/// webhook once in each `interval`. Returns when the sender is gone.
-pub(crate) fn keep(wanted: &Receiver<Registration>, interval: Duration, callbacks: &Callbacks) {
+/// webhook once in each `interval`. Before all of that it asks who the bot is. Returns when the sender is gone.
+pub(crate) fn keep(wanted: &Receiver<Registration>, interval: Duration, callbacks: &Callbacks, me: &KnownMe) {
     let Ok(first) = wanted.recv() else { return };
     let mut keeper = Keeper::new(first, interval);
     loop {
-        let pause = keeper.step(callbacks);
+        let pause = keeper.step(callbacks, me);
         match wanted.recv_timeout(pause) {
             Ok(newer) => keeper = Keeper::new(wanted.try_iter().last().unwrap_or(newer), interval),
             Err(RecvTimeoutError::Timeout) => {}
@@ -45,6 +46,8 @@ struct Keeper {
     health: Health,
     retry_pause: RetryPause,
     is_registered: bool,
+    /// getMe has answered.
+    is_identified: bool,
     /// The webhook is to be set even if Telegram shows the right one.
     must_set: bool,
 }
@@ -58,19 +61,31 @@ impl Keeper {
             health,
             retry_pause: RetryPause::default(),
             is_registered: false,
+            is_identified: false,
             must_set: false,
         }
     }
 
     /// One step: registers, or checks. Returns how long to wait before the next one.
-    fn step(&mut self, callbacks: &Callbacks) -> Duration {
-        if self.is_registered { self.look(callbacks) } else { self.register(callbacks) }
+    fn step(&mut self, callbacks: &Callbacks, me: &KnownMe) -> Duration {
+        if self.is_registered { self.look(callbacks) } else { self.register(callbacks, me) }
     }
 
-    fn register(&mut self, callbacks: &Callbacks) -> Duration {
+    /// Updates come as soon as the webhook is set, and the bot can handle none before it knows who it is.
+    fn identify(&mut self, me: &KnownMe) -> Result<(), RegistrationError> {
+        if !self.is_identified {
+            me.set(self.registration.me()?);
+            self.is_identified = true;
+        }
+        Ok(())
+    }
+
+    fn register(&mut self, callbacks: &Callbacks, me: &KnownMe) -> Duration {
         let bot = self.registration.bot();
-        let done =
-            if self.must_set { self.registration.set().map(|()| Registered::Set) } else { self.registration.ensure() };
+        let done = self.identify(me).and_then(|()| match self.must_set {
+            true => self.registration.set().map(|()| Registered::Set),
+            false => self.registration.ensure(),
+        });
         let problem = done.as_ref().err().map(|why| format!("the webhook is not registered: {why}"));
         callbacks.status.webhook(bot, problem);
         match done {

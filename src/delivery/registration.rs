@@ -1,6 +1,7 @@
 //! One bot's webhook at Telegram: removes the old one, sets the new one, uploads the certificate, and sets nothing again
 //! while nothing has changed.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -15,7 +16,7 @@ use crate::secret::hex;
 use crate::system::files;
 use crate::telegram::client::{Api, Client, Webhook};
 use crate::telegram::error::ApiError;
-use crate::telegram::types::WebhookInfo;
+use crate::telegram::types::{Me, WebhookInfo};
 
 /// One bot's webhook as the settings want it, and the note of what was set last.
 #[derive(Clone)]
@@ -24,6 +25,7 @@ pub(crate) struct Registration {
     url: Secret,
     secret_token: Secret,
     max_connections: u16,
+    allowed_updates: &'static [&'static str],
     certificate: Option<String>,
     /// Holds a digest of what was set last, so that no secret lies there.
     note: PathBuf,
@@ -66,8 +68,16 @@ impl From<ApiError> for RegistrationError {
 }
 
 impl Registration {
-    /// What `config` wants registered for `bot`, to be called at `host`. `certificate` is what to upload, PEM.
-    pub(crate) fn new(config: &Config, bot: &BotSettings, api: &Api, host: &str, certificate: Option<String>) -> Self {
+    /// What `config` wants registered for `bot`, to be called at `host` with these kinds of update. `certificate` is what to
+    /// upload, PEM.
+    pub(crate) fn new(
+        config: &Config,
+        bot: &BotSettings,
+        api: &Api,
+        host: &str,
+        certificate: Option<String>,
+        allowed_updates: &'static [&'static str],
+    ) -> Self {
         let (url, secret_token) = (config.webhook_url(bot, host), bot.token.secret_token());
         let parts = [
             &config.api_url,
@@ -75,6 +85,8 @@ impl Registration {
             url.expose(),
             &config.max_connections.to_string(),
             certificate.as_deref().unwrap_or_default(),
+            // Their order says nothing.
+            &allowed_updates.iter().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(","),
         ];
         let digest = hex(digest::digest(&digest::SHA256, parts.join("\n").as_bytes()).as_ref());
         Self {
@@ -82,6 +94,7 @@ impl Registration {
             url,
             secret_token,
             max_connections: config.max_connections,
+            allowed_updates,
             certificate,
             note: config.state_dir.join(format!("webhook-{}", bot.token.id())),
             digest,
@@ -113,6 +126,7 @@ impl Registration {
             certificate: self.certificate.as_deref(),
             secret_token: &self.secret_token,
             max_connections: self.max_connections,
+            allowed_updates: self.allowed_updates,
         })?;
         self.agrees(&self.client.webhook_info()?).map_err(RegistrationError::Disagrees)?;
         if let Err(why) = self.write_note() {
@@ -133,6 +147,14 @@ impl Registration {
     /// A digest of all that is registered, to tell one registration from another.
     pub(crate) fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// Who this bot is.
+    ///
+    /// # Errors
+    /// What the Bot API said.
+    pub(crate) fn me(&self) -> Result<Me, RegistrationError> {
+        Ok(self.client.me()?)
     }
 
     /// What Telegram knows of this bot's webhook.

@@ -16,8 +16,13 @@ use crate::delivery::identity;
 use crate::delivery::registration::Registration;
 use crate::telegram::client::Api;
 
-/// Checks all there is, and tells `say`. Whether nothing is bad.
-pub(crate) fn examine(given: Option<PathBuf>, environment: Environment, say: &mut dyn FnMut(Finding)) -> bool {
+/// Checks all there is for a bot of these kinds of update, and tells `say`. Whether nothing is bad.
+pub(crate) fn examine(
+    given: Option<PathBuf>,
+    environment: Environment,
+    allowed_updates: &'static [&'static str],
+    say: &mut dyn FnMut(Finding),
+) -> bool {
     let mut doctor = Doctor::new(say);
     let Some(config) = settings(&mut doctor, given, environment) else { return false };
     local::files(&mut doctor, &config);
@@ -33,7 +38,7 @@ pub(crate) fn examine(given: Option<PathBuf>, environment: Environment, say: &mu
     let address = local::address(&mut doctor, &config, host.as_deref());
     if let (Some(host), Some(certificate)) = (&host, &certificate) {
         for bot in known {
-            let registration = Registration::new(&config, bot, &api, host, certificate.upload());
+            let registration = Registration::new(&config, bot, &api, host, certificate.upload(), allowed_updates);
             telegram::webhook(&mut doctor, &registration, address);
         }
     }

@@ -2,18 +2,24 @@
 
 use std::env;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::LevelFilter;
 use nix::sys::stat::fstat;
+use nix::unistd;
 use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
 use time::macros::format_description;
 
 use crate::secret::mask;
 
+static IS_JOURNAL: AtomicBool = AtomicBool::new(false);
+
 /// Starts logging to standard error: lines with a time for a person, lines with a priority for the
-/// journal, which adds the time itself.
-pub fn start() {
+/// journal, which adds the time itself. Beside our own lines there are those of the crate `bot`.
+pub fn start(bot: &str) {
     let journal = is_journal();
+    IS_JOURNAL.store(journal, Ordering::Relaxed);
     let mut config = ConfigBuilder::new();
     config
         .set_time_level(if journal { LevelFilter::Off } else { LevelFilter::Error })
@@ -23,10 +29,20 @@ pub fn start() {
         .set_target_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off)
         // ureq and rustls write URLs, and so tokens, at the levels below.
-        .add_filter_allow_str("pihook");
+        .add_filter_allow_str("pihook")
+        .add_filter_allow(bot.to_owned());
     let lines = Lines { line: Vec::new(), journal };
     // It fails only when logging was started before.
     let _ = WriteLogger::init(LevelFilter::Info, config.build(), lines);
+}
+
+/// Writes an error as the last line of a process that panicked. Unlike the log it takes no lock, which that process may hold
+/// for ever; nor does it say the time.
+pub(crate) fn last_line(line: &str) {
+    let line = mask(&format!("[ERROR] {line}\n")).into_bytes();
+    let line = if IS_JOURNAL.load(Ordering::Relaxed) { with_priority(&line) } else { line };
+    // There is nobody left to tell.
+    let _ = unistd::write(io::stderr().as_fd(), &line);
 }
 
 /// Whether standard error is the journal: systemd names its device and inode.

@@ -18,7 +18,7 @@ use super::error::ApiError;
 use super::resolver::CachingResolver;
 use super::token::Token;
 use super::transport::{self, BUFFER_SIZE};
-use super::types::{Me, Reply, WebhookInfo};
+use super::types::{Me, WebhookInfo};
 use crate::secret::Secret;
 use crate::secret::printable;
 use crate::system::ca_roots;
@@ -115,6 +115,8 @@ pub(crate) struct Webhook<'a> {
     pub(crate) secret_token: &'a Secret,
     /// 1 to 100.
     pub(crate) max_connections: u16,
+    /// The kinds of update that are delivered; none is Telegram's default.
+    pub(crate) allowed_updates: &'a [&'a str],
 }
 
 impl Client {
@@ -128,17 +130,15 @@ impl Client {
         self.token.id()
     }
 
-    /// Sends a message.
+    /// Makes a call whose result nobody needs; `parameters` is a JSON object.
     ///
     /// # Errors
-    /// See [`ApiError`]. With `Unanswered` the message may have been sent.
-    pub(crate) fn send_message(&self, reply: &Reply<'_>) -> Result<(), ApiError> {
-        // Compact, where ureq's own JSON is indented.
-        let body = serde_json::to_vec(reply).map_err(|_| ApiError::Unreachable("the reply is no JSON".into()))?;
+    /// See [`ApiError`]. With `Unanswered` it may have been carried out.
+    pub(crate) fn make_call(&self, method: &str, parameters: &[u8]) -> Result<(), ApiError> {
         let (status, answer) =
-            self.exchange("sendMessage", |request| request.content_type("application/json").send(&body))?;
+            self.exchange(method, |request| request.content_type("application/json").send(parameters))?;
         match answer {
-            // It was sent, and the rest of the answer would say no more than that.
+            // It was carried out, and the rest of the answer would say no more than that.
             Err(_) if status == 200 => Ok(()),
             answer => read_answer::<IgnoredAny>(status, &answer?).map(|_| ()),
         }
@@ -150,12 +150,13 @@ impl Client {
     /// See [`ApiError`]. After some of them the bot has no webhook at all.
     pub(crate) fn set_webhook(&self, webhook: &Webhook<'_>) -> Result<(), ApiError> {
         let connections = webhook.max_connections.to_string();
+        let allowed_updates = json!(webhook.allowed_updates).to_string();
         let form = || {
             let form = Form::new()
                 .text("url", webhook.url.expose())
                 .text("secret_token", webhook.secret_token.expose())
                 .text("max_connections", &connections)
-                .text("allowed_updates", r#"["message"]"#);
+                .text("allowed_updates", &allowed_updates);
             let Some(pem) = webhook.certificate else { return form };
             form.part("certificate", Part::bytes(pem.as_bytes()).file_name("webhook_cert.pem"))
         };

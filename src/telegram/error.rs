@@ -48,7 +48,23 @@ impl ApiError {
 
     /// Whether the token is not, or no longer, a bot's: nothing will work until it is changed.
     pub(crate) fn token_is_refused(&self) -> bool {
-        matches!(self, Self::Refused { code: 401 | 404, .. })
+        matches!(self, Self::Refused { code: 401 | 404, .. }) && !self.is_unknown_method()
+    }
+
+    /// Whether the Bot API says that it has no such method. A gateway before it can answer a plain "Not Found" to that,
+    /// which is also what a wrong token gets: that is taken for the token.
+    pub(crate) fn is_unknown_method(&self) -> bool {
+        self.refused_with(404, "method not found")
+    }
+
+    /// Whether the answer to a query came too late, or there never was such a query.
+    pub(crate) fn is_old_query(&self) -> bool {
+        self.refused_with(400, "query is too old")
+    }
+
+    fn refused_with(&self, status: u16, words: &str) -> bool {
+        matches!(self, Self::Refused { code, description, .. }
+            if *code == status && description.to_ascii_lowercase().contains(words))
     }
 }
 
@@ -126,6 +142,36 @@ mod tests {
         for error in [ureq::Error::BadUri(url.into()), ureq::Error::RequireHttpsOnly(url.into())] {
             let error = ApiError::from(error);
             assert!(!format!("{error} {error:?}").contains("secret"));
+        }
+    }
+
+    #[test]
+    fn an_unknown_method_is_no_wrong_token() {
+        let refused = |code, description: &str| ApiError::Refused {
+            code,
+            description: description.into(),
+            retry_after: None,
+            migrate_to_chat_id: None,
+        };
+        for (code, description, of_token, of_method, of_query) in [
+            (401, "Unauthorized", true, false, false),
+            (404, "Not Found", true, false, false),
+            (404, "", true, false, false),
+            (404, "Not Found: method not found", false, true, false),
+            (404, "not found: Method Not Found", false, true, false),
+            (400, "Bad Request: method not found", false, false, false),
+            (
+                400,
+                "Bad Request: query is too old and response timeout expired or query ID is invalid",
+                false,
+                false,
+                true,
+            ),
+            (400, "Bad Request: chat not found", false, false, false),
+        ] {
+            let error = refused(code, description);
+            let found = (error.token_is_refused(), error.is_unknown_method(), error.is_old_query());
+            assert_eq!(found, (of_token, of_method, of_query), "{code} {description}");
         }
     }
 

@@ -4,6 +4,7 @@ pub mod client;
 pub(crate) mod clock_skew;
 pub mod delivery_error;
 pub(crate) mod error;
+pub(crate) mod known_me;
 mod resolver;
 pub mod token;
 mod transport;

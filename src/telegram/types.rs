@@ -1,16 +1,77 @@
-//! What Telegram sends and takes, as far as an echo needs it. Unknown fields are passed over, so that a newer Bot API
-//! changes nothing; add here what your own bot wants to read or send.
+//! What Telegram sends and takes, as far as a bot mostly needs it. Unknown fields are passed over, so that a newer Bot API
+//! changes nothing; [`Update::get`] reads them.
 
+use std::collections::HashMap;
+
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// One thing that happened, as `https://core.telegram.org/bots/api#update` has it.
+/// One thing that happened, as `https://core.telegram.org/bots/api#update` has it. Only one of its kinds is there.
 #[derive(Debug, Deserialize)]
 pub struct Update {
     /// Positive, one higher than the update before; the same when an update is delivered again.
     pub update_id: i64,
-    /// A new message. Other kinds of update leave it empty.
+    /// A new message.
     pub message: Option<Message>,
+    /// A message that its author changed.
+    pub edited_message: Option<Message>,
+    /// A new post in a channel.
+    pub channel_post: Option<Message>,
+    /// A post in a channel that was changed.
+    pub edited_channel_post: Option<Message>,
+    /// A button under a message was pressed.
+    pub callback_query: Option<CallbackQuery>,
+    #[serde(skip)]
+    body: Vec<u8>,
+}
+
+impl Update {
+    /// Reads an update's JSON, as Telegram sends it.
+    ///
+    /// # Errors
+    /// When it is none. The error can quote a user's text.
+    pub fn parse(body: Vec<u8>) -> serde_json::Result<Self> {
+        let mut update: Self = serde_json::from_slice(&body)?;
+        update.body = body;
+        Ok(update)
+    }
+
+    /// What this type has no field for: a field of the update by its name in the Bot API, read as a type of your own.
+    /// None when the field is not there, or does not read so.
+    ///
+    /// ```
+    /// use pihook::bot::Update;
+    /// use serde::Deserialize;
+    ///
+    /// #[derive(Deserialize)]
+    /// struct InlineQuery {
+    ///     id: String,
+    ///     query: String,
+    /// }
+    ///
+    /// let json = br#"{"update_id": 7, "inline_query": {"id": "1", "from": {"id": 42}, "query": "cats", "offset": ""}}"#;
+    /// let update = Update::parse(json.to_vec()).unwrap();
+    /// let asked: InlineQuery = update.get("inline_query").unwrap();
+    /// assert_eq!((asked.id.as_str(), asked.query.as_str()), ("1", "cats"));
+    /// ```
+    #[must_use]
+    pub fn get<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let fields: HashMap<String, Box<RawValue>> = serde_json::from_slice(&self.body).ok()?;
+        serde_json::from_str(fields.get(name)?.get()).ok()
+    }
+
+    /// The message or post, new or changed.
+    pub(crate) fn any_message(&self) -> Option<&Message> {
+        let new = self.message.as_ref().or(self.channel_post.as_ref());
+        new.or(self.edited_message.as_ref()).or(self.edited_channel_post.as_ref())
+    }
+
+    /// The id of the chat that it happened in, where there is one.
+    pub(crate) fn chat(&self) -> Option<i64> {
+        let pressed = || self.callback_query.as_ref()?.message.as_ref();
+        Some(self.any_message().or_else(pressed)?.chat.id)
+    }
 }
 
 /// A message, `https://core.telegram.org/bots/api#message`.
@@ -18,9 +79,13 @@ pub struct Update {
 pub struct Message {
     /// Unique within the chat only.
     pub message_id: i64,
-    /// When it was written: Unix time in seconds.
+    /// When it was written: Unix time in seconds; 0 for one that is too old to be read.
     #[serde(default)]
     pub date: i64,
+    /// When it was changed last: Unix time in seconds.
+    pub edit_date: Option<i64>,
+    /// Who wrote it; posts in channels have none.
+    pub from: Option<User>,
     /// Where it was written.
     pub chat: Chat,
     /// The topic of a forum, or another thread.
@@ -28,10 +93,44 @@ pub struct Message {
     /// Whether `message_thread_id` is a topic that messages can be sent to.
     #[serde(default)]
     pub is_topic_message: bool,
+    /// The topic in the direct messages of a channel.
+    pub direct_messages_topic: Option<DirectMessagesTopic>,
     /// The text, at most 4096 code points; photos, stickers and the rest have none.
     pub text: Option<String>,
     /// What is bold, a link, a spoiler…: JSON as Telegram wrote it, since an echo only passes it on.
     pub entities: Option<Box<RawValue>>,
+}
+
+impl Message {
+    /// The command that the text begins with, without its slash: "start" of `/start`, `/start hello` and
+    /// `/start@your_bot`. None when there is no command, or it is for another bot.
+    ///
+    /// ```
+    /// use pihook::bot::{Me, Update};
+    ///
+    /// let json = br#"{"update_id": 7, "message": {"message_id": 5, "text": "/start@Echo_Bot now", "chat": {"id": 42}}}"#;
+    /// let update = Update::parse(json.to_vec()).unwrap();
+    /// let me = Me { id: 1, first_name: "Echo".into(), username: "echo_bot".into() };
+    /// assert_eq!(update.message.unwrap().command(&me), Some("start"));
+    /// ```
+    #[must_use]
+    pub fn command(&self, me: &Me) -> Option<&str> {
+        let word = self.text.as_deref()?.strip_prefix('/')?.split(char::is_whitespace).next()?;
+        let (command, to) = word.split_once('@').unwrap_or((word, &me.username));
+        (!command.is_empty() && to.eq_ignore_ascii_case(&me.username)).then_some(command)
+    }
+
+    /// The forum's topic that an answer goes to.
+    pub(crate) fn topic(&self) -> Option<i64> {
+        self.message_thread_id.filter(|_| self.is_topic_message)
+    }
+}
+
+/// `https://core.telegram.org/bots/api#directmessagestopic`.
+#[derive(Debug, Deserialize)]
+pub struct DirectMessagesTopic {
+    /// Unique within the chat only.
+    pub topic_id: i64,
 }
 
 /// A chat, `https://core.telegram.org/bots/api#chat`.
@@ -39,6 +138,35 @@ pub struct Message {
 pub struct Chat {
     /// Negative for groups; up to 52 bits.
     pub id: i64,
+}
+
+/// A person or a bot, `https://core.telegram.org/bots/api#user`.
+#[derive(Debug, Deserialize)]
+pub struct User {
+    /// Up to 52 bits. It is also the id of the private chat with this user.
+    pub id: i64,
+    /// Whether it is a bot; so is the name that people have who write as a group or a channel.
+    #[serde(default)]
+    pub is_bot: bool,
+    /// Whatever the user likes.
+    #[serde(default)]
+    pub first_name: String,
+    /// Without an @.
+    pub username: Option<String>,
+}
+
+/// A button that was pressed, `https://core.telegram.org/bots/api#callbackquery`. It waits for `answerCallbackQuery`: until
+/// then the button shows that it is busy. Telegram takes no answer after some 15 s.
+#[derive(Debug, Deserialize)]
+pub struct CallbackQuery {
+    /// What `answerCallbackQuery` wants as `callback_query_id`.
+    pub id: String,
+    /// Who pressed it.
+    pub from: User,
+    /// The message with the button; none when the message was sent by way of an inline query.
+    pub message: Option<Message>,
+    /// The button's `callback_data`, at most 64 bytes. A client that is not Telegram's can send any.
+    pub data: Option<String>,
 }
 
 /// `https://core.telegram.org/bots/api#webhookinfo`.
@@ -60,14 +188,30 @@ pub struct WebhookInfo {
     pub max_connections: Option<u32>,
 }
 
-/// What getMe says of a bot, `https://core.telegram.org/bots/api#user`.
-#[derive(Debug, Deserialize)]
+/// The bot itself, as getMe describes it: `https://core.telegram.org/bots/api#user`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Me {
+    /// The first half of its token.
+    pub id: i64,
+    /// Its name, as users see it.
+    #[serde(default)]
+    pub first_name: String,
     /// Its name, as users write it after an @.
     pub username: String,
 }
 
 /// A message to send, with the names that `sendMessage` gives its parameters.
+///
+/// ```
+/// # use pihook::bot::{Call, Update};
+/// # use pihook::telegram::types::Reply;
+/// # let json = br#"{"update_id": 7, "message": {"message_id": 5, "text": "hi", "chat": {"id": 42}}}"#;
+/// # let update = Update::parse(json.to_vec()).unwrap();
+/// # let message = update.message.as_ref().unwrap();
+/// // With the formatting of the message that it answers.
+/// let reply = Reply { entities: message.entities.as_deref(), ..Reply::to(message, "hi") };
+/// let call = Call::new("sendMessage", &reply);
+/// ```
 #[derive(Debug, Serialize)]
 pub struct Reply<'a> {
     /// The chat that it goes to.
@@ -75,7 +219,10 @@ pub struct Reply<'a> {
     /// The forum topic within the chat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_thread_id: Option<i64>,
-    /// What it says.
+    /// The topic in the direct messages of a channel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direct_messages_topic_id: Option<i64>,
+    /// What it says, at most 4096 code points.
     pub text: &'a str,
     /// How the text is formatted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,6 +232,21 @@ pub struct Reply<'a> {
     pub reply_parameters: Option<ReplyParameters>,
 }
 
+impl<'a> Reply<'a> {
+    /// A plain text to the chat and topic of `message`, as a reply to it.
+    #[must_use]
+    pub fn to(message: &Message, text: &'a str) -> Self {
+        Self {
+            chat_id: message.chat.id,
+            message_thread_id: message.topic(),
+            direct_messages_topic_id: message.direct_messages_topic.as_ref().map(|topic| topic.topic_id),
+            text,
+            entities: None,
+            reply_parameters: Some(ReplyParameters::to(message)),
+        }
+    }
+}
+
 /// Which message a reply points at.
 #[derive(Debug, Serialize)]
 pub struct ReplyParameters {
@@ -92,4 +254,63 @@ pub struct ReplyParameters {
     pub message_id: i64,
     /// A user may delete the message before we answer: then the text alone still arrives.
     pub allow_sending_without_reply: bool,
+}
+
+impl ReplyParameters {
+    /// Points at `message`, if it is still there.
+    #[must_use]
+    pub fn to(message: &Message) -> Self {
+        Self { message_id: message.message_id, allow_sending_without_reply: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn update(kind: &str, value: &Value) -> Update {
+        Update::parse(json!({"update_id": 7, kind: value}).to_string().into_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_command_is_for_this_bot_or_for_everyone() {
+        let me = Me { id: 1, first_name: String::new(), username: "echo_bot".into() };
+        for (text, command) in [
+            ("/start", Some("start")),
+            ("/start payload /help", Some("start")),
+            ("/start\nhello", Some("start")),
+            ("/start@echo_bot", Some("start")),
+            ("/start@ECHO_bot x", Some("start")),
+            ("/start@other_bot", None),
+            ("/start@", None),
+            ("start", None),
+            (" /start", None),
+            ("/", None),
+            ("/ start", None),
+            ("/@echo_bot", None),
+            ("", None),
+        ] {
+            let update = update("message", &json!({"message_id": 5, "text": text, "chat": {"id": 42}}));
+            assert_eq!(update.message.unwrap().command(&me), command, "{text:?}");
+        }
+        let photo = update("message", &json!({"message_id": 5, "photo": [], "chat": {"id": 42}}));
+        assert_eq!(photo.message.unwrap().command(&me), None);
+    }
+
+    #[test]
+    fn every_kind_names_its_chat_and_any_field_can_be_read() {
+        let message = json!({"message_id": 5, "chat": {"id": 42}, "caption": "look"});
+        for kind in ["message", "edited_message", "channel_post", "edited_channel_post"] {
+            let update = update(kind, &message);
+            assert_eq!((update.chat(), update.any_message().unwrap().message_id), (Some(42), 5), "{kind}");
+            assert_eq!(update.get::<Value>(kind).unwrap()["caption"], "look");
+        }
+        let pressed = json!({"id": "1", "from": {"id": 8, "first_name": "Ada"}, "message": message, "data": "yes"});
+        let pressed = update("callback_query", &pressed);
+        assert_eq!((pressed.chat(), pressed.any_message().is_none()), (Some(42), true));
+        let inline = update("inline_query", &json!({"id": "1"}));
+        assert_eq!((inline.chat(), inline.get::<i64>("update_id")), (None, Some(7)));
+        assert_eq!((inline.get::<Value>("message"), inline.get::<i64>("inline_query")), (None, None));
+    }
 }

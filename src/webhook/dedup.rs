@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
@@ -20,7 +20,11 @@ const PLACES: usize = 8192;
 const MARK: usize = size_of::<u64>();
 
 /// One bot's window.
-pub struct DedupWindow(Mutex<Ring>);
+pub struct DedupWindow {
+    ring: Mutex<Ring>,
+    /// The ring's file once more, for a panic, which can wait for no lock.
+    at_panic: Option<Arc<File>>,
+}
 
 struct Ring {
     marks: Vec<u64>,
@@ -34,6 +38,8 @@ struct Ring {
 enum State {
     Sending = 1,
     Answered = 2,
+    /// The bot panicked while it handled the update.
+    Panicked = 3,
 }
 
 /// The answer to the claim of an update.
@@ -52,6 +58,23 @@ pub struct Claimed<'o> {
     update: i64,
     /// A process before this one ended while it was sending: the reply may be out.
     pub interrupted: bool,
+    /// The bot panicked once when it handled this update.
+    pub panicked: bool,
+}
+
+/// The mark that a panic leaves in the ring's file.
+pub struct PanicMark {
+    file: Arc<File>,
+    offset: u64,
+    mark: u64,
+}
+
+impl PanicMark {
+    /// Writes the mark: one system call, no lock. Returns whether it was written.
+    #[must_use]
+    pub fn write(&self) -> bool {
+        self.file.write_at(&self.mark.to_le_bytes(), self.offset).is_ok_and(|written| written == MARK)
+    }
 }
 
 impl DedupWindow {
@@ -66,7 +89,8 @@ impl DedupWindow {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let mut content = Vec::new();
         (&file).take((PLACES * MARK) as u64).read_to_end(&mut content)?;
-        Ok(Self::with(content, Some(file)))
+        let at_panic = Some(Arc::new(file.try_clone()?));
+        Ok(Self { at_panic, ..Self::with(content, Some(file)) })
     }
 
     /// Begins with nothing, and remembers for as long as it lives.
@@ -77,7 +101,7 @@ impl DedupWindow {
     fn with(mut content: Vec<u8>, file: Option<File>) -> Self {
         content.resize(PLACES * MARK, 0);
         let marks = content.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
-        Self(Mutex::new(Ring { marks, sending: Vec::new(), file }))
+        Self { ring: Mutex::new(Ring { marks, sending: Vec::new(), file }), at_panic: None }
     }
 
     /// Claims an update: only one worker at a time gets it, and only while it is not answered.
@@ -91,16 +115,30 @@ impl DedupWindow {
             return Claim::Answered;
         }
         ring.sending.push(update);
-        ring.set(update, mark(update, State::Sending));
-        Claim::Granted(Claimed { window: self, update, interrupted: found == mark(update, State::Sending) })
+        let panicked = found == mark(update, State::Panicked);
+        // The mark of a panic stays: whatever ends this process now, the next panic is the second.
+        if !panicked {
+            ring.set(update, mark(update, State::Sending));
+        }
+        let interrupted = found == mark(update, State::Sending);
+        Claim::Granted(Claimed { window: self, update, interrupted, panicked })
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
-        lock(&self.0)
+        lock(&self.ring)
     }
 }
 
 impl Claimed<'_> {
+    /// The mark to leave when the bot panics: at the first panic one that gives the update another try, at the second that
+    /// of an answered update. None when the ring is kept in this process alone.
+    #[must_use]
+    pub fn panic_mark(&self) -> Option<PanicMark> {
+        let state = if self.panicked { State::Answered } else { State::Panicked };
+        let file = Arc::clone(self.window.at_panic.as_ref()?);
+        Some(PanicMark { file, offset: offset(place(self.update)), mark: mark(self.update, state) })
+    }
+
     /// Notes that the reply is out.
     pub fn answered(self) {
         self.window.ring().set(self.update, mark(self.update, State::Answered));
@@ -122,12 +160,16 @@ impl Ring {
         let place = place(update);
         self.marks[place] = mark;
         // Not synced: it lies in memory, and the kernel keeps it when the process is killed.
-        let written = self.file.as_ref().map(|file| file.write_all_at(&mark.to_le_bytes(), (place * MARK) as u64));
+        let written = self.file.as_ref().map(|file| file.write_all_at(&mark.to_le_bytes(), offset(place)));
         if let Some(Err(why)) = written {
             log::warn!("What was answered cannot be written down ({why}): a restart will not remember it.");
             self.file = None;
         }
     }
+}
+
+fn offset(place: usize) -> u64 {
+    (place * MARK) as u64
 }
 
 fn place(update: i64) -> usize {
@@ -204,6 +246,43 @@ mod tests {
         let memory = Memory::new("amid");
         std::mem::forget(memory.open().claim(7));
         assert!(matches!(memory.open().claim(7), Claim::Granted(Claimed { interrupted: true, .. })));
+    }
+
+    /// The bot panics, and the process ends: nothing is given up.
+    fn panic(window: &DedupWindow, update: i64) {
+        let Claim::Granted(claimed) = window.claim(update) else { panic!("it is not to be handled") };
+        assert!(claimed.panic_mark().unwrap().write());
+        std::mem::forget(claimed);
+    }
+
+    #[test]
+    fn after_a_panic_there_is_one_more_try_and_after_two_none() {
+        let memory = Memory::new("panic");
+        panic(&memory.open(), 7);
+        let again = memory.open();
+        assert!(reply(&again, 8), "another update is not concerned");
+        assert!(matches!(again.claim(7), Claim::Granted(Claimed { panicked: true, interrupted: false, .. })));
+        panic(&memory.open(), 7);
+        assert!(matches!(memory.open().claim(7), Claim::Answered));
+    }
+
+    #[test]
+    fn a_panic_is_remembered_through_a_kill_and_a_postponement_until_the_reply_is_out() {
+        let memory = Memory::new("panic-and-kill");
+        panic(&memory.open(), 7);
+        std::mem::forget(memory.open().claim(7));
+        drop(memory.open().claim(7));
+        let window = memory.open();
+        assert!(matches!(window.claim(7), Claim::Granted(Claimed { panicked: true, .. })));
+        assert!(reply(&window, 7));
+        assert!(matches!(memory.open().claim(7), Claim::Answered));
+    }
+
+    #[test]
+    fn without_a_file_a_panic_leaves_no_mark() {
+        let window = DedupWindow::in_memory();
+        let Claim::Granted(claimed) = window.claim(7) else { panic!("it is new") };
+        assert!(claimed.panic_mark().is_none() && !claimed.panicked);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Inbound: what Telegram sends, from its first TCP packet to the answer.
 //!
 //! [`edge`] meets the internet, and each [`connection`] is served under limits; [`slots`], [`request`] and [`auth`] say,
-//! without any I/O, what is let in. [`handover`] carries a request to tiny_http, where a [`worker`] answers it: [`dedup`] keeps
-//! the worker from doing so twice, and [`retry`] decides what happens when a reply was not taken. [`probe`] asks the webhook as
+//! without any I/O, what is let in. [`handover`] carries a request to tiny_http, where a [`worker`] asks the bot and makes its
+//! calls: [`dedup`] keeps the worker from doing so twice, [`retry`] decides what happens when a call was not taken, and
+//! [`postponed`] keeps the calls that are left until Telegram delivers the update again. [`panic`] ends the process when the bot
+//! panics. [`probe`] asks the webhook as
 //! Telegram would.
 
 pub mod auth;
@@ -10,6 +12,8 @@ pub mod connection;
 pub mod dedup;
 pub mod edge;
 pub mod handover;
+pub(crate) mod panic;
+pub(crate) mod postponed;
 pub(crate) mod probe;
 pub mod request;
 pub(crate) mod retry;

@@ -1,11 +1,14 @@
-//! The retry policy: what happens next when the Bot API did not take a reply. The only place that decides it.
+//! The retry policy: what happens next when the Bot API did not take a call. The only place that decides it.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use serde::de::IgnoredAny;
+
 use crate::system::lock::lock;
 use crate::telegram::client::CALL_TIMEOUT;
 use crate::telegram::error::ApiError;
+use crate::telegram::types::Update;
 
 /// For all calls and waits of one update; the edge waits a little longer.
 const UPDATE_TIMEOUT: Duration = Duration::from_secs(42);
@@ -18,13 +21,22 @@ const RETRY_AFTER: u64 = 5;
 const OUTAGE_RETRY_AFTER: u64 = 60;
 /// The longest wait that Telegram takes (telegram-bot-api, `WebhookActor::on_update_error`).
 const MAX_RETRY_AFTER: u64 = 3600;
+/// The longest wait, in seconds, of updates that Telegram keeps for a short time only: a tenth of that, or less (telegram-bot-api,
+/// `Client.cpp`: 150 s, 150 s, 150 s, 30 s, 600 s). The first four also wait for an answer on somebody's screen.
+const SHORT_LIVED: [(&str, u64); 5] = [
+    ("callback_query", 15),
+    ("shipping_query", 15),
+    ("pre_checkout_query", 15),
+    ("inline_query", 1),
+    ("chosen_inline_result", 60),
+];
 /// Seconds that Telegram keeps an update after its message was written.
 const UPDATE_LIFETIME: i64 = 24 * 3600;
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Nothing more: the update is dealt with.
+    /// Nothing more: this call will never be taken.
     Done,
     /// Let Telegram keep the update, and deliver it again after so many seconds.
     Later(u64),
@@ -32,11 +44,11 @@ pub(crate) enum Decision {
     Again,
     /// Make the same call once more, after this wait.
     Wait(Duration),
-    /// Send the same text to this chat.
+    /// Make the same call for this chat.
     SendTo(i64),
 }
 
-/// What was tried for this update so far.
+/// What was tried for this call so far.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
     /// Since the update came.
@@ -49,11 +61,18 @@ pub(crate) struct Attempts {
     pub(crate) outage: Duration,
     /// Seconds until Telegram drops the update, as far as this machine's clock can tell.
     pub(crate) left: Option<u64>,
+    /// The longest wait, in seconds, that this kind of update can bear.
+    pub(crate) longest_wait: Option<u64>,
 }
 
-/// Decides on a reply that was not taken.
+/// Whether a call that begins so long after its update came ends in time.
+pub(crate) fn is_in_time(elapsed: Duration) -> bool {
+    elapsed + CALL_TIMEOUT <= UPDATE_TIMEOUT
+}
+
+/// Decides on a call that was not taken.
 pub(crate) fn decide(error: &ApiError, attempts: &Attempts) -> Decision {
-    let in_time = |wait: Duration| attempts.elapsed + wait + CALL_TIMEOUT <= UPDATE_TIMEOUT;
+    let in_time = |wait: Duration| is_in_time(attempts.elapsed + wait);
     match error {
         // A group became a supergroup.
         ApiError::Refused { migrate_to_chat_id: Some(chat), .. } if !attempts.moved => {
@@ -63,13 +82,18 @@ pub(crate) fn decide(error: &ApiError, attempts: &Attempts) -> Decision {
                 later(RETRY_AFTER, attempts)
             }
         }
-        // This reply will never be taken: blocked, kicked, deleted, too long… Others than these may pass with time.
+        error if error.is_unknown_method() => Decision::Done,
+        // This call will never be taken: blocked, kicked, deleted, too long… Others than these may pass with time.
         ApiError::Refused { code: code @ 400..=499, .. } if ![401, 404, 408, 409, 425, 429].contains(code) => {
             Decision::Done
         }
         ApiError::Refused { retry_after: Some(seconds), .. } => {
             let wait = Duration::from_secs((*seconds).max(1));
-            if *seconds <= MAX_FLOOD_WAIT && in_time(wait) { Decision::Wait(wait) } else { later(*seconds, attempts) }
+            if *seconds <= MAX_FLOOD_WAIT.min(attempts.longest_wait.unwrap_or(MAX_RETRY_AFTER)) && in_time(wait) {
+                Decision::Wait(wait)
+            } else {
+                later(*seconds, attempts)
+            }
         }
         // Until someone sets another token; then Telegram brings everything back at once.
         ApiError::Refused { code: 401 | 404, .. } => later(OUTAGE_RETRY_AFTER, attempts),
@@ -80,8 +104,15 @@ pub(crate) fn decide(error: &ApiError, attempts: &Attempts) -> Decision {
 
 /// A wait that Telegram takes, and at the end of which it still has the update.
 fn later(seconds: u64, attempts: &Attempts) -> Decision {
-    let longest = attempts.left.map_or(MAX_RETRY_AFTER, |left| MAX_RETRY_AFTER.min(left / 2));
+    let limits = [attempts.left.map(|left| left / 2), attempts.longest_wait];
+    let longest = limits.into_iter().flatten().fold(MAX_RETRY_AFTER, u64::min);
     Decision::Later(seconds.min(longest).max(1))
+}
+
+/// The longest wait, in seconds, that an update of this kind can bear; None for those that Telegram keeps for a day.
+pub(crate) fn longest_wait(update: &Update) -> Option<u64> {
+    let is_there = |(name, _): &&(&str, u64)| update.get::<IgnoredAny>(name).is_some();
+    SHORT_LIVED.iter().find(is_there).map(|(_, seconds)| *seconds)
 }
 
 /// Seconds until Telegram drops an update of this date; none when only a wrong clock can say so.
@@ -152,6 +183,52 @@ mod tests {
         ] {
             assert_eq!(decide(&error, &Attempts::default()), expected, "{error:?}");
         }
+    }
+
+    #[test]
+    fn an_unknown_method_will_never_be_taken() {
+        let unknown = ApiError::Refused {
+            code: 404,
+            description: "Not Found: method not found".into(),
+            retry_after: None,
+            migrate_to_chat_id: None,
+        };
+        assert_eq!(decide(&unknown, &Attempts::default()), Decision::Done);
+    }
+
+    #[test]
+    fn an_update_that_is_soon_too_old_waits_no_longer_than_it_can() {
+        let limit = |json: &str| longest_wait(&Update::parse(json.as_bytes().to_vec()).unwrap());
+        for (kind, seconds) in [
+            ("callback_query", Some(15)),
+            ("shipping_query", Some(15)),
+            ("pre_checkout_query", Some(15)),
+            ("inline_query", Some(1)),
+            ("chosen_inline_result", Some(60)),
+            ("my_chat_member", None),
+        ] {
+            let of_user = r#"{"id":"1","from":{"id":42}}"#;
+            assert_eq!(limit(&format!(r#"{{"update_id":7,"{kind}":{of_user}}}"#)), seconds, "{kind}");
+        }
+        assert_eq!(limit(r#"{"update_id":7,"message":{"message_id":1,"chat":{"id":42}}}"#), None);
+
+        let within = |longest_wait, error: &ApiError| {
+            decide(error, &Attempts { longest_wait: Some(longest_wait), left: Some(86_400), ..Attempts::default() })
+        };
+        let wait = |seconds| Decision::Wait(Duration::from_secs(seconds));
+        assert_eq!(within(15, &refused(429, Some(17), None)), Decision::Later(15));
+        assert_eq!(within(15, &refused(429, Some(7), None)), Decision::Later(7));
+        assert_eq!(within(15, &refused(429, Some(5), None)), wait(5));
+        assert_eq!(within(15, &refused(401, None, None)), Decision::Later(15));
+        assert_eq!(within(1, &unanswered()), Decision::Later(1));
+        assert_eq!(within(1, &refused(429, Some(2), None)), Decision::Later(1));
+        assert_eq!(within(1, &refused(429, Some(1), None)), wait(1));
+    }
+
+    #[test]
+    fn the_last_call_of_an_update_begins_in_time() {
+        assert!(is_in_time(Duration::from_secs(22)));
+        assert!(!is_in_time(Duration::from_millis(22_001)));
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! The blocking side: a fixed set of threads that take whole updates from tiny_http and answer each
-//! once its reply is out.
+//! The blocking side: a fixed set of threads that take whole updates from tiny_http, ask the bot, and answer each update
+//! once the bot's calls are through.
 
+use std::collections::VecDeque;
+use std::fmt::Write;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
@@ -10,28 +12,36 @@ use std::time::{Duration, Instant};
 use tiny_http::{Method, Request, Response, Server};
 
 use super::dedup::{Claim, Claimed, DedupWindow};
+use super::panic;
+use super::postponed::PostponedCalls;
 use super::retry::{self, Attempts, Decision, Outage};
-use crate::echo::echo;
+use crate::bot::{Bot, Call, MAX_CALLS};
+use crate::secret::printable;
 use crate::system::clock::unix_now;
 use crate::system::log_limit::LogLimit;
 use crate::system::status::Status;
 use crate::telegram::client::Client;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
-use crate::telegram::types::{Reply, Update};
+use crate::telegram::known_me::KnownMe;
+use crate::telegram::types::{Me, Update};
 
-/// Seconds after which Telegram is to deliver an update again that is being answered at this moment.
-const IN_FLIGHT_RETRY_AFTER: u64 = 1;
+/// Seconds after which Telegram is to deliver an update again that cannot be handled at this very moment.
+const RETRY_SOON: u64 = 1;
 
-/// Lines about replies that could not be sent: hundreds may wait while the Bot API is away.
-static NOT_SENT: LogLimit = LogLimit::new(20);
+/// Lines about calls that were not taken: hundreds may wait while the Bot API is away.
+static NOT_TAKEN: LogLimit = LogLimit::new(20);
 static TOKEN_REFUSED: LogLimit = LogLimit::new(1);
 
-/// One bot, as its workers need it.
+/// One bot of the settings, as its workers need it.
 pub(crate) struct ServedBot {
-    /// To send with.
+    /// To make calls with.
     pub(crate) client: Client,
+    /// The answer of getMe.
+    pub(crate) me: Arc<KnownMe>,
     /// Which updates were answered.
     pub(crate) dedup: DedupWindow,
+    /// What is left of updates that Telegram delivers again.
+    pub(crate) postponed: PostponedCalls,
 }
 
 /// What the webhook answers, and with it what becomes of the update.
@@ -54,7 +64,8 @@ impl Answer {
 
 /// What all workers share.
 struct Shared {
-    bots: Vec<ServedBot>,
+    bot: Arc<dyn Bot>,
+    served: Vec<ServedBot>,
     outage: Outage,
     status: Arc<Status>,
 }
@@ -66,11 +77,12 @@ struct Shared {
 pub(crate) fn start(
     listener: UnixListener,
     workers: usize,
-    bots: Vec<ServedBot>,
+    bot: Arc<dyn Bot>,
+    served: Vec<ServedBot>,
     status: Arc<Status>,
 ) -> io::Result<()> {
     let server = Arc::new(Server::from_listener(listener, None).map_err(io::Error::other)?);
-    let shared = Arc::new(Shared { bots, outage: Outage::default(), status });
+    let shared = Arc::new(Shared { bot, served, outage: Outage::default(), status });
     for number in 0..workers {
         let (server, shared) = (Arc::clone(&server), Arc::clone(&shared));
         let work = move || {
@@ -89,12 +101,12 @@ pub(crate) fn start(
 impl Shared {
     fn serve(&self, mut request: Request) {
         let bot = request.url().strip_prefix('/').and_then(|index| index.parse::<usize>().ok());
-        let answer = match bot.and_then(|index| self.bots.get(index)) {
-            Some(bot) if *request.method() == Method::Post => {
+        let answer = match bot.and_then(|index| self.served.get(index)) {
+            Some(served) if *request.method() == Method::Post => {
                 let mut body = Vec::with_capacity(request.body_length().unwrap_or_default());
                 match request.as_reader().read_to_end(&mut body) {
-                    Ok(_) => self.answer(bot, &body),
-                    Err(_) => Answer::Later(IN_FLIGHT_RETRY_AFTER),
+                    Ok(_) => self.answer(served, body),
+                    Err(_) => Answer::Later(RETRY_SOON),
                 }
             }
             // The handover opens a connection so, and the probe asks whether a worker answers.
@@ -110,10 +122,10 @@ impl Shared {
         let _ = request.respond(response);
     }
 
-    fn answer(&self, bot: &ServedBot, body: &[u8]) -> Answer {
+    fn answer(&self, served: &ServedBot, body: Vec<u8>) -> Answer {
         let start = Instant::now();
-        let bot_id = bot.client.bot();
-        let update: Update = match serde_json::from_slice(body) {
+        let bot_id = served.client.bot();
+        let update = match Update::parse(body) {
             Ok(update) => update,
             Err(error) => {
                 // The error itself quotes the text, so that only its place is logged.
@@ -122,87 +134,204 @@ impl Shared {
                 return Answer::Done;
             }
         };
-        let id = update.update_id;
-        let Some(reply) = echo(&update) else {
-            log::info!("bot {bot_id} update {id}: 200, nothing to answer");
-            return Answer::Done;
+        let mut name = format!("bot {bot_id} update {}", update.update_id);
+        let Some(me) = served.me.get() else {
+            log::info!("{name}: 503, getMe has not answered yet");
+            return Answer::Later(RETRY_SOON);
         };
-        match bot.dedup.claim(id) {
-            Claim::Granted(claimed) => self.reply(bot, &update, reply, claimed, start),
+        match served.dedup.claim(update.update_id) {
+            Claim::Granted(claimed) => {
+                if let Some(chat) = update.chat() {
+                    // Writing to a String does not fail.
+                    let _ = write!(name, " chat {chat}");
+                }
+                self.handle(&Task { served, name, update, me, start }, claimed)
+            }
             Claim::InFlight => {
-                log::info!("bot {bot_id} update {id}: 503, its reply is being sent");
-                Answer::Later(IN_FLIGHT_RETRY_AFTER)
+                log::info!("{name}: 503, its reply is being sent");
+                Answer::Later(RETRY_SOON)
             }
             Claim::Answered => {
-                log::info!("bot {bot_id} update {id}: 200, it was answered before");
+                log::info!("{name}: 200, it was answered before");
                 Answer::Done
             }
         }
     }
 
-    /// Sends the reply to a claimed update, and logs what became of it.
-    fn reply(
-        &self,
-        bot: &ServedBot,
-        update: &Update,
-        reply: Reply<'_>,
-        claimed: Claimed<'_>,
-        start: Instant,
-    ) -> Answer {
-        let (bot_id, id, chat) = (bot.client.bot(), update.update_id, reply.chat_id);
-        if claimed.interrupted {
-            log::warn!(
-                "bot {bot_id} update {id}: the program ended while it was sending this reply, which may come twice"
-            );
+    /// Makes the calls for a claimed update, and logs what became of them.
+    fn handle(&self, task: &Task<'_>, claimed: Claimed<'_>) -> Answer {
+        let Task { served, name, update, .. } = task;
+        let calls = match served.postponed.take(update.update_id) {
+            Some(calls) => calls,
+            None => self.ask_bot(task, &claimed),
+        };
+        if calls.is_empty() {
+            claimed.answered();
+            log::info!("{name}: 200, nothing to answer");
+            return Answer::Done;
         }
-        let date = update.message.as_ref().map_or(0, |message| message.date);
-        let sent = self.send(&bot.client, reply, date, start);
-        let took = start.elapsed().as_millis();
-        match sent {
-            Ok(()) => {
-                claimed.answered();
+        let mut report = Report::default();
+        let answer = self.make_calls(task, calls, &mut report);
+        if answer == Answer::Done {
+            claimed.answered();
+            if report.taken > 0 {
                 self.status.answered();
-                log::info!("bot {bot_id} update {id} chat {chat}: 200 in {took} ms");
-                Answer::Done
-            }
-            Err((answer, why)) => {
-                let status = answer.status();
-                NOT_SENT.warn(format_args!("bot {bot_id} update {id} chat {chat}: {status} in {took} ms, {why}"));
-                if why.token_is_refused() {
-                    TOKEN_REFUSED.log(log::Level::Error, format_args!("bot {bot_id}: {NEW_TOKEN}"));
-                }
-                answer
             }
         }
+        let (status, took) = (answer.status(), task.start.elapsed().as_millis());
+        if report.trouble.is_empty() {
+            log::info!("{name}: {status} in {took} ms");
+        } else {
+            let level = if report.is_error { log::Level::Error } else { log::Level::Warn };
+            NOT_TAKEN.log(level, format_args!("{name}: {status} in {took} ms, {}", report.trouble.join("; ")));
+        }
+        answer
     }
 
-    /// Sends a reply, as often as [`retry::decide`] says.
-    fn send(&self, client: &Client, mut reply: Reply<'_>, date: i64, start: Instant) -> Result<(), (Answer, ApiError)> {
+    /// What the bot wants done for an update that is new to it, or has to be.
+    fn ask_bot(&self, task: &Task<'_>, claimed: &Claimed<'_>) -> Vec<Call> {
+        let Task { name, update, me, .. } = task;
+        if claimed.interrupted {
+            log::warn!("{name}: the program ended while it was sending this reply, which may come twice");
+        }
+        let mut calls = panic::handling(name, claimed, || self.bot.handle(update, me));
+        if calls.len() > MAX_CALLS {
+            let count = calls.len();
+            NOT_TAKEN.log(
+                log::Level::Error,
+                format_args!("{name}: the bot wants {count} calls; {MAX_CALLS} are made, and the rest is dropped"),
+            );
+            calls.truncate(MAX_CALLS);
+        }
+        calls
+    }
+
+    /// Makes the calls in their order. Those that cannot be made now are kept for the redelivery.
+    fn make_calls(&self, task: &Task<'_>, calls: Vec<Call>, report: &mut Report) -> Answer {
+        let mut calls = VecDeque::from(calls);
+        while let Some(call) = calls.pop_front() {
+            match self.make_call(task, call) {
+                Outcome::Taken => report.taken += 1,
+                Outcome::Refused { call, why, is_error } => {
+                    let method = call.method();
+                    match call.into_fallback() {
+                        Some(fallback) => calls.push_front(fallback),
+                        None => report.add(format!("{method}: {why}"), is_error),
+                    }
+                }
+                Outcome::Later { call, seconds, why } => {
+                    report.add(format!("{}: {why}", call.method()), false);
+                    calls.push_front(call);
+                    task.served.postponed.keep(task.update.update_id, calls.into());
+                    return Answer::Later(seconds);
+                }
+            }
+        }
+        Answer::Done
+    }
+
+    /// Makes a call, as often as [`retry::decide`] says.
+    fn make_call(&self, task: &Task<'_>, mut call: Call) -> Outcome {
+        let client = &task.served.client;
+        if !retry::is_in_time(task.start.elapsed()) {
+            return Outcome::Later { call, seconds: RETRY_SOON, why: "there was no time left for it".into() };
+        }
         let mut attempts = Attempts::default();
         loop {
-            let Err(why) = client.send_message(&reply) else {
-                self.outage.ended();
-                return Ok(());
+            let made = match call.body() {
+                Ok(parameters) => client.make_call(call.method(), parameters),
+                Err(why) => {
+                    let why = format!("its parameters cannot be sent: {}", printable(why));
+                    return Outcome::Refused { call, why, is_error: true };
+                }
             };
-            attempts.elapsed = start.elapsed();
-            attempts.outage = if why.is_an_answer() {
+            let Err(why) = made else {
                 self.outage.ended();
-                Duration::ZERO
-            } else {
-                self.outage.lasts(Instant::now())
+                return Outcome::Taken;
             };
-            attempts.left = retry::seconds_left(date, unix_now().try_into().unwrap_or(i64::MAX));
+            self.note(task, &why, &mut attempts);
             match retry::decide(&why, &attempts) {
-                Decision::Done => return Err((Answer::Done, why)),
-                Decision::Later(seconds) => return Err((Answer::Later(seconds), why)),
+                Decision::Done => {
+                    let is_error = why.is_unknown_method() || why.is_old_query();
+                    return Outcome::Refused { call, why: why.to_string(), is_error };
+                }
+                Decision::Later(seconds) => {
+                    if why.token_is_refused() {
+                        TOKEN_REFUSED.log(log::Level::Error, format_args!("bot {}: {NEW_TOKEN}", client.bot()));
+                    }
+                    return Outcome::Later { call, seconds, why: why.to_string() };
+                }
                 Decision::Again => attempts.again = true,
                 Decision::Wait(time) => thread::sleep(time),
                 Decision::SendTo(chat) => {
                     attempts.moved = true;
-                    // The chat's messages have other numbers now.
-                    reply = Reply { chat_id: chat, reply_parameters: None, message_thread_id: None, ..reply };
+                    call.redirect(chat);
                 }
             }
         }
     }
+
+    /// Notes what counts for the decision on a call that was not taken.
+    fn note(&self, task: &Task<'_>, why: &ApiError, attempts: &mut Attempts) {
+        attempts.elapsed = task.start.elapsed();
+        attempts.outage = if why.is_an_answer() {
+            self.outage.ended();
+            Duration::ZERO
+        } else {
+            self.outage.lasts(Instant::now())
+        };
+        attempts.left = seconds_left(&task.update);
+        attempts.longest_wait = retry::longest_wait(&task.update);
+    }
+}
+
+/// An update that a worker has to deal with.
+struct Task<'a> {
+    served: &'a ServedBot,
+    /// "bot 7 update 8 chat 9".
+    name: String,
+    update: Update,
+    me: Arc<Me>,
+    /// When it came.
+    start: Instant,
+}
+
+/// What became of one call.
+enum Outcome {
+    Taken,
+    /// It will never be taken.
+    Refused {
+        call: Call,
+        why: String,
+        /// The bot's author should hear of it.
+        is_error: bool,
+    },
+    /// It is to be made again after so many seconds.
+    Later {
+        call: Call,
+        seconds: u64,
+        why: String,
+    },
+}
+
+/// What became of an update's calls.
+#[derive(Default)]
+struct Report {
+    taken: usize,
+    /// Which calls were not taken, and why.
+    trouble: Vec<String>,
+    is_error: bool,
+}
+
+impl Report {
+    fn add(&mut self, trouble: String, is_error: bool) {
+        self.trouble.push(trouble);
+        self.is_error |= is_error;
+    }
+}
+
+fn seconds_left(update: &Update) -> Option<u64> {
+    let message = update.any_message()?;
+    let date = message.edit_date.unwrap_or(message.date);
+    retry::seconds_left(date, unix_now().try_into().unwrap_or(i64::MAX))
 }

@@ -1,6 +1,10 @@
 //! What the tests share: a home with a `pihook.toml`, and the real binary in it.
 //!
-//! `PIHOOK_BINARY` names another binary to test, and `PIHOOK_RUNNER` a program to run it with: an emulator.
+//! Most tests are about what surrounds a bot, and bring a bot of their own: `tests/bots/machinery.rs`.
+//!
+//! `PIHOOK_BINARY` names another build of pihook to test. The other bots lie in the folder `examples` beside it, as cargo puts
+//! them; without `machinery` there, that pihook itself is taken for it, as long as it echoes. `PIHOOK_RUNNER` names a program to
+//! run them with: an emulator.
 
 // Each test file is a program of its own, and uses only a part of this.
 #![allow(dead_code)]
@@ -12,6 +16,7 @@ pub mod scene;
 pub mod steps;
 pub mod tls;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -39,14 +44,64 @@ pub fn telegram() -> Telegram {
     Telegram::start(Options { speed: 10.0, ..Options::default() }).unwrap()
 }
 
-/// A Telegram, one bot's account there, and the bot in its home, as most tests want them. Bound in this order, the program
-/// ends before its home goes.
+/// A Telegram, one bot's account there, and the tests' bot in its home, as most tests want them. Bound in this order, the
+/// program ends before its home goes.
 pub fn start() -> (Telegram, Bot, Home, Pihook) {
+    start_bot("machinery")
+}
+
+/// The same with another bot.
+pub fn start_bot(name: &str) -> (Telegram, Bot, Home, Pihook) {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
-    let pihook = home.run_for(&telegram);
+    let pihook = home.run_bot_for(name, &telegram);
     (telegram, bot, home, pihook)
+}
+
+/// Where a bot's program is; built, if it has to be.
+fn binary(bot: &str) -> PathBuf {
+    let given = std::env::var_os("PIHOOK_BINARY");
+    // It runs in another folder.
+    let pihook = std::path::absolute(given.as_deref().unwrap_or(env!("CARGO_BIN_EXE_pihook").as_ref())).unwrap();
+    if bot == "pihook" {
+        return pihook;
+    }
+    let folder = pihook.parent().unwrap();
+    let example = folder.join("examples").join(bot);
+    if given.is_none() {
+        // `cargo test --test NAME` builds no examples.
+        static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+        let mut built = BUILT.lock().unwrap();
+        if built.insert(bot.to_owned()) {
+            build_example(bot, folder);
+        }
+    } else if bot == "machinery" && !example.exists() {
+        return pihook;
+    }
+    example
+}
+
+/// `folder` is that of the profile, in the target folder.
+fn build_example(name: &str, folder: &Path) {
+    let profile = match folder.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        other => other,
+    };
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args([
+        "build",
+        "--quiet",
+        "--locked",
+        "--workspace",
+        "--example",
+        name,
+        "--profile",
+        profile,
+        "--target-dir",
+    ]);
+    let built = cargo.arg(folder.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
+    assert!(built.success(), "the example {name} cannot be built");
 }
 
 /// A folder of its own, with settings; it goes with the value.
@@ -104,11 +159,18 @@ impl Home {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// `pihook ARGUMENTS`, in this folder and an environment that says nothing.
+    /// `pihook ARGUMENTS` of the tests' own bot, in this folder and an environment that says nothing.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let binary = std::env::var_os("PIHOOK_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_pihook").into());
-        // It runs in another folder.
-        let binary = std::path::absolute(binary).unwrap();
+        self.command_of("machinery", arguments)
+    }
+
+    /// The same of another bot: an example, or `pihook` itself.
+    pub fn command_of(&self, bot: &str, arguments: &[&str]) -> Command {
+        self.command_at(&binary(bot), arguments)
+    }
+
+    /// The same of the program at this path.
+    pub fn command_at(&self, binary: &Path, arguments: &[&str]) -> Command {
         let mut command = match std::env::var_os("PIHOOK_RUNNER") {
             Some(runner) => {
                 let mut command = Command::new(runner);
@@ -133,7 +195,12 @@ impl Home {
 
     /// `pihook run`, and tells `telegram` where it is.
     pub fn run_for(&self, telegram: &Telegram) -> Pihook {
-        let pihook = self.run();
+        self.run_bot_for("machinery", telegram)
+    }
+
+    /// The same of another bot.
+    pub fn run_bot_for(&self, bot: &str, telegram: &Telegram) -> Pihook {
+        let pihook = Pihook::start(self.command_of(bot, &["run"]));
         telegram.route(HOST, 8443, pihook.address);
         pihook
     }

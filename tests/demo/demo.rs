@@ -1,7 +1,8 @@
-//! Talks to the bot without the internet: `cargo run --example demo`.
+//! Talks to a bot without the internet: `cargo run --example demo`, or with another bot, `cargo run --example demo -- buttons`.
 //!
 //! A simulated Telegram calls the bot, which runs in a process of its own, by its real path: certificate, TLS, webhook,
-//! Bot API. What you type is what a user writes. Without a terminal, each line of the input is a message.
+//! Bot API. What you type is what a user writes; `#1` presses the first button under the last message that has some. Without
+//! a terminal, each line of the input is a message. A bot that panics is started again, as systemd does it.
 
 use std::error::Error;
 use std::fs;
@@ -9,9 +10,26 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use simulated_telegram::{Bot, Options, Telegram};
+use pihook::bot;
+use serde_json::Value;
+use simulated_telegram::{Bot, Call, Options, Telegram};
+
+#[path = "../../src/echo.rs"]
+mod echo;
+// Each of these is a program, too.
+#[path = "../bots/buttons.rs"]
+#[allow(dead_code)]
+mod buttons;
+#[path = "../bots/counter.rs"]
+#[allow(dead_code)]
+mod counter;
+#[path = "../bots/greeting.rs"]
+#[allow(dead_code)]
+mod greeting;
 
 const TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
 const HOST: &str = "80.100.95.20";
@@ -19,9 +37,13 @@ const CHAT: i64 = 42;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    let result = match std::env::args_os().nth(1) {
-        Some(settings) => run_bot(Path::new(&settings)),
-        None => chat(),
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments[..] {
+        [] => chat("echo"),
+        [name] if bot(name).is_some() => chat(name),
+        [name, settings] => run_bot(name, Path::new(settings)),
+        _ => Err("The bots are echo, greeting, buttons and counter.".into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -32,26 +54,36 @@ fn main() -> ExitCode {
     }
 }
 
-/// The other half of this program: the bot, as `pihook run` runs it.
-fn run_bot(settings: &Path) -> Result<(), Box<dyn Error>> {
-    pihook::system::logging::start();
-    let config = pihook::config::load(settings, &|_| None).map_err(|problems| problems.to_string())?;
-    Ok(pihook::run::run(&config)?)
+fn bot(name: &str) -> Option<Arc<dyn bot::Bot>> {
+    match name {
+        "echo" => Some(Arc::new(echo::Echo)),
+        "greeting" => Some(Arc::new(greeting::Greeting)),
+        "buttons" => Some(Arc::new(buttons::Buttons)),
+        "counter" => Some(Arc::new(counter::Counter::default())),
+        _ => None,
+    }
 }
 
-fn chat() -> Result<(), Box<dyn Error>> {
+/// The other half of this program: the bot, as `pihook run` runs it.
+fn run_bot(name: &str, settings: &Path) -> Result<(), Box<dyn Error>> {
+    pihook::system::logging::start("demo");
+    let config = pihook::config::load(settings, &|_| None).map_err(|problems| problems.to_string())?;
+    Ok(pihook::run::run(&config, bot(name).ok_or("There is no such bot.")?)?)
+}
+
+fn chat(name: &str) -> Result<(), Box<dyn Error>> {
     let telegram = Telegram::start(Options::default())?;
     let user = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url())?;
-    let bot = Process::start(&home)?;
-    telegram.route(HOST, 8443, bot.address);
-    user.wait_call("getWebhookInfo", 1, PATIENCE).map_err(|_| "The bot did not register its webhook within 10 s.")?;
+    let mut demo = Demo { process: Process::start(name, &home)?, name, home, telegram, user, buttons: Vec::new() };
+    demo.telegram.route(HOST, 8443, demo.process.address);
+    demo.user.wait_call("getWebhookInfo", 1, PATIENCE).map_err(|_| "The bot did not register its webhook in 10 s.")?;
 
     let terminal = io::stdin().is_terminal();
     if terminal {
-        println!("The bot listens on https://{} and is registered at the simulated Telegram.", bot.address);
-        println!("Its certificate: {}", home.0.join("certs/webhook_cert.pem").display());
-        println!("Write something; Ctrl-D ends it.");
+        println!("The bot listens on https://{} and is registered at the simulated Telegram.", demo.process.address);
+        println!("Its certificate: {}", demo.home.0.join("certs/webhook_cert.pem").display());
+        println!("Write something, or press a button with #1. Ctrl-D ends the demo.");
         print_now("you: ")?;
     }
     for line in io::stdin().lock().lines() {
@@ -60,7 +92,7 @@ fn chat() -> Result<(), Box<dyn Error>> {
             if !terminal {
                 println!("you: {line}");
             }
-            say(&user, &line, terminal)?;
+            demo.turn(&line, terminal)?;
         }
         if terminal {
             print_now("you: ")?;
@@ -74,24 +106,109 @@ fn print_now(text: &str) -> io::Result<()> {
     io::stdout().flush()
 }
 
-/// One message, and the bot's answer to it.
-fn say(user: &Bot, text: &str, terminal: bool) -> Result<(), String> {
-    let before = user.sent().len();
-    let start = Instant::now();
-    user.say(CHAT, text);
-    let missing = |why| format!("No answer to {text:?} within 10 s: {why}");
-    let sent = user.wait_sent(before + 1, PATIENCE).map_err(missing)?;
-    let time = if terminal { format!("   ({:.1} ms)", start.elapsed().as_secs_f64() * 1000.0) } else { String::new() };
-    println!("bot: {}{time}", sent[before].text);
-    Ok(())
+struct Demo<'n> {
+    // It ends before its folder goes.
+    process: Process,
+    name: &'n str,
+    home: Home,
+    telegram: Telegram,
+    user: Bot,
+    /// The data of those under the last message that has some.
+    buttons: Vec<String>,
 }
 
-/// A temporary folder with the bot's settings; it goes with the value.
+impl Demo<'_> {
+    /// A message or a pressed button, and all that the bot does about it.
+    fn turn(&mut self, line: &str, terminal: bool) -> Result<(), Box<dyn Error>> {
+        let start = Instant::now();
+        let first = self.user.calls().len();
+        let Some(update) = self.send(line) else { return Ok(()) };
+        let is_done = self.wait(update, start)?;
+        let time = start.elapsed().as_secs_f64() * 1000.0;
+        let time = if terminal { format!("   ({time:.1} ms)") } else { String::new() };
+        let calls = self.user.calls().split_off(first);
+        let shown: Vec<_> = calls.iter().filter(|call| call.carried_out.is_some()).filter_map(show).collect();
+        for line in &shown {
+            println!("bot: {line}{time}");
+        }
+        match (is_done, shown.is_empty()) {
+            (false, _) => println!("(the update was not done within 10 s)"),
+            (true, true) => println!("(no reply)"),
+            (true, false) => {}
+        }
+        self.offer_buttons(&calls);
+        Ok(())
+    }
+
+    /// What the user does; the update that comes of it.
+    fn send(&self, line: &str) -> Option<i64> {
+        let update = if let Some(number) = line.strip_prefix('#').and_then(|number| number.parse::<usize>().ok()) {
+            let Some(data) = number.checked_sub(1).and_then(|place| self.buttons.get(place)) else {
+                println!("(there is no such button)");
+                return None;
+            };
+            self.user.press(CHAT, CHAT, data).update_id
+        } else {
+            self.user.say(CHAT, line).update_id
+        };
+        if update == 0 {
+            println!("(the bot's allowed_updates do not name this kind of update)");
+            return None;
+        }
+        Some(update)
+    }
+
+    /// Waits until the update is done, and starts the bot again when it has ended. Whether it was done in time.
+    fn wait(&mut self, update: i64, start: Instant) -> Result<bool, Box<dyn Error>> {
+        let is_done = |user: &Bot| user.deliveries().iter().any(|one| one.update_id == update && one.succeeded());
+        while !is_done(&self.user) {
+            if start.elapsed() > PATIENCE {
+                return Ok(false);
+            }
+            if self.process.ended.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Disconnected) {
+                println!("(the bot's process ended; it is started again)");
+                self.process = Process::start(self.name, &self.home)?;
+                self.telegram.route(HOST, 8443, self.process.address);
+            }
+        }
+        Ok(true)
+    }
+
+    fn offer_buttons(&mut self, calls: &[Call]) {
+        let rows = calls.iter().filter_map(|call| call.params["reply_markup"]["inline_keyboard"].as_array()).flatten();
+        let buttons: Vec<&Value> = rows.filter_map(Value::as_array).flatten().collect();
+        if buttons.is_empty() {
+            return;
+        }
+        let text = |button: &Value, name: &str| button[name].as_str().unwrap_or_default().to_owned();
+        for (number, button) in buttons.iter().enumerate() {
+            println!("     #{} {}", number + 1, text(button, "text"));
+        }
+        self.buttons = buttons.iter().map(|button| text(button, "callback_data")).collect();
+    }
+}
+
+/// What a user sees of a call; nothing of those that keep the webhook.
+fn show(call: &Call) -> Option<String> {
+    let text = call.text("text");
+    match call.method.as_str() {
+        "sendMessage" => Some(text),
+        "editMessageText" => Some(format!("(changes the message) {text}")),
+        "answerCallbackQuery" => Some(format!("(shows) {text}")),
+        "getMe" | "getWebhookInfo" | "setWebhook" | "deleteWebhook" => None,
+        other => Some(format!("({other})")),
+    }
+}
+
+/// A folder with the bot's settings, in memory where there is such a folder, so that the bot remembers across a restart as on
+/// a Pi; it goes with the value.
 struct Home(PathBuf);
 
 impl Home {
     fn new(api_url: &str) -> io::Result<Home> {
-        let home = Home(std::env::temp_dir().join(format!("pihook-demo-{}", std::process::id())));
+        let memory = Path::new("/dev/shm");
+        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let home = Home(parent.join(format!("pihook-demo-{}", std::process::id())));
         fs::create_dir_all(&home.0)?;
         let settings = format!(
             "public_host = '{HOST}'\nlisten = '127.0.0.1:0'\nallow_from = ['127.0.0.0/8']\napi_url = '{api_url}'\n\
@@ -104,7 +221,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // It lies in the temporary folder: what is left goes with that.
+        // It lies in a temporary folder: what is left goes with that.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -113,20 +230,28 @@ impl Drop for Home {
 struct Process {
     child: Child,
     address: SocketAddr,
+    /// Disconnected once it has ended.
+    ended: Receiver<()>,
 }
 
 impl Process {
-    fn start(home: &Home) -> Result<Process, Box<dyn Error>> {
+    fn start(name: &str, home: &Home) -> Result<Process, Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);
-        let mut child = command.arg(home.0.join("pihook.toml")).stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        command.arg(name).arg(home.0.join("pihook.toml")).stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
         let mut lines = BufReader::new(child.stderr.take().ok_or("The bot has no log.")?).lines();
         let mut log = String::new();
         for line in lines.by_ref().map_while(Result::ok) {
             if let Some(address) = line.split("Listening on ").nth(1) {
                 let address = address.trim_end_matches('.').parse()?;
-                // Its log must be read on, or it would block.
-                std::thread::spawn(move || lines.for_each(drop));
-                return Ok(Process { child, address });
+                let (alive, ended) = mpsc::channel();
+                std::thread::spawn(move || {
+                    let _alive = alive;
+                    // What goes as planned stands in the conversation.
+                    let lines = lines.map_while(Result::ok).filter(|line| !line.contains("[INFO]"));
+                    lines.for_each(|line| println!("log: {line}"));
+                });
+                return Ok(Process { child, address, ended });
             }
             log.push_str(&line);
         }

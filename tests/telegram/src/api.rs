@@ -12,9 +12,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 use crate::http::{self, Parameters, Request};
+use crate::queue::Update;
 use crate::state::{Account, Shared, ask};
 use crate::{json, methods};
 
@@ -70,6 +72,20 @@ impl Call {
         }
     }
 
+    /// A number as Telegram reads it: the digits that begin it, else 0, and within its limits. An absent one is `default`.
+    pub(crate) fn integer(&self, name: &str, default: i64, low: i64, high: i64) -> i64 {
+        let text = self.text(name);
+        if text.is_empty() {
+            return default;
+        }
+        let digits = text.strip_prefix('-').unwrap_or(&text).bytes().take_while(u8::is_ascii_digit);
+        let number = digits
+            .fold(0, |number: u32, digit| number.wrapping_mul(10).wrapping_add(u32::from(digit - b'0')))
+            .cast_signed();
+        let number = if text.starts_with('-') { number.wrapping_neg() } else { number };
+        i64::from(number).clamp(low, high)
+    }
+
     pub(crate) fn flag(&self, name: &str) -> bool {
         ["true", "yes", "1"].contains(&self.text(name).to_ascii_lowercase().as_str())
     }
@@ -103,11 +119,58 @@ pub(crate) struct Answer {
     content_type: &'static str,
     body: String,
     retry_after: Option<u64>,
+    wait: Option<Wait>,
+}
+
+/// What an answer waits for.
+enum Wait {
+    Pause(Duration),
+    Updates(Poll),
+}
+
+/// A long poll.
+pub(crate) struct Poll {
+    pub offset: i64,
+    pub limit: usize,
+    pub end: Instant,
+    /// What is said instead when something else ends it.
+    pub aborted: oneshot::Receiver<Answer>,
 }
 
 impl Answer {
     fn new(code: u16, body: String) -> Answer {
-        Answer { code, content_type: "application/json", body, retry_after: None }
+        Answer { code, content_type: "application/json", body, retry_after: None, wait: None }
+    }
+
+    /// A page of getUpdates.
+    pub fn updates(page: &[Update]) -> Answer {
+        let bodies: Vec<&str> = page.iter().map(|update| &*update.body).collect();
+        Answer::ok(&format!("[{}]", bodies.join(",")))
+    }
+
+    /// The same, but after a pause.
+    pub fn after(self, pause: Duration) -> Answer {
+        Answer { wait: Some(Wait::Pause(pause)), ..self }
+    }
+
+    /// The same, unless there are updates before.
+    pub fn poll(self, poll: Poll) -> Answer {
+        Answer { wait: Some(Wait::Updates(poll)), ..self }
+    }
+
+    /// The answer that goes out, when it may.
+    async fn ready(mut self, shared: &Shared, token: &str) -> Answer {
+        match self.wait.take() {
+            None => self,
+            Some(Wait::Pause(pause)) => {
+                tokio::time::sleep(pause).await;
+                self
+            }
+            Some(Wait::Updates(poll)) => match wait_for_updates(shared, token, poll).await {
+                Some(other) => Box::pin(other.ready(shared, token)).await,
+                None => self,
+            },
+        }
     }
 
     /// Success, with `result` as JSON.
@@ -176,6 +239,31 @@ fn reason(code: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         _ => "Unknown",
+    }
+}
+
+/// The page or the error that ends a long poll; `None`: its time.
+async fn wait_for_updates(shared: &Shared, token: &str, mut poll: Poll) -> Option<Answer> {
+    let mut wakes = shared.wakes();
+    loop {
+        let page = shared.account(token, |account| {
+            let page = if poll.aborted.is_empty() { account.page(poll.offset, poll.limit) } else { Vec::new() };
+            if !page.is_empty() {
+                account.polling.waiting = None;
+            }
+            page
+        });
+        if !page.is_empty() {
+            return Some(Answer::updates(&page));
+        }
+        tokio::select! {
+            // The other end is dropped only by the answer that it sends.
+            other = &mut poll.aborted => return other.ok(),
+            _ = wakes.changed() => {}
+            () = tokio::time::sleep_until(poll.end.into()) => return None,
+        }
+        // Updates that come together are told together.
+        tokio::time::sleep(shared.options.scaled(0.001)).await;
     }
 }
 
@@ -283,6 +371,7 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
         Some(Fault::CutInside(bytes)) => (answer, Some(bytes)),
         Some(Fault::Body(code, body)) => (Answer::new(code, body), None),
     };
+    let answer = answer.ready(shared, &token).await;
     Served { answer, limit, call: Some((token, place)) }
 }
 
@@ -290,7 +379,7 @@ fn read_call(shared: &Shared, request: &Request) -> Result<(String, Call), Answe
     let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
     let not_found = || Answer::error(404, "Not Found");
     let (token, method) = path.strip_prefix("/bot").and_then(|rest| rest.split_once('/')).ok_or_else(not_found)?;
-    let is_form = !request.content_type.to_ascii_lowercase().starts_with("multipart/");
+    let is_form = !request.content_type.to_ascii_lowercase().contains("multipart/form-data");
     if is_form && request.body.len() > 1024 * 1024 {
         return Err(Answer::new(413, String::new()));
     }

@@ -6,8 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::queue::random;
 use crate::state::{Account, Shared, date};
-use crate::{Call, Delivery};
+use crate::{Call, Delivery, messages};
+
+/// What is added to a user's id for the queue of the buttons that the user presses: it is not the one of the messages.
+const CALLBACK_QUERIES: i64 = 3 << 33;
 
 /// One bot account. Clones are the same bot.
 #[derive(Clone)]
@@ -25,6 +29,15 @@ pub struct Said {
     pub message_id: i64,
 }
 
+/// A button that a user pressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pressed {
+    /// 0 when Telegram discards the update.
+    pub update_id: i64,
+    /// What answerCallbackQuery must name.
+    pub query: String,
+}
+
 /// A message that the bot sent.
 #[derive(Clone, Debug)]
 pub struct Sent {
@@ -32,10 +45,12 @@ pub struct Sent {
     pub chat: i64,
     /// Its number within the chat.
     pub message_id: i64,
-    /// The text, as the bot gave it.
+    /// The text, as the bot gave it last.
     pub text: String,
-    /// The formatting, as the bot gave it.
+    /// The formatting, as the bot gave it last.
     pub entities: Option<Value>,
+    /// The buttons, as the bot gave them last.
+    pub reply_markup: Option<Value>,
     /// The message it is a reply to.
     pub reply_to: Option<i64>,
     /// The thread of the chat.
@@ -61,6 +76,7 @@ impl Bot {
             let known = account.chats.entry(chat).or_default();
             known.last_message += 1;
             let message_id = known.last_message;
+            known.texts.insert(message_id, fields["text"].as_str().unwrap_or_default().to_owned());
             known.threads.extend(fields["message_thread_id"].as_i64());
             let user = if chat > 0 { chat } else { 1_000_001 };
             let mut message = json!({
@@ -81,6 +97,31 @@ impl Bot {
         });
         self.shared.wake();
         said
+    }
+
+    /// A user presses a button with this data, under the last message that the bot sent to this chat.
+    pub fn press(&self, chat: i64, user: i64, data: &str) -> Pressed {
+        let pressed = self.account(|account| {
+            let query = (random(1 << 62, (1 << 63) - 1)).to_string();
+            let last = account.sent.iter().rev().find(|sent| sent.chat == chat);
+            let message = match last {
+                Some(sent) => messages::message(account, sent),
+                None => json!({ "message_id": 1, "chat": { "id": chat }, "date": 0 }),
+            };
+            let value = json!({
+                "id": query,
+                "from": { "id": user, "is_bot": false, "first_name": "User", "language_code": "en" },
+                "message": message,
+                "chat_instance": chat.to_string(),
+                "data": data,
+            });
+            let queue = user + CALLBACK_QUERIES;
+            let update_id = account.push("callback_query", queue, &value, &self.shared.options);
+            account.queries.insert(query.clone(), Instant::now());
+            Pressed { update_id, query }
+        });
+        self.shared.wake();
+        pressed
     }
 
     /// An update of any kind, in the queue with this number. Returns its id; 0 when Telegram discards it.

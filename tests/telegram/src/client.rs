@@ -4,14 +4,11 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio_rustls::TlsConnector;
 
 pub use crate::response::Response;
 use crate::response::Unreadable;
-use crate::tls;
+use crate::stream::Stream;
 pub use crate::tls::Trust;
 pub use crate::url::Target;
 
@@ -22,6 +19,8 @@ pub enum Error {
     Closed,
     /// Anything else, in the words of `last_error_message`.
     Failed(String),
+    /// The simulation cannot do what Telegram can, so nobody knows what Telegram would have done.
+    NoVerdict(String),
 }
 
 impl fmt::Display for Error {
@@ -29,6 +28,9 @@ impl fmt::Display for Error {
         match self {
             Error::Closed => f.write_str("closed by the server"),
             Error::Failed(message) => f.write_str(message),
+            Error::NoVerdict(what) => {
+                write!(f, "NO VERDICT: the simulated Telegram met {what}. Try this with openssl or the real Telegram.")
+            }
         }
     }
 }
@@ -37,27 +39,18 @@ impl std::error::Error for Error {}
 
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
-        if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            return Error::Failed(tls::explain(error));
-        }
-        if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe) {
-            return Error::Closed;
-        }
         let text = error.to_string();
         Error::Failed(text.split(" (os error").next().unwrap_or(&text).to_owned())
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
-
 /// A connection for one request at a time. Dropping it closes TCP without a word of TLS, as Telegram does.
 pub struct Connection {
-    stream: Box<dyn Stream>,
+    stream: Stream,
     /// Bytes received beyond the last response: they begin the next one.
     input: Vec<u8>,
-    output: Vec<u8>,
-    sending: bool,
+    /// The head of the request on its way.
+    head: Vec<u8>,
 }
 
 impl Connection {
@@ -79,51 +72,67 @@ impl Connection {
     }
 
     pub(crate) async fn start(tcp: TcpStream, host: &str, trust: &Trust) -> Result<Connection, Error> {
-        let stream: Box<dyn Stream> = match trust.config() {
-            None => Box::new(tcp),
-            Some(config) => {
-                let name = ServerName::try_from(host.to_owned())
-                    .map_err(|error| Error::Failed(format!("Can't create an SSL connection: {error}")))?;
-                Box::new(TlsConnector::from(config).connect(name, tcp).await?)
-            }
-        };
-        Ok(Connection { stream, input: Vec::with_capacity(4096), output: Vec::new(), sending: false })
+        let stream = Stream::open(tcp, host, trust.config()).await?;
+        Ok(Connection { stream, input: Vec::with_capacity(4096), head: Vec::new() })
     }
 
-    /// Sends one request in one write, and reads one response.
+    /// Sends one request, and reads one response. The response may come before the request is wholly sent; what is left of
+    /// it goes out with the next one.
     pub async fn post(&mut self, target: &Target, body: &[u8]) -> Result<Response, Error> {
-        self.send(target, body, usize::MAX).await?;
-        self.receive().await
+        self.push(target, body, usize::MAX)?;
+        // What came behind the last response begins this one.
+        let mut is_new = true;
+        loop {
+            while is_new {
+                if let Some(response) = self.response()? {
+                    return Ok(response);
+                }
+                is_new = self.stream.read(&mut self.input)?;
+            }
+            self.stream.write()?;
+            self.stream.end()?;
+            self.stream.ready().await?;
+            is_new = self.stream.read(&mut self.input)?;
+        }
     }
 
-    /// Sends no more than `limit` bytes of a request.
+    /// Sends no more than `limit` bytes of a request, and wants no response.
     pub(crate) async fn send(&mut self, target: &Target, body: &[u8], limit: usize) -> Result<(), Error> {
-        self.output.clear();
-        target.write(body, &mut self.output);
-        self.output.truncate(limit);
-        self.sending = true;
-        self.stream.write_all(&self.output).await?;
-        self.stream.flush().await?;
-        self.sending = false;
+        self.push(target, body, limit)?;
+        loop {
+            self.stream.turn(&mut self.input)?;
+            if !self.stream.has_unsent() {
+                return Ok(());
+            }
+            self.stream.ready().await?;
+        }
+    }
+
+    /// A connection that ended with its last response takes no other request.
+    fn push(&mut self, target: &Target, body: &[u8], limit: usize) -> Result<(), Error> {
+        if self.stream.has_ended() {
+            return Err(Error::Closed);
+        }
+        self.head.clear();
+        target.write_head(body.len(), &mut self.head);
+        self.stream.push(&self.head, body, limit);
         Ok(())
     }
 
-    async fn receive(&mut self) -> Result<Response, Error> {
-        loop {
-            match Response::read(&self.input) {
-                Ok(Some((response, length))) => {
-                    self.input.drain(..length);
-                    return Ok(response);
-                }
-                Ok(None) => self.fill().await?,
-                Err(Unreadable(code, message)) => {
-                    // The server is told, in a line that makes no sense to it.
-                    let reason = message.split(':').next().unwrap_or_default();
-                    let line = format!("HTTP/1.1 {code} {reason}\r\nContent-Length: 0\r\n\r\n");
-                    let _ = self.stream.write_all(line.as_bytes()).await;
-                    let _ = self.stream.flush().await;
-                    return Err(Error::Failed(message.to_owned()));
-                }
+    fn response(&mut self) -> Result<Option<Response>, Error> {
+        match Response::read(&self.input) {
+            Ok(None) => Ok(None),
+            Ok(Some((response, length))) => {
+                self.input.drain(..length);
+                Ok(Some(response))
+            }
+            Err(Unreadable(code, message)) => {
+                // The server is told, in a line that makes no sense to it.
+                let reason = message.split(':').next().unwrap_or_default();
+                let line = format!("HTTP/1.1 {code} {reason}\r\nContent-Length: 0\r\n\r\n");
+                self.stream.push(line.as_bytes(), b"", usize::MAX);
+                let _ = self.stream.write();
+                Err(Error::Failed(message))
             }
         }
     }
@@ -131,7 +140,10 @@ impl Connection {
     /// Waits until the server ends a connection that is not in use.
     pub(crate) async fn ended(&mut self) -> Error {
         loop {
-            if let Err(error) = self.fill().await {
+            if let Err(error) = self.stream.turn(&mut self.input) {
+                return error;
+            }
+            if let Err(error) = self.stream.ready().await {
                 return error;
             }
         }
@@ -139,13 +151,6 @@ impl Connection {
 
     /// A request is not wholly sent yet.
     pub(crate) fn is_sending(&self) -> bool {
-        self.sending
-    }
-
-    async fn fill(&mut self) -> Result<(), Error> {
-        match self.stream.read_buf(&mut self.input).await? {
-            0 => Err(Error::Closed),
-            _ => Ok(()),
-        }
+        self.stream.has_unsent()
     }
 }

@@ -1,7 +1,7 @@
 //! One webhook: which update goes out when, on which connection, and what its answer means.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -80,20 +80,27 @@ pub(crate) struct Settings {
     pub trust: Trust,
     pub secret: String,
     pub max_connections: usize,
-    pub fixed_ip: Option<Ipv4Addr>,
+    /// Where the URL's host was when it was set, or what the call named.
+    pub address: IpAddr,
+    /// The call named the address.
+    pub is_fixed: bool,
     pub certificate: bool,
 }
 
 impl Settings {
-    /// As getWebhookInfo shows it. Names are never really resolved here.
-    pub fn ip_address(&self) -> String {
-        let literal = || self.target.host.parse().ok();
-        self.fixed_ip.or_else(literal).map_or("<unknown>".to_owned(), |address: Ipv4Addr| address.to_string())
+    /// The most queues that are loaded at once. When all of them are stuck, no other chat gets anything.
+    pub fn max_queues(&self) -> usize {
+        2 * self.max_connections
+    }
+
+    /// The address that the call named, which counts instead of the URL's host.
+    pub fn fixed_ip(&self) -> Option<IpAddr> {
+        self.is_fixed.then_some(self.address)
     }
 
     /// Where the internet has this webhook now.
     pub fn address(&self, shared: &Shared) -> Option<SocketAddr> {
-        let fixed = self.fixed_ip.and_then(|ip| shared.route(&ip.to_string(), self.target.port));
+        let fixed = self.fixed_ip().and_then(|ip| shared.route(&ip.to_string(), self.target.port));
         fixed.or_else(|| shared.route(&self.target.host, self.target.port))
     }
 }
@@ -199,10 +206,12 @@ impl Pool {
         let mut wakes = self.shared.wakes();
         // The webhook is set: one connection at once, and nothing on it.
         self.open(Instant::now());
+        // Telegram loads at its start, when its SSL context is there, and when the address is.
+        for _ in 0..1 + usize::from(self.settings.target.https) + usize::from(!self.settings.is_fixed) {
+            self.load();
+        }
         loop {
             let now = Instant::now();
-            let limit = 2 * self.settings.max_connections;
-            self.shared.look(&self.token, |account| account.queues.load(limit, now));
             let next_open = self.grow(now);
             let next_send = self.send(now);
             let next = [next_open, next_send].into_iter().flatten().min();
@@ -214,15 +223,25 @@ impl Pool {
             };
             tokio::select! {
                 Some(report) = self.reports.1.recv() => {
+                    let is_lost = report.1.is_err();
                     self.take(report);
-                    while let Ok(report) = self.reports.1.try_recv() {
-                        self.take(report);
+                    self.load();
+                    // A lost connection is looked at twice.
+                    if is_lost {
+                        self.load();
                     }
                 }
+                // Who has queued an update has loaded some, too.
                 _ = wakes.changed() => {}
-                () = next => {}
+                () = next => self.load(),
             }
         }
+    }
+
+    /// One turn of loading. How often it comes decides how long a chat waits behind a flood.
+    fn load(&self) {
+        let limit = self.settings.max_queues();
+        self.shared.look(&self.token, |account| account.queues.load(limit, Instant::now()));
     }
 
     /// Opens connections as far as they are wanted; when the next one may be opened, if more are.
@@ -264,11 +283,11 @@ impl Pool {
                 return None;
             }
             let begun = self.shared.account(&self.token, |account| {
-                let (queue, update) = account.queues.take(now)?;
+                let (update, attempt) = account.queues.take(now)?;
                 let delivery = Delivery {
                     bot: account.id,
                     update_id: update.id,
-                    attempt: update.attempt(),
+                    attempt,
                     connection: line,
                     cut: None,
                     status: None,
@@ -278,16 +297,16 @@ impl Pool {
                     error: None,
                 };
                 account.deliveries.push(delivery.clone());
-                Some((queue, update, account.deliveries.len() - 1, delivery))
+                Some((update, account.deliveries.len() - 1, delivery))
             });
-            let Some((queue, update, place, delivery)) = begun else {
+            let Some((update, place, delivery)) = begun else {
                 break;
             };
             self.ready.pop_front();
             let cut = ask(&self.shared.on_delivery, &delivery);
             self.shared.look(&self.token, |account| account.deliveries[place].cut = cut);
             if let Some(open) = self.lines.get_mut(&line) {
-                open.busy = Some((queue, place));
+                open.busy = Some((update.queue, place));
                 // A line that has just ended has reported so, and the report gives the update back.
                 let _ = open.jobs.send(Job { body: update.body, cut });
             }
@@ -319,6 +338,10 @@ impl Pool {
                 Some(format!("Wrong response from the webhook: {} {}", response.code, response.reason))
             }
             Err(Error::Failed(message)) => Some(message.clone()),
+            Err(error @ Error::NoVerdict(_)) => {
+                eprintln!("{error}");
+                Some(error.to_string())
+            }
             Err(Error::Closed) => None,
         };
         // In one step, so that nobody sees an update delivered and still pending.
@@ -330,7 +353,7 @@ impl Pool {
             let Some((queue, place)) = busy else { return };
             account.deliveries[place].end(now, &result);
             match &result {
-                Ok((response, _)) if response.is_success() => account.queues.delivered(queue, now),
+                Ok((response, _)) if response.is_success() => account.queues.delivered(queue),
                 _ => {
                     let retry_after = result.as_ref().map_or(0, |(response, _)| response.retry_after());
                     account.queues.failed(queue, retry_after, self.shared.options.speed, now);

@@ -1,8 +1,10 @@
 //! HTTP as the Bot API server reads it: requests, and parameters in all their forms.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::{fmt, io};
 
+use serde::Deserializer;
+use serde::de::{MapAccess, Visitor};
 use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -102,34 +104,35 @@ fn bad(what: &str) -> io::Error {
 }
 
 impl Parameters {
-    /// From the query and the body. A body that cannot be read has none.
+    /// From the query and the body. Of two parameters with the same name the first counts; of a body that cannot be read
+    /// to its end, what comes before.
     pub fn read(query: &str, content_type: &str, body: &[u8]) -> Parameters {
         let mut parameters = Parameters::default();
         parameters.add_form(query.as_bytes());
-        let kind = content_type.split(';').next().unwrap_or_default().trim();
-        match kind.to_ascii_lowercase().as_str() {
-            "application/json" => {
-                if let Ok(Value::Object(values)) = serde_json::from_slice(body) {
-                    parameters.values.extend(values);
-                }
+        let kind = content_type.to_ascii_lowercase();
+        if kind.contains("multipart/form-data") {
+            if let Some((_, boundary)) = content_type.split_once("boundary=") {
+                let boundary = boundary.split(';').next().unwrap_or_default().trim().trim_matches('"');
+                parameters.add_parts(body, boundary);
             }
-            "application/x-www-form-urlencoded" => parameters.add_form(body),
-            "multipart/form-data" => {
-                if let Some((_, boundary)) = content_type.split_once("boundary=") {
-                    let boundary = boundary.split(';').next().unwrap_or_default().trim().trim_matches('"');
-                    parameters.add_parts(body, boundary);
-                }
-            }
-            _ => {}
+        } else if kind.contains("application/x-www-form-urlencoded") {
+            parameters.add_form(body);
+        } else if kind.contains("application/json") {
+            // The error comes after what was read.
+            let _ = serde_json::Deserializer::from_slice(body).deserialize_map(Collect(&mut parameters));
         }
         parameters
+    }
+
+    fn add(&mut self, name: String, value: Value) {
+        self.values.entry(name).or_insert(value);
     }
 
     fn add_form(&mut self, form: &[u8]) {
         for pair in form.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
             let equals = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
             let value = pair.get(equals + 1..).unwrap_or_default();
-            self.values.insert(decode(&pair[..equals]), decode(value).into());
+            self.add(decode(&pair[..equals]), decode(value).into());
         }
     }
 
@@ -165,8 +168,26 @@ impl Parameters {
         if attribute("filename").is_some() {
             self.files.insert(name, content.to_vec());
         } else {
-            self.values.insert(name, String::from_utf8_lossy(content).into());
+            self.add(name, String::from_utf8_lossy(content).into());
         }
+    }
+}
+
+/// Takes the members of a JSON object as they come.
+struct Collect<'a>(&'a mut Parameters);
+
+impl<'de> Visitor<'de> for Collect<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        while let Some((name, value)) = members.next_entry()? {
+            self.0.add(name, value);
+        }
+        Ok(())
     }
 }
 
@@ -206,6 +227,10 @@ mod tests {
         assert_eq!(Value::Object(form.values), serde_json::json!({"a": "1", "b": "", "text": "é x"}));
         let json = Parameters::read("", "application/json; charset=utf-8", br#"{"chat_id":1}"#);
         assert_eq!(json.values["chat_id"], 1);
+        let twice = Parameters::read("a=1", "x-application/JSON", br#"{"a":2,"b":3,"b":4,"c":"cu"#);
+        assert_eq!(Value::Object(twice.values), serde_json::json!({"a": "1", "b": 3}));
+        let behind = Parameters::read("", "application/json", br#"{"a":2} junk"#);
+        assert_eq!(Value::Object(behind.values), serde_json::json!({"a": 2}));
         let body = b"--x\r\nContent-Disposition: form-data; name=\"url\"\r\n\r\nu\r\n--x\r\n\
             Content-Disposition: form-data; name=\"certificate\"; filename=\"c.pem\"\r\nContent-Type: text/plain\r\n\r\nPEM\r\n\r\n--x--\r\n";
         let parts = Parameters::read("", "multipart/form-data; boundary=x", body);

@@ -25,10 +25,14 @@ mod delivery;
 mod http;
 mod json;
 mod line;
+mod messages;
 mod methods;
+mod names;
+mod pem;
 mod queue;
 mod response;
 mod state;
+mod stream;
 mod tls;
 mod url;
 mod webhook;
@@ -40,7 +44,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use api::{Call, Fault};
-pub use bot::{Bot, Said, Sent};
+pub use bot::{Bot, Pressed, Said, Sent};
 pub use delivery::{Cut, Delivery};
 use state::Shared;
 use tokio::net::TcpListener;
@@ -133,6 +137,12 @@ impl Telegram {
     pub fn route(&self, host: &str, port: u16, to: SocketAddr) {
         self.shared.change(|state| state.routes.insert((host.to_ascii_lowercase(), port), to));
         self.shared.wake();
+    }
+
+    /// The DNS: a webhook that is set from now on with this name in its URL is at `address`. Names that never got one have
+    /// the same public address; those that end in `.invalid` have none.
+    pub fn resolve(&self, host: &str, address: Ipv4Addr) {
+        self.shared.set_name(host, address);
     }
 
     /// Nothing is at this host and port any more.

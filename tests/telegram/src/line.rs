@@ -78,6 +78,9 @@ impl Line {
         loop {
             if self.job.is_none() {
                 tokio::select! {
+                    // A response and the next request follow each other at once: an end that shows between the two
+                    // is met by the request.
+                    biased;
                     job = self.jobs.recv() => self.job = job,
                     error = connection.ended() => return Err(error),
                     () = sleep_until(self.deadline) => {}
@@ -91,6 +94,7 @@ impl Line {
             if self.reports.send((self.id, Ok((response, address)))).is_err() {
                 return Ok(());
             }
+            tokio::task::yield_now().await;
         }
     }
 
@@ -123,7 +127,7 @@ impl Line {
                 return Ok(address);
             }
             if self.shared.options.local {
-                let host = self.settings.fixed_ip.map_or(target.host, |ip| ip.to_string());
+                let host = self.settings.fixed_ip().map_or(target.host, |ip| ip.to_string());
                 let mut found = tokio::net::lookup_host((host, target.port)).await?;
                 return found.find(SocketAddr::is_ipv4).ok_or(Error::Failed("Can't connect to the webhook".into()));
             }

@@ -1,7 +1,7 @@
 //! The updates that a bot has not had yet, and when each of them is due.
 
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,22 +10,23 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub(crate) struct Update {
     pub id: i64,
+    /// Of one queue only one update is on its way.
+    pub queue: i64,
     pub body: Arc<str>,
     pub expiry: Instant,
+}
+
+/// An update that a webhook has loaded, and how it fared so far.
+struct Loaded {
+    update: Update,
+    /// Its key among all updates.
+    place: u64,
+    due: Instant,
     delay: u64,
     fails: u32,
 }
 
-impl Update {
-    pub fn new(id: i64, body: Arc<str>, expiry: Instant) -> Update {
-        Update { id, body, expiry, delay: 1, fails: 0 }
-    }
-
-    /// Which attempt the next one is, from 1.
-    pub fn attempt(&self) -> u32 {
-        self.fails + 1
-    }
-
+impl Loaded {
     /// How long to wait after one more failure, in Telegram's own seconds.
     fn back_off(&mut self, retry_after: u64) -> u64 {
         if retry_after > 0 {
@@ -39,41 +40,36 @@ impl Update {
     }
 }
 
-/// Updates by queue: within one queue strictly one at a time.
+/// The most updates that are loaded in one go.
+const MAX_BATCH: usize = 1000;
+
+/// All updates of a bot in the order of their arrival, and those of them that its webhook has loaded.
 #[derive(Default)]
 pub(crate) struct Queues {
-    queues: BTreeMap<i64, VecDeque<Update>>,
-    /// Queues that are not loaded, the one that waits longest first.
-    waiting: VecDeque<i64>,
-    /// Loaded queues whose first update is not on its way.
+    updates: BTreeMap<u64, Update>,
+    /// The bytes of all bodies.
+    size: usize,
+    next_place: u64,
+    /// Where loading goes on.
+    unloaded: u64,
+    loaded: HashMap<i64, VecDeque<Loaded>>,
+    /// Loaded queues whose first update is not on its way. An update is due from when it was loaded, so chats are
+    /// served by the age of their first update, not in turn.
     due: BTreeSet<(Instant, i64)>,
-    loaded: usize,
-    count: usize,
 }
 
 impl Queues {
-    pub fn push(&mut self, queue: i64, update: Update) {
-        self.count += 1;
-        let updates = self.queues.entry(queue).or_default();
-        if updates.is_empty() {
-            self.waiting.push_back(queue);
-        }
-        updates.push_back(update);
+    pub fn push(&mut self, update: Update) {
+        self.size += update.body.len();
+        self.updates.insert(self.next_place, update);
+        self.next_place += 1;
     }
 
     /// Forgets what a webhook knew: the next one begins afresh.
     pub fn reset(&mut self) {
-        self.loaded = 0;
+        self.unloaded = 0;
         self.due.clear();
-        let mut order: Vec<(i64, i64)> = Vec::new();
-        for (queue, updates) in &mut self.queues {
-            if let Some(first) = updates.front_mut() {
-                (first.delay, first.fails) = (1, 0);
-                order.push((first.id, *queue));
-            }
-        }
-        order.sort_unstable();
-        self.waiting = order.into_iter().map(|(_, queue)| queue).collect();
+        self.loaded.clear();
     }
 
     pub fn clear(&mut self) {
@@ -81,21 +77,33 @@ impl Queues {
     }
 
     pub fn len(&self) -> usize {
-        self.count
+        self.updates.len()
     }
 
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// How many queues are loaded.
     pub fn loaded(&self) -> usize {
-        self.loaded
+        self.loaded.len()
     }
 
-    /// Loads queues until `limit` of them are.
+    /// Loads as many updates as there are queues short of `limit`: updates, not queues. One chat with many of them is
+    /// loaded over many turns, and who comes after it waits until then.
     pub fn load(&mut self, limit: usize, now: Instant) {
-        while self.loaded < limit {
-            let Some(queue) = self.waiting.pop_front() else {
+        let room = limit.saturating_sub(self.loaded.len()).min(MAX_BATCH);
+        for _ in 0..room {
+            self.drop_expired(now);
+            let Some((&place, update)) = self.updates.range(self.unloaded..).next() else {
                 return;
             };
-            self.loaded += 1;
-            self.next(queue, now);
+            self.unloaded = place + 1;
+            let queue = self.loaded.entry(update.queue).or_default();
+            if queue.is_empty() {
+                self.due.insert((now, update.queue));
+            }
+            queue.push_back(Loaded { update: update.clone(), place, due: now, delay: 1, fails: 0 });
         }
     }
 
@@ -104,72 +112,79 @@ impl Queues {
         self.due.first().map(|(due, _)| *due)
     }
 
-    /// Takes the first update that is due, and its queue: it is on its way now.
-    pub fn take(&mut self, now: Instant) -> Option<(i64, Update)> {
+    /// Takes the first update that is due, and which attempt this is, from 1: it is on its way now.
+    pub fn take(&mut self, now: Instant) -> Option<(Update, u32)> {
         let (due, queue) = *self.due.first()?;
         if due > now {
             return None;
         }
         self.due.pop_first();
-        let update = self.queues.get(&queue)?.front()?.clone();
-        Some((queue, update))
+        let first = self.loaded.get(&queue)?.front()?;
+        Some((first.update.clone(), first.fails + 1))
     }
 
-    /// The update on its way has arrived.
-    pub fn delivered(&mut self, queue: i64, now: Instant) {
-        self.pop(queue);
-        self.next(queue, now);
+    /// The update on its way has arrived, or is given up.
+    pub fn delivered(&mut self, queue: i64) {
+        let Some(updates) = self.loaded.get_mut(&queue) else {
+            return;
+        };
+        let done = updates.pop_front();
+        match updates.front() {
+            Some(next) => {
+                self.due.insert((next.due, queue));
+            }
+            None => {
+                self.loaded.remove(&queue);
+            }
+        }
+        if let Some(done) = done {
+            self.remove(done.place);
+        }
     }
 
     /// The update on its way has failed. `speed` divides the waiting time.
     pub fn failed(&mut self, queue: i64, retry_after: u64, speed: f64, now: Instant) {
-        let Some(update) = self.queues.get_mut(&queue).and_then(VecDeque::front_mut) else {
+        let Some(first) = self.loaded.get_mut(&queue).and_then(VecDeque::front_mut) else {
             return;
         };
-        let due = now + Duration::from_secs(update.back_off(retry_after)).div_f64(speed);
-        if due > update.expiry {
-            self.pop(queue);
-            self.next(queue, now);
+        first.due = now + Duration::from_secs(first.back_off(retry_after)).div_f64(speed);
+        // Only now, and at loading, does it matter that an update expires.
+        if first.due > first.update.expiry {
+            self.delivered(queue);
         } else {
-            update.fails += 1;
-            self.due.insert((due, queue));
+            first.fails += 1;
+            self.due.insert((first.due, queue));
         }
     }
 
-    /// The first updates of all, oldest first.
-    pub fn oldest(&self, limit: usize) -> Vec<Update> {
-        let mut all: Vec<&Update> = self.queues.values().flatten().collect();
+    /// The first updates of all with this id or a higher one.
+    pub fn from(&self, id: i64, limit: usize) -> Vec<Update> {
+        let mut all: Vec<&Update> = self.updates.values().filter(|update| update.id >= id).collect();
         all.sort_unstable_by_key(|update| update.id);
         all.into_iter().take(limit).cloned().collect()
     }
 
-    /// Drops the updates before `id`.
-    pub fn confirm(&mut self, id: i64) {
-        for updates in self.queues.values_mut() {
-            updates.retain(|update| update.id >= id);
-        }
-        self.queues.retain(|_, updates| !updates.is_empty());
-        self.count = self.queues.values().map(VecDeque::len).sum();
+    /// Drops the updates before `id`, and those that have expired.
+    pub fn confirm(&mut self, id: i64, now: Instant) {
+        self.updates.retain(|_, update| update.id >= id && update.expiry >= now);
+        self.size = self.updates.values().map(|update| update.body.len()).sum();
         self.reset();
     }
 
-    fn pop(&mut self, queue: i64) {
-        if self.queues.get_mut(&queue).and_then(VecDeque::pop_front).is_some() {
-            self.count -= 1;
+    /// Drops what has expired at the place where loading goes on.
+    fn drop_expired(&mut self, now: Instant) {
+        while let Some((&place, update)) = self.updates.range(self.unloaded..).next() {
+            if update.expiry >= now {
+                return;
+            }
+            self.remove(place);
         }
     }
 
-    /// Schedules the first update of a loaded queue, or unloads the queue when there is none.
-    fn next(&mut self, queue: i64, now: Instant) {
-        while let Some(first) = self.queues.get(&queue).and_then(VecDeque::front) {
-            if first.expiry >= now {
-                self.due.insert((now, queue));
-                return;
-            }
-            self.pop(queue);
+    fn remove(&mut self, place: u64) {
+        if let Some(update) = self.updates.remove(&place) {
+            self.size -= update.body.len();
         }
-        self.queues.remove(&queue);
-        self.loaded -= 1;
     }
 }
 
@@ -184,12 +199,29 @@ mod tests {
 
     const DAY: Duration = Duration::from_secs(86400);
 
+    fn update(queue: i64, id: i64, expiry: Instant) -> Update {
+        Update { id, queue, body: "".into(), expiry }
+    }
+
     fn queues(updates: &[(i64, i64)], now: Instant) -> Queues {
         let mut queues = Queues::default();
         for (queue, id) in updates {
-            queues.push(*queue, Update::new(*id, "".into(), now + DAY));
+            queues.push(update(*queue, *id, now + DAY));
         }
         queues
+    }
+
+    /// The queues in the order in which one connection serves them; every delivery lets one more batch be loaded.
+    fn served(queues: &mut Queues, limit: usize, start: Instant) -> Vec<i64> {
+        let mut order = Vec::new();
+        for turn in 1.. {
+            let now = start + Duration::from_secs(turn);
+            queues.load(limit, now);
+            let Some((update, _)) = queues.take(now) else { break };
+            order.push(update.queue);
+            queues.delivered(update.queue);
+        }
+        order
     }
 
     /// Fails the only queue's update at once whenever it is due; the waits between.
@@ -225,36 +257,91 @@ mod tests {
     fn a_wait_beyond_expiry_drops_the_update_and_goes_on() {
         let now = Instant::now();
         let mut queues = queues(&[(1, 1), (1, 2)], now);
-        queues.load(2, now);
+        queues.load(3, now);
         queues.take(now).unwrap();
         queues.failed(1, 86401, 1.0, now);
-        assert_eq!(queues.take(now).unwrap().1.id, 2);
+        assert_eq!(queues.take(now).unwrap().0.id, 2);
         assert_eq!(queues.len(), 1);
     }
 
     #[test]
     fn one_at_a_time_within_a_queue_and_no_more_queues_than_loaded() {
         let now = Instant::now();
-        let mut queues = queues(&[(7, 1), (7, 2), (5, 3), (6, 4)], now);
+        let mut queues = queues(&[(7, 1), (5, 2), (6, 3), (7, 4)], now);
         queues.load(2, now);
-        assert_eq!(queues.take(now).unwrap().0, 5);
-        assert_eq!(queues.take(now).unwrap().0, 7);
+        assert_eq!(queues.take(now).unwrap().0.queue, 5, "of two that are due, the queue with the lower number");
+        assert_eq!(queues.take(now).unwrap().0.queue, 7);
         assert!(queues.take(now).is_none());
-        queues.delivered(5, now);
         queues.load(2, now);
-        assert_eq!(queues.take(now).unwrap().0, 6);
-        queues.delivered(7, now);
-        assert_eq!(queues.take(now).unwrap().1.id, 2);
+        assert_eq!(queues.loaded(), 2);
+        queues.delivered(5);
+        queues.load(2, now);
+        assert_eq!(queues.take(now).unwrap().0.queue, 6);
+        queues.delivered(7);
+        queues.load(2, now);
+        assert_eq!(queues.take(now).unwrap().0.id, 4);
         queues.reset();
         assert_eq!((queues.len(), queues.loaded()), (2, 0));
+    }
+
+    #[test]
+    fn who_writes_after_a_flood_waits_for_all_of_it() {
+        let now = Instant::now();
+        let mut updates: Vec<(i64, i64)> = (0..30).map(|id| (8, id)).collect();
+        // A chat with a lower number, so that not its number decides.
+        updates.push((7, 30));
+        let mut queues = queues(&updates, now);
+        let order = served(&mut queues, 2, now);
+        assert_eq!(order.iter().position(|queue| *queue == 7), Some(30));
+    }
+
+    #[test]
+    fn updates_are_loaded_in_batches_of_as_many_as_queues_are_missing() {
+        let now = Instant::now();
+        let mut updates: Vec<(i64, i64)> = (0..300).map(|id| (1, id)).collect();
+        updates.push((2, 300));
+        let mut queues = queues(&updates, now);
+        let mut turns = 0;
+        while queues.loaded() < 2 {
+            queues.load(80, now);
+            turns += 1;
+        }
+        assert_eq!(turns, 4, "80 and then 79 at once");
     }
 
     #[test]
     fn expired_updates_are_not_loaded() {
         let now = Instant::now();
         let mut queues = Queues::default();
-        queues.push(1, Update::new(1, "".into(), now));
+        queues.push(update(1, 1, now));
         queues.load(2, now + Duration::from_secs(1));
         assert_eq!((queues.len(), queues.loaded()), (0, 0));
+    }
+
+    #[test]
+    fn an_update_that_expires_behind_another_of_its_chat_is_sent() {
+        let now = Instant::now();
+        let mut queues = Queues::default();
+        queues.push(update(1, 1, now + DAY));
+        queues.push(update(1, 2, now + Duration::from_secs(1)));
+        queues.load(3, now);
+        queues.take(now).unwrap();
+        queues.delivered(1);
+        assert_eq!(queues.take(now + Duration::from_secs(2)).unwrap().0.id, 2);
+    }
+
+    #[test]
+    fn the_size_is_of_what_is_there() {
+        let now = Instant::now();
+        let mut queues = Queues::default();
+        for id in 0..3 {
+            queues.push(Update { body: "four".into(), ..update(id, id, now + DAY) });
+        }
+        queues.load(4, now);
+        queues.take(now).unwrap();
+        queues.delivered(0);
+        assert_eq!(queues.size(), 8);
+        queues.confirm(2, now);
+        assert_eq!(queues.size(), 4);
     }
 }

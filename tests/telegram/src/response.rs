@@ -16,11 +16,16 @@ pub struct Response {
 
 /// A response that Telegram cannot read: the status it writes back, and its error message.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Unreadable(pub u16, pub &'static str);
+pub(crate) struct Unreadable(pub u16, pub String);
 
 const MAX_HEAD: usize = 256 * 1024;
-const MAX_PARAMETERS: usize = 1024 * 1024;
-const BAD_REQUEST: Unreadable = Unreadable(400, "Bad Request");
+const MAX_PARAMETERS: u64 = 1024 * 1024;
+/// A body of Telegram's is no longer.
+const MAX_CONTENT: u64 = u32::MAX as u64;
+
+fn unreadable(code: u16, message: &str) -> Unreadable {
+    Unreadable(code, message.to_owned())
+}
 
 impl Response {
     /// The update counts as delivered.
@@ -38,12 +43,12 @@ impl Response {
         self.head.split("\r\n").filter_map(|line| line.split_once(':')).map(|(name, value)| (name.trim(), value.trim()))
     }
 
-    /// Seconds of Retry-After, 0 when it is absent or not a plain number.
+    /// Seconds of Retry-After: of the first one, and 0 for all that is not a number as a program prints it.
     pub(crate) fn retry_after(&self) -> u64 {
-        self.header("retry-after")
-            .and_then(|text| text.parse().ok())
-            .map_or(0, |seconds: i64| seconds.clamp(0, 3600))
-            .unsigned_abs()
+        let text =
+            self.headers().find(|(name, _)| name.eq_ignore_ascii_case("retry-after")).map_or("", |(_, value)| value);
+        let seconds = text.parse::<i32>().ok().filter(|seconds| seconds.to_string() == text);
+        seconds.map_or(0, |seconds| seconds.clamp(0, 3600)).unsigned_abs().into()
     }
 
     /// The first response in `input` and its length in bytes; `None` until it is complete. An interim
@@ -51,38 +56,36 @@ impl Response {
     pub(crate) fn read(input: &[u8]) -> Result<Option<(Response, usize)>, Unreadable> {
         let Some(end) = find(input, b"\r\n\r\n") else {
             return if input.len() > MAX_HEAD {
-                Err(Unreadable(431, "Request Header Fields Too Large: too big"))
+                Err(unreadable(431, "Request Header Fields Too Large: total headers size exceeded"))
             } else {
                 Ok(None)
             };
         };
         let mut response = Response::read_head(&input[..end + 2])?;
         let body = &input[end + 4..];
+        let transfer = response.header("transfer-encoding").unwrap_or_default().to_ascii_lowercase();
+        let length = leading_number(response.header("content-length").unwrap_or_default()).min(MAX_CONTENT);
+        if transfer.is_empty() && length == 0 {
+            return Ok(Some((response, end + 4)));
+        }
+        if !["", "chunked"].contains(&transfer.as_str()) {
+            return Err(unreadable(501, "Unimplemented: unsupported transfer-encoding"));
+        }
         let encoding = response.header("content-encoding").unwrap_or_default().to_ascii_lowercase();
         if !["", "none", "gzip", "deflate"].contains(&encoding.as_str()) {
-            return Err(Unreadable(415, "Unsupported Media Type: unsupported content-encoding"));
+            return Err(unreadable(415, "Unsupported Media Type: unsupported content-encoding"));
         }
-        let (content, length) = match response.header("transfer-encoding") {
-            None => {
-                let length = match response.header("content-length") {
-                    None => 0,
-                    Some(text) => text.parse().map_err(|_| BAD_REQUEST)?,
-                };
-                response.check_size(length)?;
-                match body.get(..length) {
-                    Some(content) => (content.to_vec(), length),
-                    None => return Ok(None),
-                }
-            }
-            Some(encoding) if encoding.eq_ignore_ascii_case("chunked") => match read_chunks(body)? {
-                Some(whole) => whole,
-                None => return Ok(None),
-            },
-            Some(_) => {
-                return Err(Unreadable(501, "Unimplemented: unsupported transfer-encoding"));
-            }
+        let whole = if transfer.is_empty() {
+            response.check_size(length)?;
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            body.get(..length).map(|content| (content.to_vec(), length))
+        } else {
+            read_chunks(body)?
         };
-        response.check_size(content.len())?;
+        let Some((content, length)) = whole else {
+            return Ok(None);
+        };
+        response.check_size(content.len() as u64)?;
         response.body = content;
         Ok(Some((response, end + 4 + length)))
     }
@@ -93,14 +96,15 @@ impl Response {
         match version {
             "HTTP/1.1" | "HTTP/1.0" => {}
             _ if version.starts_with("HTTP") => {
-                return Err(Unreadable(505, "HTTP Version Not Supported"));
+                return Err(unreadable(505, "HTTP Version Not Supported"));
             }
-            _ => return Err(Unreadable(501, "Not Implemented")),
+            _ => return Err(unreadable(501, "Not Implemented")),
         }
         // Up to the next space, wherever it is: a code without one swallows the line that follows.
-        let (code, rest) = rest.split_once(' ').ok_or(BAD_REQUEST)?;
+        let (code, rest) = rest.split_once(' ').ok_or_else(|| unreadable(400, "Bad Request"))?;
         let digits = code.find(|c: char| !c.is_ascii_digit()).unwrap_or(code.len());
-        let (reason, headers) = rest.trim_start_matches(' ').split_once("\r\n").ok_or(BAD_REQUEST)?;
+        let (reason, headers) =
+            rest.trim_start_matches(' ').split_once("\r\n").ok_or_else(|| unreadable(400, "Bad Request"))?;
         let mut response = Response {
             code: code[..digits].parse().unwrap_or(0),
             reason: reason.to_owned(),
@@ -115,50 +119,51 @@ impl Response {
         Ok(response)
     }
 
-    fn check_size(&self, length: usize) -> Result<(), Unreadable> {
-        let content_type = self.header("content-type").unwrap_or_default();
-        let kind = content_type.split(';').next().unwrap_or_default().trim();
-        let is_parameters = ["application/json", "application/x-www-form-urlencoded"]
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(kind));
+    fn check_size(&self, length: u64) -> Result<(), Unreadable> {
+        if length >= MAX_CONTENT {
+            return Err(Unreadable(413, format!("Request Entity Too Large: content length is {length}")));
+        }
+        let content_type = self.header("content-type").unwrap_or_default().to_ascii_lowercase();
+        let is_parameters =
+            ["application/json", "application/x-www-form-urlencoded"].iter().any(|known| content_type.contains(known));
         if length > MAX_PARAMETERS && is_parameters {
-            return Err(Unreadable(413, "Request Entity Too Large: too many parameters"));
+            return Err(unreadable(413, "Request Entity Too Large: too many parameters"));
         }
         Ok(())
     }
 }
 
-/// A chunked body that begins `input`, and its length with the chunk framing.
+/// The number that `text` begins with; 0 when it begins with none.
+fn leading_number(text: &str) -> u64 {
+    let digits = text.bytes().take_while(u8::is_ascii_digit);
+    digits.fold(0, |number: u64, digit| number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
+}
+
+/// A chunked body that begins `input`, and its length with the chunk framing. What cannot be read as a size is 0, and
+/// after the last chunk there are two bytes more, whatever they are: Telegram knows no trailers.
 pub(crate) fn read_chunks(input: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Unreadable> {
     let mut body = Vec::new();
     let mut at = 0;
     loop {
-        let Some(line) = find(&input[at..], b"\r\n") else {
-            return Ok(None);
-        };
-        let text = String::from_utf8_lossy(&input[at..at + line]);
-        let size = text.split(';').next().unwrap_or_default().trim();
-        let size = usize::from_str_radix(size, 16).map_err(|_| BAD_REQUEST)?;
-        at += line + 2;
-        if size == 0 {
-            // The trailer: lines up to an empty one.
-            while let Some(line) = find(&input[at..], b"\r\n") {
-                at += line + 2;
-                if line == 0 {
-                    return Ok(Some((body, at)));
-                }
-            }
-            return Ok(None);
+        let rest = &input[at..];
+        let line = find(rest, b"\r\n");
+        if line.unwrap_or(rest.len().saturating_sub(1)) > 8 {
+            let text = String::from_utf8_lossy(&rest[..line.unwrap_or(9)]);
+            return Err(Unreadable(400, format!("Bad Request: Too long length in chunked {text}")));
         }
-        let Some(chunk) = at.checked_add(size).and_then(|end| input.get(at..end)) else {
+        let Some(line) = line else {
             return Ok(None);
         };
-        body.extend_from_slice(chunk);
-        at += size;
-        match input.get(at..at + 2) {
-            None => return Ok(None),
-            Some(b"\r\n") => at += 2,
-            Some(_) => return Err(BAD_REQUEST),
+        let digits = rest[..line].iter().map_while(|byte| char::from(*byte).to_digit(16));
+        let size = digits.fold(0, |size: usize, digit| size * 16 + digit as usize);
+        at += line + 2;
+        let Some(chunk) = input.get(at..at + size + 2) else {
+            return Ok(None);
+        };
+        body.extend_from_slice(&chunk[..size]);
+        at += size + 2;
+        if size == 0 {
+            return Ok(Some((body, at)));
         }
     }
 }
@@ -191,7 +196,7 @@ mod tests {
     fn a_code_without_a_space_swallows_the_next_line() {
         let (response, _) = read("HTTP/1.1 200\r\nContent-Length: 5\r\n\r\n");
         assert_eq!((response.code, response.reason.as_str(), response.body.len()), (200, "5", 0));
-        assert_eq!(Response::read(b"HTTP/1.1 200\r\nA:b\r\n\r\n").unwrap_err(), BAD_REQUEST);
+        assert_eq!(Response::read(b"HTTP/1.1 200\r\nA:b\r\n\r\n").unwrap_err().1, "Bad Request");
     }
 
     #[test]
@@ -200,7 +205,7 @@ mod tests {
         assert_eq!(message("HTTP/2 200 OK\r\n\r\n"), "HTTP Version Not Supported");
         assert_eq!(message("ok\r\n\r\n"), "Not Implemented");
         assert_eq!(
-            message("HTTP/1.1 200 OK\r\nContent-Encoding: br\r\n\r\n"),
+            message("HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\n"),
             "Unsupported Media Type: unsupported content-encoding"
         );
         assert_eq!(
@@ -217,5 +222,37 @@ mod tests {
         assert!(!read("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n").0.close);
         let after = |text: &str| read(&format!("HTTP/1.1 503 No\r\nRetry-After: {text}\r\n\r\n")).0.retry_after();
         assert_eq!([after("5"), after("9999"), after("-1"), after("soon")], [5, 3600, 0, 0]);
+        assert_eq!([after("+1"), after("01"), after("5 s"), after("2147483648"), after("")], [0; 5]);
+        assert_eq!(after("5\r\nRetry-After: 7"), 5, "the first of two");
+    }
+
+    #[test]
+    fn a_length_is_what_digits_begin_it_and_without_a_body_an_encoding_does_not_matter() {
+        for length in ["junk", "-5", "", "0x10", "+2"] {
+            let text = format!("HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: {length}\r\n\r\n");
+            assert_eq!(read(&text).1, text.len(), "{length}");
+        }
+        assert_eq!(read("HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nhi!").0.body, b"hi");
+        let large = "HTTP/1.1 200 OK\r\nContent-Length: 5000000000\r\n\r\n";
+        let message = Response::read(large.as_bytes()).unwrap_err().1;
+        assert_eq!(message, "Request Entity Too Large: content length is 4294967295");
+    }
+
+    #[test]
+    fn chunks_have_no_trailer_and_sizes_that_are_not_read_end_them() {
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n";
+        let length = |body: &str| read(&format!("{chunked}{body}")).1 - chunked.len();
+        assert_eq!(length("0\r\nA: b\r\n\r\n"), 5);
+        assert_eq!(length("x\r\n\r\n"), 5);
+        let long = Response::read(format!("{chunked}000000002\r\nhi\r\n").as_bytes()).unwrap_err();
+        assert_eq!(long.1, "Bad Request: Too long length in chunked 000000002");
+        assert!(Response::read(format!("{chunked}2\r\nhi").as_bytes()).unwrap().is_none());
+    }
+
+    #[test]
+    fn parameters_are_too_many_in_any_type_that_contains_json() {
+        let large = |kind: &str| format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: 1048577\r\n\r\n");
+        assert!(Response::read(large("x-application/jsonx").as_bytes()).is_err());
+        assert!(Response::read(large("text/plain").as_bytes()).unwrap().is_none());
     }
 }

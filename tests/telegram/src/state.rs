@@ -1,16 +1,17 @@
 //! All there is to know about one Telegram, and how others hear of changes.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
+use crate::api::Answer;
 use crate::delivery::Webhook;
 use crate::queue::{Queues, Update, random};
-use crate::{Call, Cut, Delivery, Fault, Options, Sent, json};
+use crate::{Call, Cut, Delivery, Fault, Options, Sent, json, webhook};
 
 /// A rule that a test may set.
 pub(crate) type Rule<A, B> = Mutex<Option<Box<dyn FnMut(&A) -> Option<B> + Send>>>;
@@ -21,6 +22,7 @@ pub(crate) struct Shared {
     pub on_request: Rule<(), usize>,
     pub on_call: Rule<Call, Fault>,
     pub on_delivery: Rule<Delivery, Cut>,
+    names: Mutex<HashMap<String, Ipv4Addr>>,
     state: Mutex<State>,
     /// Something happened that a test may wait for.
     changed: Condvar,
@@ -42,6 +44,7 @@ impl Shared {
             on_request: Mutex::default(),
             on_call: Mutex::default(),
             on_delivery: Mutex::default(),
+            names: Mutex::default(),
             state: Mutex::default(),
             changed: Condvar::new(),
             woken: watch::Sender::new(()),
@@ -71,6 +74,22 @@ impl Shared {
 
     pub fn route(&self, host: &str, port: u16) -> Option<SocketAddr> {
         lock(&self.state).routes.get(&(host.to_owned(), port)).copied()
+    }
+
+    /// The DNS: this name has this address.
+    pub fn set_name(&self, host: &str, address: Ipv4Addr) {
+        lock(&self.names).insert(host.to_ascii_lowercase(), address);
+    }
+
+    /// The address of a URL's host. A name has the one that a test gave it, or that of all names without one.
+    pub fn resolve(&self, host: &str) -> Option<IpAddr> {
+        let literal = host.trim_matches(['[', ']']).parse().ok();
+        let known = || lock(&self.names).get(host).copied().map(IpAddr::V4);
+        literal.or_else(known).or_else(|| match host {
+            "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+            _ if host.ends_with(".invalid") => None,
+            _ => Some(SOMEWHERE.into()),
+        })
     }
 
     /// Waits until `ready` has something, no longer than `within`.
@@ -128,11 +147,27 @@ pub(crate) fn date() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
+/// The address of a name that nobody gave one.
+const SOMEWHERE: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
+
 /// One chat of a bot. Message ids count from 1.
 #[derive(Default)]
 pub(crate) struct Chat {
     pub last_message: i64,
+    /// Of the messages that are there, by number; empty where a message has none.
+    pub texts: HashMap<i64, String>,
     pub threads: HashSet<i64>,
+}
+
+/// What getUpdates needs to know.
+#[derive(Default)]
+pub(crate) struct Polling {
+    /// The offset of the last call, and when it came.
+    pub previous: Option<(i64, Instant)>,
+    /// Ends the long poll that waits.
+    pub waiting: Option<oneshot::Sender<Answer>>,
+    /// Until then a conflict is answered late.
+    next_conflict: Option<Instant>,
 }
 
 /// One bot.
@@ -151,14 +186,21 @@ pub(crate) struct Account {
     pub calls: Vec<Call>,
     pub deliveries: Vec<Delivery>,
     pub connections: usize,
+    pub polling: Polling,
+    /// The buttons that were pressed, by the id of the query, and when.
+    pub queries: HashMap<String, Instant>,
     next_update: i64,
-    /// Every update there ever was, by id, with its queue.
-    past: HashMap<i64, (i64, Update)>,
+    /// Every update there ever was, by id.
+    past: HashMap<i64, Update>,
 }
 
-const NOT_BY_DEFAULT: [&str; 3] = ["chat_member", "message_reaction", "message_reaction_count"];
 const MAX_UPDATES: usize = 100_000;
-const MAX_UPDATE_BYTES: usize = 512 * 1024;
+/// Of one update, without the envelope that holds its id.
+const MAX_UPDATE_SIZE: usize = 512 * 1024;
+/// Of one page of getUpdates.
+const MAX_PAGE: i64 = 4 * 1024 * 1024;
+/// Of all that wait.
+const MAX_SIZE: usize = 128 * 1024 * 1024;
 
 impl Account {
     fn new(token: &str) -> Account {
@@ -174,7 +216,10 @@ impl Account {
             calls: Vec::new(),
             deliveries: Vec::new(),
             connections: 0,
-            next_update: random(100_000_000, 900_000_000).cast_signed(),
+            polling: Polling::default(),
+            queries: HashMap::new(),
+            // Of ten digits, so that the largest update is as large as Telegram's largest.
+            next_update: random(1_000_000_000, 1_900_000_000).cast_signed(),
             past: HashMap::new(),
         }
     }
@@ -183,28 +228,82 @@ impl Account {
     pub fn push(&mut self, kind: &str, queue: i64, value: &Value, options: &Options) -> i64 {
         let allowed = match &self.allowed_updates {
             Some(kinds) => kinds.iter().any(|allowed| allowed == kind),
-            None => !NOT_BY_DEFAULT.contains(&kind),
+            None => webhook::default_kinds().any(|allowed| allowed == kind),
         };
-        let mut body = format!("{{\"update_id\":{},\n\"{kind}\":", self.next_update);
-        json::write(value, &mut body);
-        body.push('}');
-        if !allowed || self.queues.len() >= MAX_UPDATES || body.len() > MAX_UPDATE_BYTES {
+        let mut event = format!("\"{kind}\":");
+        json::write(value, &mut event);
+        let is_room = self.queues.len() < MAX_UPDATES && self.queues.size() + event.len() <= MAX_SIZE;
+        if !allowed || !is_room || event.len() > MAX_UPDATE_SIZE {
             return 0;
         }
         let id = self.next_update;
         self.next_update += 1;
-        let update = Update::new(id, body.into(), Instant::now() + options.scaled(lifetime(kind)));
-        self.past.insert(id, (queue, update.clone()));
-        self.queues.push(queue, update);
+        let body = format!("{{\"update_id\":{id},\n{event}}}").into();
+        let expiry = Instant::now() + options.scaled(lifetime(kind));
+        let update = Update { id, queue, body, expiry };
+        self.past.insert(id, update.clone());
+        self.queue(update);
         id
     }
 
     /// Queues an update once more, for another day.
     pub fn push_again(&mut self, id: i64, options: &Options) {
-        if let Some((queue, update)) = self.past.get(&id) {
-            let update = Update::new(id, update.body.clone(), Instant::now() + options.scaled(lifetime("")));
-            self.queues.push(*queue, update);
+        if let Some(update) = self.past.get(&id) {
+            let expiry = Instant::now() + options.scaled(lifetime(""));
+            self.queue(Update { expiry, ..update.clone() });
         }
+    }
+
+    /// Each new update lets the webhook load some, not this one first.
+    fn queue(&mut self, update: Update) {
+        self.queues.push(update);
+        if let Some(webhook) = &self.webhook {
+            self.queues.load(webhook.settings.max_queues(), Instant::now());
+        }
+    }
+
+    /// A conflict. When there was another one just before, the answer comes late, so that nobody fights too fast.
+    pub fn conflict(&mut self, description: &str, options: &Options) -> Answer {
+        let now = Instant::now();
+        let pause = options.scaled(3.0);
+        let answer = Answer::error(409, description);
+        if self.polling.next_conflict.is_some_and(|next| now < next) {
+            return answer.after(pause);
+        }
+        self.polling.next_conflict = Some(now + pause);
+        answer
+    }
+
+    /// Ends a long poll that is waiting.
+    pub fn abort_poll(&mut self, description: &str, options: &Options) {
+        if let Some(waiting) = self.polling.waiting.take().filter(|waiting| !waiting.is_closed()) {
+            // Whoever asked may be gone by now.
+            let _ = waiting.send(self.conflict(description, options));
+        }
+    }
+
+    /// A page of getUpdates: what comes before `offset` is gone for good. A negative one keeps that many from the end.
+    pub fn page(&mut self, offset: i64, limit: usize) -> Vec<Update> {
+        let now = Instant::now();
+        let all = self.queues.from(i64::MIN, usize::MAX);
+        let head = all.first().map_or(self.next_update, |update| update.id);
+        let kept = usize::try_from(offset.unsigned_abs()).unwrap_or(usize::MAX);
+        let from = match offset {
+            ..0 => all.get(all.len().saturating_sub(kept)).map_or(head, |update| update.id),
+            0 => head,
+            // What nobody can know yet is not taken for an id.
+            _ if offset > self.next_update + 10 || offset < head - MAX_UPDATES as i64 => head,
+            _ => offset,
+        };
+        self.queues.confirm(from, now);
+        let mut left = MAX_PAGE;
+        let mut page = self.queues.from(from, limit);
+        let count = page.iter().take_while(|update| {
+            left -= update.body.len() as i64;
+            left > 0
+        });
+        page.truncate(count.count());
+        page
     }
 
     /// What getWebhookInfo answers.
@@ -223,7 +322,7 @@ impl Account {
             info += &format!(
                 ",\"max_connections\":{},\"ip_address\":{}",
                 settings.max_connections,
-                json::string(&settings.ip_address())
+                json::string(&settings.address.to_string())
             );
         }
         if let Some(allowed) = &self.allowed_updates {

@@ -1,6 +1,6 @@
 //! setWebhook and deleteWebhook: the checks, in Telegram's order.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,7 +28,7 @@ impl Wish<'_> {
         // Only a file is a certificate; plain text is ignored without a word.
         let name = text.strip_prefix("attach://").unwrap_or("certificate");
         let (default, most) = if options.local { (100, 100_000) } else { (40, 100) };
-        let max_connections = call.text("max_connections").parse::<i64>().unwrap_or(default).clamp(1, most);
+        let max_connections = call.integer("max_connections", default, 1, most);
         Wish {
             url: call.text("url"),
             secret: call.text("secret_token"),
@@ -43,14 +43,14 @@ impl Wish<'_> {
         settings.url == self.url
             && settings.max_connections == self.max_connections
             && settings.secret == self.secret
-            && settings.fixed_ip.map_or(String::new(), |ip| ip.to_string()) == self.ip_address
+            && settings.fixed_ip().map_or(String::new(), |ip| ip.to_string()) == self.ip_address
             && self.certificate.is_none()
             && !settings.certificate
             && !self.drop_pending
     }
 
-    /// What a webhook needs, or why there will be none.
-    fn settings(self, options: &Options) -> Result<Settings, String> {
+    /// The checks before anything of this call counts.
+    fn check(&self) -> Result<Target, String> {
         let target = Target::new(&self.url, Some(&self.secret)).ok_or("invalid webhook URL specified")?;
         if self.secret.len() > 256 {
             return Err("secret token is too long".into());
@@ -58,13 +58,19 @@ impl Wish<'_> {
         if !self.secret.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
             return Err("secret token contains unallowed characters".into());
         }
-        if let Some(size) = self.certificate.map(<[u8]>::len).filter(|size| *size > MAX_CERTIFICATE) {
-            return Err(format!("certificate size is too big ({size} bytes)"));
+        match self.certificate.map(<[u8]>::len).filter(|size| *size > MAX_CERTIFICATE) {
+            Some(size) => Err(format!("certificate size is too big ({size} bytes)")),
+            None => Ok(target),
         }
+    }
+
+    /// What a webhook needs, or why there will be none.
+    fn settings(self, target: Target, shared: &Shared) -> Result<Settings, String> {
+        let options = &shared.options;
         if !options.local {
             check_port(&target).map_err(bad_webhook)?;
         }
-        let fixed_ip = check_address(&self.ip_address, &target.host, options.local).map_err(bad_webhook)?;
+        let (address, is_fixed) = check_address(&self.ip_address, &target.host, shared).map_err(bad_webhook)?;
         let trust = match self.certificate {
             _ if !target.https => Ok(Trust::plain()),
             Some(pem) => Trust::uploaded(pem),
@@ -77,7 +83,8 @@ impl Wish<'_> {
             target,
             secret: self.secret,
             max_connections: self.max_connections,
-            fixed_ip,
+            address,
+            is_fixed,
         })
     }
 }
@@ -96,30 +103,21 @@ fn check_port(target: &Target) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The address that is pinned, if one is. Of the names, only those that no internet has are resolved.
-fn check_address(pinned: &str, host: &str, is_local: bool) -> Result<Option<Ipv4Addr>, String> {
-    let pinned = match pinned {
-        "" => None,
-        text => Some(text.parse::<IpAddr>().map_err(|_| "Invalid IP address specified")?),
+/// The address where the webhook is, and whether it is pinned.
+fn check_address(pinned: &str, host: &str, shared: &Shared) -> Result<(IpAddr, bool), String> {
+    let address = match pinned {
+        "" => shared.resolve(host).ok_or("Failed to resolve host: Name or service not known")?,
+        text => text.parse().map_err(|_| "Invalid IP address specified")?,
     };
-    let literal = || host.trim_matches(['[', ']']).parse().ok();
-    let localhost = || (host == "localhost").then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let address = pinned.or_else(literal).or_else(localhost);
     match address {
-        _ if is_local => {}
-        Some(IpAddr::V6(_)) => return Err("IPv6-only addresses are not allowed".into()),
-        Some(IpAddr::V4(address)) if url::is_reserved(address) => {
+        _ if shared.options.local => {}
+        IpAddr::V6(_) => return Err("IPv6-only addresses are not allowed".into()),
+        IpAddr::V4(address) if url::is_reserved(address) => {
             return Err(format!("IP address {address} is reserved"));
         }
-        None if host.ends_with(".invalid") => {
-            return Err("Failed to resolve host: Name or service not known".into());
-        }
-        _ => {}
+        IpAddr::V4(_) => {}
     }
-    Ok(pinned.and_then(|address| match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    }))
+    Ok((address, !pinned.is_empty()))
 }
 
 /// setWebhook.
@@ -138,15 +136,23 @@ pub(crate) fn set(shared: &Arc<Shared>, token: &str, account: &mut Account, call
         set_allowed_updates(account, call);
         return Answer::described("Webhook is already set");
     }
+    account.abort_poll("Conflict: terminated by setWebhook request", &shared.options);
     // The old webhook and the old updates are gone before the new values are looked at.
     remove(account);
     if wish.drop_pending {
         account.queues.clear();
     }
-    match wish.settings(&shared.options) {
-        Err(description) => Answer::error(400, &format!("Bad Request: {description}")),
+    account.last_error = None;
+    let refused = |description: &str| Answer::error(400, &format!("Bad Request: {description}"));
+    let target = match wish.check() {
+        Ok(target) => target,
+        Err(description) => return refused(&description),
+    };
+    // From here on they count, whatever becomes of the webhook.
+    set_allowed_updates(account, call);
+    match wish.settings(target, shared) {
+        Err(description) => refused(&description),
         Ok(settings) => {
-            set_allowed_updates(account, call);
             account.webhook = Some(Webhook::start(shared, token, settings));
             Answer::described("Webhook was set")
         }
@@ -173,16 +179,26 @@ pub(crate) fn remove(account: &mut Account) -> bool {
 }
 
 /// Sticky: only a readable list changes it, and a list without a known name means the default.
-fn set_allowed_updates(account: &mut Account, call: &Call) {
+pub(crate) fn set_allowed_updates(account: &mut Account, call: &Call) {
     if let Ok(names) = serde_json::from_str::<Vec<String>>(&call.text("allowed_updates")) {
-        let names: Vec<String> = names.into_iter().filter(|name| KINDS.split(' ').any(|kind| kind == name)).collect();
-        account.allowed_updates = Some(names).filter(|names| !names.is_empty());
+        let is_named = |kind: &str| names.iter().any(|name| name.eq_ignore_ascii_case(kind));
+        let mut kinds: Vec<&str> = KINDS.split(' ').filter(|kind| is_named(kind)).collect();
+        if kinds.is_empty() {
+            kinds = default_kinds().collect();
+        }
+        let is_default = default_kinds().eq(kinds.iter().copied());
+        account.allowed_updates = (!is_default).then(|| kinds.into_iter().map(str::to_owned).collect());
     }
 }
 
+/// The kinds of updates that a bot gets which has asked for none.
+pub(crate) fn default_kinds() -> impl Iterator<Item = &'static str> {
+    KINDS.split(' ').filter(|kind| !["chat_member", "message_reaction", "message_reaction_count"].contains(kind))
+}
+
+/// In Telegram's order.
 const KINDS: &str = "\
-    message edited_message channel_post edited_channel_post business_connection business_message \
-    edited_business_message deleted_business_messages message_reaction message_reaction_count \
-    inline_query chosen_inline_result callback_query shipping_query pre_checkout_query \
-    purchased_paid_media poll poll_answer my_chat_member chat_member chat_join_request chat_boost \
-    removed_chat_boost";
+    message edited_message channel_post edited_channel_post inline_query chosen_inline_result callback_query \
+    shipping_query pre_checkout_query poll poll_answer my_chat_member chat_member chat_join_request chat_boost \
+    removed_chat_boost message_reaction message_reaction_count business_connection business_message \
+    edited_business_message deleted_business_messages purchased_paid_media managed_bot guest_message";

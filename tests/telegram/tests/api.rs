@@ -3,7 +3,8 @@
 mod common;
 
 use std::io::Read;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{HOST, SOON, TOKEN, call, post, upload};
 use serde_json::{Value, json};
@@ -99,15 +100,152 @@ fn set_webhook_may_be_called_once_a_second() {
 }
 
 #[test]
-fn updates_can_be_fetched() {
+fn what_a_refused_set_webhook_has_changed_stays() {
     let telegram = start();
     let bot = telegram.bot(TOKEN);
-    let first = bot.say(7, "x").update_id;
-    bot.say(8, "y");
-    let (_, body) = call(&telegram, "getUpdates", &json!({"offset": first + 1}));
-    assert_eq!(body["result"].as_array().unwrap().len(), 1);
-    assert_eq!(body["result"][0]["message"]["text"], "y");
-    assert_eq!(bot.pending(), 1);
+    let set = |params: Value| error(&telegram, "setWebhook", params);
+    // Refused before the list is looked at, and after it.
+    set(json!({"url": "https://a/", "secret_token": "a b", "allowed_updates": ["poll"]}));
+    assert_eq!(bot.webhook_info().get("allowed_updates"), None);
+    set(json!({"url": "https://a:444/", "allowed_updates": ["Poll", "MESSAGE", "nonsense"]}));
+    assert_eq!(bot.webhook_info()["allowed_updates"], json!(["message", "poll"]), "in Telegram's order");
+    set(json!({"url": "https://a/", "allowed_updates": ["message", 1]}));
+    assert_eq!(bot.webhook_info()["allowed_updates"], json!(["message", "poll"]));
+    set(json!({"url": "https://a/", "allowed_updates": []}));
+    assert_eq!(bot.webhook_info().get("allowed_updates"), None);
+}
+
+#[test]
+fn numbers_are_the_digits_that_begin_them() {
+    let telegram = start();
+    let bot = telegram.bot(TOKEN);
+    for (given, expected) in [
+        (json!("junk"), 1),
+        (json!("7 of them"), 7),
+        (json!(7.9), 7),
+        (json!("+7"), 1),
+        (json!(-3), 1),
+        (json!("4294967303"), 7),
+        (json!(""), 40),
+    ] {
+        error(&telegram, "setWebhook", json!({"url": "https://a/", "max_connections": given}));
+        assert_eq!(bot.webhook_info()["max_connections"], expected, "{given}");
+    }
+}
+
+#[test]
+fn a_name_has_an_address_when_its_webhook_is_set() {
+    let telegram = start();
+    let bot = telegram.bot(TOKEN);
+    error(&telegram, "setWebhook", json!({"url": "https://some.example.org/"}));
+    assert!(bot.webhook_info()["ip_address"].as_str().unwrap().parse::<std::net::Ipv4Addr>().is_ok());
+    telegram.resolve("Bot.example.org", HOST.parse().unwrap());
+    error(&telegram, "setWebhook", json!({"url": "https://bot.Example.org/"}));
+    assert_eq!(bot.webhook_info()["ip_address"], HOST);
+    telegram.resolve("bot.example.org", "192.168.1.1".parse().unwrap());
+    assert_eq!(
+        error(&telegram, "setWebhook", json!({"url": "https://bot.example.org/", "max_connections": 2})),
+        "400 Bad Request: bad webhook: IP address 192.168.1.1 is reserved"
+    );
+}
+
+/// The texts of one page of getUpdates.
+fn page(telegram: &Telegram, params: Value) -> Vec<String> {
+    let (code, body) = call(telegram, "getUpdates", &params);
+    assert_eq!(code, 200, "{body}");
+    let texts =
+        body["result"].as_array().unwrap().iter().map(|update| update["message"]["text"].as_str().unwrap().to_owned());
+    texts.collect()
+}
+
+#[test]
+fn updates_come_in_pages_and_an_offset_confirms_what_is_before_it() {
+    let telegram = start();
+    let bot = telegram.bot(TOKEN);
+    let first = bot.say(7, "0").update_id;
+    for number in 1..150 {
+        bot.say(7 + number % 3, &number.to_string());
+    }
+    assert_eq!(page(&telegram, json!({})).len(), 100);
+    assert_eq!(page(&telegram, json!({"limit": 1000, "offset": first + 1})).len(), 100);
+    assert_eq!(bot.pending(), 149);
+    assert_eq!(page(&telegram, json!({"limit": 0})), ["1"], "no less than one");
+    assert_eq!(page(&telegram, json!({"limit": "2", "offset": first + 100})), ["100", "101"]);
+    assert_eq!(page(&telegram, json!({"offset": -2})), ["148", "149"]);
+    assert_eq!(bot.pending(), 2);
+    let tail = first + 150;
+    assert_eq!(page(&telegram, json!({"offset": tail + 11})), ["148", "149"], "too far in the future to be an id");
+    assert_eq!(page(&telegram, json!({"offset": tail, "timeout": 1})), [""; 0]);
+    assert_eq!(bot.pending(), 0);
+    for _ in 0..10 {
+        bot.say(7, &"x".repeat(500_000));
+    }
+    assert_eq!(page(&telegram, json!({})).len(), 8, "no more than four megabytes");
+}
+
+#[test]
+fn the_same_again_has_to_wait() {
+    let telegram = Telegram::start(Options { speed: 10.0, ..Options::default() }).unwrap();
+    let bot = telegram.bot(TOKEN);
+    let timed = |params: Value| {
+        let start = Instant::now();
+        let length = page(&telegram, params).len();
+        (length, start.elapsed().as_secs_f64() * 10.0)
+    };
+    assert!(timed(json!({"offset": 1})).1 < 2.0);
+    let (length, seconds) = timed(json!({"offset": 1}));
+    assert!(length == 0 && seconds >= 3.0, "{seconds}");
+    bot.say(7, "x");
+    bot.say(7, "y");
+    assert_eq!(timed(json!({})).0, 2);
+    assert_eq!(timed(json!({})).0, 1, "only one within half a second");
+    thread::sleep(Duration::from_millis(60));
+    assert_eq!(timed(json!({})).0, 2);
+}
+
+#[test]
+fn a_long_poll_holds_until_there_is_something() {
+    let telegram = Telegram::start(Options { speed: 10.0, ..Options::default() }).unwrap();
+    let bot = telegram.bot(TOKEN);
+    let start = Instant::now();
+    assert_eq!(page(&telegram, json!({"offset": 1, "timeout": 5})), [""; 0]);
+    assert!(start.elapsed() >= Duration::from_millis(500));
+    thread::scope(|scope| {
+        let poll = scope.spawn(|| page(&telegram, json!({"timeout": 50})));
+        bot.wait_call("getUpdates", 2, SOON).unwrap();
+        bot.say(7, "x");
+        assert_eq!(poll.join().unwrap(), ["x"]);
+    });
+}
+
+#[test]
+fn conflicts_end_long_polls_and_the_second_one_is_held_back() {
+    let telegram = Telegram::start(Options { speed: 10.0, ..Options::default() }).unwrap();
+    let bot = telegram.bot(TOKEN);
+    let poll = |offset: i64| {
+        let answer = error(&telegram, "getUpdates", json!({"offset": offset, "timeout": 50}));
+        (answer, Instant::now())
+    };
+    thread::scope(|scope| {
+        let first = scope.spawn(|| poll(1));
+        bot.wait_call("getUpdates", 1, SOON).unwrap();
+        let second = scope.spawn(|| poll(2));
+        let (answer, at) = first.join().unwrap();
+        assert_eq!(
+            answer,
+            "409 Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"
+        );
+        let set = json!({"url": format!("https://{HOST}/")});
+        assert_eq!(error(&telegram, "setWebhook", set), "200 Webhook was set");
+        let (answer, later) = second.join().unwrap();
+        assert_eq!(answer, "409 Conflict: terminated by setWebhook request");
+        assert!(later - at >= Duration::from_millis(290), "{:?}", later - at);
+    });
+    let start = Instant::now();
+    let active = "409 Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first";
+    assert_eq!(poll(1).0, active);
+    assert_eq!(poll(1).0, active);
+    assert!(start.elapsed() >= Duration::from_millis(290));
 }
 
 #[test]
@@ -141,6 +279,49 @@ fn messages_are_sent_or_refused() {
     assert_eq!((sent[0].text.as_str(), sent[0].reply_to, sent[1].reply_to), (" 😀 ", None, Some(1)));
     assert_eq!((sent[2].thread, sent[2].entities.clone()), (Some(3), Some(entities)));
     assert_eq!(bot.calls().len(), 11);
+}
+
+#[test]
+fn a_button_can_be_pressed_and_answered() {
+    let telegram = Telegram::start(Options::default()).unwrap();
+    let bot = telegram.bot(TOKEN);
+    bot.say(7, "/start");
+    let buttons = json!({"inline_keyboard": [[{"text": "Yes", "callback_data": "yes"}]]});
+    let question = json!({"chat_id": 7, "text": "Well?", "reply_markup": buttons});
+    assert_eq!(error(&telegram, "sendMessage", question), "200 ");
+    let pressed = bot.press(7, 8, "yes");
+    let (_, body) = call(&telegram, "getUpdates", &json!({"offset": pressed.update_id}));
+    let query = &body["result"][0]["callback_query"];
+    assert_eq!(query["id"], pressed.query);
+    assert_eq!((&query["from"]["id"], &query["data"]), (&json!(8), &json!("yes")));
+    assert_eq!((&query["message"]["message_id"], &query["message"]["reply_markup"]), (&json!(2), &buttons));
+    let answer = |id: &str| error(&telegram, "answerCallbackQuery", json!({"callback_query_id": id}));
+    let old = "400 Bad Request: query is too old and response timeout expired or query ID is invalid";
+    assert_eq!(answer("1"), old);
+    let edit = |id: i64, text: &str| {
+        error(&telegram, "editMessageText", json!({"chat_id": 7, "message_id": id, "text": text}))
+    };
+    assert_eq!(edit(2, "Yes."), "200 ");
+    assert!(edit(2, "Yes.").starts_with("400 Bad Request: message is not modified: specified new"));
+    assert_eq!(edit(1, "Yes."), "400 Bad Request: message can't be edited");
+    assert_eq!(edit(3, "Yes."), "400 Bad Request: message to edit not found");
+    assert_eq!((bot.sent()[0].text.as_str(), &bot.sent()[0].reply_markup), ("Yes.", &None));
+    let other = json!({"chat_id": 7, "message_id": 2, "reply_markup": buttons});
+    assert_eq!(error(&telegram, "editMessageReplyMarkup", other), "200 ");
+    let copy = |id: i64| error(&telegram, "copyMessage", json!({"chat_id": 7, "from_chat_id": 7, "message_id": id}));
+    assert_eq!(copy(1), "200 ");
+    assert_eq!(copy(9), "400 Bad Request: message to copy not found");
+    assert_eq!((bot.sent()[1].text.as_str(), bot.sent()[1].message_id), ("/start", 3));
+    assert_eq!(error(&telegram, "deleteMessage", json!({"chat_id": 7, "message_id": 3})), "200 ");
+    assert_eq!(edit(3, "x"), "400 Bad Request: message to edit not found");
+    assert_eq!(error(&telegram, "sendChatAction", json!({"chat_id": 7, "action": "typing"})), "200 ");
+    // A thousand times as fast, its life of 150 s is over.
+    let slow = Telegram::start(Options { speed: 1000.0, ..Options::default() }).unwrap();
+    let query = slow.bot(TOKEN).press(7, 7, "x").query;
+    let late = json!({"callback_query_id": query});
+    assert_eq!(error(&slow, "answerCallbackQuery", late.clone()), "200 ");
+    thread::sleep(Duration::from_millis(160));
+    assert_eq!(error(&slow, "answerCallbackQuery", late), old);
 }
 
 #[test]

@@ -2,13 +2,16 @@
 
 mod common;
 
-use common::{HOST, Identity, OK, SOON, Server, World, params, self_signed, signed, upload};
+use std::io::{Read, Write};
+
+use common::{HOST, Identity, OK, SOON, Server, World, accept, params, self_signed, signed, upload};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DistinguishedName, DnType, DnValue,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType, date_time_ymd,
 };
 use simulated_telegram::client::{Connection, Error, Trust};
 
+const UNRECOGNIZED: &str = "SSL error {error:0A000458:SSL routines::tlsv1 unrecognized name}";
 const REFUSED: &str = "SSL error {error:0A000086:SSL routines::certificate verify failed}";
 
 /// Connects to a server with this identity as to `host`.
@@ -137,6 +140,122 @@ fn dates_and_purposes_count() {
     let extended = |purpose| is_changed_accepted(|params| params.extended_key_usages = vec![purpose]);
     assert!(!extended(ExtendedKeyUsagePurpose::ClientAuth));
     assert!(extended(ExtendedKeyUsagePurpose::ServerAuth));
+}
+
+fn extension(oid: &[u64], content: &[u8]) -> CustomExtension {
+    CustomExtension::from_oid_content(oid, content.to_vec())
+}
+
+#[test]
+fn purposes_are_openssls() {
+    let extended = |purposes: &[ExtendedKeyUsagePurpose]| {
+        is_changed_accepted(|params| params.extended_key_usages = purposes.to_vec())
+    };
+    let netscape = ExtendedKeyUsagePurpose::Other(vec![2, 16, 840, 1, 113730, 4, 1]);
+    let microsoft = ExtendedKeyUsagePurpose::Other(vec![1, 3, 6, 1, 4, 1, 311, 10, 3, 3]);
+    assert!(extended(&[netscape]));
+    assert!(extended(&[microsoft]));
+    assert!(!extended(&[ExtendedKeyUsagePurpose::Any]));
+    assert!(extended(&[ExtendedKeyUsagePurpose::Any, ExtendedKeyUsagePurpose::ServerAuth]));
+    // nsCertType: SSL client, SSL server, both.
+    for (bits, expected) in [(0x80, false), (0x40, true), (0xc0, true)] {
+        let kind = extension(&[2, 16, 840, 1, 113730, 1, 1], &[3, 2, 6, bits]);
+        assert_eq!(is_changed_accepted(|params| params.custom_extensions = vec![kind]), expected);
+    }
+    for (is_critical, expected) in [(false, true), (true, false)] {
+        let mut unknown = extension(&[1, 2, 3, 4], &[5, 0]);
+        unknown.set_criticality(is_critical);
+        assert_eq!(is_changed_accepted(|params| params.custom_extensions = vec![unknown]), expected);
+    }
+}
+
+#[test]
+fn a_common_name_may_be_any_kind_of_string() {
+    for name in [
+        DnValue::BmpString(HOST.try_into().unwrap()),
+        DnValue::TeletexString(HOST.try_into().unwrap()),
+        DnValue::PrintableString(HOST.try_into().unwrap()),
+    ] {
+        assert!(is_changed_accepted(|params| {
+            params.distinguished_name = DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, name);
+        }));
+    }
+}
+
+#[test]
+fn a_star_may_be_a_part_of_a_label() {
+    for (pattern, expected) in [("b*.name.tld", true), ("*t.name.tld", true), ("b*t.name.tld", false)] {
+        assert_eq!(is_self_accepted(names(None, &[dns(pattern)]), "bot.name.tld"), expected, "{pattern}");
+    }
+}
+
+#[test]
+fn a_root_limits_what_is_below_it() {
+    let depth = |most| {
+        let mut params = params(Some("Root"));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(most));
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    };
+    for (most, is_leaf_accepted, is_chain_accepted) in [(0, true, false), (1, true, true)] {
+        let root = depth(most);
+        assert_eq!(is_accepted(&signed(params(Some(HOST)), &root), &root.pem(), HOST), is_leaf_accepted);
+        let mut middle = params(Some("Intermediate"));
+        middle.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let middle = CertifiedIssuer::signed_by(middle, KeyPair::generate().unwrap(), &root).unwrap();
+        let mut leaf = signed(params(Some(HOST)), &middle);
+        leaf.chain += &middle.pem();
+        assert_eq!(is_accepted(&leaf, &root.pem(), HOST), is_chain_accepted, "{most}");
+    }
+    let for_clients = |purpose| {
+        let mut of_root = params(Some("Root"));
+        of_root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        of_root.extended_key_usages = vec![purpose];
+        let root = CertifiedIssuer::self_signed(of_root, KeyPair::generate().unwrap()).unwrap();
+        is_accepted(&signed(params(Some(HOST)), &root), &root.pem(), HOST)
+    };
+    assert!(!for_clients(ExtendedKeyUsagePurpose::ClientAuth));
+    assert!(for_clients(ExtendedKeyUsagePurpose::ServerAuth));
+}
+
+#[test]
+fn a_certificate_of_version_1_is_one_like_others() {
+    let identity =
+        Identity { chain: include_str!("odd/version1.pem").into(), key: include_str!("odd/version1.key").into() };
+    assert!(is_accepted(&identity, &identity.chain, HOST));
+    assert!(!is_accepted(&identity, &identity.chain, "bot.example.org"));
+}
+
+#[test]
+fn what_rustls_cannot_do_is_told_as_such() {
+    let uploaded = Trust::uploaded(self_signed(params(Some(HOST))).chain.as_bytes()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answer = |record: &'static [u8]| {
+        let address = accept(move |mut tcp| {
+            assert!(tcp.read(&mut [0; 4096]).unwrap() > 0);
+            tcp.write_all(record).unwrap();
+            let _ = tcp.read(&mut [0; 4096]);
+        });
+        runtime.block_on(Connection::open(address, std::net::Ipv4Addr::LOCALHOST, HOST, &uploaded)).err().unwrap()
+    };
+    // handshake_failure: no suite in common with rustls, or a key of P-521.
+    let error = answer(&[21, 3, 3, 0, 2, 2, 40]);
+    assert!(matches!(error, Error::NoVerdict(_)), "{error}");
+    assert!(error.to_string().starts_with("NO VERDICT: "), "{error}");
+    // unrecognized_name is one that OpenSSL would get, too.
+    assert_eq!(answer(&[21, 3, 3, 0, 2, 2, 112]), Error::Failed(UNRECOGNIZED.into()));
+}
+
+#[test]
+fn an_upload_is_taken_or_refused_in_openssls_words() {
+    let own = self_signed(params(Some(HOST)));
+    let own_chain = own.chain.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
+    assert!(is_accepted(&own, &format!("\u{feff}{own_chain}"), HOST));
+    let (first, rest) = own.chain.split_at(own.chain.find("MII").unwrap() + 64);
+    let error = Trust::uploaded(format!("{first}\n{rest}").as_bytes()).unwrap_err();
+    let words = "Failed to set custom certificate file{error:0480006B:PEM routines::not proc type}\
+        {error:05880009:x509 certificate routines::PEM lib}";
+    assert_eq!(error, words);
 }
 
 #[test]

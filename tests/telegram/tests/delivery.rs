@@ -49,6 +49,165 @@ fn a_request_is_telegrams_byte_for_byte() {
 }
 
 #[test]
+fn the_largest_update_is_half_a_mebibyte_without_its_envelope() {
+    let world = World::start(1.0, |_, _| Some(OK.to_vec()));
+    world.set(&[]);
+    let value = |length: usize| json!("x".repeat(length - r#""poll":"""#.len()));
+    assert_eq!(world.bot.update("poll", 1, value(524_289)), 0);
+    assert!(world.bot.update("poll", 1, value(524_288)) > 0);
+    world.bot.wait_delivered(1, SOON).unwrap();
+    assert_eq!(world.server.requests()[0].split_once("\r\n\r\n").unwrap().1.len(), 524_314);
+}
+
+#[test]
+fn an_update_that_expires_behind_another_of_its_chat_still_comes() {
+    // The first one is put off until the second one has expired.
+    let world = World::start(20.0, |number, _| match number {
+        0 => Some(b"HTTP/1.1 503 Busy\r\nRetry-After: 40\r\nContent-Length: 0\r\n\r\n".to_vec()),
+        _ => Some(OK.to_vec()),
+    });
+    world.set(&[]);
+    world.bot.update("callback_query", 7, json!({"id": "1"}));
+    let second = world.bot.update("inline_query", 7, json!({"id": "2", "query": "x"}));
+    let deliveries = world.bot.wait_delivered(2, SOON).unwrap();
+    assert_eq!(deliveries[1].update_id, second);
+}
+
+/// An update that no socket's buffers hold.
+fn large(world: &World) -> i64 {
+    world.bot.update("poll", 1, json!("x".repeat(500_000)))
+}
+
+#[test]
+fn an_answer_before_the_request_is_read_is_seen_at_once() {
+    for line in ["413 Too Large", "200 OK"] {
+        let world = World::start(1.0, |_, _| Some(OK.to_vec()));
+        world.divert(move |mut tls| {
+            tls.write_all(&status(line).unwrap()).unwrap();
+            tls.flush().unwrap();
+            // Neither read nor closed: only the answer can help.
+            std::thread::sleep(Duration::from_secs(60));
+        });
+        world.set(&[]);
+        large(&world);
+        let code = line[..3].parse().unwrap();
+        let deliveries = world.bot.wait_deliveries(1, SOON).unwrap();
+        let ended = |bot: &simulated_telegram::Bot| bot.deliveries()[0].status == Some(code);
+        let start = std::time::Instant::now();
+        while !ended(&world.bot) {
+            assert!(start.elapsed() < SOON, "{deliveries:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+#[test]
+fn what_an_early_answer_left_unsent_goes_out_with_the_next_request() {
+    let world = World::start(1.0, |_, _| Some(OK.to_vec()));
+    let (whole, lengths) = std::sync::mpsc::channel();
+    world.divert(move |mut tls| {
+        tls.write_all(OK).unwrap();
+        tls.flush().unwrap();
+        let mut seen = 0;
+        let mut buffer = vec![0; 16384];
+        while let Ok(length @ 1..) = tls.read(&mut buffer) {
+            seen += length;
+            // The end of the second request.
+            if buffer[..length].ends_with(b"}}") {
+                whole.send(seen).unwrap();
+                tls.write_all(OK).unwrap();
+            }
+        }
+    });
+    world.set(&[]);
+    large(&world);
+    world.bot.say(1, "x");
+    world.bot.wait_delivered(2, SOON).unwrap();
+    assert!(lengths.recv_timeout(SOON).unwrap() > 500_000);
+}
+
+#[test]
+fn a_close_before_the_body_is_read_is_a_broken_pipe() {
+    let world = World::start(50.0, |_, _| Some(OK.to_vec()));
+    // The end of the connection, and at once a reset, because there is something unread.
+    world.divert(|tls| tls.sock.shutdown(std::net::Shutdown::Write).unwrap());
+    world.set(&[]);
+    large(&world);
+    assert_eq!(world.bot.wait_error(SOON).unwrap(), "Broken pipe");
+}
+
+#[test]
+fn an_answer_without_a_word_of_closing_before_the_close_is_a_broken_pipe() {
+    for (header, message) in [("", Some("Broken pipe")), ("Connection: close\r\n", None)] {
+        let world = World::start(1.0, |_, _| Some(OK.to_vec()));
+        world.divert(move |mut tls| {
+            let answer = format!("HTTP/1.1 200 OK\r\n{header}Content-Length: 0\r\n\r\n");
+            tls.write_all(answer.as_bytes()).unwrap();
+            tls.flush().unwrap();
+        });
+        world.set(&[]);
+        // Of one chat, so that the next one waits for the first.
+        for _ in 0..20 {
+            world.bot.say(1, "x");
+        }
+        world.bot.wait_delivered(20, SOON).unwrap();
+        let info = world.bot.webhook_info();
+        assert_eq!(info.get("last_error_message").map(|text| text.as_str().unwrap()), message);
+    }
+}
+
+#[test]
+fn a_reset_is_told() {
+    let world = World::start(1.0, |_, _| Some(OK.to_vec()));
+    // What nobody reads makes a close a reset.
+    let address = accept(|tcp| drop(tcp.peek(&mut [0])));
+    world.telegram.route(HOST, 8443, address);
+    let url = format!("https://{HOST}:8443/hook");
+    upload(&world.telegram, &[("url", &url)], &world.identity.chain);
+    assert_eq!(world.bot.wait_error(SOON).unwrap(), "Connection reset by peer");
+}
+
+/// The lengths of the TLS records with data that a webhook gets.
+fn records(world: &World, updates: &[usize]) -> Vec<usize> {
+    let (record, records) = std::sync::mpsc::channel();
+    let to = world.server.address;
+    let address = accept(move |mut client| {
+        let mut server = std::net::TcpStream::connect(to).unwrap();
+        let mut back = (server.try_clone().unwrap(), client.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut back.0, &mut back.1));
+        let mut head = [0; 5];
+        while client.read_exact(&mut head).is_ok() {
+            let length = usize::from(u16::from_be_bytes([head[3], head[4]]));
+            let mut content = vec![0; length];
+            client.read_exact(&mut content).unwrap();
+            server.write_all(&[&head[..], &content].concat()).unwrap();
+            if head[0] == 23 {
+                // Without the tag, and the byte that tells the type.
+                record.send(length - 17).unwrap();
+            }
+        }
+    });
+    world.telegram.route(HOST, 8443, address);
+    world.set(&[]);
+    for (number, length) in updates.iter().enumerate() {
+        world.bot.update("poll", 1, json!("x".repeat(*length)));
+        world.bot.wait_delivered(number + 1, SOON).unwrap();
+    }
+    // The first one ends the handshake.
+    records.try_iter().skip(1).collect()
+}
+
+#[test]
+fn the_head_of_a_large_request_is_a_record_of_its_own() {
+    let world = World::start(1.0, |_, _| Some(OK.to_vec()));
+    let seen = records(&world, &[10, 20_000, 10]);
+    let requests = world.server.requests();
+    let head = |number: usize| requests[number].split_once("\r\n\r\n").unwrap().0.len() + 4;
+    let whole = |number: usize| requests[number].len();
+    assert_eq!(seen, [whole(0), head(1), 16384, whole(1) - head(1) - 16384, whole(2)]);
+}
+
+#[test]
 fn failures_are_retried_after_0_2_4_8_seconds() {
     let world = World::start(20.0, |number, _| status(if number < 5 { "500 Oops, Sorry" } else { "200 OK" }));
     world.set(&[]);
@@ -140,6 +299,15 @@ fn a_chat_has_its_order_and_one_request_at_a_time() {
         assert_eq!(mine.iter().map(|one| one.update_id).collect::<Vec<_>>(), expected);
         assert!(mine.windows(2).all(|pair| pair[0].ended.unwrap() <= pair[1].started));
     }
+}
+
+#[test]
+fn buttons_and_messages_of_a_user_do_not_wait_for_each_other() {
+    let world = World::start(1.0, |_, request| status(if request.contains("bad") { "500 No" } else { "200 OK" }));
+    world.set(&[]);
+    world.bot.say(7, "bad");
+    let pressed = world.bot.press(7, 7, "x");
+    assert_eq!(world.bot.wait_delivered(1, SOON).unwrap()[0].update_id, pressed.update_id);
 }
 
 #[test]

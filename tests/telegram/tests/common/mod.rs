@@ -11,6 +11,7 @@ use rcgen::{CertificateParams, CertifiedIssuer, DnType, KeyPair};
 use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 use simulated_telegram::{Bot, Options, Telegram};
@@ -25,6 +26,22 @@ pub const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 pub struct Identity {
     pub chain: String,
     pub key: String,
+}
+
+impl Identity {
+    /// A server's TLS with this certificate.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        let chain = rustls::pki_types::CertificateDer::pem_slice_iter(self.chain.as_bytes());
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth();
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
+        let key = ring::default_provider().key_provider.load_private_key(key).unwrap();
+        // Not checked by rustls, which cannot read all certificates that a server may have.
+        let certified = CertifiedKey::new(chain.map(Result::unwrap).collect(), key);
+        Arc::new(config.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified))))
+    }
 }
 
 /// Parameters for a certificate with this common name, or none, and nothing else.
@@ -61,17 +78,7 @@ impl Server {
         identity: &Identity,
         answer: impl Fn(usize, &str) -> Option<Vec<u8>> + Send + Sync + 'static,
     ) -> Server {
-        let chain = rustls::pki_types::CertificateDer::pem_slice_iter(identity.chain.as_bytes());
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                chain.map(Result::unwrap).collect(),
-                PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap(),
-            )
-            .unwrap();
-        let config = Arc::new(config);
+        let config = identity.config();
         let answer = Arc::new(answer);
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&requests);
@@ -92,7 +99,22 @@ impl Server {
 
 /// Runs `serve` for each connection, on a thread of its own.
 pub fn accept(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    accept_at(TcpListener::bind("127.0.0.1:0").unwrap(), serve)
+}
+
+/// A listener whose connections take in only a few bytes that nobody reads.
+pub fn narrow() -> TcpListener {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _guard = runtime.enter();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(100).unwrap().into_std().unwrap();
+    listener.set_nonblocking(false).unwrap();
+    listener
+}
+
+pub fn accept_at(listener: TcpListener, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     let serve = Arc::new(serve);
     std::thread::spawn(move || {
@@ -156,6 +178,20 @@ impl World {
         let server = Server::start(&identity, answer);
         telegram.route(HOST, 8443, server.address);
         World { bot: telegram.bot(TOKEN), telegram, server, identity }
+    }
+
+    /// Sends the webhook's connections to `serve`, behind TLS and with little room for what it does not read. It gets each
+    /// connection when the head of the first request is read.
+    pub fn divert(&self, serve: impl Fn(StreamOwned<ServerConnection, TcpStream>) + Send + Sync + 'static) {
+        let config = self.identity.config();
+        let address = accept_at(narrow(), move |tcp| {
+            let mut tls = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), tcp);
+            let mut head = [0; 64];
+            if tls.read(&mut head).is_ok_and(|length| length > 0) {
+                serve(tls);
+            }
+        });
+        self.telegram.route(HOST, 8443, address);
     }
 
     /// Registers the webhook, and waits until its first connection is open.

@@ -1,0 +1,62 @@
+//! A panic of the bot: the update that it was handling gets a mark in the dedup window, and the process ends.
+//!
+//! It ends here, whatever the build says of panics: a program that lost a thread would live on as a ghost. The hook takes no
+//! lock: the thread that panicked may hold any.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{self, PanicHookInfo};
+use std::process;
+
+use super::dedup::{Claimed, PanicMark};
+use crate::secret::printable;
+use crate::system::logging;
+
+thread_local! {
+    static HANDLED: RefCell<Option<Handled>> = const { RefCell::new(None) };
+}
+
+/// The update that this thread's bot is handling.
+struct Handled {
+    /// "bot 7 update 8 chat 9".
+    name: String,
+    mark: Option<PanicMark>,
+    is_second: bool,
+}
+
+/// Has the bot handle an update; `name` is what the log calls it.
+pub(crate) fn handling<T>(name: &str, claimed: &Claimed<'_>, handle: impl FnOnce() -> T) -> T {
+    let handled = Handled { name: name.to_owned(), mark: claimed.panic_mark(), is_second: claimed.panicked };
+    HANDLED.set(Some(handled));
+    let result = handle();
+    HANDLED.set(None);
+    result
+}
+
+/// From now on a panic of any thread ends the process, with a line in the log.
+pub(crate) fn end_process_on_panic() {
+    panic::set_hook(Box::new(|info| {
+        let handled = HANDLED.try_with(RefCell::take).ok().flatten();
+        logging::last_line(&line(handled.as_ref(), info));
+        process::abort();
+    }));
+}
+
+fn line(handled: Option<&Handled>, info: &PanicHookInfo<'_>) -> String {
+    let place = info.location().map(ToString::to_string).unwrap_or_default();
+    let what = printable(message(info.payload()));
+    let Some(Handled { name, mark, is_second }) = handled else {
+        return format!("The program panicked at {place}: {what}.");
+    };
+    let outcome = match mark.as_ref().map(PanicMark::write) {
+        Some(true) if *is_second => "It is the second time, so this update is dropped.",
+        Some(true) => "This update gets one more try.",
+        _ => "Nothing remembers this update across a restart: set runtime_dir to a folder on a tmpfs.",
+    };
+    format!("{name}: the bot panicked at {place}: {what}. {outcome}")
+}
+
+fn message(payload: &dyn Any) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

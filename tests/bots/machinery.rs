@@ -1,0 +1,53 @@
+//! The bot of the tests that are about the machinery around a bot: whatever becomes of `src/echo.rs`, these tests stay.
+//!
+//! It answers every text with the same text, as an echo, but for a few words that it obeys.
+
+use pihook::bot::{Bot, Call, Me, Update};
+use pihook::telegram::types::{Message, Reply};
+use serde_json::json;
+
+struct Machinery;
+
+impl Bot for Machinery {
+    fn allowed_updates(&self) -> &'static [&'static str] {
+        &["message", "callback_query", "inline_query"]
+    }
+
+    fn handle(&self, update: &Update, me: &Me) -> Vec<Call> {
+        if let Some(query) = &update.callback_query {
+            return vec![Call::new("answerCallbackQuery", &json!({"callback_query_id": query.id}))];
+        }
+        if let Some(query) = update.get::<serde_json::Value>("inline_query") {
+            return vec![Call::new("answerInlineQuery", &json!({"inline_query_id": query["id"], "results": []}))];
+        }
+        let Some(message) = &update.message else { return vec![] };
+        let Some(text) = &message.text else { return vec![] };
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        match word {
+            "panic" => panic!("as the test wants it"),
+            "thread" => {
+                let _ = std::thread::spawn(|| panic!("as the test wants it")).join();
+                vec![]
+            }
+            "warn" => {
+                log::warn!("a warning of the bot");
+                vec![]
+            }
+            "each" => rest.split(' ').map(|word| Call::reply(message, word)).collect(),
+            "unknown" => vec![Call::new("sendNothing", &json!({})), echo(message, text)],
+            "broken" => vec![Call::new("sendMessage", &[1]), echo(message, text)],
+            "copy" => vec![Call::copy(message).or(Call::reply(message, "no copy"))],
+            "me" => vec![Call::reply(message, &format!("{} {}", me.id, me.username))],
+            _ => vec![echo(message, text)],
+        }
+    }
+}
+
+fn echo(message: &Message, text: &str) -> Call {
+    let reply = Reply { entities: message.entities.as_deref(), ..Reply::to(message, text) };
+    Call::new("sendMessage", &reply)
+}
+
+fn main() -> std::process::ExitCode {
+    pihook::cli::main(Machinery)
+}

@@ -1,0 +1,91 @@
+//! A bot that panics: its update gets one more try, and then it is dropped. Everybody else is served.
+
+mod common;
+
+use std::os::unix::process::ExitStatusExt;
+
+use common::{Home, Memory, Pihook, SOON, TOKEN, settings, telegram};
+use nix::sys::signal::Signal;
+use simulated_telegram::{Bot, Telegram};
+
+/// A Telegram, one bot's account there, and a home that remembers across restarts as under systemd.
+fn remembering(test: &str) -> (Telegram, Bot, Home, Memory) {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let memory = Memory::new(test);
+    let settings = settings(&telegram.api_url(), &memory.setting());
+    (telegram, bot, Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n")), memory)
+}
+
+/// Waits for the end of a process that panicked. Returns its log.
+fn aborted(pihook: Pihook) -> Vec<String> {
+    let (status, log) = pihook.wait();
+    assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{status}: {log:#?}");
+    log
+}
+
+#[test]
+fn the_second_panic_drops_the_update_and_all_others_are_served() {
+    let (telegram, bot, home, _memory) = remembering("panics");
+    let mut pihook = home.run_for(&telegram);
+    pihook.wait_log("the webhook is registered");
+    let said = bot.say(1, "panic");
+    for chat in 2..=20 {
+        bot.say(chat, "hello");
+    }
+    for word in ["This update gets one more try.", "It is the second time, so this update is dropped."] {
+        let log = aborted(pihook);
+        let last = log.last().unwrap();
+        let update = format!("[ERROR] bot 110201543 update {} chat 1: the bot panicked at ", said.update_id);
+        assert!(last.starts_with(&update) && last.ends_with(word), "{last}");
+        assert!(last.contains("machinery.rs:") && last.contains("as the test wants it"), "{last}");
+        pihook = home.run_for(&telegram);
+    }
+    // It lives on.
+    bot.say(1, "still there");
+    bot.wait_none_pending(SOON).unwrap();
+    pihook.wait_log(&format!("update {}: 200, it was answered before", said.update_id));
+    let sent = bot.sent();
+    let texts = |chat| sent.iter().filter(|sent| sent.chat == chat).map(|sent| sent.text.as_str()).collect::<Vec<_>>();
+    assert_eq!(texts(1), ["still there"]);
+    // One that was being answered when the process ended can come twice.
+    assert!((2..=20).all(|chat| texts(chat).iter().all(|text| *text == "hello") && !texts(chat).is_empty()));
+    assert!(pihook.stop().0.success());
+}
+
+#[test]
+fn a_panic_that_is_over_leaves_nothing_behind() {
+    let (telegram, bot, home, _memory) = remembering("panic-once");
+    let pihook = home.run_for(&telegram);
+    bot.say(1, "panic");
+    aborted(pihook);
+    // A bot that does not panic at this message.
+    let pihook = home.run_bot_for("counter", &telegram);
+    assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].text, "Message 1 in this chat.");
+    bot.wait_none_pending(SOON).unwrap();
+    assert!(pihook.stop().0.success());
+}
+
+#[test]
+fn a_panic_outside_of_the_handler_ends_the_process_and_marks_no_update() {
+    let (telegram, bot, home, _memory) = remembering("panic-elsewhere");
+    let pihook = home.run_for(&telegram);
+    let said = bot.say(1, "thread");
+    let log = aborted(pihook);
+    assert!(log.last().unwrap().starts_with("[ERROR] The program panicked at "), "{log:#?}");
+    let pihook = home.run_bot_for("counter", &telegram);
+    let line = pihook.wait_log("the program ended while it was sending this reply");
+    assert!(line.contains(&format!("update {}", said.update_id)), "{line}");
+    assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].text, "Message 1 in this chat.");
+}
+
+#[test]
+fn without_a_tmpfs_the_log_says_what_is_missing() {
+    let (_telegram, bot, home, pihook) = common::start();
+    if common::tool("stat", &["-f", "-c", "%T", "."], &home.folder).stdout.starts_with(b"tmpfs") {
+        return;
+    }
+    bot.say(1, "panic");
+    let log = aborted(pihook);
+    assert!(log.last().unwrap().ends_with("set runtime_dir to a folder on a tmpfs."), "{log:#?}");
+}

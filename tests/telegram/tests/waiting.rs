@@ -1,0 +1,163 @@
+//! How long a new chat waits while others flood: `cargo test -p simulated-telegram --test waiting`.
+//!
+//! Beside each figure stands the one of Telegram's own delivery code. The server here does nothing but wait, so what is
+//! seen is Telegram's share. The bot's share comes on top: `cargo test --test waiting` in the project itself.
+
+mod common;
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{OK, World};
+
+/// The chat that waits. Its number is lower than all others, so that it wins each tie and only its age counts.
+const NEW: i64 = 1;
+const FLOOD: i64 = 1000;
+const LONG: Duration = Duration::from_secs(120);
+
+/// Some chats that write `messages` each, one chat after the other, and then the new chat.
+#[derive(Clone, Copy)]
+struct Case {
+    connections: usize,
+    chats: i64,
+    messages: usize,
+    /// What the server does with the flood, and with the new chat.
+    server: Server,
+    /// They wrote before the webhook was set.
+    is_before: bool,
+    real: &'static str,
+    /// From, to.
+    expected: (f64, f64),
+    unit: Unit,
+}
+
+#[derive(Clone, Copy)]
+enum Server {
+    /// Takes so many milliseconds for each.
+    Slow(u64),
+    /// Puts the first update of each chat of the flood off for so many seconds.
+    PutsOff(u64),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Unit {
+    Seconds,
+    /// How many of the flood were served before the new chat, by connections that were open.
+    Before,
+}
+
+fn main() -> ExitCode {
+    // Whoever asks for another test does not mean this one.
+    if std::env::args().skip(1).any(|argument| !argument.starts_with("--no") && !"waiting".contains(&argument)) {
+        return ExitCode::SUCCESS;
+    }
+    let slow = |connections, chats, messages, milliseconds, unit, real, expected| Case {
+        connections,
+        chats,
+        messages,
+        server: Server::Slow(milliseconds),
+        is_before: false,
+        real,
+        expected,
+        unit,
+    };
+    let stuck = |connections, chats, messages, seconds, real, expected| Case {
+        connections,
+        chats,
+        messages,
+        server: Server::PutsOff(seconds),
+        is_before: true,
+        real,
+        expected,
+        unit: Unit::Seconds,
+    };
+    let cases = [
+        slow(1, 1, 30, 50, Unit::Before, "30 before it", (30.0, 30.0)),
+        slow(2, 2, 10, 50, Unit::Before, "20 before it", (19.0, 20.0)),
+        slow(40, 60, 5, 200, Unit::Seconds, "1.67 s", (1.2, 3.0)),
+        slow(40, 50, 40, 100, Unit::Seconds, "4.03 s", (3.9, 6.0)),
+        stuck(1, 1, 200, 12, "11.8 s", (11.5, 15.0)),
+        stuck(40, 1, 100, 15, "0 s", (0.0, 3.0)),
+        stuck(40, 1, 300, 15, "0 s", (0.0, 3.0)),
+        stuck(40, 1, 600, 15, "14.8 s", (14.5, 18.0)),
+    ];
+    let results: Vec<f64> = thread::scope(|scope| {
+        let running = cases.map(|case| scope.spawn(move || run(case)));
+        running.into_iter().map(|case| case.join().unwrap()).collect()
+    });
+    println!("connections  flood        server              a new chat waits  real");
+    let mut is_good = true;
+    for (case, result) in cases.iter().zip(results) {
+        let is_expected = (case.expected.0..=case.expected.1).contains(&result);
+        is_good &= is_expected;
+        let waits = match case.unit {
+            Unit::Seconds => format!("{result:.2} s"),
+            Unit::Before => format!("{result} before it"),
+        };
+        let server = match case.server {
+            Server::Slow(milliseconds) => format!("{milliseconds} ms each"),
+            Server::PutsOff(seconds) => format!("first put off {seconds} s"),
+        };
+        let flood = format!("{} x {}", case.chats, case.messages);
+        let verdict = if is_expected { "" } else { "  <- not so" };
+        println!("{:>11}  {flood:<11}  {server:<18}  {waits:<16}  {}{verdict}", case.connections, case.real);
+    }
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run(case: Case) -> f64 {
+    let tried = std::sync::Mutex::new(std::collections::HashSet::new());
+    let world = World::start(1.0, move |_, request| match case.server {
+        Server::Slow(milliseconds) => {
+            thread::sleep(Duration::from_millis(milliseconds));
+            Some(OK.to_vec())
+        }
+        Server::PutsOff(seconds) if chat(request) != NEW && tried.lock().unwrap().insert(chat(request)) => {
+            Some(format!("HTTP/1.1 503 Busy\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n").into_bytes())
+        }
+        Server::PutsOff(_) => Some(OK.to_vec()),
+    });
+    let connections = case.connections.to_string();
+    let set = || world.set(&[("max_connections", &connections)]);
+    if !case.is_before {
+        set();
+    }
+    let mut open = 0;
+    if case.unit == Unit::Before {
+        for chat in 0..case.chats {
+            world.bot.say(FLOOD + chat, "x");
+            world.bot.say(FLOOD + chat, "x");
+        }
+        open = usize::try_from(2 * case.chats).unwrap();
+        world.bot.wait_delivered(open, LONG).unwrap();
+    }
+    for chat in 0..case.chats {
+        for _ in 0..case.messages {
+            world.bot.say(FLOOD + chat, "x");
+        }
+    }
+    let said = world.bot.say(NEW, "x").update_id;
+    let start = Instant::now();
+    if case.is_before {
+        set();
+    }
+    let all = open + usize::try_from(case.chats).unwrap() * case.messages + 1;
+    let deliveries = world.bot.wait_delivered(all, LONG).unwrap();
+    match case.unit {
+        Unit::Before => {
+            let before = world.server.requests().iter().skip(open).position(|request| chat(request) == NEW).unwrap();
+            f64::from(u32::try_from(before).unwrap())
+        }
+        Unit::Seconds => {
+            let mine = deliveries.iter().find(|one| one.update_id == said).unwrap();
+            (mine.started - start).as_secs_f64()
+        }
+    }
+}
+
+/// The chat of a webhook request.
+fn chat(request: &str) -> i64 {
+    let rest = request.split_once(r#""chat":{"id":"#).unwrap().1;
+    rest.split(',').next().unwrap().parse().unwrap()
+}
