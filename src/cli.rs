@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -173,6 +173,12 @@ fn command(program: &Program, options: &Options) -> Result<(), Failure> {
     }
 }
 
+/// Says what keeps nobody from success, beside what a command prints.
+fn warn(text: &str) {
+    // Where nobody reads it, the command goes on.
+    let _ = writeln!(io::stderr(), "{}", mask(text));
+}
+
 fn print(text: &str) -> Result<(), Failure> {
     println!("{}", mask(text));
     Ok(())
@@ -218,7 +224,8 @@ fn cert(options: &Options) -> Result<(), Failure> {
 /// The host of --host, or else of the settings.
 fn certificate_host(options: &Options, config: Option<&Config>) -> Result<String, Failure> {
     let set = config.and_then(|config| config.public_host.given().map(str::to_owned));
-    let given = options.host.as_deref().map(|host| config::public_host(host, true)).transpose();
+    let own_api = config.is_some_and(Config::has_own_api);
+    let given = options.host.as_deref().map(|host| config::public_host(host, own_api)).transpose();
     let given = given.map_err(|what| Failure::Usage(format!("--host {what}.")))?;
     given.and_then(|host| host.given().map(str::to_owned)).or(set).ok_or_else(|| {
         Failure::Usage("No settings name the public_host: give --host, the address or name that Telegram calls.".into())
@@ -238,7 +245,7 @@ fn each_bot(
     let api = Api::new(&config.api_url, 1);
     let mut failures = Vec::new();
     for bot in &config.bots {
-        let registration = Registration::new(&config, bot, &api, &host, certificate.upload(), allowed_updates);
+        let registration = Registration::new(&config, bot, &api, &host, certificate.upload(&host), allowed_updates);
         match act(&registration) {
             Ok(text) => print(&format!("bot {}: {text}", registration.bot()))?,
             Err(why) => failures.push(format!("bot {}: {why}.", registration.bot())),
@@ -291,14 +298,15 @@ fn check_settings(options: &Options) -> Result<(), Failure> {
         let loaded = certificate::load(&config.certificate_files);
         let checked = loaded.and_then(|certificate| {
             if certificate.is_ours() {
-                return Ok(());
+                return Ok(Vec::new());
             }
             identity::check_fit(&config, &certificate, config.public_host.given())
         });
         match checked {
             // `run` serves it: a Pi may start in 1970.
-            Err(why @ CertificateError::NotYetValid) => eprintln!("{why}"),
-            checked => problems.extend(checked.err().map(|why| why.to_string())),
+            Err(why @ CertificateError::NotYetValid(_)) => warn(&why.to_string()),
+            Err(why) => problems.push(why.to_string()),
+            Ok(doubts) => doubts.iter().for_each(|doubt| warn(doubt)),
         }
     }
     print(config.to_string().trim_end())?;

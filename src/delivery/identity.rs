@@ -85,7 +85,7 @@ pub(crate) fn known_host(config: &Config, certificate: &Certificate) -> Option<S
     }
 }
 
-/// Whether `certificate` can serve at `host` under these settings.
+/// Whether `certificate` can serve at `host` under these settings. Returns what cannot be known of it, a sentence each.
 ///
 /// # Errors
 /// Why not.
@@ -93,19 +93,22 @@ pub(crate) fn check_fit(
     config: &Config,
     certificate: &Certificate,
     host: Option<&str>,
-) -> Result<(), CertificateError> {
+) -> Result<Vec<String>, CertificateError> {
     if config.public_host == PublicHost::Auto && !certificate.is_ours() {
         return Err(CertificateError::NotOurs(config.certificate_files.certificate.clone()));
     }
-    host.map_or(Ok(()), |host| certificate.check(host, SystemTime::now()))
+    host.map_or(Ok(Vec::new()), |host| certificate.check(host, SystemTime::now()))
 }
 
 /// Like [`check_fit`], but with a warning alone where the certificate serves all the same.
 fn accept(certificate: &Certificate, host: Option<&str>, config: &Config) -> Result<(), CertificateError> {
     match check_fit(config, certificate, host) {
         // A Pi starts with a clock from the past, and Telegram has one of its own.
-        Err(why @ CertificateError::NotYetValid) => log::warn!("{why} It is served all the same."),
-        checked => checked?,
+        // And what stands behind the certificate is Telegram's to judge.
+        Err(why @ (CertificateError::NotYetValid(_) | CertificateError::Chain(_))) => {
+            log::warn!("{why} It is served all the same.");
+        }
+        checked => checked?.iter().for_each(|doubt| log::warn!("{doubt}")),
     }
     let key = &config.certificate_files.private_key;
     if files::is_world_accessible(key) {
@@ -180,9 +183,21 @@ impl<'c> Identity<'c> {
             }
         } else if !self.is_expiry_logged {
             self.is_expiry_logged = true;
-            log::warn!("The certificate {} ends soon: renew it.", self.config.certificate_files.certificate.display());
+            self.log_expiry();
         }
         CHECK_INTERVAL
+    }
+
+    /// Says what is wrong with the dates of a user's own certificate.
+    fn log_expiry(&self) {
+        let (path, now) = (self.config.certificate_files.certificate.display(), SystemTime::now());
+        match self.certificate.begins_in(now) {
+            Some(left) => log::warn!("{path}: {}", CertificateError::NotYetValid(left)),
+            None if self.certificate.days(now) == 0 => {
+                log::warn!("The certificate {path} ends today, or has ended: renew it.")
+            }
+            None => log::warn!("The certificate {path} ends in {} day(s): renew it.", self.certificate.days(now)),
+        }
     }
 
     /// Notes that Telegram has the registration of this digest. When Telegram has all of them, the old certificate is dropped.
@@ -237,7 +252,8 @@ impl Registrar {
     fn register(&self, config: &Config, host: &str, certificate: &Certificate) -> BTreeSet<String> {
         let mut digests = BTreeSet::new();
         for (bot, sender) in config.bots.iter().zip(&self.bots) {
-            let wanted = Registration::new(config, bot, &self.api, host, certificate.upload(), self.allowed_updates);
+            let wanted =
+                Registration::new(config, bot, &self.api, host, certificate.upload(host), self.allowed_updates);
             digests.insert(wanted.digest().to_owned());
             // The thread lives as long as this sender.
             let _ = sender.send(wanted);

@@ -58,12 +58,25 @@ pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certif
             doctor.bad(CHECK, why.to_string(), "move it away and restart the bot");
             return None;
         }
+        Err(why @ CertificateError::NotYetValid(_)) => {
+            doctor.bad(
+                CHECK,
+                why.to_string(),
+                "see that the clock is right; if it is, wait, or get one that counts now",
+            );
+        }
         Err(why) if certificate.is_ours() => doctor.bad(CHECK, why.to_string(), "restart the bot: it makes a new one"),
+        Err(why @ CertificateError::Chain(_)) => {
+            doctor.bad(CHECK, why.to_string(), "then restart the bot");
+        }
         Err(why) => doctor.bad(CHECK, why.to_string(), "make or get a new one"),
-        Ok(()) if certificate.renewal(now).is_zero() && !certificate.is_ours() => {
+        Ok(doubts) if !doubts.is_empty() => {
+            doctor.warn(CHECK, doubts.join(" "), "watch whether messages arrive; a usual certificate leaves no doubt");
+        }
+        Ok(_) if certificate.renewal(now).is_zero() && !certificate.is_ours() => {
             doctor.warn(CHECK, format!("it ends in {days} day(s)"), "renew it: pihook does so only with its own");
         }
-        Ok(()) => {
+        Ok(_) => {
             let owner = if certificate.is_ours() { "pihook's own" } else { "your own" };
             let kind = certificate.kind();
             doctor.good(CHECK, format!("{owner}, {kind}, for {days} more days"));

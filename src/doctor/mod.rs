@@ -38,7 +38,7 @@ pub(crate) fn examine(
     let address = local::address(&mut doctor, &config, host.as_deref());
     if let (Some(host), Some(certificate)) = (&host, &certificate) {
         for bot in known {
-            let registration = Registration::new(&config, bot, &api, host, certificate.upload(), allowed_updates);
+            let registration = Registration::new(&config, bot, &api, host, certificate.upload(host), allowed_updates);
             telegram::webhook(&mut doctor, &registration, address);
         }
     }

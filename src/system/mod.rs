@@ -10,3 +10,4 @@ pub(crate) mod pause;
 pub(crate) mod process;
 pub(crate) mod status;
 pub(crate) mod systemd;
+pub(crate) mod text;
