@@ -20,7 +20,7 @@ use crate::doctor;
 use crate::run::{self, RunError};
 use crate::secret::mask;
 use crate::system::clock::unix_now;
-use crate::system::{logging, process};
+use crate::system::{logging, process, text};
 use crate::telegram::client::Api;
 use crate::telegram::delivery_error;
 use crate::telegram::types::WebhookInfo;
@@ -40,6 +40,12 @@ pihook runs a Telegram bot.
       find what is wrong at all, and say what to do
 
 The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihook/pihook.toml.";
+
+/// Behind an error, which must not scroll away.
+const SHORT_USAGE: &str =
+    "Usage: pihook run [--config FILE], or cert, webhook, check, doctor. `pihook help` says more.";
+const COMMANDS: [&str; 7] = ["run", "cert", "webhook", "check", "doctor", "help", "version"];
+const OPTIONS: [&str; 8] = ["config", "host", "days", "out", "force", "json", "help", "version"];
 
 /// The kinds of update that the bot wants.
 type Kinds = &'static [&'static str];
@@ -118,12 +124,12 @@ pub fn main<B: Bot>(bot: B) -> ExitCode {
 fn start(program: &Program) -> ExitCode {
     let (code, why) = match options().and_then(|options| command(program, &options)) {
         Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Usage(why)) => (64, format!("{why}\n\n{USAGE}")),
+        Err(Failure::Usage(why)) => (64, format!("{why}\n{SHORT_USAGE}")),
         Err(Failure::Config(why)) => (78, why),
         Err(Failure::Other(why)) => (1, why),
     };
     if !why.is_empty() {
-        eprintln!("{}", mask(&why));
+        warn(&why);
     }
     ExitCode::from(code)
 }
@@ -135,17 +141,27 @@ fn options() -> Result<Options, Failure> {
         match argument {
             Arg::Long("config") => options.config = Some(parser.value()?.into()),
             Arg::Long("host") => options.host = Some(parser.value()?.string()?),
-            Arg::Long("days") => options.days = Some(parser.value()?.parse()?),
+            Arg::Long("days") => options.days = Some(days(&parser.value()?.string()?)?),
             Arg::Long("out") => options.out = Some(parser.value()?.into()),
             Arg::Long("force") => options.force = true,
             Arg::Long("json") => options.json = true,
-            Arg::Long("help") | Arg::Short('h') => options.words = vec!["help".into()],
+            Arg::Long("help") | Arg::Short('h') => options.words.insert(0, "help".into()),
             Arg::Long("version") | Arg::Short('V') => options.words = vec!["version".into()],
             Arg::Value(word) => options.words.push(word.string()?),
-            _ => return Err(argument.unexpected().into()),
+            Arg::Long(name) => {
+                let meant =
+                    text::nearest(name, OPTIONS).map_or(String::new(), |meant| format!(" Did you mean --{meant}?"));
+                return Err(Failure::Usage(format!("There is no option --{name}.{meant}")));
+            }
+            Arg::Short(_) => return Err(argument.unexpected().into()),
         }
     }
     Ok(options)
+}
+
+fn days(text: &str) -> Result<u32, Failure> {
+    let days = text.parse().ok().filter(|days| (1..=36_500).contains(days));
+    days.ok_or_else(|| Failure::Usage(format!("--days must be a whole number from 1 to 36500, and {text:?} is not.")))
 }
 
 fn command(program: &Program, options: &Options) -> Result<(), Failure> {
@@ -167,9 +183,29 @@ fn command(program: &Program, options: &Options) -> Result<(), Failure> {
         ["check"] => check_settings(options),
         ["doctor"] => doctor(options, allowed_updates),
         ["help"] => print(USAGE),
+        ["help", command, ..] => help(command),
         ["version"] => print(concat!("pihook ", env!("CARGO_PKG_VERSION"))),
-        [] => Err(Failure::Usage("What shall it do?".into())),
-        _ => Err(Failure::Usage(format!("There is no command {:?}.", words.join(" ")))),
+        [] => Err(Failure::Usage("A command is missing.".into())),
+        ["webhook"] => Err(Failure::Usage("`pihook webhook` needs info, set or delete behind it.".into())),
+        ["webhook", what, ..] => Err(unknown("webhook ", what, &["info", "set", "delete"])),
+        [command, ..] if !COMMANDS.contains(&command) => Err(unknown("", command, &COMMANDS)),
+        [command, ..] => Err(Failure::Usage(format!("`pihook {command}` takes no word behind it."))),
+    }
+}
+
+fn unknown(before: &str, word: &str, known: &[&'static str]) -> Failure {
+    let meant = text::nearest(word, known.iter().copied());
+    let meant = meant.map_or(String::new(), |meant| format!(" Did you mean `pihook {before}{meant}`?"));
+    Failure::Usage(format!("There is no command {:?}.{meant}", format!("{before}{word}")))
+}
+
+/// Prints the help for one command.
+fn help(command: &str) -> Result<(), Failure> {
+    let mut lines = USAGE.lines().skip_while(|line| !line.starts_with(&format!("  pihook {command} ")));
+    match (lines.next(), lines.next()) {
+        (Some(usage), Some(what)) => print(&format!("{usage}\n{what}")),
+        _ if ["help", "version"].contains(&command) => print(USAGE),
+        _ => Err(unknown("", command, &COMMANDS)),
     }
 }
 
@@ -179,9 +215,17 @@ fn warn(text: &str) {
     let _ = writeln!(io::stderr(), "{}", mask(text));
 }
 
+/// Prints a command's result. Who closes the pipe has read enough: the command goes on to its end.
+///
+/// # Errors
+/// When it cannot be written: on a full disk, nobody must believe that it was.
 fn print(text: &str) -> Result<(), Failure> {
-    println!("{}", mask(text));
-    Ok(())
+    match writeln!(io::stdout(), "{}", mask(text)) {
+        Err(why) if why.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Other(format!("The output cannot be written: {why}.")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn environment(name: &str) -> Option<OsString> {
@@ -204,9 +248,6 @@ fn run(program: &Program, options: &Options) -> Result<(), Failure> {
 
 fn cert(options: &Options) -> Result<(), Failure> {
     let days = options.days.unwrap_or(certificate::VALID_DAYS);
-    if !(1..=36_500).contains(&days) {
-        return Err(Failure::Usage("--days must be from 1 to 36500.".into()));
-    }
     // Only three settings count here: a certificate can be made before there is a token.
     let config = config::find(options.config.clone(), &environment).ok();
     let config = config.map(|path| config::examine(&path, &environment).0);
@@ -314,17 +355,21 @@ fn check_settings(options: &Options) -> Result<(), Failure> {
 }
 
 fn doctor(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
-    let mut findings = Vec::new();
+    let (mut findings, mut printed) = (Vec::new(), Ok(()));
     let coloured = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none();
     let is_well = doctor::examine(options.config.clone(), &environment, allowed_updates, &mut |finding| {
         if options.json {
             findings.push(finding);
         } else {
-            let _ = print(&finding.line(coloured));
+            let line = print(&finding.line(coloured));
+            if printed.is_ok() {
+                printed = line;
+            }
         }
     });
     if options.json {
         print(&serde_json::to_string_pretty(&findings).unwrap_or_default())?;
     }
+    printed?;
     if is_well { Ok(()) } else { Err(Failure::Other(String::new())) }
 }

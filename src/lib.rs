@@ -41,7 +41,7 @@ pub mod cli;
 pub mod config;
 pub(crate) mod delivery;
 pub(crate) mod doctor;
-pub(crate) mod home;
+pub mod home;
 pub(crate) mod network;
 pub mod run;
 pub(crate) mod secret;

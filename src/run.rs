@@ -23,7 +23,7 @@ use crate::delivery::identity::{self, Identity, Prepared, Registrar};
 use crate::delivery::keeper::Callbacks;
 use crate::home::watch::{Hint, HomeWatch};
 use crate::system::status::Status;
-use crate::system::{process, systemd};
+use crate::system::{port, process, systemd};
 use crate::telegram::client::{Api, Client};
 use crate::telegram::known_me::KnownMe;
 use crate::webhook::auth::{Recipient, Route};
@@ -134,8 +134,32 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
 fn listen(config: &Config) -> Result<TcpListener, RunError> {
     match systemd::listener().map_err(system("The socket that systemd handed over"))? {
         Some(listener) => Ok(listener),
-        None => TcpListener::bind(config.listen).map_err(system(format!("{} cannot be listened on", config.listen))),
+        None => TcpListener::bind(config.listen).map_err(|why| not_bound(config.listen, &why)),
     }
+}
+
+/// Why nobody can listen there, and what to do.
+fn not_bound(listen: SocketAddr, why: &io::Error) -> RunError {
+    let port = listen.port();
+    let what = match why.kind() {
+        io::ErrorKind::AddrInUse => {
+            let owners = port::owners(port);
+            let by = if owners.is_empty() {
+                "a program of another user (`sudo ss -ltnp` names it)".into()
+            } else {
+                owners.join(" and ")
+            };
+            format!("{by} has the port. End that program, or set another port in listen")
+        }
+        io::ErrorKind::PermissionDenied => format!(
+            "only root may use ports below 1024. Set listen = \"0.0.0.0:8443\", and have the router forward port {port} to 8443"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have the address. Set listen = \"0.0.0.0:8443\"".into()
+        }
+        _ => return system(format!("{listen} cannot be listened on"))(io::Error::new(why.kind(), why.to_string())),
+    };
+    RunError::System(format!("{listen} cannot be listened on: {why}: {what}."))
 }
 
 fn address(listener: &TcpListener, config: &Config) -> Result<SocketAddr, RunError> {

@@ -90,6 +90,9 @@ impl fmt::Display for CertificateError {
             Self::File(path, why) if why.kind() == io::ErrorKind::NotFound => {
                 write!(f, "{} is not there: `pihook cert` makes it.", path.display())
             }
+            Self::File(path, why) if why.kind() == io::ErrorKind::PermissionDenied => {
+                write!(f, "{}: {why}: run it with sudo, or as the user that the bot runs as.", path.display())
+            }
             Self::File(path, why) => write!(f, "{}: {why}.", path.display()),
             Self::NotPem(path, what) => write!(f, "{} holds no {what} in PEM form.", path.display()),
             Self::Unreadable(path, number) => write!(

@@ -1,6 +1,7 @@
 //! What was meant, where a line of the settings is no TOML or a key is unknown.
 
 use crate::secret::mask;
+use crate::system::text;
 
 /// Words that people use for a key.
 const OTHER_WORDS: [(&str, &str); 14] = [
@@ -69,30 +70,7 @@ pub(super) fn nearest<'k>(key: &str, known: &[&'k String]) -> Option<&'k str> {
     let plain = key.trim().to_lowercase().replace(['-', ' '], "_");
     let other = OTHER_WORDS.iter().find(|(word, _)| *word == plain).map(|(_, meant)| *meant);
     let by_word = known.iter().find(|known| Some(known.as_str()) == other);
-    let near = || {
-        let nearest = known.iter().map(|known| (distance(&plain, known), known)).min();
-        nearest.filter(|(distance, known)| *distance <= 1 + known.len() / 6).map(|(_, known)| known)
-    };
-    by_word.or_else(near).map(|known| known.as_str())
-}
-
-/// How many letters are to be put in, taken out, changed, or swapped with the next (Damerau and Levenshtein). What is far too
-/// long is not looked at.
-fn distance(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<_>, Vec<_>) = (one.chars().take(40).collect(), other.chars().collect());
-    let mut rows = vec![(0..=other.len()).collect::<Vec<_>>()];
-    for (i, a) in one.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, b) in other.iter().enumerate() {
-            let mut best = (rows[i][j] + usize::from(a != b)).min(rows[i][j + 1] + 1).min(row[j] + 1);
-            if i > 0 && j > 0 && *a == other[j - 1] && one[i - 1] == *b {
-                best = best.min(rows[i - 1][j - 1] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[one.len()][other.len()]
+    by_word.map(|known| known.as_str()).or_else(|| text::nearest(&plain, known.iter().map(|known| known.as_str())))
 }
 
 #[cfg(test)]

@@ -221,11 +221,14 @@ fn port_mapping(text: &str) -> Result<bool, String> {
     }
 }
 
+/// What helps who may not read a file of the bot.
+pub(crate) const WITH_SUDO: &str = "run it with sudo, or as the user that the bot runs as";
+
 /// Why a file cannot be read, and what to do.
 fn unreadable(why: &io::Error) -> String {
     match why.kind() {
         io::ErrorKind::PermissionDenied => {
-            format!("cannot be read ({why}): run this with sudo, or as the user that the bot runs as")
+            format!("cannot be read ({why}): {WITH_SUDO}")
         }
         _ => format!("cannot be read: {why}"),
     }

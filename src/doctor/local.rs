@@ -11,7 +11,8 @@ use crate::home::address::{self, AddressError};
 use crate::home::route;
 use crate::home::router::Router;
 use crate::home::services::Services;
-use crate::home::upnp::Gateway;
+use crate::home::upnp::{FindError, Gateway, UpnpError};
+use crate::secret::printable;
 use crate::system::files;
 
 /// Secrets that others can read.
@@ -147,7 +148,11 @@ fn router(
     let port = config.public_port;
     let here = gateway.and_then(|gateway| route::local_address(gateway).ok());
     // Only UPnP can be asked that.
-    match (gateway.and_then(Gateway::find).map(|gateway| gateway.forwarded(port)), own) {
+    let found = gateway.map_or(Err(FindError::Silent), Gateway::find);
+    if let Err(FindError::Unclear(what)) = &found {
+        return doctor.warn(CHECK, format!("it answers by UPnP, and {}", printable(what)), BY_HAND);
+    }
+    match (found.ok().map(|gateway| gateway.forwarded(port)), own) {
         (Some(Ok(Some(there))), _) if Some(there.ip()) == here => {
             doctor.good(CHECK, format!("it forwards port {port} to {there}, which is here"));
         }
@@ -158,6 +163,9 @@ fn router(
         ),
         (Some(Ok(None)), _) if config.port_mapping => {
             doctor.warn(CHECK, format!("it has no mapping of port {port}"), "start the bot: it asks for one");
+        }
+        (Some(Err(UpnpError::Refused(what))), _) => {
+            doctor.warn(CHECK, format!("it does not say what it forwards: {}", printable(&what)), BY_HAND);
         }
         (_, Some(own)) => {
             let found =

@@ -59,7 +59,12 @@ fn settings(doctor: &mut Doctor, given: Option<PathBuf>, environment: Environmen
     };
     let (config, problems) = config::examine(&path, environment);
     for problem in &problems {
-        doctor.bad(CHECK, problem, format!("mend it in {}; the rest is checked when this is right", path.display()));
+        let remedy = if problem.contains(config::WITH_SUDO) {
+            "run the doctor with sudo; the rest is checked then".to_owned()
+        } else {
+            format!("mend it in {}; the rest is checked when this is right", path.display())
+        };
+        doctor.bad(CHECK, problem, remedy);
     }
     if !problems.is_empty() {
         return None;

@@ -84,7 +84,7 @@ pub(crate) fn translation(router: Option<Ipv4Addr>, outside: Ipv4Addr) -> Option
 }
 
 /// What a reserved address of a router means, and what to do.
-fn kind(address: Ipv4Addr) -> &'static str {
+pub(super) fn kind(address: Ipv4Addr) -> &'static str {
     match address.octets() {
         [100, 64..=127, ..] => {
             "your provider shares one address among customers (CGNAT), so nothing reaches you: ask it for a public IPv4 address"

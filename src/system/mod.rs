@@ -7,6 +7,7 @@ pub(crate) mod lock;
 pub(crate) mod log_limit;
 pub mod logging;
 pub(crate) mod pause;
+pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod status;
 pub(crate) mod systemd;

@@ -1,4 +1,4 @@
-//! Text files as people's programs write them: editors on Windows put a mark before the text, or write UTF-16.
+//! Text as people and their programs write it: editors on Windows put a mark before it, or write UTF-16, and fingers slip.
 
 /// The text in a file, without the mark before it. What is no text becomes U+FFFD.
 pub(crate) fn decode(bytes: &[u8]) -> String {
@@ -15,6 +15,31 @@ pub(crate) fn decode(bytes: &[u8]) -> String {
         [0, second, ..] if *second != 0 => utf16(bytes, u16::from_be_bytes),
         text => String::from_utf8_lossy(text).into_owned(),
     }
+}
+
+/// The known word that was meant by `word`, if one is near.
+pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let nearest = known.into_iter().map(|known| (distance(word, known), known)).min();
+    nearest.filter(|(distance, known)| *distance <= 1 + known.len() / 6).map(|(_, known)| known)
+}
+
+/// How many letters are to be put in, taken out, changed, or swapped with the next (Damerau and Levenshtein). What is far too
+/// long is not looked at.
+fn distance(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<_>, Vec<_>) = (one.chars().take(40).collect(), other.chars().collect());
+    let mut rows = vec![(0..=other.len()).collect::<Vec<_>>()];
+    for (i, a) in one.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in other.iter().enumerate() {
+            let mut best = (rows[i][j] + usize::from(a != b)).min(rows[i][j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *a == other[j - 1] && one[i - 1] == *b {
+                best = best.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[one.len()][other.len()]
 }
 
 #[cfg(test)]
