@@ -5,6 +5,8 @@
 #   deploy/build.sh rustup     rustup's aarch64 target, and aarch64-linux-gnu-gcc as the linker
 #   deploy/build.sh debian     Debian's rustc-web with the arm64 standard library, and aarch64-linux-gnu-gcc
 #   deploy/build.sh cross      cross, in Docker: runs on the oldest Raspberry Pi OS (see cross.toml)
+#
+# What follows goes to cargo: `deploy/build.sh --bins --example counter` builds one of the other bots, too.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,12 +23,13 @@ can_debian() { has cargo && has aarch64-linux-gnu-gcc && knows_arm /usr/bin/rust
 # The command `docker` may be there without its daemon.
 can_cross() { has cross && timeout 20 docker info >/dev/null 2>&1; }
 
-way=${1:-}
+way=''
+[[ ${1:--} == -* ]] || { way=$1 && shift; }
 # cross is last: it may update the toolchain of rustup (see cross.toml).
 for candidate in rustup debian cross; do
     [[ -n $way ]] || ! "can_$candidate" || way=$candidate
 done
-build=(build --locked --release --package pihook --target "$triple")
+build=(build --locked --release --package pihook --target "$triple" "$@")
 case $way in
 rustup)
     echo "Building with rustup's $triple target."
@@ -47,7 +50,7 @@ debian)
     exit 69 # EX_UNAVAILABLE of sysexits.h
     ;;
 *)
-    echo "usage: deploy/build.sh [rustup | cross | debian]" >&2
+    echo "usage: deploy/build.sh [rustup | cross | debian] [ARGUMENTS OF CARGO]" >&2
     exit 64
     ;;
 esac

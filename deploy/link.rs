@@ -1,4 +1,4 @@
-//! How the release for the Pi is linked: a build script, so that it reaches the one binary and nothing else.
+//! How the release for the Pi is linked: a build script, so that it reaches our programs and nothing else.
 
 use std::env;
 
@@ -11,6 +11,7 @@ fn main() {
         // 16 KiB is the largest page that a Pi's kernel has, where the linker would align to 64.
         for argument in ["-z,max-page-size=16384", "--no-eh-frame-hdr", &script] {
             println!("cargo::rustc-link-arg-bins=-Wl,{argument}");
+            println!("cargo::rustc-link-arg-examples=-Wl,{argument}");
         }
     }
 }

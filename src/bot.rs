@@ -89,30 +89,33 @@ pub trait Bot: Send + Sync + 'static {
     ///
     /// **Shapes.** `update` is what Telegram sent; `me` is the bot that it was sent to, as getMe described it. Threads call
     /// this at the same time for different chats; for one chat, messages come one after another. Presses of buttons are a
-    /// queue of their own: one can come while a message of the same chat is handled.
+    /// queue of their own: one can come while a message of the same chat is handled. What a call returns is not seen here.
     ///
-    /// **Limits.** The first ten calls are made, the rest is logged as an error and dropped. The next call is made once the
+    /// **Limits.** The first ten calls are made; the rest is dropped, with an error in the log. The next call is made once the
     /// one before is through: Telegram took it, or refused it for good (blocked, too long, no such method…), which is logged.
-    /// [`Call::or`] names what to do then.
+    /// [`Call::or`] names what is done then.
     ///
     /// **Calls that are put off.** When Telegram asks to wait or cannot be reached, the calls that are left stay in memory,
     /// and Telegram delivers the update again later. Then exactly these calls are made, and `handle` is not asked again. At
     /// most 256 updates and 1 MiB of calls are kept for a bot; the oldest are forgotten first.
     ///
-    /// **A redelivery.** Telegram delivers an update again when it could not see our answer. An update that is done is
-    /// not handled again. But `handle` runs again for the same update when its calls were forgotten, or when the program
-    /// ended before they were through (killed, a power cut, a restart). Some of its calls can have been made then. State
-    /// that must not count twice wants [`Update::update_id`] as its key.
+    /// **A redelivery.** Telegram delivers an update again when it did not see our answer. An update that is done is not
+    /// handled again. But `handle` runs again for the same update when its calls were forgotten, or when the program ended
+    /// before they were through (a kill, a power cut, a restart). Some of its calls can have been made by then. State that
+    /// must not count twice has to know [`Update::update_id`].
     ///
     /// **A panic.** It ends the process, with all bots in it; systemd starts the next one. Telegram delivers the update
     /// again, and `handle` gets one more try. At the second panic the update is dropped, with an error in the log. This
-    /// needs a `runtime_dir` on a tmpfs, as systemd's is; without it, nothing is remembered. A stack overflow, memory over
-    /// the unit's `MemoryMax`, and a panic in a thread of your own end the process without that note. The panic's message is logged: keep users' texts out of it.
+    /// needs a `runtime_dir` on a tmpfs, as systemd's is; without it, nothing is remembered, and the update comes until
+    /// Telegram gives it up, after a day. A stack overflow, memory over the unit's `MemoryMax`, and a panic in a thread of
+    /// your own end the process, too, and leave no note. The panic's message is logged: keep users' texts out of it.
     ///
     /// **A slow handler.** It holds its chat and one worker thread. Calls start within 22 s of the update's arrival; what is
-    /// not started by then is put off, as above. After 45 s Telegram gets a 503, and delivers the update again until
+    /// not started by then is put off, as above. After 45 s Telegram's connection is closed; the redeliveries get a 503 until
     /// `handle` has returned. So do not wait here for more than a few seconds. When all workers wait for two minutes, the
     /// watchdog restarts the program.
+    ///
+    /// Lines that your crate writes with the `log` crate, from the level `info` on, are in the log.
     fn handle(&self, update: &Update, me: &Me) -> Vec<Call>;
 }
 

@@ -58,7 +58,7 @@ pub struct Config {
     pub(crate) allow_from: Vec<Network>,
     /// Connections that Telegram may open for each bot, 1 to 100.
     pub(crate) max_connections: u16,
-    /// What must outlive a reboot: what was registered last.
+    /// What must outlive a reboot: what was registered last, and who each bot is.
     pub(crate) state_dir: PathBuf,
     /// What need not: the socket to the workers, and what was answered.
     pub(crate) runtime_dir: PathBuf,

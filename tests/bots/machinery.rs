@@ -1,15 +1,24 @@
 //! The bot of the tests that are about the machinery around a bot: whatever becomes of `src/echo.rs`, these tests stay.
 //!
-//! It answers every text with the same text, as an echo, but for a few words that it obeys.
+//! It answers every text with the same text, as an echo, but for a few words that it obeys. CALM in its environment keeps it from
+//! panicking, and KINDS=few has it ask for messages alone.
+
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use pihook::bot::{Bot, Call, Me, Update};
 use pihook::telegram::types::{Message, Reply};
 use serde_json::json;
 
-struct Machinery;
+#[derive(Default)]
+struct Machinery {
+    asked: AtomicU32,
+}
 
 impl Bot for Machinery {
     fn allowed_updates(&self) -> &'static [&'static str] {
+        if std::env::var("KINDS").is_ok_and(|kinds| kinds == "few") {
+            return &["message"];
+        }
         &["message", "callback_query", "inline_query"]
     }
 
@@ -24,6 +33,7 @@ impl Bot for Machinery {
         let Some(text) = &message.text else { return vec![] };
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         match word {
+            "panic" | "thread" if std::env::var_os("CALM").is_some() => vec![echo(message, text)],
             "panic" => panic!("as the test wants it"),
             "thread" => {
                 let _ = std::thread::spawn(|| panic!("as the test wants it")).join();
@@ -37,6 +47,10 @@ impl Bot for Machinery {
             "unknown" => vec![Call::new("sendNothing", &json!({})), echo(message, text)],
             "broken" => vec![Call::new("sendMessage", &[1]), echo(message, text)],
             "copy" => vec![Call::copy(message).or(Call::reply(message, "no copy"))],
+            "count" => {
+                let count = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+                vec![Call::reply(message, &format!("count {count}"))]
+            }
             "me" => vec![Call::reply(message, &format!("{} {}", me.id, me.username))],
             _ => vec![echo(message, text)],
         }
@@ -49,5 +63,5 @@ fn echo(message: &Message, text: &str) -> Call {
 }
 
 fn main() -> std::process::ExitCode {
-    pihook::cli::main(Machinery)
+    pihook::cli::main(Machinery::default())
 }
