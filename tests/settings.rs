@@ -234,7 +234,7 @@ fn a_slip_is_told_in_two_lines_with_what_was_meant() {
         let output = home.command(&[]).args(arguments.split(' ')).output().unwrap();
         let said = text(&output);
         assert_eq!(output.status.code(), Some(64), "{arguments}: {said}");
-        assert!(said.starts_with(words) && said.lines().count() == 2, "{arguments}: {said}");
+        assert!(said.contains(words) && said.lines().count() == 2, "{arguments}: {said}");
     }
     for arguments in ["help cert", "cert --help"] {
         let said = text(&home.command(&[]).args(arguments.split(' ')).output().unwrap());

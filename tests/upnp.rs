@@ -44,8 +44,11 @@ const DESCRIPTIONS: &[(&str, &[(&str, &str)])] = &[
     ("wrong-nesting.xml", PLAIN),
 ];
 
-/// A file, the element that is wanted, and what is read; an error has a code and words.
-const ANSWERS: &[(&str, &str, Option<Result<&str, (u32, &str)>>)] = &[
+/// What is read: a text, or an error's code and words.
+type Read = Option<Result<&'static str, (u32, &'static str)>>;
+
+/// A file, the element that is wanted, and what is read.
+const ANSWERS: &[(&str, &str, Read)] = &[
     ("cut-off.xml", "NewExternalIPAddress", Some(Ok("80.100.95.20"))),
     ("empty-element-undeclared.xml", "AddPortMappingResponse", Some(Ok(""))),
     ("empty-element.xml", "AddPortMappingResponse", Some(Ok(""))),

@@ -183,12 +183,12 @@ impl<'c> Path<'c> {
         let known = |list: &Option<GeneralSubtrees>| {
             list.iter().flatten().all(|it| matches!(it.base, GeneralName::DnsName(_) | GeneralName::IpAddress(_)))
         };
-        let is_known = |one: &&&X509| {
+        let is_known = |one: &X509| {
             one.name_constraints().is_some_and(|it| known(&it.permitted_subtrees) && known(&it.excluded_subtrees))
         };
         match self.ask_webpki(now) {
             Err(webpki::Error::NameConstraintViolation) => Err(refused(first)),
-            Ok(()) if limited.iter().all(|one| is_known(&one)) => Ok(Vec::new()),
+            Ok(()) if limited.iter().all(|one| is_known(one)) => Ok(Vec::new()),
             _ => Ok(vec![doubt(first, "its name constraints cannot be checked here")]),
         }
     }

@@ -64,6 +64,32 @@ fn replacement(is_ours: bool) -> &'static str {
     }
 }
 
+/// Why a key cannot be used, by the bits and the exponent of an RSA key.
+fn unusable(rsa: Option<(usize, u64)>) -> String {
+    match rsa {
+        Some((bits, _)) if bits > MAX_RSA_BITS => {
+            format!("it is RSA of {bits} bits, and pihook can use {MAX_RSA_BITS} bits at most. Make a smaller one.")
+        }
+        Some((2048.., exponent)) if exponent < MIN_RSA_EXPONENT => format!(
+            "it is RSA with the exponent {exponent}, and pihook needs {MIN_RSA_EXPONENT}, as all tools have it today. Make a new one."
+        ),
+        _ => "it must be RSA of 2048 bits or more (4096 at most), EC P-256 or P-384, or Ed25519, without a password."
+            .into(),
+    }
+}
+
+impl fmt::Display for NameRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CommonName => "it must be the common name (CN), and no other DNS name may be in it",
+            Self::AlternativeAddress => "it must be an IP address of the subject alternative name",
+            Self::DnsName => {
+                "it must be a DNS name of the subject alternative name, or the common name (CN) where there is none"
+            }
+        })
+    }
+}
+
 /// A time as a person says it.
 struct Span(Duration);
 
@@ -100,28 +126,10 @@ impl fmt::Display for CertificateError {
                 "{}: certificate {number} in it cannot be read. Copy the file again, or make or get a new certificate.",
                 path.display()
             ),
-            Self::Key(path, rsa) => {
-                write!(f, "The key in {} cannot serve: ", path.display())?;
-                match rsa {
-                    Some((bits, _)) if *bits > MAX_RSA_BITS => {
-                        write!(f, "it is RSA of {bits} bits, and pihook can use {MAX_RSA_BITS} bits at most. Make a smaller one.")
-                    }
-                    Some((2048.., exponent)) if *exponent < MIN_RSA_EXPONENT => write!(
-                        f,
-                        "it is RSA with the exponent {exponent}, and pihook needs {MIN_RSA_EXPONENT}, as all tools have it today. Make a new one."
-                    ),
-                    _ => f.write_str(
-                        "it must be RSA of 2048 bits or more (4096 at most), EC P-256 or P-384, or Ed25519, without a password.",
-                    ),
-                }
-            }
+            Self::Key(path, rsa) => write!(f, "The key in {} cannot serve: {}", path.display(), unusable(*rsa)),
             Self::Mismatch(certificate, key) => {
-                write!(
-                    f,
-                    "The key in {} does not belong to the certificate in {}.",
-                    key.display(),
-                    certificate.display()
-                )
+                let (certificate, key) = (certificate.display(), key.display());
+                write!(f, "The key in {key} does not belong to the certificate in {certificate}.")
             }
             Self::Expired(days, is_ours) => {
                 write!(f, "The certificate expired {days} days ago: {}", replacement(*is_ours))
@@ -136,13 +144,7 @@ impl fmt::Display for CertificateError {
             }
             Self::Name(host, rule, is_ours) => write!(
                 f,
-                "The certificate does not carry the public_host {host} where Telegram looks for it: {}; {}",
-                match rule {
-                    NameRule::CommonName => "it must be the common name (CN), and no other DNS name may be in it",
-                    NameRule::AlternativeAddress => "it must be an IP address of the subject alternative name",
-                    NameRule::DnsName =>
-                        "it must be a DNS name of the subject alternative name, or the common name (CN) where there is none",
-                },
+                "The certificate does not carry the public_host {host} where Telegram looks for it: {rule}; {}",
                 replacement(*is_ours)
             ),
             Self::Chain(fault) => fault.fmt(f),

@@ -25,7 +25,7 @@ const SERVER_PURPOSES: [&str; 3] = ["1.3.6.1.5.5.7.3.1", "1.3.6.1.4.1.311.10.3.3
 const NETSCAPE_KIND: &str = "2.16.840.1.113730.1.1";
 pub(super) const NETSCAPE_SERVER: u8 = 0x40;
 pub(super) const NETSCAPE_AUTHORITY: u8 = 0x04;
-/// The extensions that OpenSSL knows: any other one that is critical is refused (crypto/x509/v3_purp.c).
+/// The extensions that OpenSSL knows: any other one that is critical is refused (its `X509_supported_extension`).
 const KNOWN_EXTENSIONS: [&str; 12] = [
     "2.5.29.15",
     "2.5.29.17",
@@ -189,14 +189,14 @@ impl X509 {
             return Some("its key usage has no keyCertSign");
         }
         let (constraints, kind) = (self.extension::<BasicConstraints>(), self.netscape_kind());
-        let is_authority = match constraints {
-            Some(constraints) => constraints.ca,
-            None => {
-                let is_old_root =
-                    self.parsed.tbs_certificate.version == x509_cert::Version::V1 && self.is_self_signed();
-                is_old_root || usage.is_some() || kind.is_some_and(|bits| bits & NETSCAPE_AUTHORITY > 0)
-            }
-        };
+        let is_authority = constraints.map_or_else(
+            || {
+                let is_v1 = self.parsed.tbs_certificate.version == x509_cert::Version::V1;
+                let is_netscapes = kind.is_some_and(|bits| bits & NETSCAPE_AUTHORITY > 0);
+                is_v1 && self.is_self_signed() || usage.is_some() || is_netscapes
+            },
+            |constraints| constraints.ca,
+        );
         (!is_authority).then_some("it is no CA (basic constraints)")
     }
 
@@ -281,7 +281,7 @@ impl X509 {
             return None;
         }
         let mut reader = SliceReader::new(key.subject_public_key.raw_bytes()).ok()?;
-        reader.sequence(|reader| rsa_numbers(reader)).ok()
+        reader.sequence(rsa_numbers).ok()
     }
 
     /// Its public key, as DER.
@@ -291,7 +291,7 @@ impl X509 {
 }
 
 /// The bits of a modulus, and the exponent behind it.
-pub(super) fn rsa_numbers<'r>(reader: &mut impl Reader<'r>) -> x509_cert::der::Result<(usize, u64)> {
+pub(super) fn rsa_numbers<'r, R: Reader<'r>>(reader: &mut R) -> x509_cert::der::Result<(usize, u64)> {
     let (modulus, exponent) = (reader.decode::<UintRef>()?, reader.decode::<UintRef>()?);
     let first = modulus.as_bytes().first().copied().unwrap_or_default();
     // No exponent of more bytes is anything but large.

@@ -41,17 +41,7 @@ pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certif
         doctor.warn(CHECK, format!("{} is not there", path.display()), "start the bot: it makes one");
         return None;
     }
-    let certificate = match certificate::load(&config.certificate_files) {
-        Ok(certificate) => certificate,
-        Err(why @ CertificateError::File(..)) => {
-            doctor.bad(CHECK, why.to_string(), "run the doctor as root, or as the user that the bot runs as");
-            return None;
-        }
-        Err(why) => {
-            doctor.bad(CHECK, why.to_string(), "put the right pair there, or move it away: then pihook makes one");
-            return None;
-        }
-    };
+    let certificate = load(doctor, CHECK, config)?;
     let (host, now) = (identity::known_host(config, &certificate), SystemTime::now());
     let days = certificate.days(now);
     match identity::check_fit(config, &certificate, host.as_deref()) {
@@ -84,6 +74,16 @@ pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certif
         }
     }
     Some(certificate)
+}
+
+fn load(doctor: &mut Doctor, check: &'static str, config: &Config) -> Option<Certificate> {
+    let (why, remedy) = match certificate::load(&config.certificate_files) {
+        Ok(certificate) => return Some(certificate),
+        Err(why @ CertificateError::File(..)) => (why, "run the doctor as root, or as the user that the bot runs as"),
+        Err(why) => (why, "put the right pair there, or move it away: then pihook makes one"),
+    };
+    doctor.bad(check, why.to_string(), remedy);
+    None
 }
 
 /// Whether the internet sees this home where Telegram is told to call. Returns the address that it sees.

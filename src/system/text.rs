@@ -7,13 +7,12 @@ pub(crate) fn decode(bytes: &[u8]) -> String {
         String::from_utf16_lossy(&units)
     };
     match bytes {
-        [0xef, 0xbb, 0xbf, text @ ..] => String::from_utf8_lossy(text).into_owned(),
         [0xff, 0xfe, text @ ..] => utf16(text, u16::from_le_bytes),
         [0xfe, 0xff, text @ ..] => utf16(text, u16::from_be_bytes),
         // Without a mark, too: plain English in UTF-16 has a zero in every pair.
         [first, 0, ..] if *first != 0 => utf16(bytes, u16::from_le_bytes),
         [0, second, ..] if *second != 0 => utf16(bytes, u16::from_be_bytes),
-        text => String::from_utf8_lossy(text).into_owned(),
+        text => String::from_utf8_lossy(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)).into_owned(),
     }
 }
 

@@ -170,15 +170,12 @@ fn unescaped(text: &str) -> String {
                 None => None,
             },
         };
-        match known {
-            Some(c) => {
-                whole.push(c);
-                whole.push_str(rest);
-            }
-            None => {
-                whole.push('&');
-                whole.push_str(part);
-            }
+        if let Some(c) = known {
+            whole.push(c);
+            whole.push_str(rest);
+        } else {
+            whole.push('&');
+            whole.push_str(part);
         }
     }
     whole
