@@ -152,7 +152,7 @@ fn chains_that_telegram_refuses_do_not_pass_and_are_told_apart() {
                         p,
                         vec![],
                         vec![GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix([80, 0, 0, 0], 8))],
-                    )
+                    );
                 },
                 address,
             ),
@@ -226,7 +226,7 @@ fn chains_that_telegram_takes_pass() {
         (
             "a purpose of Netscape",
             pair(same, |p| {
-                p.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(vec![2, 16, 840, 1, 113_730, 4, 1])]
+                p.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(vec![2, 16, 840, 1, 113_730, 4, 1])];
             }),
         ),
         (
@@ -237,7 +237,7 @@ fn chains_that_telegram_takes_pass() {
                         p,
                         vec![GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix([80, 0, 0, 0], 8))],
                         vec![],
-                    )
+                    );
                 },
                 address,
             ),
