@@ -393,6 +393,8 @@ fn files_are_read_in_every_form_that_they_come_in() {
         chain.replace('\n', "\r\n").into_bytes(),
         chain.replace("CERTIFICATE", "X509 CERTIFICATE").into_bytes(),
         chain.replace("CERTIFICATE", "TRUSTED CERTIFICATE").into_bytes(),
+        chain.replace('\n', "\r").into_bytes(),
+        chain.replace('\n', "\n\n").into_bytes(),
         format!("Bag Attributes\n    friendlyName: home\n{chain}").into_bytes(),
         utf16(&chain),
     ] {

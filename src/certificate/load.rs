@@ -23,8 +23,8 @@ use crate::system::text;
 
 /// The organization in a certificate's subject that makes it ours: only such are renewed.
 pub(super) const OUR_ORGANIZATION: &str = "pihook";
-/// The names that OpenSSL knows a certificate by.
-const LABELS: [&str; 3] = ["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"];
+/// The ends of the lines around a certificate, by the other names that OpenSSL knows it by.
+const OTHER_LABELS: [&str; 2] = ["X509 CERTIFICATE-----", "TRUSTED CERTIFICATE-----"];
 
 /// A certificate with its key, as files hold it: ours and a user's own are loaded alike.
 pub struct Certificate {
@@ -87,12 +87,13 @@ fn read_chain(path: &Path, content: &[u8]) -> Result<Vec<X509>, CertificateError
     if let Some(one) = X509::read(content) {
         return Ok(vec![one]);
     }
-    let text = text::decode(content);
-    let blocks = pem::parse_many(&text).map_err(|_| CertificateError::NotPem(path.to_owned(), "certificate"))?;
-    let (mut chain, mut number) = (Vec::new(), 0);
-    for block in blocks.iter().filter(|block| LABELS.contains(&block.tag())) {
-        number += 1;
-        match X509::read(block.contents()) {
+    let mut text = lines(content);
+    for label in OTHER_LABELS {
+        text = text.replace(label, "CERTIFICATE-----");
+    }
+    let mut chain = Vec::new();
+    for (number, der) in (1..).zip(CertificateDer::pem_slice_iter(text.as_bytes())) {
+        match der.ok().and_then(|der| X509::read(&der)) {
             Some(one) => chain.push(one),
             None if chain.is_empty() => break,
             None => return Err(CertificateError::Unreadable(path.to_owned(), number)),
@@ -101,8 +102,13 @@ fn read_chain(path: &Path, content: &[u8]) -> Result<Vec<X509>, CertificateError
     if chain.is_empty() { Err(CertificateError::NotPem(path.to_owned(), "certificate")) } else { Ok(chain) }
 }
 
+/// The text of a file, whatever ends its lines.
+fn lines(content: &[u8]) -> String {
+    text::decode(content).replace("\r\n", "\n").replace('\r', "\n")
+}
+
 fn private_key(path: &Path, content: &[u8]) -> Result<PrivateKeyDer<'static>, CertificateError> {
-    let text = text::decode(content);
+    let text = lines(content);
     PrivateKeyDer::from_pem_slice(text.as_bytes())
         .or_else(|why| PrivateKeyDer::try_from(content.to_vec()).map_err(|_| why))
         .map_err(|_| CertificateError::NotPem(path.to_owned(), "private key (without a password)"))

@@ -87,7 +87,7 @@ impl fmt::Display for RouterError {
             }
             Self::Unclear(why, port) => write!(
                 f,
-                "the router answers by UPnP, and {}: forward port {port} in its settings by hand",
+                "the router answers by UPnP, and {}: switch port forwarding by UPnP on in its settings, or forward port {port} there by hand",
                 printable(why)
             ),
             Self::NoAddress(None) => f.write_str(
@@ -217,21 +217,30 @@ impl Router {
                 let _ = self.runtime.block_on(mapping.try_drop());
                 Err(RouterError::Taken("another machine, or not allowed".into()))
             }
-            Err(failed) => {
-                let address = || self.natpmp_address(router);
-                let gateway = Gateway::find(router).map_err(|why| match why {
-                    FindError::Silent => why_not(&failed, public, address),
-                    FindError::Unclear(what) => RouterError::Unclear(what, public),
-                })?;
-                match gateway.forward(public, local, self.lease) {
-                    Ok(()) => Ok(MappingProtocol::Upnp(gateway)),
-                    Err(UpnpError::Refused(why)) => match gateway.address().filter(|address| is_reserved(*address)) {
-                        Some(address) => Err(RouterError::NoAddress(Some(address))),
-                        None => Err(RouterError::Refused(why)),
-                    },
-                    Err(why) => Err(why.into()),
-                }
-            }
+            Err(failed) => self.begin_upnp(router, public, local, &failed),
+        }
+    }
+
+    /// Asks by `UPnP` a router that has `failed` to answer the others.
+    fn begin_upnp(
+        &self,
+        router: Ipv4Addr,
+        public: u16,
+        local: u16,
+        failed: &natpmp::Failure,
+    ) -> Result<MappingProtocol, RouterError> {
+        let address = || self.natpmp_address(router);
+        let gateway = Gateway::find(router).map_err(|why| match (why, why_not(failed, public, address)) {
+            (FindError::Unclear(what), RouterError::Silent(port)) => RouterError::Unclear(what, port),
+            (_, why) => why,
+        })?;
+        match gateway.forward(public, local, self.lease) {
+            Ok(()) => Ok(MappingProtocol::Upnp(gateway)),
+            Err(UpnpError::Refused(why)) => match gateway.address().filter(|address| is_reserved(*address)) {
+                Some(address) => Err(RouterError::NoAddress(Some(address))),
+                None => Err(RouterError::Refused(why)),
+            },
+            Err(why) => Err(why.into()),
         }
     }
 
