@@ -6,7 +6,7 @@
 #   deploy/build.sh debian     Debian's rustc-web with the arm64 standard library, and aarch64-linux-gnu-gcc
 #   deploy/build.sh cross      cross, in Docker: runs on the oldest Raspberry Pi OS (see cross.toml)
 #
-# What follows goes to cargo: `deploy/build.sh --bins --example counter` builds one of the other bots, too.
+# What follows goes to cargo: `deploy/build.sh --example counter` builds one of the other bots.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
