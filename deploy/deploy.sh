@@ -30,6 +30,9 @@ binary=$target/aarch64-unknown-linux-gnu/release/pihook
 cross=$target/cross/aarch64-unknown-linux-gnu/release/pihook
 [[ ! $cross -nt $binary ]] || binary=$cross
 
+# A variable of the caller's environment stays in the environment of every command: these are not to be there.
+unset password answer answers
+
 host='' action=release options=()
 while (($#)); do
     case $1 in

@@ -167,7 +167,7 @@ impl Call {
     }
 
     /// A text as a reply to `message`, at most 4096 characters. It goes to the same chat and topic; should the message be
-    /// deleted by then, it arrives all the same.
+    /// deleted by then, it arrives all the same. What only its writer and the bot can see gets an answer that only these can see.
     #[must_use]
     pub fn reply(message: &Message, text: &str) -> Self {
         Self::new("sendMessage", &Reply::to(message, text))
@@ -175,8 +175,15 @@ impl Call {
 
     /// A copy of `message` as a reply to it, of whatever kind it is: a photo, a sticker, a voice. Telegram refuses to copy
     /// service messages, invoices, giveaways and paid media.
+    ///
+    /// What only its writer and the bot can see is never copied: the copy would be for everyone. Then the call is not made, and
+    /// what [`Call::or`] names is made in its place.
     #[must_use]
     pub fn copy(message: &Message) -> Self {
+        if message.is_ephemeral() {
+            let parameters = Err("a copy of this message would be seen by everyone".into());
+            return Self { method: "copyMessage", parameters, fallback: None };
+        }
         let copy = CopyMessage {
             chat_id: message.chat.id,
             from_chat_id: message.chat.id,
@@ -288,6 +295,30 @@ mod tests {
             let parameters = call.parameters();
             assert_eq!((parameters.get("message_thread_id"), parameters.get("direct_messages_topic_id")), (None, None));
         }
+    }
+
+    #[test]
+    fn what_one_person_alone_can_see_is_answered_to_that_person_alone() {
+        for more in [json!({"ephemeral_message_id": 8}), json!({})] {
+            let mut message = json!({"message_id": 0, "chat": {"id": -100}, "from": {"id": 7}, "text": "/secret"});
+            message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let update = update(&message);
+            let message = update.message.as_ref().unwrap();
+            let reply = Call::reply(message, "hi").parameters();
+            assert_eq!(
+                (&reply["ephemeral_message_parameters"], &reply["receiver_user_id"]),
+                (&json!({"receiver_user_id": 7}), &json!(7))
+            );
+            assert_eq!(reply["reply_parameters"].get("message_id"), None);
+            assert_eq!(reply["reply_parameters"].get("ephemeral_message_id"), more.get("ephemeral_message_id"));
+            let mut redirected = Call::reply(message, "hi");
+            redirected.redirect(-5);
+            assert_eq!(redirected.parameters()["receiver_user_id"], 7);
+            assert!(Call::copy(message).body().is_err());
+        }
+        // Nobody has this id: Telegram refuses it.
+        let update = update(&json!({"message_id": 0, "chat": {"id": -100}, "text": "/secret"}));
+        assert_eq!(Call::reply(update.message.as_ref().unwrap(), "hi").parameters()["receiver_user_id"], 0);
     }
 
     #[test]

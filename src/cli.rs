@@ -6,30 +6,33 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::bot::Bot;
 use crate::certificate::{self, CertificateError, CertificateFiles};
-use crate::config::{self, Config, Environment};
+use crate::config::{self, Config, Delivery, Environment, Source};
 use crate::delivery::health::Difference;
 use crate::delivery::identity;
+use crate::delivery::polling_note;
 use crate::delivery::registration::{Registration, RegistrationError};
 use crate::doctor;
 use crate::run::{self, RunError};
-use crate::secret::mask;
+use crate::secret::{lines, mask};
 use crate::system::clock::unix_now;
 use crate::system::{logging, process, text};
-use crate::telegram::client::Api;
+use crate::telegram::client::{Api, Client};
 use crate::telegram::delivery_error;
+use crate::telegram::error::ApiError;
 use crate::telegram::types::WebhookInfo;
 
 const USAGE: &str = "\
 pihook runs a Telegram bot.
 
   pihook run [--config FILE]
-      serve the webhook, and keep it registered with Telegram
+      run the bot: by webhook where Telegram can reach it, else by polling
   pihook cert [--host HOST] [--days N] [--out DIR] [--force]
       make the certificate and its key
   pihook webhook info|set|delete [--config FILE]
@@ -39,7 +42,8 @@ pihook runs a Telegram bot.
   pihook doctor [--config FILE] [--json]
       find what is wrong at all, and say what to do
 
-The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihook/pihook.toml.";
+The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihook/pihook.toml. With the bot's token in
+$TELEGRAM_BOT_TOKEN, no settings file is needed.";
 
 /// Behind an error, which must not scroll away.
 const SHORT_USAGE: &str =
@@ -49,6 +53,9 @@ const OPTIONS: [&str; 8] = ["config", "host", "days", "out", "force", "json", "h
 
 /// The kinds of update that the bot wants.
 type Kinds = &'static [&'static str];
+
+/// For `webhook set`, with the waits that Telegram asks for. A longer one is told, and not waited out.
+const SET_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a command ends without success. The codes are those of sysexits.h.
 enum Failure {
@@ -212,7 +219,7 @@ fn help(command: &str) -> Result<(), Failure> {
 /// Says what keeps nobody from success, beside what a command prints.
 fn warn(text: &str) {
     // Where nobody reads it, the command goes on.
-    let _ = writeln!(io::stderr(), "{}", mask(text));
+    let _ = writeln!(io::stderr(), "{}", lines(&mask(text)));
 }
 
 /// Prints a command's result. Who closes the pipe has read enough: the command goes on to its end.
@@ -220,7 +227,12 @@ fn warn(text: &str) {
 /// # Errors
 /// When it cannot be written: on a full disk, nobody must believe that it was.
 fn print(text: &str) -> Result<(), Failure> {
-    match writeln!(io::stdout(), "{}", mask(text)) {
+    write_out(&lines(&mask(text)))
+}
+
+/// Like [`print`], for what is clean.
+fn write_out(text: &str) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{text}") {
         Err(why) if why.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::Other(format!("The output cannot be written: {why}.")))
         }
@@ -233,8 +245,8 @@ fn environment(name: &str) -> Option<OsString> {
 }
 
 fn load(options: &Options, environment: Environment) -> Result<Config, Failure> {
-    let path = config::find(options.config.clone(), environment)?;
-    Ok(config::load(&path, environment)?)
+    let source = config::find(options.config.clone(), environment)?;
+    Ok(config::load_from(&source, environment)?)
 }
 
 fn run(program: &Program, options: &Options) -> Result<(), Failure> {
@@ -249,8 +261,8 @@ fn run(program: &Program, options: &Options) -> Result<(), Failure> {
 fn cert(options: &Options) -> Result<(), Failure> {
     let days = options.days.unwrap_or(certificate::VALID_DAYS);
     // Only three settings count here: a certificate can be made before there is a token.
-    let config = config::find(options.config.clone(), &environment).ok();
-    let config = config.map(|path| config::examine(&path, &environment).0);
+    let config = config::look(options.config.clone(), &environment)?;
+    let config = config.map(|path| config::examine(&Source::File(path), &environment).0);
     let host = certificate_host(options, config.as_ref())?;
     let files = match (&options.out, config) {
         (None, Some(config)) => config.certificate_files,
@@ -284,18 +296,25 @@ fn each_bot(
     let host = identity::known_host(&config, &certificate)
         .ok_or_else(|| Failure::Other("This home's address is not known yet: `pihook run` finds it.".into()))?;
     let api = Api::new(&config.api_url, 1);
-    let mut failures = Vec::new();
-    for bot in &config.bots {
+    all(config.bots.iter().map(|bot| {
         let registration = Registration::new(&config, bot, &api, &host, certificate.upload(&host), allowed_updates);
-        match act(&registration) {
-            Ok(text) => print(&format!("bot {}: {text}", registration.bot()))?,
-            Err(why) => failures.push(format!("bot {}: {why}.", registration.bot())),
-        }
-    }
-    if failures.is_empty() { Ok(()) } else { Err(Failure::Other(failures.join("\n"))) }
+        (registration.bot(), act(&registration).map_err(|why| why.to_string()))
+    }))
 }
 
 fn webhook_info(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
+    let config = load(options, &environment)?;
+    if let Some(reason) = polling_note::reason(&config) {
+        print(&format!("updates are polled: {reason}"))?;
+    }
+    if config.delivery == Delivery::Polling {
+        return each_poller(&config, |client| {
+            let info = client.webhook_info()?;
+            let is_set =
+                if info.url.is_empty() { "the webhook is not set" } else { "a webhook is set, against the settings" };
+            Ok(format!("{is_set}\n{}", describe(&info)))
+        });
+    }
     each_bot(options, allowed_updates, |registration| {
         let info = registration.info()?;
         let ours = match registration.agrees(&info) {
@@ -305,6 +324,27 @@ fn webhook_info(options: &Options, allowed_updates: Kinds) -> Result<(), Failure
         };
         Ok(format!("{ours}\n{}", describe(&info)))
     })
+}
+
+/// Like [`each_bot`], where there is no certificate, and so no registration.
+fn each_poller(config: &Config, act: impl Fn(&Client) -> Result<String, ApiError>) -> Result<(), Failure> {
+    let api = Api::new(&config.api_url, 1);
+    all(config.bots.iter().map(|bot| {
+        let said = act(&Client::new(api.clone(), bot.token.clone()));
+        (bot.token.id(), said.map_err(|why| why.to_string()))
+    }))
+}
+
+/// Prints what was said of each bot; also when something failed for the one before.
+fn all(said: impl Iterator<Item = (u64, Result<String, String>)>) -> Result<(), Failure> {
+    let mut failures = Vec::new();
+    for (bot, said) in said {
+        match said {
+            Ok(text) => print(&format!("bot {bot}: {text}"))?,
+            Err(why) => failures.push(format!("bot {bot}: {why}.")),
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { Err(Failure::Other(failures.join("\n"))) }
 }
 
 /// All that Telegram knows of a webhook but its URL, which holds the token.
@@ -324,18 +364,43 @@ fn describe(info: &WebhookInfo) -> String {
 }
 
 fn webhook_set(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
-    each_bot(options, allowed_updates, |registration| registration.set().map(|()| "the webhook is set".into()))
+    if load(options, &environment)?.delivery == Delivery::Polling {
+        return Err(Failure::Config(
+            "The settings have delivery = \"polling\": set \"auto\" or \"webhook\" first.".into(),
+        ));
+    }
+    each_bot(options, allowed_updates, |registration| set_in_time(registration).map(|()| "the webhook is set".into()))
+}
+
+/// Sets the webhook, and waits as long as Telegram asks for: it takes one set a second, and a bot may just have made one.
+fn set_in_time(registration: &Registration) -> Result<(), RegistrationError> {
+    let end = Instant::now() + SET_TIMEOUT;
+    loop {
+        match registration.set() {
+            Err(RegistrationError::Api(ApiError::Refused { retry_after: Some(seconds), .. }))
+                if Instant::now() + Duration::from_secs(seconds.clamp(1, SET_TIMEOUT.as_secs())) < end =>
+            {
+                warn(&format!("bot {}: Telegram asks to wait {seconds} s.", registration.bot()));
+                thread::sleep(Duration::from_secs(seconds.max(1)));
+            }
+            done => return done,
+        }
+    }
 }
 
 fn webhook_delete(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
+    let config = load(options, &environment)?;
+    if config.delivery == Delivery::Polling {
+        return each_poller(&config, |client| client.delete_webhook().map(|()| "the webhook is removed".into()));
+    }
     each_bot(options, allowed_updates, |registration| registration.delete().map(|()| "the webhook is removed".into()))
 }
 
 fn check_settings(options: &Options) -> Result<(), Failure> {
-    let path = config::find(options.config.clone(), &environment)?;
-    let (config, mut problems) = config::examine(&path, &environment);
+    let source = config::find(options.config.clone(), &environment)?;
+    let (config, mut problems) = config::examine(&source, &environment);
     // Where there is no certificate, or one of ours that does not fit, `run` makes one.
-    if config.certificate_files.certificate.exists() {
+    if config.delivery != Delivery::Polling && config.certificate_files.certificate.exists() {
         let loaded = certificate::load(&config.certificate_files);
         let checked = loaded.and_then(|certificate| {
             if certificate.is_ours() {
@@ -351,6 +416,8 @@ fn check_settings(options: &Options) -> Result<(), Failure> {
         }
     }
     print(config.to_string().trim_end())?;
+    let comments: Vec<_> = config.consequences().iter().map(|sentence| format!("# {sentence}")).collect();
+    print(&format!("\n{}", comments.join("\n")))?;
     if problems.is_empty() { Ok(()) } else { Err(config::Problems(problems).into()) }
 }
 
@@ -361,7 +428,8 @@ fn doctor(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
         if options.json {
             findings.push(finding);
         } else {
-            let line = print(&finding.line(coloured));
+            // Its colours must stay; the rest of it is clean.
+            let line = write_out(&mask(&finding.line(coloured)));
             if printed.is_ok() {
                 printed = line;
             }

@@ -10,9 +10,22 @@ pub struct Echo;
 impl Bot for Echo {
     fn handle(&self, update: &Update, _: &Me) -> Vec<Call> {
         let Some(message) = &update.message else { return vec![] };
-        let Some(text) = &message.text else { return vec![] };
-        let reply = Reply { entities: message.entities.as_deref(), ..Reply::to(message, text) };
-        vec![Call::new("sendMessage", &reply)]
+        // Two bots that answer each other never end.
+        if message.is_from_bot() {
+            log::info!("update {}: another bot wrote it, which gets no answer", update.update_id);
+            return vec![];
+        }
+        if let Some(text) = &message.text {
+            let reply = Reply { entities: message.entities.as_deref(), ..Reply::to(message, text) };
+            return vec![Call::new("sendMessage", &reply)];
+        }
+        // Lists, tables, headings: Telegram copies them best.
+        let text = message.rich_text().map(|text| Call::reply(message, &text));
+        let copy = message.rich_message.as_ref().map(|_| Call::copy(message));
+        match (copy, text) {
+            (Some(copy), Some(text)) => vec![copy.or(text)],
+            (copy, _) => copy.into_iter().collect(),
+        }
     }
 }
 
@@ -28,6 +41,47 @@ mod tests {
         let calls = Echo.handle(&update, &me);
         assert!(calls.len() <= 1 && calls.iter().all(|call| call.method() == "sendMessage"));
         calls.first().map(Call::parameters)
+    }
+
+    fn text_message(more: &Value) -> Value {
+        let mut message = json!({"message_id": 5, "text": "hi", "chat": {"id": -100}});
+        message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"update_id": 7, "message": message})
+    }
+
+    #[test]
+    fn a_rich_message_is_copied_or_its_text_comes_back() {
+        let rich =
+            json!({"blocks": [{"type": "heading", "text": "a"}, {"type": "paragraph", "text": ["b", {"text": "c"}]}]});
+        let update = json!({"update_id": 7, "message": {"message_id": 5, "rich_message": rich, "chat": {"id": 42}}});
+        let update = Update::parse(update.to_string().into_bytes()).unwrap();
+        let me = Me { id: 110_201_543, first_name: "Echo".into(), username: "echo_bot".into() };
+        let calls = Echo.handle(&update, &me);
+        let text = Call::reply(update.message.as_ref().unwrap(), "a\nbc");
+        assert_eq!(calls, [Call::copy(update.message.as_ref().unwrap()).or(text)]);
+        // A text says all that is to be said.
+        assert_eq!(answer(&text_message(&json!({"rich_message": rich}))).unwrap()["text"], "hi");
+    }
+
+    #[test]
+    fn the_topic_of_a_channels_direct_messages_is_kept() {
+        let answer = answer(&text_message(&json!({"direct_messages_topic": {"topic_id": 9}}))).unwrap();
+        assert_eq!(answer["direct_messages_topic_id"], 9);
+    }
+
+    #[test]
+    fn bots_get_no_answer_and_people_do_in_whosever_name_they_write() {
+        let from = |id: i64, is_bot: bool| json!({"id": id, "is_bot": is_bot, "first_name": "x"});
+        assert_eq!(answer(&text_message(&json!({"from": from(8, true)}))), None);
+        for more in [
+            json!({"from": from(8, false)}),
+            // GroupAnonymousBot, Channel_Bot, and Telegram's own account.
+            json!({"from": from(1_087_968_824, true), "sender_chat": {"id": -100}}),
+            json!({"from": from(136_817_688, true), "sender_chat": {"id": -200}}),
+            json!({"from": from(777_000, false), "sender_chat": {"id": -200}}),
+        ] {
+            assert_eq!(answer(&text_message(&more)).unwrap()["text"], "hi", "{more}");
+        }
     }
 
     #[test]

@@ -11,6 +11,9 @@
 //! [`telegram::client`]. Only then is the update answered: 200 when it is dealt with, 503 when Telegram is to bring it back, as
 //! [`webhook::retry`] decides. Telegram is the queue; [`webhook::postponed`] keeps the calls that are left until it does.
 //!
+//! Where nothing gets in, [`delivery::poller`] asks Telegram for updates, and hands them to the same workers.
+//! [`delivery::switch`] decides between the two.
+//!
 //! # The rooms
 //!
 //! Imports point down this list, never back up. `tests/layers.rs` checks that.
@@ -18,7 +21,8 @@
 //! - [`cli`]: the command line.
 //! - [`run`]: the wiring of `pihook run`, and its supervisor.
 //! - [`doctor`]: what is wrong, and what to do about it. It may look at everything.
-//! - [`delivery`]: how updates get here. It keeps the webhook registered, and the certificate up to date.
+//! - [`delivery`]: how updates get here, by webhook or by polling. It keeps the webhook registered, and the certificate up to
+//!   date.
 //! - [`home`]: this Pi's address and router.
 //! - [`webhook`]: inbound, from the first TCP packet to the answer.
 //! - [`config`]: `pihook.toml` and the environment.

@@ -1,40 +1,49 @@
 //! The wiring of `pihook run`: binds, starts the workers and the registration, and serves until a signal stops it.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
-use tokio::runtime;
+use tokio::runtime::{self, Handle, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::bot::Bot;
 use crate::certificate::CertificateError;
-use crate::config::{BotSettings, Config};
+use crate::certificate::rollover::Rollover;
+use crate::config::{BotSettings, Config, Delivery};
+use crate::delivery::bot_delivery::BotDelivery;
+use crate::delivery::changeover::ChangeOver;
 use crate::delivery::identity::{self, Identity, Prepared, Registrar};
 use crate::delivery::keeper::Callbacks;
-use crate::home::watch::{Hint, HomeWatch};
+use crate::delivery::poller::{PollDeadline, PollSettings};
+use crate::delivery::switch::Seen;
+use crate::home::watch::{Hint, HomeNews, HomeWatch};
+use crate::system::runtime_dir::{self, RuntimeDirError};
 use crate::system::status::Status;
 use crate::system::{port, process, systemd};
 use crate::telegram::client::{Api, Client};
 use crate::telegram::known_me::KnownMe;
+use crate::webhook::arrivals::Arrivals;
 use crate::webhook::auth::{Recipient, Route};
 use crate::webhook::connection::Shared;
 use crate::webhook::dedup::DedupWindow;
 use crate::webhook::edge::Edge;
 use crate::webhook::handover::Handover;
+use crate::webhook::in_flight::InFlight;
+use crate::webhook::observations::Observations;
 use crate::webhook::panic;
 use crate::webhook::postponed::PostponedCalls;
-use crate::webhook::probe::{self, Probe};
-use crate::webhook::slots::{Limits, Slots};
+use crate::webhook::probe::{self, PROBE_TIMEOUT, Probe};
+use crate::webhook::slots::{Limits, Slots, WAITING};
 use crate::webhook::worker::{self, ServedBot};
 
 /// Connections beyond those that Telegram may open: for its change-over to a new webhook.
@@ -51,6 +60,9 @@ const OTHER_FILES: usize = 32;
 const MAX_WORKERS: usize = 100;
 /// For what is in flight when a signal stops us.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where there is no certificate.
+const NOTHING_TO_RENEW: Duration = Duration::from_secs(86400);
 
 const NO_THREAD: &str = "A thread cannot be started";
 
@@ -79,6 +91,15 @@ impl From<CertificateError> for RunError {
     }
 }
 
+impl From<RuntimeDirError> for RunError {
+    fn from(error: RuntimeDirError) -> Self {
+        match error {
+            RuntimeDirError::Shared(_) => Self::Config(error.to_string()),
+            RuntimeDirError::Folder(..) | RuntimeDirError::Taken(_) => Self::System(error.to_string()),
+        }
+    }
+}
+
 fn system(what: impl fmt::Display) -> impl FnOnce(io::Error) -> RunError {
     move |why| RunError::System(format!("{what}: {why}."))
 }
@@ -90,39 +111,44 @@ fn system(what: impl fmt::Display) -> impl FnOnce(io::Error) -> RunError {
 /// What keeps it from starting, one sentence.
 pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     panic::end_process_on_panic();
+    make_own_folder(config)?;
     let listener = listen(config)?;
-    let _lock = lock_runtime_dir(&config.runtime_dir)?;
+    let _lock = runtime_dir::lock(&config.runtime_dir)?;
     // The lock comes first: two instances must not both make a certificate.
-    let prepared = identity::prepare(config)?;
+    let prepared = listener.is_some().then(|| identity::prepare(config)).transpose()?;
     let capacity = Capacity::of(config)?;
-    let api = Api::new(&config.api_url, capacity.workers);
-    let status = Arc::new(Status::default());
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(system("The runtime"))?;
     let socket = config.runtime_dir.join("workers.sock");
+    let parts = SharedParts {
+        api: Api::new(&config.api_url, capacity.workers + config.bots.len()),
+        status: Arc::default(),
+        arrivals: Arc::default(),
+        observations: config.bots.iter().map(|_| Arc::default()).collect(),
+        rollover: prepared.as_ref().map(Prepared::rollover),
+        handover: Arc::new(Handover::new(socket.clone(), capacity.workers)),
+        runtime: runtime.handle().clone(),
+    };
     let allowed_updates = bot.allowed_updates();
     let known_mes: Vec<_> = config.bots.iter().map(|bot| Arc::new(known_me(config, bot))).collect();
-    let served = served_bots(config, &api, &known_mes);
-    start_workers(&socket, capacity.workers, bot, served, &status)?;
+    let served = served_bots(config, &parts.api, &known_mes, &parts.observations);
+    start_workers(&socket, capacity.workers, bot, served, &parts.status)?;
     let probe_route = probe::route().map_err(|_| RunError::System("The system has no random numbers.".into()))?;
 
-    let address = address(&listener, config)?;
+    let address = listener.as_ref().map(|listener| address(listener, config)).transpose()?;
     let (sender, events) = unbounded_channel();
-    let home = watch_home(config, address.port(), &prepared, &status, &sender)?;
-    let callbacks = || callbacks(&status, &sender, home.as_ref());
-    let registrar = Registrar::start(config, api, allowed_updates, &known_mes, callbacks).map_err(system(NO_THREAD))?;
-    let mut identity = Identity::new(config, prepared, registrar)?;
-    let edge = Edge {
-        allow_from: config.allow_from.clone(),
-        known: config.known(),
-        shared: Arc::new(Shared {
-            routes: routes(config, &probe_route),
-            handover: Handover::new(socket.clone(), capacity.workers),
-            slots: Mutex::new(Slots::new(capacity.limits)),
-            rollover: identity.rollover(),
-        }),
+    let home = match (address, &prepared) {
+        (Some(address), Some(prepared)) => watch_home(config, address.port(), prepared, &parts.status, &sender)?,
+        _ => None,
     };
-    let probe = Probe::new(address, &probe_route);
-    systemd::watch(move || probe.is_answered(), Arc::clone(&status)).map_err(system(NO_THREAD))?;
-    serve(edge, listener, &status, events, &mut identity)?;
+    let callbacks = |bot| callbacks(config, &parts, bot, &sender, home.as_ref());
+    let (bots, deadlines) = start_deliveries(config, &parts, allowed_updates, known_mes, callbacks)?;
+    let registrar = Arc::new(Registrar { api: parts.api.clone(), allowed_updates, bots });
+    let identity = prepared.map(|prepared| Identity::new(config, prepared, Arc::clone(&registrar)));
+    let rollover = parts.rollover.clone();
+    let edge = rollover.map(|rollover| edge(config, &parts, capacity.limits, routes(config, &probe_route), rollover));
+    watch_over(&parts, address.map(|address| Probe::new(address, &probe_route)), deadlines)?;
+    let changeover = ChangeOver::begin(config, identity, &registrar, Arc::clone(&parts.status));
+    serve(&runtime, edge.zip(listener), &parts, Supervised { events, changeover, registrar })?;
     if let Some(home) = home {
         home.end();
     }
@@ -130,12 +156,45 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     Ok(())
 }
 
-/// The listener of systemd's socket unit, or one of our own.
-fn listen(config: &Config) -> Result<TcpListener, RunError> {
-    match systemd::listener().map_err(system("The socket that systemd handed over"))? {
-        Some(listener) => Ok(listener),
-        None => TcpListener::bind(config.listen).map_err(|why| not_bound(config.listen, &why)),
+fn edge(config: &Config, parts: &SharedParts, limits: Limits, routes: Vec<Route>, rollover: Arc<Rollover>) -> Edge {
+    Edge {
+        allow_from: config.allow_from.clone(),
+        known: config.known(),
+        shared: Arc::new(Shared {
+            routes,
+            handover: Arc::clone(&parts.handover),
+            slots: Mutex::new(Slots::new(limits)),
+            rollover,
+            arrivals: Arc::clone(&parts.arrivals),
+            observations: parts.observations.clone(),
+        }),
     }
+}
+
+/// What the parts of the program share.
+struct SharedParts {
+    api: Api,
+    status: Arc<Status>,
+    arrivals: Arc<Arrivals>,
+    /// Each bot's, in the order of the settings.
+    observations: Vec<Arc<Observations>>,
+    /// None where the bots only poll.
+    rollover: Option<Arc<Rollover>>,
+    handover: Arc<Handover>,
+    runtime: Handle,
+}
+
+/// The listener of systemd's socket unit, or one of our own; none where the bots only poll.
+fn listen(config: &Config) -> Result<Option<TcpListener>, RunError> {
+    let given = systemd::listener().map_err(system("The socket that systemd handed over"))?;
+    if config.delivery == Delivery::Polling {
+        if given.is_some() {
+            log::warn!("systemd holds a port that nobody needs: sudo systemctl disable --now pihook.socket");
+        }
+        return Ok(None);
+    }
+    let own = || TcpListener::bind(config.listen).map_err(|why| not_bound(config.listen, &why));
+    given.map_or_else(own, Ok).map(Some)
 }
 
 /// Why nobody can listen there, and what to do.
@@ -177,15 +236,28 @@ enum Event {
     Moved(Ipv4Addr),
     /// Telegram has the registration of this digest.
     Registered(String),
+    /// What decides on webhook or polling.
+    Seen(Seen),
 }
 
-fn callbacks(status: &Arc<Status>, sender: &UnboundedSender<Event>, watch: Option<&HomeWatch>) -> Callbacks {
-    let (sender, hints) = (sender.clone(), watch.map(HomeWatch::hints));
+fn callbacks(
+    config: &Config,
+    shared: &SharedParts,
+    bot: usize,
+    sender: &UnboundedSender<Event>,
+    watch: Option<&HomeWatch>,
+) -> Callbacks {
+    let (registered, seen, hints) = (sender.clone(), sender.clone(), watch.map(HomeWatch::hints));
+    let (rollover, is_decided) = (shared.rollover.clone(), config.delivery != Delivery::Auto);
     Callbacks {
-        status: Arc::clone(status),
+        status: Arc::clone(&shared.status),
+        arrivals: Arc::clone(&shared.arrivals),
+        observations: Arc::clone(&shared.observations[bot]),
+        setting: Box::new(move || rollover.iter().for_each(|rollover| rollover.show_new())),
         registered: Box::new(move |digest| {
-            let _ = sender.send(Event::Registered(digest.to_owned()));
+            let _ = registered.send(Event::Registered(digest.to_owned()));
         }),
+        seen: Box::new(move |what| !is_decided && seen.send(Event::Seen(what)).is_ok()),
         unreachable: Box::new(move || {
             let _ = hints.as_ref().map(|hints| hints.send(Hint::CheckNow));
         }),
@@ -200,10 +272,60 @@ fn watch_home(
     sender: &UnboundedSender<Event>,
 ) -> Result<Option<HomeWatch>, RunError> {
     let sender = sender.clone();
-    let moved = move |address| {
-        let _ = sender.send(Event::Moved(address));
+    let tell = move |news| {
+        let _ = sender.send(match news {
+            HomeNews::Moved(address) => Event::Moved(address),
+            HomeNews::Shared(true) => Event::Seen(Seen::SharedAddress),
+            HomeNews::Shared(false) => Event::Seen(Seen::OwnAddress),
+            HomeNews::Changed => Event::Seen(Seen::Hint),
+        });
     };
-    HomeWatch::start(config, port, prepared.last_address(), Arc::clone(status), moved).map_err(system(NO_THREAD))
+    HomeWatch::start(config, port, prepared.last_address(), Arc::clone(status), tell).map_err(system(NO_THREAD))
+}
+
+/// A thread for each bot, and when its poll must have returned.
+fn start_deliveries(
+    config: &Config,
+    shared: &SharedParts,
+    allowed_updates: &'static [&'static str],
+    known_mes: Vec<Arc<KnownMe>>,
+    callbacks: impl Fn(usize) -> Callbacks,
+) -> Result<(Vec<BotDelivery>, Vec<Arc<PollDeadline>>), RunError> {
+    let (mut bots, mut deadlines) = (Vec::new(), Vec::new());
+    for ((index, bot), me) in config.bots.iter().enumerate().zip(known_mes) {
+        let deadline = Arc::new(PollDeadline::default());
+        deadlines.push(Arc::clone(&deadline));
+        let settings = PollSettings {
+            index,
+            client: Client::new(shared.api.clone(), bot.token.clone()),
+            me,
+            allowed_updates,
+            max_in_flight: config.max_connections.into(),
+            handover: Arc::clone(&shared.handover),
+            runtime: shared.runtime.clone(),
+            status: Arc::clone(&shared.status),
+            deadline,
+        };
+        bots.push(BotDelivery::start(settings, config.watch_interval, callbacks(index)).map_err(system(NO_THREAD))?);
+    }
+    Ok((bots, deadlines))
+}
+
+/// Feeds systemd's watchdog while the probe is answered and polls return. Without a webhook, only a worker is asked.
+fn watch_over(shared: &SharedParts, probe: Option<Probe>, deadlines: Vec<Arc<PollDeadline>>) -> Result<(), RunError> {
+    let (handover, runtime) = (Arc::clone(&shared.handover), shared.runtime.clone());
+    let ask_worker = move || {
+        let (handover, (answer, answered)) = (Arc::clone(&handover), mpsc::channel());
+        runtime.spawn(async move {
+            let _ = answer.send(handover.ask(Recipient::Probe, Vec::new()).await.is_ok());
+        });
+        answered.recv_timeout(PROBE_TIMEOUT).unwrap_or_default()
+    };
+    let is_alive = move || {
+        let do_polls_return = deadlines.iter().all(|deadline| deadline.is_met());
+        do_polls_return && probe.as_ref().map_or_else(&ask_worker, Probe::is_answered)
+    };
+    systemd::watch(is_alive, Arc::clone(&shared.status)).map_err(system(NO_THREAD))
 }
 
 /// How much is served at once.
@@ -219,9 +341,11 @@ impl Capacity {
         let in_flight = config.bots.len() * usize::from(config.max_connections);
         let workers = in_flight.min(MAX_WORKERS);
         let known = in_flight + CHANGE_OVER_CONNECTIONS;
-        let own = FILES_OF_WORKER * workers + OTHER_FILES;
-        let files = process::raise_open_file_limit(known + STRANGER_CONNECTIONS + own);
-        let all = files.saturating_sub(own).min(known + STRANGER_CONNECTIONS);
+        let own = FILES_OF_WORKER * workers + config.bots.len() + OTHER_FILES;
+        // Beside the known and the strangers, those of both that have shown nothing yet.
+        let most = known + STRANGER_CONNECTIONS + 2 * WAITING;
+        let files = process::raise_open_file_limit(most + own);
+        let all = files.saturating_sub(own).min(most);
         // One for our own probe.
         if all <= in_flight {
             let needed = in_flight + 1 + own;
@@ -244,15 +368,14 @@ fn routes(config: &Config, probe: &Route) -> Vec<Route> {
     config.bots.iter().enumerate().map(of_bot).chain([probe.clone()]).collect()
 }
 
-/// Makes the folder, readable by us alone, and locks it: a second instance must not take our socket.
-fn lock_runtime_dir(path: &Path) -> Result<File, RunError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    let private = made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)));
-    let folder = private.and_then(|()| File::open(path)).map_err(system(format!("runtime_dir {}", path.display())))?;
-    folder.try_lock().map_err(|_| {
-        RunError::System(format!("Another pihook uses {}: stop it, or set another runtime_dir.", path.display()))
-    })?;
-    Ok(folder)
+/// Makes the folder that all of ours lies in, readable by us alone.
+fn make_own_folder(config: &Config) -> Result<(), RunError> {
+    let Some(folder) = &config.own_folder else { return Ok(()) };
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o700))).map_err(|why| {
+        let advice = "set XDG_STATE_HOME to a folder where this user may write, or write a settings file";
+        RunError::Config(format!("The folder {} cannot be made: {why}; {advice}.", folder.display()))
+    })
 }
 
 fn known_me(config: &Config, bot: &BotSettings) -> KnownMe {
@@ -260,12 +383,19 @@ fn known_me(config: &Config, bot: &BotSettings) -> KnownMe {
     KnownMe::load(config.state_dir.join(format!("me-{id}")), id)
 }
 
-fn served_bots(config: &Config, api: &Api, known_mes: &[Arc<KnownMe>]) -> Vec<ServedBot> {
-    let served = config.bots.iter().zip(known_mes).map(|(bot, me)| ServedBot {
+fn served_bots(
+    config: &Config,
+    api: &Api,
+    known_mes: &[Arc<KnownMe>],
+    observations: &[Arc<Observations>],
+) -> Vec<ServedBot> {
+    let served = config.bots.iter().zip(known_mes).zip(observations).map(|((bot, me), observations)| ServedBot {
         client: Client::new(api.clone(), bot.token.clone()),
         me: Arc::clone(me),
         dedup: dedup_window(&config.runtime_dir.join(format!("once-{}", bot.token.id()))),
         postponed: PostponedCalls::default(),
+        in_flight: InFlight::default(),
+        observations: Arc::clone(observations),
     });
     served.collect()
 }
@@ -277,9 +407,7 @@ fn start_workers(
     served: Vec<ServedBot>,
     status: &Arc<Status>,
 ) -> Result<(), RunError> {
-    // One that was killed leaves its socket behind.
-    let _ = fs::remove_file(socket);
-    let listener = UnixListener::bind(socket).map_err(system(format!("The socket {}", socket.display())))?;
+    let listener = runtime_dir::listen_at(socket).map_err(system(format!("The socket {}", socket.display())))?;
     worker::start(listener, workers, bot, served, status.clone()).map_err(system("The workers cannot be started"))
 }
 
@@ -307,50 +435,59 @@ impl Signals {
     }
 }
 
-/// Tells systemd that the webhook is served, and serves it until a signal comes.
-fn serve(
-    edge: Edge,
-    listener: TcpListener,
-    status: &Status,
+/// What the supervisor works with.
+struct Supervised<'c> {
     events: UnboundedReceiver<Event>,
-    identity: &mut Identity<'_>,
+    changeover: ChangeOver<'c>,
+    registrar: Arc<Registrar>,
+}
+
+/// Tells systemd that updates are served, and serves them until a signal comes.
+fn serve(
+    runtime: &Runtime,
+    door: Option<(Edge, TcpListener)>,
+    shared: &SharedParts,
+    supervised: Supervised<'_>,
 ) -> Result<(), RunError> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(system("The runtime"))?;
     runtime.block_on(async {
         // Before systemd hears that we are ready, and may send one.
         let signals = Signals::listen().map_err(system("Signals cannot be received"))?;
-        let listener = listener
-            .set_nonblocking(true)
-            .and_then(|()| tokio::net::TcpListener::from_std(listener))
-            .map_err(system("The listening socket"))?;
-        log::info!("Listening on {}.", listener.local_addr().map_err(system("The listening socket"))?);
-        systemd::ready(status);
-        supervise(edge, listener, signals, events, identity).await;
+        let (stop, mut stopped) = watch::channel(false);
+        let serving = match door {
+            Some((edge, listener)) => {
+                let listener = listener
+                    .set_nonblocking(true)
+                    .and_then(|()| tokio::net::TcpListener::from_std(listener))
+                    .map_err(system("The listening socket"))?;
+                log::info!("Listening on {}.", listener.local_addr().map_err(system("The listening socket"))?);
+                tokio::spawn(edge.serve(listener, stopped))
+            }
+            None => tokio::spawn(async move { drop(stopped.wait_for(|stop| *stop).await) }),
+        };
+        systemd::ready(&shared.status);
+        supervise(serving, stop, signals, &shared.arrivals, supervised).await;
         Ok(())
     })
 }
 
-/// Serves, follows the home's address, renews the certificate, reloads on SIGHUP, and stops on SIGTERM or SIGINT.
+/// Serves, follows the home's address, renews the certificate, changes between webhook and polling, reloads on SIGHUP, and stops
+/// on SIGTERM or SIGINT.
 async fn supervise(
-    edge: Edge,
-    listener: tokio::net::TcpListener,
+    mut serving: JoinHandle<()>,
+    stop: watch::Sender<bool>,
     mut signals: Signals,
-    mut events: UnboundedReceiver<Event>,
-    identity: &mut Identity<'_>,
+    arrivals: &Arrivals,
+    supervised: Supervised<'_>,
 ) {
-    let (stop, stopped) = watch::channel(false);
-    let mut serving = tokio::spawn(edge.serve(listener, stopped));
+    let Supervised { mut events, mut changeover, registrar } = supervised;
     loop {
-        let renewal = identity.renew();
+        let renewal = changeover.identity.as_mut().map_or(NOTHING_TO_RENEW, Identity::renew);
+        let due = changeover.due().unwrap_or_else(|| Instant::now() + renewal);
         tokio::select! {
-            _ = signals.reload.recv() => match identity.reload() {
-                Ok(()) => log::info!("The certificate was loaded anew."),
-                Err(why) => log::error!("The old certificate stays: {why}"),
-            },
-            Some(event) = events.recv() => match event {
-                Event::Registered(digest) => identity.registered(&digest),
-                Event::Moved(address) => identity.moved(address),
-            },
+            _ = signals.reload.recv() => reload(changeover.identity.as_mut()),
+            Some(event) = events.recv() => take(event, &mut changeover),
+            () = arrivals.next(), if changeover.awaits_arrival() => changeover.see(Seen::Arrival),
+            () = sleep_until(due.into()) => changeover.see(Seen::Time),
             () = sleep(renewal) => {}
             _ = signals.stop.recv() => break,
             _ = signals.interrupt.recv() => break,
@@ -361,7 +498,29 @@ async fn supervise(
     log::info!("Stopping: what is in flight gets its answer.");
     systemd::stopping();
     stop.send_replace(true);
-    if timeout(SHUTDOWN_TIMEOUT, serving).await.is_err() {
+    let ending = spawn_blocking(move || registrar.end(SHUTDOWN_TIMEOUT));
+    let (served, ended) = tokio::join!(timeout(SHUTDOWN_TIMEOUT, serving), ending);
+    if served.is_err() || !ended.unwrap_or_default() {
         log::warn!("Some updates were not answered in {} s; Telegram brings them back.", SHUTDOWN_TIMEOUT.as_secs());
+    }
+}
+
+fn take(event: Event, changeover: &mut ChangeOver<'_>) {
+    match (event, &mut changeover.identity) {
+        (Event::Registered(digest), Some(identity)) => identity.registered(&digest),
+        (Event::Moved(address), Some(identity)) => {
+            identity.moved(address);
+            changeover.see(Seen::Address);
+        }
+        (Event::Seen(seen), _) => changeover.see(seen),
+        _ => {}
+    }
+}
+
+fn reload(identity: Option<&mut Identity<'_>>) {
+    match identity.map(Identity::reload) {
+        None => log::info!("There is no certificate to load: the bots poll."),
+        Some(Ok(())) => log::info!("The certificate was loaded anew."),
+        Some(Err(why)) => log::error!("The old certificate stays: {why}"),
     }
 }

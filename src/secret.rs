@@ -1,11 +1,19 @@
 //! Text that must never be shown, and text of others that must not do harm where it is shown.
 
 use std::fmt::{self, Write};
+use std::ops::{Range, RangeInclusive};
 
 use subtle::ConstantTimeEq;
 
-/// Telegram's keys have 35 characters; one that lost some is still to be kept. Times, addresses and ports have fewer.
+/// Behind an id and a colon: Telegram's keys have 35 characters, and one that lost some is still to be kept. Times, addresses
+/// and ports have fewer.
 const SHORTEST_KEY: usize = 20;
+/// What a key looks like that stands alone.
+const KEY_LENGTHS: RangeInclusive<usize> = 32..=40;
+const KEY_START: &[u8] = b"AA";
+/// Bytes of others' words that are shown at most.
+const PRINTED_BYTES: usize = 300;
+const MORE: &str = "…";
 
 /// A token, a secret path or a secret token. It prints as `***`, whatever prints it.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -39,15 +47,92 @@ impl fmt::Debug for Secret {
 /// `text` without the secret half of whatever in it looks like a token: people paste theirs into every place. All that
 /// leaves the process, but for its calls, goes through here.
 pub(crate) fn mask(text: &str) -> String {
-    let of_key = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let (mut masked, mut behind_id) = (String::with_capacity(text.len()), false);
-    for piece in text.split_inclusive(':') {
-        let rest = piece.trim_start_matches(of_key);
-        let is_key = behind_id && piece.len() - rest.len() >= SHORTEST_KEY;
-        masked.extend(if is_key { ["***", rest] } else { ["", piece] });
-        behind_id = piece.strip_suffix(':').is_some_and(|id| id.ends_with(|c: char| c.is_ascii_digit()));
+    mask_keys(text, &[])
+}
+
+/// Like [`mask`], where these keys must not show either, whatever they look like.
+pub(crate) fn mask_keys(text: &str, keys: &[&str]) -> String {
+    // Nearly every line of the log.
+    let words = text.as_bytes().split(|byte| !is_of_key(*byte) && *byte != b'%');
+    if keys.is_empty() && words.map(<[u8]>::len).max() < Some(SHORTEST_KEY) {
+        return text.to_owned();
     }
+    let characters: Vec<_> = characters(text.as_bytes()).collect();
+    let (mut masked, mut shown, mut at) = (String::new(), 0, 0);
+    while at < characters.len() {
+        let length = characters[at..].iter().take_while(|character| is_of_key(character.byte)).count();
+        let word = &characters[at..at + length];
+        for hidden in secrets(word, is_behind_id(&characters[..at]), keys) {
+            masked.push_str(&text[shown..word[hidden.start].start]);
+            masked.push_str("***");
+            shown = word[hidden.end - 1].end;
+        }
+        at += length + 1;
+    }
+    masked.push_str(&text[shown..]);
     masked
+}
+
+/// A character as a URL means it, and its place in the text.
+struct Character {
+    byte: u8,
+    start: usize,
+    end: usize,
+}
+
+/// The characters of a text, also those that are percent-encoded, however often.
+fn characters(text: &[u8]) -> impl Iterator<Item = Character> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let first = *text.get(start)?;
+        let mut digits = start + 1;
+        while first == b'%' && text[digits..].starts_with(b"25") && encoded(&text[digits + 2..]).is_some() {
+            digits += 2;
+        }
+        let (byte, end) = match encoded(&text[digits..]) {
+            Some(byte) if first == b'%' => (byte, digits + 2),
+            _ => (first, start + 1),
+        };
+        let character = Character { byte, start, end };
+        start = end;
+        Some(character)
+    })
+}
+
+/// The byte that two hexadecimal digits at the beginning of `text` stand for.
+fn encoded(text: &[u8]) -> Option<u8> {
+    let digits = text.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+fn is_of_key(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+/// Whether an id and a colon stand at the end.
+fn is_behind_id(characters: &[Character]) -> bool {
+    matches!(characters, [.., id, colon] if id.byte.is_ascii_digit() && colon.byte == b':')
+}
+
+/// The parts of a word that must not show, in their order.
+fn secrets(word: &[Character], is_behind_id: bool, keys: &[&str]) -> Vec<Range<usize>> {
+    let bytes: Vec<_> = word.iter().map(|character| character.byte).collect();
+    let is_key = KEY_LENGTHS.contains(&bytes.len()) && bytes.starts_with(KEY_START);
+    let (mut found, mut at) = (Vec::new(), 0);
+    if is_key || (is_behind_id && bytes.len() >= SHORTEST_KEY) {
+        at = bytes.len();
+        found.push(0..at);
+    }
+    while at < bytes.len() {
+        match keys.iter().find(|key| !key.is_empty() && bytes[at..].starts_with(key.as_bytes())) {
+            Some(key) => {
+                found.push(at..at + key.len());
+                at += key.len();
+            }
+            None => at += 1,
+        }
+    }
+    found
 }
 
 /// Lower-case hexadecimal digits.
@@ -59,9 +144,39 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Others' words, without control characters, and not endless: neither a log nor a terminal can be led astray.
+/// Others' words on one line, and not endless: neither a log nor a terminal can be led astray.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+    // A key that was cut would not be known for one.
+    cut(&mask(&one_line(text)), PRINTED_BYTES)
+}
+
+/// `text` with a space for each character that ends a line, steers a terminal, or changes how the text around it reads.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if is_printed(c) { c } else { ' ' }).collect()
+}
+
+/// Like [`one_line`], with the lines as they are.
+pub(crate) fn lines(text: &str) -> String {
+    text.chars().map(|c| if is_printed(c) || c == '\n' { c } else { ' ' }).collect()
+}
+
+/// The beginning of `text`, at most so many bytes; a sign at its end says that there was more.
+pub(crate) fn cut(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    let end = (0..=bytes.saturating_sub(MORE.len())).rev().find(|end| text.is_char_boundary(*end));
+    format!("{}{MORE}", &text[..end.unwrap_or_default()])
+}
+
+/// Whether a character is seen, and nothing else: no control character, no line or paragraph separator, and none of Unicode's
+/// format characters (General Category Cf), which turn the direction of a line or are not seen.
+fn is_printed(c: char) -> bool {
+    !(c.is_control()
+        || matches!(c, '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}')
+        || matches!(c, '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(c, '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}')
+        || matches!(c, '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}'))
 }
 
 #[cfg(test)]
@@ -95,5 +210,63 @@ mod tests {
         {
             assert_eq!(mask(text), text);
         }
+    }
+
+    #[test]
+    fn a_token_is_known_in_whatever_way_a_url_writes_it_and_a_key_alone() {
+        let key = TOKEN.split_once(':').unwrap().1;
+        let every: String = TOKEN.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        for (text, masked) in [
+            (TOKEN.replace(':', "%3A"), "110201543%3A***"),
+            (TOKEN.replace(':', "%3a"), "110201543%3a***"),
+            (TOKEN.replace(':', "%253A"), "110201543%253A***"),
+            (TOKEN.replace(":A", "%25253A%41"), "110201543%25253A***"),
+            (TOKEN.replace('q', "%71"), "110201543:***"),
+            (key.to_owned(), "***"),
+            (format!("/{key}/ {key}"), "/***/ ***"),
+            (key.replace("AA", "%41%2541"), "***"),
+        ] {
+            assert_eq!(mask(&text), masked, "{text}");
+            assert_eq!(mask(&format!("é/{text}?%")), format!("é/{masked}?%"), "{text}");
+        }
+        assert!(mask(&every).ends_with("%3a***"), "{}", mask(&every));
+        for text in ["100%", "%", "%2", "%zz %25", "%2525", "a%20b", "é%é", &"a".repeat(64), "AAA"] {
+            assert_eq!(mask(text), text);
+        }
+    }
+
+    #[test]
+    fn a_known_key_is_masked_whatever_it_looks_like() {
+        let keys = ["ABC-DEF", ""];
+        for (text, masked) in [
+            ("/ABC-DEF/", "/***/"),
+            ("/x-ABC-DEFABC-DEF_y", "/x-******_y"),
+            ("/ABC%2DDE%46/", "/***/"),
+            ("/ABC-DE/", "/ABC-DE/"),
+        ] {
+            assert_eq!(mask_keys(text, &keys), masked);
+        }
+    }
+
+    #[test]
+    fn others_words_stay_on_their_line_and_in_their_direction() {
+        let bad = "\n\r\t\u{1b}\u{7f}\u{9b}\u{ad}\u{61c}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}\u{e0041}";
+        for c in bad.chars() {
+            assert_eq!(printable(&format!("a{c}b")), "a b", "{c:?}");
+        }
+        assert_eq!(lines("a\nb\u{202e}"), "a\nb ");
+        for good in ["plain: 100 %", "привет 👋", "日本語", "עברית", "\u{600c}\u{2010}\u{2030}\u{205f}\u{2070}"]
+        {
+            assert_eq!(printable(good), good);
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_between_characters_and_says_so() {
+        assert_eq!(cut("abcdef", 6), "abcdef");
+        assert_eq!(cut("abcdefg", 6), "abc…");
+        assert_eq!(cut("ééééé", 6), "é…");
+        assert_eq!(cut("abcdefg", 0), "…");
+        assert_eq!(printable(&"é".repeat(1000)).len(), PRINTED_BYTES - 1);
     }
 }

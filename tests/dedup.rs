@@ -4,8 +4,11 @@ mod common;
 
 use std::fs;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use common::scene::Scene;
+use common::tls::Tls;
 use common::{Home, Memory, SOON, TOKEN, settings, start, telegram};
 use nix::sys::signal::Signal;
 use simulated_telegram::{Bot, Cut, Fault, Telegram};
@@ -37,7 +40,7 @@ fn a_lost_answer_costs_no_second_reply() {
 }
 
 #[test]
-fn what_comes_again_while_its_reply_is_being_sent_is_put_off_for_a_second() {
+fn what_comes_again_while_it_is_answered_gets_that_answer() {
     let (telegram, bot, _home, pihook) = start();
     pihook.wait_log("the webhook is registered");
     let mut first = true;
@@ -47,10 +50,47 @@ fn what_comes_again_while_its_reply_is_being_sent_is_put_off_for_a_second() {
     });
     bot.say(42, "slow");
     bot.wait_delivered(1, SOON).unwrap();
-    assert_eq!(bot.sent().len(), 1);
-    let busy = bot.deliveries().into_iter().find(|delivery| delivery.status == Some(503)).expect("a 503");
-    assert_eq!(busy.header("retry-after"), Some("1"));
-    pihook.wait_log("503, its reply is being sent");
+    let statuses: Vec<_> = bot.deliveries().into_iter().map(|delivery| delivery.status).collect();
+    assert_eq!((bot.sent().len(), statuses), (1, vec![None, Some(200)]), "nobody sees a failure");
+    pihook.wait_log("200, it came again while it was answered");
+}
+
+#[test]
+fn a_quarter_of_the_workers_waits_for_others_and_gets_whatever_answer_they_find() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home =
+        Home::with(&settings(&telegram.api_url(), "max_connections = 8"), &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let pihook = home.run_for(&telegram);
+    pihook.wait_log("the webhook is registered");
+    let scene = Scene::of((telegram, bot, home, pihook));
+    // The worker waits 3 s by itself, and then leaves it to Telegram.
+    let (began, begun) = mpsc::channel();
+    let mut waits = vec![77, 3];
+    scene.telegram.on_call(move |call| {
+        let seconds = call.method.eq_ignore_ascii_case("sendMessage").then(|| waits.pop()).flatten()?;
+        let _ = began.send(());
+        let description = "Too Many Requests".to_owned();
+        Some(Fault::Error { code: 429, description, retry_after: Some(seconds), migrate_to_chat_id: None })
+    });
+    let update = r#"{"update_id":9,"message":{"message_id":1,"date":1,"chat":{"id":7,"type":"private"},"text":"hi"}}"#;
+    let request = scene.request(update, str::to_owned);
+    let mut connections: Vec<_> = (0..4).map(|_| Tls::connect(scene.pihook.address)).collect();
+    connections[0].send(&request).unwrap();
+    begun.recv_timeout(SOON).unwrap();
+    let asked = Instant::now();
+    connections[1..].iter_mut().for_each(|tls| tls.send(&request).unwrap());
+    let mut answers: Vec<_> = thread::scope(|scope| {
+        let answers = connections.iter_mut().map(|tls| scope.spawn(|| (tls.answer(), asked.elapsed())));
+        answers.collect::<Vec<_>>().into_iter().map(|answer| answer.join().unwrap()).collect()
+    });
+    answers.sort_by_key(|(_, took)| *took);
+    let is = |answer: &str, seconds: u64| {
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains(&format!("\r\nRetry-After: {seconds}\r\n"))
+    };
+    // Two of eight may wait.
+    assert!(is(&answers[0].0, 1) && answers[0].1 < Duration::from_secs(2), "{answers:#?}");
+    assert!(answers[1..].iter().all(|(answer, _)| is(answer, 77)), "{answers:#?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod common;
 
 use common::{SOON, start_bot};
 use serde_json::json;
+use simulated_telegram::Fault;
 
 #[test]
 fn texts_come_back_to_the_last_code_point() {
@@ -46,8 +47,8 @@ fn formatting_and_forum_topics_survive() {
 }
 
 #[test]
-fn what_is_no_new_text_is_acknowledged_and_let_be() {
-    let (_telegram, bot, _home, _pihook) = start_bot("pihook");
+fn what_is_no_new_text_is_acknowledged_and_named_and_let_be() {
+    let (_telegram, bot, _home, pihook) = start_bot("pihook");
     bot.message(42, json!({"photo": [], "caption": "look"}));
     bot.message(42, json!({"sticker": {"emoji": "👍"}}));
     bot.message(42, json!({"new_chat_members": []}));
@@ -57,6 +58,90 @@ fn what_is_no_new_text_is_acknowledged_and_let_be() {
     bot.wait_delivered(4, SOON).unwrap();
     assert_eq!(bot.sent().len(), 1);
     assert_eq!(bot.deliveries().len(), 4);
+    for kind in ["caption, photo", "sticker", "new_chat_members"] {
+        pihook.wait_log(&format!("200, nothing to answer ({kind})"));
+    }
+}
+
+#[test]
+fn a_rich_message_comes_back_and_where_it_cannot_be_copied_its_text_does() {
+    let (telegram, bot, _home, pihook) = start_bot("pihook");
+    let rich = json!({"blocks": [
+        {"type": "heading", "size": 1, "text": "Shopping"},
+        {"type": "list", "items": [
+            {"label": "1.", "blocks": [{"type": "paragraph", "text": ["two ", {"type": "bold", "text": "eggs"}]}]},
+            {"label": "2.", "blocks": [{"type": "hologram", "text": "?"}, {"type": "paragraph", "text": {"text": "milk"}}]}]}]});
+    let said = bot.message(42, json!({"rich_message": rich}));
+    let copied = &bot.wait_call("copyMessage", 1, SOON).unwrap()[0];
+    assert_eq!((copied.text("chat_id"), copied.text("message_id")), ("42".into(), said.message_id.to_string()));
+    assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].reply_to, Some(said.message_id));
+
+    telegram.on_call(|call| {
+        let refusal = Fault::Error {
+            code: 400,
+            description: "Bad Request: message can't be copied".into(),
+            retry_after: None,
+            migrate_to_chat_id: None,
+        };
+        call.method.eq_ignore_ascii_case("copyMessage").then_some(refusal)
+    });
+    bot.message(42, json!({"rich_message": rich}));
+    let sent = bot.wait_sent(2, SOON).unwrap();
+    assert_eq!(sent[1].text, "Shopping\n1. two eggs\n2. milk");
+    // Where there is nothing to say, that is said.
+    bot.message(42, json!({"rich_message": {"blocks": [{"type": "hologram"}]}}));
+    pihook.wait_log("copyMessage: the Bot API said: Bad Request: message can't be copied");
+    bot.wait_delivered(3, SOON).unwrap();
+    assert_eq!(bot.deliveries().len(), 3);
+}
+
+#[test]
+fn direct_messages_of_a_channel_are_answered_in_their_topic() {
+    let (_telegram, bot, _home, _pihook) = start_bot("pihook");
+    bot.message(-1001, json!({"text": "hello", "direct_messages_topic": {"topic_id": 77}}));
+    assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].direct_topic, Some(77));
+}
+
+#[test]
+fn what_one_person_alone_can_see_is_never_answered_for_all_to_see() {
+    let (telegram, bot, _home, pihook) = start_bot("pihook");
+    let rich = json!({"blocks": [{"type": "paragraph", "text": "rich"}]});
+    bot.message(-1001, json!({"text": "/secret", "message_id": 0, "ephemeral_message_id": 5}));
+    bot.message(-1002, json!({"rich_message": rich, "message_id": 0, "ephemeral_message_id": 6}));
+    let sent = bot.wait_sent(2, SOON).unwrap();
+    assert!(sent.iter().all(|sent| sent.receiver == Some(1_000_001)), "{sent:?}");
+    let calls = bot.wait_call("sendMessage", 2, SOON).unwrap();
+    assert!(calls.iter().any(|call| call.text("reply_parameters").contains("\"ephemeral_message_id\":5")));
+    // Refused, or without a word of who wrote it: one line, and no answer.
+    telegram.on_call(|call| {
+        let refusal = Fault::Error {
+            code: 400,
+            description: "Bad Request: BOT_NOT_ADMIN".into(),
+            retry_after: None,
+            migrate_to_chat_id: None,
+        };
+        call.text("ephemeral_message_parameters").contains("1000001").then_some(refusal)
+    });
+    bot.message(-1003, json!({"text": "/secret", "message_id": 0, "ephemeral_message_id": 7}));
+    bot.message(-1004, json!({"text": "/secret", "message_id": 0, "from": null}));
+    bot.wait_delivered(4, SOON).unwrap();
+    pihook.wait_log("sendMessage: the Bot API said: Bad Request: BOT_NOT_ADMIN");
+    pihook.wait_log("sendMessage: the Bot API said: Bad Request: user not found");
+    assert_eq!((bot.sent().len(), bot.deliveries().len()), (2, 4));
+    assert!(bot.calls().iter().all(|call| call.method != "copyMessage"));
+}
+
+#[test]
+fn two_bots_that_echo_come_to_an_end() {
+    let (_telegram, bot, _home, pihook) = start_bot("pihook");
+    let said = bot.message(-1001, json!({"text": "hi", "from": {"id": 8, "is_bot": true, "first_name": "Other"}}));
+    pihook.wait_log(&format!("update {}: another bot wrote it", said.update_id));
+    let anonymous =
+        json!({"id": 1_087_968_824, "is_bot": true, "first_name": "Group", "username": "GroupAnonymousBot"});
+    bot.message(-1001, json!({"text": "we", "from": anonymous, "sender_chat": {"id": -1001, "type": "supergroup"}}));
+    bot.wait_delivered(2, SOON).unwrap();
+    let texts: Vec<_> = bot.sent().into_iter().map(|sent| sent.text).collect();
+    assert_eq!(texts, ["we"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,16 @@ use common::peer;
 use common::scene::scene;
 use common::tls::Tls;
 use common::{Home, SOON, TOKEN, settings, telegram};
+use nix::sys::signal::Signal;
 use pihook::certificate::rollover::Rollover;
 use pihook::certificate::{self, CertificateFiles};
+use pihook::webhook::arrivals::Arrivals;
 use pihook::webhook::connection::Shared;
 use pihook::webhook::edge::Edge;
 use pihook::webhook::handover::Handover;
 use pihook::webhook::slots::{Limits, Slots};
 use rustls::version::{TLS12, TLS13};
+use simulated_telegram::Fault;
 use tokio::sync::{oneshot, watch};
 use tokio::{runtime, time};
 
@@ -51,7 +54,7 @@ fn everyone_else_is_refused_with_the_right_status() {
         (403, scene.request(body, replace("Content-Length: 15\r\n", ""))),
         (403, scene.request(body, |head| head.replace(&secret, "guessed"))),
         (403, scene.request(body, |head| head.replace(&format!("X-Telegram-Bot-Api-Secret-Token: {secret}\r\n"), ""))),
-        (413, scene.request(body, replace("Content-Length: 15", "Content-Length: 524289"))),
+        (413, scene.request(body, replace("Content-Length: 15", "Content-Length: 524315"))),
         (413, scene.request(body, replace("Content-Length: 15", "Content-Length: 1000000000000"))),
         (413, scene.request(body, replace("Content-Length: 15", "Content-Length: 99999999999999999999999"))),
         (400, scene.request(body, replace("Content-Length: 15", "Content-Length: -15"))),
@@ -71,18 +74,83 @@ fn everyone_else_is_refused_with_the_right_status() {
     }
 }
 
+/// Telegram's largest event, and what it puts around it.
+const LARGEST: usize = 524_288 + 26;
+
+/// An update of so many bytes that nothing is to be answered to.
+fn update(bytes: usize) -> String {
+    let filler = "x".repeat(bytes - "{\"update_id\":1,\"f\":\"\"}".len());
+    format!("{{\"update_id\":1,\"f\":\"{filler}\"}}")
+}
+
 #[test]
 fn the_largest_update_is_taken_in_any_pieces() {
     let scene = scene();
-    let filler = "x".repeat(512 * 1024 - "{\"update_id\":1,\"f\":\"\"}".len());
-    let body = format!("{{\"update_id\":1,\"f\":\"{filler}\"}}");
-    assert_eq!(body.len(), 512 * 1024);
     let mut tls = Tls::connect(scene.pihook.address);
-    assert_eq!(tls.ask(&scene.request(&body, str::to_owned)), 200);
+    assert_eq!(tls.ask(&scene.request(&update(LARGEST), str::to_owned)), 200);
     for byte in scene.good().chunks(1) {
         tls.send(byte).unwrap();
     }
     assert_eq!(tls.status(), 200);
+}
+
+#[test]
+fn a_large_update_has_the_time_that_a_slow_line_takes() {
+    let scene = scene();
+    let mut tls = Tls::connect(scene.pihook.address);
+    let (request, start) = (scene.request(&update(400_000), str::to_owned), Instant::now());
+    // 300 kbit/s.
+    for (number, piece) in request.chunks(3750).enumerate() {
+        let due = Duration::from_millis(100) * u32::try_from(number).unwrap();
+        thread::sleep(due.saturating_sub(start.elapsed()));
+        tls.send(piece).unwrap();
+    }
+    assert!(start.elapsed() > Duration::from_secs(10));
+    assert_eq!(tls.status(), 200);
+}
+
+#[test]
+fn a_refusal_is_read_by_whom_it_is_for() {
+    let scene = scene();
+    // It writes all that it has announced, and then reads: a reset would have come in between.
+    for (bytes, status) in [(LARGEST + 1, 413), (2_000_000, 413)] {
+        let mut tls = Tls::connect(scene.pihook.address);
+        tls.send(&scene.request(&update(bytes), str::to_owned)).unwrap();
+        assert_eq!(tls.status(), status);
+        assert!(tls.is_closed());
+    }
+    // What nobody could ever send is not waited for.
+    let start = Instant::now();
+    let mut tls = Tls::connect(scene.pihook.address);
+    assert_eq!(tls.ask(scene.head(u64::MAX).as_bytes()), 413);
+    assert!(tls.is_closed() && start.elapsed() < Duration::from_secs(5));
+    // From a stranger no more is read than before.
+    let mut tls = Tls::connect(scene.pihook.address);
+    let guess = scene.request(&update(2_000_000), |head| head.replace(&scene.secret, "guessed"));
+    let sent = (0..20).all(|_| tls.send(&guess).is_ok());
+    assert!(!sent, "nobody reads 40 MB from a stranger");
+}
+
+#[test]
+fn the_last_answer_before_a_stop_says_that_it_is_the_last() {
+    let scene = scene();
+    let (began, begun) = mpsc::channel();
+    scene.telegram.on_call(move |call| {
+        let is_reply = call.method.eq_ignore_ascii_case("sendMessage") && began.send(()).is_ok();
+        is_reply.then_some(Fault::Stall(Duration::from_secs(2)))
+    });
+    scene.bot.say(42, "hello");
+    begun.recv_timeout(SOON).unwrap();
+    scene.pihook.signal(Signal::SIGTERM);
+    let delivered = scene.bot.wait_delivered(1, SOON).unwrap();
+    assert_eq!((delivered[0].status, delivered[0].header("connection")), (Some(200), Some("close")));
+    // The same for who asked for it.
+    let scene = common::scene::scene();
+    let mut tls = Tls::connect(scene.pihook.address);
+    tls.send(&scene.request("{\"update_id\":1}", |head| head.replace("keep-alive", "close"))).unwrap();
+    let answer = tls.answer();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    assert!(tls.is_closed());
 }
 
 #[test]
@@ -121,8 +189,8 @@ fn programs_on_this_machine_get_in_and_have_a_strangers_share() {
     let known = peer::connect([127, 0, 0, 2].into(), pihook.address).unwrap();
     let mut known = Tls::over(known, &[&TLS13]).unwrap();
     let mut here: Vec<_> = (0..17).map(|_| Tls::connect(pihook.address)).collect();
-    peer::wait_end(here[0].tcp());
-    assert_eq!(here[16].ask(b"GET / HTTP/1.1\r\n\r\n"), 404);
+    Tls::wait_one_end(&mut here);
+    assert!(here.iter_mut().all(|tls| tls.ask(b"GET / HTTP/1.1\r\n\r\n") == 404));
     assert_eq!(known.ask(b"GET / HTTP/1.1\r\n\r\n"), 404);
 }
 
@@ -163,9 +231,11 @@ fn an_idle_connection_ends_after_75_seconds() {
         known: Vec::new(),
         shared: Arc::new(Shared {
             routes: Vec::new(),
-            handover: Handover::new(home.folder.join("none"), 1),
+            handover: Arc::new(Handover::new(home.folder.join("none"), 1)),
+            arrivals: Arc::new(Arrivals::default()),
             slots: Mutex::new(Slots::new(limits)),
             rollover: Arc::new(Rollover::new(Arc::new(tls))),
+            observations: Vec::new(),
         }),
     };
     let idle = runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

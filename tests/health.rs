@@ -100,6 +100,7 @@ fn each_error_of_telegrams_is_told_once_with_its_cause_and_its_remedy() {
             "speaks no TLS that Telegram takes",
             "nothing else",
         ),
+        ("Broken pipe", "closed the connection while Telegram still wrote", "the bot's log"),
         ("Can't connect to the webhook", "nothing answers", "forward the port"),
         ("Can't create an SSL context: x", "Telegram itself", "wait"),
         ("Can't create an SSL connection: x", "Telegram itself", "wait"),

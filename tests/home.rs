@@ -144,12 +144,40 @@ fn a_providers_shared_address_is_recognized_and_explained() {
     let mut moving = Moving::new(CGNAT, "auto");
     let line = moving.run().wait_log("which the internet does not know");
     assert!(line.contains(CGNAT) && line.contains("CGNAT") && line.contains("public IPv4 address"), "{line}");
-    assert_eq!(moving.urls(), [""; 0]);
-    // It serves, and goes on by itself once there is an address.
-    moving.say([OLD; 3]);
-    moving.pihook.as_ref().unwrap().wait_log("the webhook is registered");
-    moving.bot.say(42, "at last");
+    let pihook = moving.pihook.as_ref().unwrap();
+    pihook.wait_log("Updates are polled: the provider shares one address among customers (CGNAT)");
+    moving.bot.say(42, "polled");
     moving.bot.wait_sent(1, SOON).unwrap();
+    // The doctor knows what the home lacks, and finds no fault in it.
+    let said = text(&moving.home.pihook(&["doctor"]));
+    assert!(said.contains("✓ delivery: updates are polled: the provider shares"), "{said}");
+    assert!(said.contains("! public address: ") && said.contains("✓ webhook: bot 110201543: none"), "{said}");
+    // It listens at a port that only the test knows.
+    assert!(!said.lines().any(|line| line.starts_with('✗') && !line.contains("listener")), "{said}");
+    assert_eq!(moving.urls(), [""; 0]);
+    // It goes on by itself once there is an address.
+    moving.say([OLD; 3]);
+    pihook.wait_log("Telegram reaches this Pi: updates come by webhook");
+    moving.bot.say(42, "at last");
+    moving.bot.wait_delivered(1, SOON).unwrap();
+    moving.bot.wait_sent(2, SOON).unwrap();
+}
+
+#[test]
+fn while_nobody_says_where_the_home_is_the_bot_polls() {
+    let mut moving = Moving::new("", "auto");
+    moving.run();
+    let start = Instant::now();
+    let pihook = moving.pihook.as_ref().unwrap();
+    moving.bot.say(42, "polled");
+    moving.bot.wait_sent(1, SOON).unwrap();
+    assert!((19..30).contains(&start.elapsed().as_secs()), "{:?} {:#?}", start.elapsed(), pihook.log());
+    let line = pihook.wait_log("Updates are polled: ");
+    assert!(line.contains("address is not known") && line.contains("pihook doctor"), "{line}");
+    moving.say([OLD; 3]);
+    pihook.wait_log("Telegram reaches this Pi: updates come by webhook");
+    moving.bot.say(42, "direct");
+    moving.bot.wait_delivered(1, SOON).unwrap();
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::process::Command;
@@ -20,6 +21,7 @@ use common::{HOST, Home, Pihook, SOON, TOKEN, eventually, peer, settings, telegr
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustls::ALL_VERSIONS;
 use rustls::version::TLS12;
+use simulated_telegram::Fault;
 
 const TELEGRAM: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// Within this an echo is there, whatever goes on.
@@ -383,16 +385,16 @@ fn strangers_cannot_use_up_telegrams_share() {
 }
 
 #[test]
-fn the_oldest_of_too_many_strangers_makes_room() {
+fn one_of_too_many_strangers_makes_room() {
     let scene = open();
     scene.withstands(|| {
         let mut held: Vec<_> = (0..17).map(|_| scene.tls(stranger(1))).collect();
         // 16 for each address,
-        peer::wait_end(held.remove(0).tcp());
+        Tls::wait_one_end(&mut held);
         held.extend((16..64).map(|number| scene.tls(stranger(1 + number / 16))));
         held.push(scene.tls(stranger(5)));
         // and 64 for all.
-        peer::wait_end(held.remove(0).tcp());
+        Tls::wait_one_end(&mut held);
         for mut tls in held {
             assert_eq!(tls.ask(PROBE), 404);
         }
@@ -419,10 +421,137 @@ fn among_telegrams_connections_those_that_do_its_work_stay() {
     let connect = || Tls::over(peer::connect(TELEGRAM, scene.pihook.address).unwrap(), ALL_VERSIONS);
     // One bot: 40 connections, and 64 more.
     let mut held: Vec<_> = (0..105).map(|_| connect().unwrap()).collect();
-    peer::wait_end(held.remove(0).tcp());
+    Tls::wait_one_end(&mut held);
     for tls in &mut held {
         assert_eq!(tls.ask(&good), 200);
     }
     assert!(connect().is_err(), "one too many");
     assert_eq!(held[0].ask(&good), 200);
+}
+
+/// Of 40 first attempts of Telegram's, from a round trip of 50 ms away, those that get their answer, while `flood` opens so many
+/// connections a second from the same address.
+fn first_attempts(scene: &Scene, a_second: u32, first: &[u8]) -> usize {
+    const ROUND_TRIP: Duration = Duration::from_millis(50);
+    let (address, good, done) = (scene.pihook.address, scene.good(), AtomicBool::new(false));
+    let attempt = || {
+        let tcp = peer::connect(TELEGRAM, address).unwrap();
+        let Ok(mut tls) = Tls::from_afar(tcp, ROUND_TRIP) else { return false };
+        tls.send(&good).is_ok() && tls.tcp().peek(&mut [0]).is_ok_and(|bytes| bytes > 0) && tls.status() == 200
+    };
+    thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let (start, mut held) = (Instant::now(), VecDeque::new());
+            let mut opened = 0;
+            while !done.load(Ordering::Relaxed) {
+                thread::sleep((Duration::from_secs(1) / a_second * opened).saturating_sub(start.elapsed()));
+                if let Ok(mut tcp) = peer::connect(TELEGRAM, address) {
+                    let _ = tcp.write_all(first);
+                    held.push_back(tcp);
+                }
+                held.drain(..held.len().saturating_sub(1000));
+                opened += 1;
+            }
+            f64::from(opened) / start.elapsed().as_secs_f64()
+        });
+        thread::sleep(Duration::from_millis(500));
+        let attempts: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..10).filter(|_| attempt()).count())).collect();
+        let through: usize = attempts.into_iter().map(|attempts| attempts.join().unwrap()).sum();
+        done.store(true, Ordering::Relaxed);
+        println!("{through} of 40 got through {:.0} connections a second", flood.join().unwrap());
+        through
+    })
+}
+
+#[test]
+fn a_flood_from_telegrams_own_address_leaves_it_most_of_its_attempts() {
+    // A router that rewrites sources, which allow_from names; and a tunnel that ends on this machine.
+    for network in ["127.0.0.1/32", "149.154.160.0/20"] {
+        let telegram = telegram();
+        let text = settings(&telegram.api_url(), "").replace("127.0.0.0/8", network);
+        let home = Home::with(&text, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+        let bot = telegram.bot(TOKEN);
+        let pihook = home.run_for(&telegram);
+        let scene = Scene::of((telegram, bot, home, pihook));
+        for (a_second, first) in [(1000, Vec::new()), (100, hello())] {
+            let through = first_attempts(&scene, a_second, &first);
+            assert!(
+                through >= 20,
+                "{network}: {through} of 40 beside {a_second} connections with {} bytes",
+                first.len()
+            );
+        }
+    }
+}
+
+/// The largest update that is to be answered, nearly all of it formatting.
+fn largest_update(id: usize) -> String {
+    const LARGEST: usize = 524_288 + 26;
+    let start = format!(
+        "{{\"update_id\":{id},\n\"message\":{{\"message_id\":1,\"date\":1,\"chat\":{{\"id\":{},\"type\":\"private\"}},\
+         \"text\":\"{}\",\"entities\":[",
+        1000 + id,
+        "x".repeat(4096)
+    );
+    let (entity, end) = ("{\"type\":\"bold\",\"offset\":0,\"length\":1},", "{}]}}");
+    let entities = entity.repeat((LARGEST - start.len() - end.len()) / entity.len());
+    let filler = " ".repeat(LARGEST - start.len() - entities.len() - end.len());
+    format!("{start}{entities}{filler}{end}")
+}
+
+#[test]
+fn the_largest_updates_at_once_stay_below_the_units_memory_however_many_bots_there_are() {
+    /// Of the unit's 128 MiB the kernel's buffers take their part.
+    const MOST: usize = 96 * 1024;
+    for bots in [1, 4] {
+        let telegram = telegram();
+        let text = settings(&telegram.api_url(), "max_connections = 40");
+        let tokens: Vec<_> = (1..=bots).map(|id| format!("{id}:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw")).collect();
+        let accounts: Vec<_> = tokens.iter().map(|token| telegram.bot(token)).collect();
+        let tables: String = tokens.iter().map(|token| format!("[[bot]]\ntoken = '{token}'\n")).collect();
+        let home = Home::with(&text, &tables);
+        let mut command = home.command(&["run"]);
+        command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
+        let pihook = Pihook::start(command);
+        telegram.route(HOST, 8443, pihook.address);
+        pihook.wait_logs("the webhook is registered", bots);
+        telegram.on_call(|call| {
+            call.method.eq_ignore_ascii_case("sendMessage").then_some(Fault::Stall(Duration::from_secs(2)))
+        });
+        let before = pihook.memory();
+        // As many for each bot as it may have in flight, and as many as there can be beside them at a change-over, but for
+        // Telegram's own.
+        let count = 40 * bots + 60;
+        let answers: Vec<_> = thread::scope(|scope| {
+            let ask = |number: usize| {
+                let (token, account) = (&tokens[number % bots], &accounts[number % bots]);
+                let secret =
+                    account.calls().iter().find(|call| call.method == "setWebhook").unwrap().text("secret_token");
+                let update = largest_update(number + 1);
+                let head = format!(
+                    "POST /{token}/ HTTP/1.1\r\nX-Telegram-Bot-Api-Secret-Token: {secret}\r\n\
+                     Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                    update.len()
+                );
+                let mut tls = Tls::over(peer::connect(TELEGRAM, pihook.address).unwrap(), ALL_VERSIONS).unwrap();
+                let (most, last) = update.split_at(update.len() - 1);
+                tls.send(head.as_bytes()).unwrap();
+                tls.send(most.as_bytes()).unwrap();
+                // All wait for the last byte of all.
+                thread::sleep(Duration::from_secs(1));
+                tls.send(last.as_bytes()).unwrap();
+                tls.status()
+            };
+            let all: Vec<_> = (0..count).map(|number| scope.spawn(move || ask(number))).collect();
+            all.into_iter().map(|answer| answer.join().unwrap()).collect()
+        });
+        let taken = answers.iter().filter(|status| **status == 200).count();
+        println!(
+            "{bots} bots: {taken} of {count} were taken at once; {before} KiB before, at most {} KiB, {} KiB after",
+            pihook.peak(),
+            pihook.memory()
+        );
+        assert!(answers.iter().all(|status| [200, 503].contains(status)) && taken >= 40, "{answers:?}");
+        assert!(pihook.peak() < MOST, "{} KiB", pihook.peak());
+    }
 }

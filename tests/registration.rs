@@ -2,9 +2,12 @@
 
 mod common;
 
-use common::{HOST, Home, Pihook, SOON, TOKEN, start, telegram, text};
+use std::time::{Duration, Instant};
+
+use common::{HOST, Home, Pihook, SOON, TOKEN, eventually, settings, start, telegram, text};
 use nix::sys::signal::Signal;
 use simulated_telegram::{Bot, Call, Fault, Telegram};
+use ureq::unversioned::multipart::{Form, Part};
 
 fn methods(bot: &Bot) -> Vec<String> {
     bot.calls().into_iter().map(|call| call.method).collect()
@@ -205,9 +208,180 @@ fn what_telegram_says_of_a_webhook_cannot_steer_the_terminal() {
     let home = Home::new(&telegram.api_url());
     assert!(home.pihook(&["cert"]).status.success());
     let info = r#"{"ok":true,"result":{"url":"","has_custom_certificate":false,"pending_update_count":0,
-        "ip_address":"1.2.3.4\u001b[2J\n","last_error_date":1,"last_error_message":"a\r\n\u001b]0;b\u0007\u009bc"}}"#;
+        "ip_address":"1.2.3.4\u001b[2J\n","last_error_date":1,"last_error_message":"a\r\n\u001b]0;b\u0007\u009bc\u202e\u2066d\u2028"}}"#;
     telegram.on_call(move |_| Some(Fault::Body(200, info.into())));
     let said = text(&home.pihook(&["webhook", "info"]));
-    assert!(said.contains("1.2.3.4 [2J \n") && said.contains("s ago: \"a   ]0;b  c\"\n"), "{said:?}");
+    assert!(said.contains("1.2.3.4 [2J \n") && said.contains("s ago: \"a   ]0;b  c  d \"\n"), "{said:?}");
+    assert!(!said.contains(['\u{202e}', '\u{2066}', '\u{2028}']), "{said:?}");
     assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said:?}");
+}
+
+/// Another program sets the webhook at our URL, with our certificate; `form` has the rest.
+fn set_by_another(telegram: &Telegram, home: &Home, more: &[(&str, &str)]) {
+    set_at_by_another(telegram, home, &format!("https://{HOST}:8443/{TOKEN}/"), more);
+}
+
+fn set_at_by_another(telegram: &Telegram, home: &Home, url: &str, more: &[(&str, &str)]) {
+    let certificate = home.read("certs/webhook_cert.pem");
+    let set = || {
+        let form = Form::new().text("url", url);
+        let form = more.iter().fold(form, |form, (name, value)| form.text(name, value));
+        let form = form.part("certificate", Part::bytes(certificate.as_bytes()).file_name("cert.pem"));
+        ureq::post(format!("{}/bot{TOKEN}/setWebhook", telegram.api_url())).send(form)
+    };
+    // Telegram takes one set a second.
+    eventually("another program has set the webhook", || set().is_ok());
+}
+
+/// Waits until the bot itself, as its settings are, has set the webhook so often.
+fn wait_own_sets(bot: &Bot, count: usize) {
+    // Some may have come too soon after another's.
+    let is_own = |call: &Call| {
+        call.method == "setWebhook" && call.text("max_connections") == "40" && call.answer.contains("\"ok\":true")
+    };
+    let own = || bot.calls().into_iter().filter(is_own).collect::<Vec<_>>();
+    eventually("the bot has set its webhook", || own().len() >= count);
+    let set = |call: &Call| ["allowed_updates", "secret_token"].map(|name| call.text(name));
+    assert!(own().iter().all(|call| set(call) == set(&own()[0])));
+    assert_eq!(own().len(), count);
+}
+
+/// A bot that looks often, and is registered.
+fn watching() -> (Telegram, Bot, Home, Pihook) {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home =
+        Home::with(&settings(&telegram.api_url(), "watch_interval = 2"), &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let pihook = home.run_for(&telegram);
+    registered(&pihook);
+    (telegram, bot, home, pihook)
+}
+
+#[test]
+fn what_another_program_sets_at_our_url_is_set_right_also_after_a_restart() {
+    let other: [&[(&str, &str)]; 3] = [
+        &[("allowed_updates", "[\"callback_query\"]")],
+        &[("max_connections", "7"), ("allowed_updates", "[\"message\"]")],
+        &[("allowed_updates", "[]")],
+    ];
+    for more in other {
+        let (telegram, bot, home, pihook) = watching();
+        let secret = bot.calls().iter().find(|call| call.method == "setWebhook").unwrap().text("secret_token");
+        let more = [more, &[("secret_token", secret.as_str())]].concat();
+        set_by_another(&telegram, &home, &more);
+        pihook.wait_log("another program has set the webhook with other allowed_updates or another max_connections");
+        wait_own_sets(&bot, 2);
+        assert!(pihook.stop().0.success());
+        set_by_another(&telegram, &home, &more);
+        let pihook = home.run_for(&telegram);
+        assert!(!registered(&pihook).contains("unchanged"), "{more:?}");
+        wait_own_sets(&bot, 3);
+        assert!(pihook.stop().0.success());
+        // And once it is right, it is left alone.
+        assert!(registered(&home.run_for(&telegram)).contains("unchanged"), "{more:?}");
+    }
+}
+
+#[test]
+fn a_webhook_with_another_secret_is_set_again_when_requests_show_it() {
+    for secret in [&[("secret_token", "somebody-elses")][..], &[]] {
+        let (telegram, bot, home, pihook) = start();
+        registered(&pihook);
+        set_by_another(&telegram, &home, secret);
+        bot.say(42, "hello");
+        pihook.wait_log("another program has set the webhook with another secret");
+        assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].text, "hello");
+        wait_own_sets(&bot, 2);
+        // One or two can be anybody's.
+        let mut stranger = common::tls::Tls::connect(pihook.address);
+        let request =
+            format!("POST /{TOKEN}/ HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}");
+        assert_eq!(stranger.ask(request.as_bytes()), 403);
+        bot.say(42, "still well");
+        bot.wait_sent(2, SOON).unwrap();
+        wait_own_sets(&bot, 2);
+    }
+}
+
+#[test]
+fn our_own_webhook_is_never_removed_before_it_is_replaced() {
+    let (telegram, bot, home, pihook) = watching();
+    let removals = || bot.calls().iter().filter(|call| call.method == "deleteWebhook").count();
+    assert_eq!(removals(), 1, "at the first start whatever is there is another's");
+    // A gateway fails the set: Telegram keeps the webhook that it has, and goes on delivering.
+    fail(&telegram, "setWebhook", 2, || Fault::Html(502));
+    assert!(home.pihook(&["cert", "--force"]).status.success());
+    pihook.signal(Signal::SIGHUP);
+    pihook.wait_log("status 502 from something that is not the Bot API");
+    bot.say(42, "meanwhile");
+    bot.wait_sent(1, SOON).unwrap();
+    bot.wait_call("setWebhook", 4, SOON).unwrap();
+    assert!(home.pihook(&["webhook", "set"]).status.success());
+    assert_eq!(removals(), 1);
+    // Another's is removed.
+    set_at_by_another(&telegram, &home, "https://80.100.95.99:8443/", &[]);
+    pihook.wait_log("another program, or an older start of this one, has set a webhook of its own");
+    bot.wait_call("deleteWebhook", 2, SOON).unwrap();
+}
+
+#[test]
+fn a_token_that_is_refused_once_is_tried_again() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    fail(&telegram, "setWebhook", 1, || error(401, "Unauthorized", None));
+    let home = Home::new(&telegram.api_url());
+    let pihook = home.run_for(&telegram);
+    pihook.wait_log("Telegram does not know this token");
+    registered(&pihook);
+    bot.say(42, "hello");
+    bot.wait_sent(1, SOON).unwrap();
+    assert_eq!(pihook.log().iter().filter(|line| line.contains("[ERROR]")).count(), 1);
+}
+
+#[test]
+fn a_call_that_is_taken_revives_what_a_refused_token_had_ended() {
+    let (telegram, bot, _home, pihook) = watching();
+    fail(&telegram, "getWebhookInfo", 1, || error(404, "Not Found", None));
+    pihook.wait_log("Telegram does not know this token");
+    let refused = Instant::now();
+    let asked = bot.calls().len();
+    bot.say(42, "the token is as good as ever");
+    bot.wait_sent(1, SOON).unwrap();
+    pihook.wait_logs("the webhook is registered", 2);
+    assert!(refused.elapsed() < Duration::from_secs(8), "{:?}", refused.elapsed());
+    assert!(bot.calls()[asked..].iter().all(|call| call.method != "deleteWebhook"));
+}
+
+#[test]
+fn the_command_line_waits_as_long_as_telegram_asks() {
+    let telegram = telegram();
+    telegram.bot(TOKEN);
+    let home = Home::new(&telegram.api_url());
+    assert!(home.pihook(&["cert"]).status.success());
+    fail(&telegram, "setWebhook", 2, || error(429, "Too Many Requests: retry after 1", Some(1)));
+    let start = Instant::now();
+    let output = home.pihook(&["webhook", "set"]);
+    assert!(output.status.success() && start.elapsed() >= Duration::from_secs(2), "{}", text(&output));
+    fail(&telegram, "setWebhook", 1, || error(429, "Too Many Requests: retry after 5000", Some(5000)));
+    let output = home.pihook(&["webhook", "set"]);
+    assert!(output.status.code() == Some(1) && text(&output).contains("retry after 5000"), "{}", text(&output));
+}
+
+#[test]
+fn the_new_webhook_meets_the_new_certificate_whatever_the_old_one_needed() {
+    for _ in 0..4 {
+        let (telegram, bot, home, pihook) = watching();
+        fail(&telegram, "setWebhook", 2, || Fault::Html(502));
+        assert!(home.pihook(&["cert", "--force"]).status.success());
+        pihook.signal(Signal::SIGHUP);
+        // Telegram has the old certificate still, and new connections find that one.
+        pihook.wait_log("status 502 from something that is not the Bot API");
+        telegram.route(HOST, 8443, pihook.address);
+        bot.say(42, "by the old certificate");
+        bot.wait_sent(1, SOON).unwrap();
+        pihook.wait_logs("the webhook is registered", 2);
+        bot.say(42, "by the new one");
+        bot.wait_sent(2, SOON).unwrap();
+        assert_eq!(bot.webhook_info()["last_error_message"], serde_json::Value::Null);
+    }
 }

@@ -141,3 +141,26 @@ fn gateways_garbage_and_cut_lines_lose_nothing() {
         assert_eq!(delivery.header("retry-after"), Some("5"));
     }
 }
+
+#[test]
+fn sent_is_only_what_the_bot_api_says_is_sent() {
+    let (telegram, bot, _home, pihook) = start();
+    let page = "x".repeat(300 * 1024);
+    let head = |more: &str| format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{more}\r\n\r\n");
+    let faults = [
+        // A captive portal's page, whole, cut, and in chunks that are none.
+        format!("{}<html>{page}</html>", head(&format!("Content-Length: {}", page.len() + 13))),
+        format!("{}<html>", head("Content-Length: 5000")),
+        format!("{}{{\"ok\"", head("Content-Length: 5000")),
+        format!("{}zz\r\n{{\"ok\":true}}\r\n", head("Transfer-Encoding: chunked")),
+        format!("{}<html>", head("Connection: close")),
+        head("Content-Length: 0"),
+        head("Content-Encoding: gzip\r\nContent-Length: 0"),
+    ];
+    let count = faults.len();
+    fail(&telegram, faults.map(Fault::Raw));
+    bot.say(42, "hello");
+    assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].text, "hello");
+    bot.wait_delivered(1, SOON).unwrap();
+    assert_eq!((bot.sent().len(), bot.deliveries().len()), (1, count + 1), "{:#?}", pihook.log());
+}

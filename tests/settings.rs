@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs::File;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -110,7 +110,7 @@ fn a_token_in_the_wrong_place_never_shows() {
     let example = include_str!("../deploy/pihook.toml").replace("# ", "");
     let lines = example.lines().filter_map(|line| line.split_once(" = "));
     let keys: Vec<_> = lines.map(|(key, _)| key).filter(|key| !key.contains(' ')).collect();
-    assert!(keys.contains(&"allow_from") && keys.contains(&"token_file") && keys.len() == 15, "{keys:?}");
+    assert!(keys.contains(&"allow_from") && keys.contains(&"token_file") && keys.len() == 16, "{keys:?}");
     let mut cases = Vec::new();
     for key in keys {
         let others: String =
@@ -182,6 +182,28 @@ fn a_token_in_the_wrong_place_never_shows() {
     // where what is wrong is told all the same.
     let (said, status) = hidden(home.command(&["check", "--config"]).arg(TOKEN), "--config");
     assert!(said.contains("110201543:*** cannot be read") && status.code() == Some(78), "{said}");
+}
+
+#[test]
+fn a_path_shows_no_token_in_whatever_way_it_is_written() {
+    let example = "123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11";
+    for token in [TOKEN, example] {
+        let (id, key) = token.split_once(':').unwrap();
+        let every: String = token.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let encoded = key.replace('z', "%7A").replace('q', "%71");
+        for path in ["ID%3AKEY", "ID%3aKEY", "ID%253AKEY", "KEY", "x-KEY-y", "ID/KEY", "ENCODED", "ID:ENCODED", "EVERY"]
+        {
+            let path = path.replace("ID", id).replace("ENCODED", &encoded).replace("KEY", key).replace("EVERY", &every);
+            let bot = format!("[[bot]]\ntoken = '{token}'\npath = '/{path}/'\n");
+            let home = Home::with(&settings("http://127.0.0.1:1", ""), &bot);
+            let output = home.pihook(&["check"]);
+            let said = text(&output);
+            assert!(output.status.success() && said.contains("***"), "{said}");
+            for secret in [key, &encoded, &every[9..], "%41%41%48"] {
+                assert!(!said.contains(secret), "{path}: {said}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -329,4 +351,123 @@ fn a_person_gets_times_and_the_journal_priorities() {
     });
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+/// Whether this test runs as root, as it must to give files to others; it says so if not.
+fn is_root() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        println!("SKIPPED: only root can give files to other users");
+    }
+    is_root
+}
+
+const SOMEBODY: u32 = 12345;
+
+/// As root.
+#[test]
+fn root_takes_no_settings_that_another_user_can_change() {
+    if !is_root() {
+        return;
+    }
+    type Change = fn(&Home);
+    let changes: [(&str, Change); 6] = [
+        ("another's file", |home| chown(home.folder.join("pihook.toml"), Some(SOMEBODY), None).unwrap()),
+        ("another's folder", |home| chown(&home.folder, Some(SOMEBODY), None).unwrap()),
+        ("a folder for all", |home| mode(&home.folder, 0o777)),
+        ("a folder for all, as /tmp", |home| mode(&home.folder, 0o1777)),
+        ("a file for all", |home| mode(&home.folder.join("pihook.toml"), 0o666)),
+        ("a link of another's", |home| {
+            let link = home.folder.join("pihook.toml");
+            std::fs::rename(&link, home.folder.join("elsewhere")).unwrap();
+            std::os::unix::fs::symlink("elsewhere", &link).unwrap();
+            lchown(&link, Some(SOMEBODY), None).unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        let telegram = telegram();
+        let bot = telegram.bot(TOKEN);
+        let home = Home::new(&telegram.api_url());
+        home.write_private("token", TOKEN);
+        assert!(text(&home.pihook(&["doctor"])).contains("✓ settings"), "{what}");
+        let before = bot.calls().len();
+        change(&home);
+        for arguments in [&["doctor"][..], &["check"], &["webhook", "info"], &["webhook", "set"], &["run"], &["cert"]] {
+            let output = home.pihook(arguments);
+            let said = text(&output);
+            assert!(
+                !output.status.success() && said.contains("--config ./pihook.toml"),
+                "{what}, {arguments:?}: {said}"
+            );
+        }
+        assert_eq!(bot.calls().len(), before, "{what}: nobody gets the token");
+        // A person may say that it is right.
+        let named = text(&home.pihook(&["doctor", "--config", "./pihook.toml"]));
+        assert!(named.contains("✓ settings"), "{what}: {named}");
+    }
+}
+
+/// As root.
+#[test]
+fn what_root_writes_for_a_service_belongs_to_the_service() {
+    if !is_root() {
+        return;
+    }
+    let telegram = telegram();
+    telegram.bot(TOKEN);
+    let home = Home::new(&telegram.api_url());
+    let owner = |name: &str| {
+        let there = home.folder.join(name).metadata().unwrap();
+        (there.uid(), there.gid(), there.mode() & 0o777)
+    };
+    let state = home.folder.join("state");
+    std::fs::create_dir(&state).unwrap();
+    chown(&state, Some(SOMEBODY), Some(SOMEBODY + 1)).unwrap();
+    let settings = format!(
+        "certificate = 'state/certs/cert.pem'\nprivate_key = 'state/certs/key.pem'\n{}",
+        home.read("pihook.toml")
+    );
+    home.write("pihook.toml", &settings);
+    assert!(home.pihook(&["cert"]).status.success());
+    assert_eq!(owner("state/certs"), (SOMEBODY, SOMEBODY + 1, 0o755));
+    let files = ["state/certs/cert.pem", "state/certs/key.pem"];
+    assert_eq!(files.map(owner), [(SOMEBODY, SOMEBODY + 1, 0o644), (SOMEBODY, SOMEBODY + 1, 0o600)]);
+    let output = home.pihook(&["webhook", "set"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(owner("state/webhook-110201543"), (SOMEBODY, SOMEBODY + 1, 0o600));
+    // What is replaced keeps its owner, whosever the folder is.
+    chown(home.folder.join(files[1]), Some(SOMEBODY + 2), None).unwrap();
+    assert!(home.pihook(&["cert", "--force"]).status.success());
+    assert_eq!(files.map(owner), [(SOMEBODY, SOMEBODY + 1, 0o644), (SOMEBODY + 2, SOMEBODY + 1, 0o600)]);
+}
+
+#[test]
+fn a_runtime_dir_that_was_there_is_checked_and_not_changed() {
+    let home = Home::new("http://127.0.0.1:1");
+    let folder = home.folder.join("run");
+    std::fs::create_dir(&folder).unwrap();
+    let is = |mode: u32| assert_eq!(folder.metadata().unwrap().mode() & 0o7777, mode);
+    for open in [0o755, 0o700, 0o711] {
+        mode(&folder, open);
+        drop(home.run());
+        is(open);
+        assert_eq!(folder.join("workers.sock").symlink_metadata().unwrap().mode() & 0o777, 0o600, "for us alone");
+    }
+    for open in [0o777, 0o1777, 0o702] {
+        mode(&folder, open);
+        let output = home.pihook(&["run"]);
+        let said = text(&output);
+        assert!(
+            output.status.code() == Some(78) && said.contains("Other users can write to runtime_dir run"),
+            "{said}"
+        );
+        is(open);
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+    drop(home.run());
+    is(0o700);
+}
+
+fn mode(path: &std::path::Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }

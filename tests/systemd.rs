@@ -3,14 +3,19 @@
 mod common;
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::tls::Tls;
-use common::{HOST, Home, Pihook, SOON, TOKEN, telegram};
+use common::{HOST, Home, Pihook, SOON, TOKEN, settings, telegram};
+use rustls::crypto::ring;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection};
 
 /// Where systemd would listen.
 struct Systemd(UnixDatagram);
@@ -28,14 +33,25 @@ impl Systemd {
         command
     }
 
+    /// The next message, as systemd takes it: one that is longer is dropped as a whole.
+    fn next(&self) -> io::Result<String> {
+        const NOTIFY_BUFFER_MAX: usize = 4096;
+        loop {
+            let mut message = vec![0; 64 * 1024];
+            let length = self.0.recv(&mut message)?;
+            message.truncate(length);
+            if length <= NOTIFY_BUFFER_MAX {
+                return Ok(String::from_utf8(message).unwrap().trim_end().to_owned());
+            }
+        }
+    }
+
     /// Waits for a message that holds `text`.
     fn wait(&self, text: &str) -> String {
         let end = Instant::now() + SOON;
         let mut heard = Vec::new();
         while Instant::now() < end {
-            let mut message = [0; 4096];
-            let Ok(length) = self.0.recv(&mut message) else { continue };
-            let message = String::from_utf8(message[..length].to_vec()).unwrap();
+            let Ok(message) = self.next() else { continue };
             if message.contains(text) {
                 return message;
             }
@@ -55,12 +71,13 @@ fn readiness_health_and_the_end_are_told() {
     command.env("WATCHDOG_USEC", "400000");
     let pihook = Pihook::start(command);
     telegram.route(HOST, 8443, pihook.address);
-    assert!(systemd.wait("READY=1").contains("STATUS=0 updates answered"));
-    systemd.wait("WATCHDOG=1");
+    assert_eq!(systemd.wait("READY=1"), "READY=1");
+    systemd.wait("STATUS=0 updates answered");
+    assert_eq!(systemd.wait("WATCHDOG=1"), "WATCHDOG=1");
     systemd.wait("bot 110201543: webhook registered");
     bot.say(42, "hello");
     bot.wait_delivered(1, SOON).unwrap();
-    assert!(systemd.wait("1 updates answered, the last ").contains("WATCHDOG=1"));
+    systemd.wait("STATUS=1 updates answered, the last ");
     let log = pihook.log().join("\n");
     assert_eq!(log.matches("update ").count(), 1, "the probe is not in the log: {log}");
     assert!(pihook.stop().0.success());
@@ -75,6 +92,76 @@ fn a_webhook_that_is_not_registered_is_told() {
     command.env("WATCHDOG_USEC", "400000");
     let _pihook = Pihook::start(command);
     systemd.wait("bot 110201543: the webhook is not registered: the Bot API cannot be reached");
+}
+
+/// Something in place of the Bot API, with a certificate for 300 other names; that certificate.
+fn api_of_many_names() -> (SocketAddr, String) {
+    let names: Vec<_> = (0..300).map(|number| format!("a-rather-long-name-{number:03}.example.org")).collect();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = Arc::new(config.with_single_cert(vec![made.cert.der().clone()], key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut tcp in listener.incoming().map_while(Result::ok) {
+            let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            while connection.is_handshaking() && connection.complete_io(&mut tcp).is_ok() {}
+        }
+    });
+    (address, made.cert.pem())
+}
+
+#[test]
+fn what_a_stranger_says_keeps_no_health_from_systemd() {
+    let (api, certificate) = api_of_many_names();
+    let bots: String =
+        (1..=20).map(|number| format!("[[bot]]\ntoken = '{number}:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw'\n")).collect();
+    let home = Home::with(&settings(&format!("https://127.0.0.1:{}", api.port()), "max_connections = 1"), &bots);
+    let roots = home.write("roots.pem", &certificate);
+    let systemd = Systemd::new(&home);
+    let mut command = systemd.command(&home);
+    command.env("WATCHDOG_USEC", "400000").env("SSL_CERT_FILE", roots);
+    let pihook = Pihook::start(command);
+    let mut longest = 0;
+    // All bots are in trouble, and each is told with a part of the names.
+    pihook.wait_logs("the webhook is not registered: the Bot API cannot be reached: TLS failed", 20);
+    for _ in 0..3 {
+        assert_eq!(systemd.wait("WATCHDOG=1"), "WATCHDOG=1");
+        longest = longest.max(systemd.wait("STATUS=").len());
+    }
+    assert!(longest > 2000, "{longest}");
+    let log = pihook.log();
+    let longest = log.iter().max_by_key(|line| line.len()).unwrap();
+    assert!(longest.len() < 600 && longest.contains("a-rather-long-name"), "{longest}");
+}
+
+#[test]
+fn one_that_polls_tells_so_and_feeds_the_watchdog() {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let home =
+        Home::with(&settings(&telegram.api_url(), "delivery = 'polling'"), &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let systemd = Systemd::new(&home);
+    let mut command = systemd.command(&home);
+    command.env("WATCHDOG_USEC", "400000");
+    let pihook = Pihook::start_polling(command);
+    systemd.wait("READY=1");
+    assert!(systemd.wait("bot 110201543: polling; updates are polled: the settings").contains("WATCHDOG=1"));
+    bot.say(42, "hello");
+    bot.wait_sent(1, SOON).unwrap();
+    systemd.wait("1 updates answered, the last ");
+    let doctor = common::text(&home.pihook(&["doctor"]));
+    assert!(
+        doctor.contains("✓ process: the bot runs") && doctor.contains("✓ webhook: bot 110201543: none"),
+        "{doctor}"
+    );
+    assert!(pihook.stop().0.success());
+    systemd.wait("STOPPING=1");
+    let doctor = home.pihook(&["doctor"]);
+    assert!(common::text(&doctor).contains("✗ process: the bot does not run"), "{}", common::text(&doctor));
+    assert_eq!(doctor.status.code(), Some(1));
 }
 
 #[test]

@@ -73,7 +73,7 @@ pub fn write(pair: &PemPair, files: &CertificateFiles, replace: bool) -> Result<
 
 fn write_file(path: &Path, text: &str, mode: u32) -> Result<(), CertificateError> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let written = fs::create_dir_all(folder).and_then(|()| files::replace(path, text.as_bytes(), mode));
+    let written = files::create_folder(folder).and_then(|()| files::replace(path, text.as_bytes(), mode));
     written.map_err(|why| CertificateError::File(path.to_owned(), why))
 }
 

@@ -41,18 +41,23 @@ impl Rollover {
         shown.is_old_next = false;
     }
 
+    /// Telegram is about to be given the new one, and shows at once whether it accepts it.
+    pub(crate) fn show_new(&self) {
+        self.shown().is_old_next = false;
+    }
+
     /// Ends the rollover: Telegram has the new one.
     pub(crate) fn finish(&self) {
         self.shown().old = None;
     }
 
-    /// Notes that Telegram was shown `config` and did not accept it.
-    pub(crate) fn rejected(&self, config: &Arc<ServerConfig>) {
+    /// Notes that Telegram was shown `config` and did not accept it. Whether there is another one to show.
+    pub(crate) fn rejected(&self, config: &Arc<ServerConfig>) -> bool {
         // Many connections can fail at once: that is one rejection.
-        if Arc::ptr_eq(config, &self.current()) {
-            let mut shown = self.shown();
-            shown.is_old_next = !shown.is_old_next;
-        }
+        let is_first = Arc::ptr_eq(config, &self.current());
+        let mut shown = self.shown();
+        shown.is_old_next ^= is_first;
+        shown.old.is_some()
     }
 
     fn shown(&self) -> MutexGuard<'_, Shown> {
@@ -81,13 +86,15 @@ mod tests {
     fn who_refuses_the_one_is_shown_the_other_until_it_is_settled() {
         let [old, new, newest] = ["old", "new", "newest"].map(config);
         let rollover = Rollover::new(old.clone());
-        rollover.rejected(&old);
+        assert!(!rollover.rejected(&old));
         assert!(Arc::ptr_eq(&rollover.current(), &old), "there is no other");
         rollover.begin(new.clone());
         assert!(Arc::ptr_eq(&rollover.current(), &new));
-        rollover.rejected(&new);
-        rollover.rejected(&new);
+        assert!(rollover.rejected(&new) && rollover.rejected(&new));
         assert!(Arc::ptr_eq(&rollover.current(), &old), "two refusals of the same are one");
+        rollover.show_new();
+        assert!(Arc::ptr_eq(&rollover.current(), &new), "whatever the old webhook was shown");
+        rollover.rejected(&new);
         rollover.rejected(&old);
         assert!(Arc::ptr_eq(&rollover.current(), &new));
         rollover.begin(newest.clone());

@@ -61,7 +61,7 @@ fn check_name(host: &str, own_api: bool) -> Result<(), String> {
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
     let is_plain = |label: &&str| label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     let what = match host {
-        "" => "is missing: set the IPv4 address or DNS name that Telegram calls, or \"auto\"",
+        "" => "is empty: set the IPv4 address or DNS name that Telegram calls, or \"auto\"",
         _ if host.contains("://") || host.contains('/') => {
             "is a URL: leave the name or the address alone, without https:// and without /"
         }
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_host_that_telegram_cannot_call_is_told_why() {
         for (host, words) in [
-            ("", "is missing"),
+            ("", "is empty"),
             ("raspberrypi.local", "only this home knows"),
             ("localhost", "only this home knows"),
             ("pi.fritz.home.arpa", "only this home knows"),

@@ -9,15 +9,18 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use nix::unistd;
 
 use self::file::Table;
 pub(crate) use self::host::{PublicHost, public_host};
 use crate::certificate::CertificateFiles;
 use crate::network::Network;
-use crate::secret::Secret;
+use crate::secret::{Secret, mask_keys};
+use crate::system::files;
 use crate::system::text::decode;
 use crate::telegram::token::Token;
 
@@ -32,12 +35,16 @@ const ADDRESS_SERVICES: [&str; 3] =
     ["https://api.ipify.org", "https://checkip.amazonaws.com", "https://ipv4.icanhazip.com"];
 /// The only ports that Telegram calls.
 const TELEGRAMS_PORTS: [u16; 4] = [443, 80, 88, 8443];
+/// Where settings are looked for.
+const PLACES: [&str; 2] = ["pihook.toml", "/etc/pihook/pihook.toml"];
 /// Telegram builds its request head in 4096 bytes and falls silent when it does not fit.
 const PATH_LIMIT: usize = 1024;
 
 /// Everything that can be set, with the defaults filled in.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// How updates come.
+    pub(crate) delivery: Delivery,
     /// Where Telegram calls.
     pub(crate) public_host: PublicHost,
     /// The port that Telegram calls.
@@ -62,8 +69,32 @@ pub struct Config {
     pub(crate) state_dir: PathBuf,
     /// What need not: the socket to the workers, and what was answered.
     pub(crate) runtime_dir: PathBuf,
+    /// The folder of all that is ours, where there is no settings file beside which it could lie. It is made when it is
+    /// missing.
+    pub(crate) own_folder: Option<PathBuf>,
     /// At least one.
     pub bots: Vec<BotSettings>,
+}
+
+/// How updates come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// By webhook where Telegram can reach one, else by polling.
+    Auto,
+    /// By webhook, whatever becomes of it.
+    Webhook,
+    /// By polling; no port is opened.
+    Polling,
+}
+
+impl fmt::Display for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Webhook => "webhook",
+            Self::Polling => "polling",
+        })
+    }
 }
 
 /// One bot on the shared port.
@@ -88,6 +119,22 @@ impl Config {
         format!("https://{host}:{}{}", self.public_port, bot.path.expose()).into()
     }
 
+    /// What the settings have others asked, and what they have opened, a sentence each.
+    pub(crate) fn consequences(&self) -> [String; 2] {
+        let is_fixed = matches!(&self.public_host, PublicHost::Given(host) if host.parse::<Ipv4Addr>().is_ok());
+        let asked = if is_fixed || self.delivery == Delivery::Polling {
+            "The bot asks no outside service for this home's address; `pihook doctor` does.".to_owned()
+        } else {
+            format!("The bot asks these services for this home's address: {}.", self.address_services.join(", "))
+        };
+        let opened = match (self.delivery, self.port_mapping) {
+            (Delivery::Polling, _) => "The bot opens no port, and polls.".to_owned(),
+            (_, true) => format!("The bot has the router open port {} to the internet.", self.public_port),
+            (_, false) => "The bot leaves the router as it is: you forward the port, or set port_mapping.".to_owned(),
+        };
+        [asked, opened]
+    }
+
     /// The networks of those who may connect and are no strangers: Telegram's, and all of `allow_from` but "everyone".
     pub(crate) fn known(&self) -> Vec<Network> {
         let telegram = TELEGRAMS_NETWORKS.iter().filter_map(|network| network.parse().ok());
@@ -108,18 +155,68 @@ impl fmt::Display for Problems {
     }
 }
 
-/// Finds the configuration file: `given`, `$PIHOOK_CONFIG`, `./pihook.toml`, `/etc/pihook/pihook.toml`.
+/// Where the settings come from.
+pub(crate) enum Source {
+    /// This file.
+    File(PathBuf),
+    /// There is none: the token comes from the environment, and all else has its default.
+    Defaults,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Defaults => write!(f, "no file, and {TOKEN_VARIABLE}"),
+        }
+    }
+}
+
+/// Finds the configuration file: `given`, `$PIHOOK_CONFIG`, `./pihook.toml`, `/etc/pihook/pihook.toml`. With a token in the
+/// environment, none is needed.
 ///
 /// # Errors
-/// When there is none.
-pub(crate) fn find(given: Option<PathBuf>, environment: Environment) -> Result<PathBuf, Problems> {
-    if let Some(path) = given.or_else(|| environment("PIHOOK_CONFIG").map(PathBuf::from)) {
-        return Ok(path);
+/// When there is neither, or root finds a file that is not root's.
+pub(crate) fn find(given: Option<PathBuf>, environment: Environment) -> Result<Source, Problems> {
+    match look(given, environment)? {
+        Some(path) => Ok(Source::File(path)),
+        None if environment(TOKEN_VARIABLE).is_some() => Ok(Source::Defaults),
+        None => Err(Problems(vec![format!(
+            "There is no {}: put the bot's token into {TOKEN_VARIABLE}, write a settings file, or name yours with --config.",
+            PLACES.join(" and no ")
+        )])),
     }
-    let places = ["pihook.toml", "/etc/pihook/pihook.toml"];
-    places.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| {
-        Problems(vec![format!("There is no {}: write one, or name yours with --config.", places.join(" and no "))])
-    })
+}
+
+/// Like [`find`]; None when there is none.
+///
+/// # Errors
+/// When root finds one that is not root's.
+pub(crate) fn look(given: Option<PathBuf>, environment: Environment) -> Result<Option<PathBuf>, Problems> {
+    if let Some(path) = given.or_else(|| environment("PIHOOK_CONFIG").map(PathBuf::from)) {
+        return Ok(Some(path));
+    }
+    let found = PLACES.iter().map(PathBuf::from).find(|path| path.symlink_metadata().is_ok());
+    // Whoever put it there would say where root sends the token.
+    match found {
+        Some(path) if unistd::geteuid().is_root() && !is_roots(&path) => Err(Problems(vec![format!(
+            "{} in this folder is not read: another user than root can change the file or the folder. If it is right, name it: \
+             --config ./{}.",
+            path.display(),
+            path.display()
+        )])),
+        found => Ok(found),
+    }
+}
+
+/// Whether root alone decides what stands in the file at `path`.
+fn is_roots(path: &Path) -> bool {
+    if path.is_absolute() {
+        return true;
+    }
+    [Path::new(".").metadata(), path.symlink_metadata()]
+        .into_iter()
+        .all(|there| there.is_ok_and(|there| files::is_private_to(0, &there)))
 }
 
 /// Reads and checks the configuration in the file at `path`.
@@ -127,14 +224,23 @@ pub(crate) fn find(given: Option<PathBuf>, environment: Environment) -> Result<P
 /// # Errors
 /// All that is wrong with it.
 pub fn load(path: &Path, environment: Environment) -> Result<Config, Problems> {
-    match examine(path, environment) {
+    load_from(&Source::File(path.to_owned()), environment)
+}
+
+/// Reads and checks the configuration.
+///
+/// # Errors
+/// All that is wrong with it.
+pub(crate) fn load_from(source: &Source, environment: Environment) -> Result<Config, Problems> {
+    match examine(source, environment) {
         (config, problems) if problems.is_empty() => Ok(config),
         (_, problems) => Err(Problems(problems)),
     }
 }
 
-/// Like [`load`], but goes on: settings that are wrong have their default, or are empty.
-pub(crate) fn examine(path: &Path, environment: Environment) -> (Config, Vec<String>) {
+/// Like [`load_from`], but goes on: settings that are wrong have their default, or are empty.
+pub(crate) fn examine(source: &Source, environment: Environment) -> (Config, Vec<String>) {
+    let Source::File(path) = source else { return examine_defaults(environment) };
     match fs::read(path) {
         Ok(text) => examine_text(path, &decode(&text), environment),
         Err(why) => {
@@ -142,6 +248,24 @@ pub(crate) fn examine(path: &Path, environment: Environment) -> (Config, Vec<Str
             (config, vec![format!("{} {}.", path.display(), unreadable(&why))])
         }
     }
+}
+
+/// Without a file, all that is ours lies in a folder of the user's, by the first bot's id; under systemd, in the unit's.
+fn examine_defaults(environment: Environment) -> (Config, Vec<String>) {
+    let token = environment(TOKEN_VARIABLE).and_then(|text| Token::parse(&text.to_string_lossy()).ok());
+    let id = token.map_or(0, |token| token.id());
+    let absolute = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let of_user = || absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
+    let folder = absolute("STATE_DIRECTORY").or_else(|| Some(of_user()?.join("pihook").join(id.to_string())));
+    let (mut config, mut problems) = examine_text(&folder.clone().unwrap_or_default().join("-"), "", environment);
+    if folder.is_none() {
+        problems.push(
+            "There is no folder for what the bot must remember: set HOME or XDG_STATE_HOME, or write a settings file."
+                .into(),
+        );
+    }
+    config.own_folder = folder;
+    (config, problems)
 }
 
 /// Like [`examine`], where the file at `path` holds `text`.
@@ -155,8 +279,9 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
     let api_url = table.parsed("api_url", TELEGRAM, api_url).unwrap_or_else(|| TELEGRAM.to_owned());
     let own_api = !is_telegrams(&api_url);
     let config = Config {
+        delivery: table.parsed("delivery", "auto", delivery).unwrap_or(Delivery::Auto),
         public_host: table
-            .parsed("public_host", "", |host| public_host(host, own_api))
+            .parsed("public_host", "auto", |host| public_host(host, own_api))
             .unwrap_or_else(|| PublicHost::Given(String::new())),
         public_port: public_port(&mut table, own_api),
         listen: table
@@ -176,9 +301,11 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
         state_dir: directory(&mut table, ("state_dir", "state", "STATE_DIRECTORY"), folder, environment),
         runtime_dir: directory(&mut table, ("runtime_dir", "run", "RUNTIME_DIRECTORY"), folder, environment),
         bots: bots(&mut table, folder, environment),
+        own_folder: None,
         api_url,
     };
-    if config.public_host == PublicHost::Auto && config.address_services.iter().collect::<HashSet<_>>().len() < 2 {
+    let follows = config.public_host == PublicHost::Auto && config.delivery != Delivery::Polling;
+    if follows && config.address_services.iter().collect::<HashSet<_>>().len() < 2 {
         table.problem("address_services", "must name two or more: one alone is not believed");
     }
     table.finish();
@@ -210,6 +337,15 @@ fn address_service(url: &str, own_api: bool) -> Result<String, String> {
         // For a network that has no internet.
         Some(("http", rest)) if plain && !rest.is_empty() && own_api => Ok(url.to_owned()),
         _ => Err("must hold URLs like https://api.ipify.org".into()),
+    }
+}
+
+fn delivery(text: &str) -> Result<Delivery, String> {
+    match text {
+        "auto" => Ok(Delivery::Auto),
+        "webhook" => Ok(Delivery::Webhook),
+        "polling" => Ok(Delivery::Polling),
+        _ => Err("must be \"auto\", \"webhook\" or \"polling\"".into()),
     }
 }
 
@@ -330,6 +466,7 @@ impl fmt::Display for Config {
     /// The effective settings, in the file's own form, with the tokens masked.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let networks: Vec<_> = self.allow_from.iter().map(|network| format!("\"{network}\"")).collect();
+        writeln!(f, "delivery         = \"{}\"", self.delivery)?;
         writeln!(f, "public_host      = \"{}\"", self.public_host)?;
         writeln!(f, "public_port      = {}", self.public_port)?;
         writeln!(f, "port_mapping     = \"{}\"", if self.port_mapping { "auto" } else { "off" })?;
@@ -343,8 +480,9 @@ impl fmt::Display for Config {
         writeln!(f, "watch_interval   = {}", self.watch_interval.as_secs())?;
         writeln!(f, "state_dir        = {:?}", self.state_dir)?;
         writeln!(f, "runtime_dir      = {:?}", self.runtime_dir)?;
+        let keys: Vec<_> = self.bots.iter().map(|bot| bot.token.key()).collect();
         for bot in &self.bots {
-            let path = bot.path.expose().replace(bot.token.expose(), "{token}");
+            let path = mask_keys(&bot.path.expose().replace(bot.token.expose(), "{token}"), &keys);
             write!(f, "\n[[bot]]\ntoken = \"{}:***\"\npath  = {path:?}\n", bot.token.id())?;
         }
         Ok(())

@@ -12,7 +12,7 @@ fn read(text: &str, variables: &[(&str, &str)]) -> (Config, Vec<String>) {
     let path = folder.join("pihook.toml");
     fs::write(&path, text).unwrap();
     let variables: HashMap<_, _> = variables.iter().copied().collect();
-    let read = examine(&path, &|name| variables.get(name).map(OsString::from));
+    let read = examine(&Source::File(path), &|name| variables.get(name).map(OsString::from));
     fs::remove_dir_all(&folder).unwrap();
     let strip = |problem: String| problem.replace(&format!("{}/", folder.display()), "");
     (read.0, read.1.into_iter().map(strip).collect())
@@ -28,13 +28,14 @@ fn problems(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_key_has_a_default_but_host_and_token() {
-    let (config, problems) = read("public_host = '80.100.95.20'", &[("TELEGRAM_BOT_TOKEN", TOKEN)]);
+fn every_key_has_a_default_but_the_token() {
+    let (config, problems) = read("", &[("TELEGRAM_BOT_TOKEN", TOKEN)]);
     assert_eq!(problems, [""; 0]);
     assert_eq!(
         config.webhook_url(&config.bots[0], "80.100.95.20").expose(),
         format!("https://80.100.95.20:8443/{TOKEN}/")
     );
+    assert_eq!((config.delivery, &config.public_host), (Delivery::Auto, &PublicHost::Auto));
     assert_eq!(config.listen.to_string(), "0.0.0.0:8443");
     assert_eq!(config.api_url, "https://api.telegram.org");
     let networks: Vec<_> = config.allow_from.iter().map(ToString::to_string).collect();
@@ -225,10 +226,62 @@ fn files_may_be_of_any_editor_and_a_token_may_stand_in_what_was_pasted() {
         for token in [utf16(TOKEN), format!("TELEGRAM_BOT_TOKEN=\"{TOKEN}\"\r\n").into_bytes()] {
             fs::write(folder.join("pihook.toml"), &settings).unwrap();
             fs::write(folder.join("token"), token).unwrap();
-            let (config, problems) = examine(&folder.join("pihook.toml"), &|_| None);
+            let (config, problems) = examine(&Source::File(folder.join("pihook.toml")), &|_| None);
             assert_eq!(problems, [""; 0]);
             assert_eq!(config.bots[0].token.expose(), TOKEN);
         }
     }
     fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn without_a_file_all_lies_in_a_folder_of_the_users_by_the_bots_id() {
+    let read = |variables: &[(&str, &str)]| {
+        let variables: HashMap<_, _> = variables.iter().copied().collect();
+        examine(&Source::Defaults, &|name| variables.get(name).map(OsString::from))
+    };
+    let token = ("TELEGRAM_BOT_TOKEN", TOKEN);
+    for (variables, folder) in [
+        (vec![("HOME", "/home/pi")], "/home/pi/.local/state/pihook/110201543"),
+        (vec![("HOME", "/home/pi"), ("XDG_STATE_HOME", "/x")], "/x/pihook/110201543"),
+        // The specification wants such a one ignored.
+        (vec![("HOME", "/home/pi"), ("XDG_STATE_HOME", "x")], "/home/pi/.local/state/pihook/110201543"),
+        (vec![("STATE_DIRECTORY", "/var/lib/pihook")], "/var/lib/pihook"),
+    ] {
+        let (config, problems) = read(&[&variables[..], &[token]].concat());
+        assert_eq!(problems, [""; 0]);
+        assert_eq!(config.own_folder.as_deref(), Some(Path::new(folder)));
+        assert!(config.certificate_files.private_key.starts_with(folder) && config.runtime_dir.starts_with(folder));
+        assert!(config.state_dir.starts_with(folder));
+    }
+    for variables in [&[token][..], &[token, ("HOME", "here")], &[token, ("HOME", "")]] {
+        let (config, problems) = read(variables);
+        assert!(problems[0].contains("set HOME or XDG_STATE_HOME") && config.own_folder.is_none(), "{problems:?}");
+    }
+    let (_, problems) = read(&[("HOME", "/home/pi"), ("TELEGRAM_BOT_TOKEN", "nonsense")]);
+    assert!(problems[0].contains("TELEGRAM_BOT_TOKEN holds no token"), "{problems:?}");
+}
+
+#[test]
+fn a_file_is_needed_only_where_the_environment_has_no_token() {
+    let find = |given: Option<&str>, variables: &[(&str, &str)]| {
+        let variables: HashMap<_, _> = variables.iter().copied().collect();
+        find(given.map(PathBuf::from), &|name| variables.get(name).map(OsString::from)).map(|source| source.to_string())
+    };
+    assert_eq!(find(Some("a.toml"), &[("TELEGRAM_BOT_TOKEN", TOKEN)]).unwrap(), "a.toml");
+    assert_eq!(find(None, &[("PIHOOK_CONFIG", "b.toml")]).unwrap(), "b.toml");
+    assert_eq!(find(None, &[("TELEGRAM_BOT_TOKEN", TOKEN)]).unwrap(), "no file, and TELEGRAM_BOT_TOKEN");
+    assert!(find(None, &[]).unwrap_err().to_string().contains("put the bot's token into TELEGRAM_BOT_TOKEN"));
+}
+
+#[test]
+fn who_asks_and_who_opens_is_told() {
+    let told = |text: &str| read(text, &[("TELEGRAM_BOT_TOKEN", TOKEN)]).0.consequences().join("\n");
+    assert!(told("").contains("asks these services for this home's address: https://api.ipify.org,"));
+    assert!(told("").contains("leaves the router as it is"));
+    assert!(told("public_host = 'a.b'\nport_mapping = 'auto'").contains("has the router open port 8443"));
+    assert!(told("public_host = '80.100.95.20'").contains("asks no outside service"));
+    assert!(told("delivery = 'polling'\nport_mapping = 'auto'").contains("opens no port"));
+    assert_eq!(problems("delivery = 'poll'\n[[bot]]\ntoken = '1:a'").len(), 1);
+    assert_eq!(problems("delivery = 'polling'\naddress_services = []\n[[bot]]\ntoken = '1:a'"), [""; 0]);
 }

@@ -1,14 +1,12 @@
 //! The health of a registered webhook, by what Telegram says of it. Pure.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::system::pause::EscalatingPause;
+use super::contest::Contest;
 use crate::telegram::delivery_error::{self, Kind};
 use crate::telegram::types::WebhookInfo;
 
-/// The longest pause between two repairs, in `watch_interval`s: 6 h by default.
-const MAX_REPAIR_INTERVALS: u32 = 72;
 /// Fewer waiting updates than these are no backlog.
 const BACKLOG: u64 = 20;
 
@@ -21,6 +19,10 @@ pub(crate) enum Difference {
     Other,
     /// A certificate was uploaded with it and should not have been, or the other way round.
     Certificate,
+    /// It has other `allowed_updates` or another `max_connections`.
+    Settings,
+    /// It has another secret.
+    Secret,
 }
 
 impl fmt::Display for Difference {
@@ -29,6 +31,10 @@ impl fmt::Display for Difference {
             Self::Missing => "the webhook was removed",
             Self::Other => "another program, or an older start of this one, has set a webhook of its own",
             Self::Certificate => "the webhook was set without the right certificate",
+            Self::Settings => {
+                "another program has set the webhook with other allowed_updates or another max_connections"
+            }
+            Self::Secret => "another program has set the webhook with another secret",
         })
     }
 }
@@ -54,47 +60,65 @@ pub(crate) struct Problem {
 }
 
 /// What is remembered from one look to the next.
+#[derive(Default)]
 pub(crate) struct Health {
-    /// The error that was seen last, and its date.
-    last_error: (Option<i64>, Option<String>),
+    /// The error that was told last.
+    last_error: DeliveryError,
     pending: u64,
     problem: Option<Problem>,
-    /// Repairs follow each other ever more slowly: two programs must not fight over a webhook.
-    repairs: EscalatingPause,
+    /// The last look: the error, and how many arrivals there had been.
+    looked: (DeliveryError, u64),
+}
+
+/// An error's date, and Telegram's words.
+type DeliveryError = (Option<i64>, Option<String>);
+
+fn error(info: &WebhookInfo) -> DeliveryError {
+    (info.last_error_date, info.last_error_message.clone())
 }
 
 impl Health {
-    /// Nothing has been seen yet. Looks follow each other in this time.
-    pub(crate) fn new(interval: Duration) -> Self {
-        let repairs = EscalatingPause::new(interval * 2, interval * MAX_REPAIR_INTERVALS);
-        Self { last_error: (None, None), pending: 0, problem: None, repairs }
-    }
-
     /// The webhook was found as it should be. What went wrong before is over, unless something still waits.
-    pub(crate) fn found(&mut self, info: &WebhookInfo) {
+    pub(crate) fn found(&mut self, info: &WebhookInfo, arrivals: u64) {
         if info.pending_update_count == 0 {
-            self.last_error = (info.last_error_date, info.last_error_message.clone());
+            self.last_error = error(info);
         }
+        self.looked = (error(info), arrivals);
     }
 
     /// The webhook was set, and with the old one its errors are gone.
-    pub(crate) fn set(&mut self) {
+    pub(crate) fn set(&mut self, arrivals: u64) {
         self.last_error = (None, None);
         self.problem = None;
+        self.looked = ((None, None), arrivals);
+    }
+
+    /// Telegram's words, if since the last look it could not deliver, and nothing has arrived, while something waits.
+    pub(crate) fn undelivered(&mut self, info: &WebhookInfo, arrivals: u64) -> Option<String> {
+        let (error_then, arrivals_then) = std::mem::replace(&mut self.looked, (error(info), arrivals));
+        let is_cut_off = info.pending_update_count > 0 && arrivals == arrivals_then && error(info) != error_then;
+        info.last_error_message.clone().filter(|_| is_cut_off)
     }
 
     /// Assesses what Telegram says at `now`; `agrees` is whether the webhook is the one that we set.
-    pub(crate) fn assess(&mut self, info: &WebhookInfo, agrees: Result<(), Difference>, now: Instant) -> Verdict {
-        let last = (info.last_error_date, info.last_error_message.clone());
+    pub(crate) fn assess(
+        &mut self,
+        info: &WebhookInfo,
+        agrees: Result<(), Difference>,
+        contest: &mut Contest,
+        now: Instant,
+    ) -> Verdict {
+        let last = error(info);
         let message = info.last_error_message.as_deref().filter(|_| last != self.last_error);
         self.last_error = last;
         let was_pending = std::mem::replace(&mut self.pending, info.pending_update_count);
         if let Err(difference) = agrees {
-            return self.repair(difference.to_string(), difference == Difference::Other, now);
+            return self.repair(difference.to_string(), is_contested(difference), contest, now);
         }
+        contest.won();
         let explained = message.and_then(delivery_error::explain);
         if explained.is_some_and(|explanation| explanation.kind == Kind::Certificate) {
-            return self.repair(undelivered(message.unwrap_or_default()), false, now);
+            return self.repair(undelivered(message.unwrap_or_default()), false, contest, now);
         }
         if let Some(message) = message {
             let is_unreachable = explained.is_some_and(|explanation| explanation.kind == Kind::Unreachable);
@@ -110,9 +134,8 @@ impl Health {
         self.problem.clone().map_or(Verdict::Well, Verdict::Problem)
     }
 
-    fn repair(&mut self, why: String, is_contested: bool, now: Instant) -> Verdict {
-        if self.repairs.is_over(now) {
-            self.repairs.begin(now);
+    fn repair(&mut self, why: String, is_contested: bool, contest: &mut Contest, now: Instant) -> Verdict {
+        if contest.may_repair(is_contested, now) {
             return Verdict::Repair(why);
         }
         let advice = if is_contested {
@@ -126,6 +149,14 @@ impl Health {
     }
 }
 
+/// Whether another program sets this webhook, too.
+fn is_contested(difference: Difference) -> bool {
+    match difference {
+        Difference::Other | Difference::Settings | Difference::Secret => true,
+        Difference::Missing | Difference::Certificate => false,
+    }
+}
+
 fn undelivered(message: &str) -> String {
     format!("Telegram could not deliver: {}", delivery_error::sentence(message))
 }
@@ -133,6 +164,7 @@ fn undelivered(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const INTERVAL: Duration = Duration::from_secs(300);
 
@@ -145,13 +177,35 @@ mod tests {
             last_error_date: error.map(|(date, _)| date),
             last_error_message: error.map(|(_, message)| message.into()),
             max_connections: None,
+            allowed_updates: None,
         }
+    }
+
+    fn scene() -> (Instant, Health, Contest) {
+        (Instant::now(), Health::default(), Contest::new(INTERVAL))
+    }
+
+    #[test]
+    fn cut_off_is_who_gets_nothing_while_something_waits_and_telegram_fails_again() {
+        let mut health = Health::default();
+        let timeout = |date| Some((date, "Connection timed out"));
+        // What went wrong before is no sign.
+        health.found(&info(3, timeout(1000)), 7);
+        assert_eq!(health.undelivered(&info(3, timeout(1000)), 7), None);
+        assert_eq!(health.undelivered(&info(3, timeout(1060)), 7).as_deref(), Some("Connection timed out"));
+        assert_eq!(health.undelivered(&info(3, timeout(1120)), 8), None, "something arrived");
+        assert_eq!(health.undelivered(&info(0, timeout(1180)), 8), None, "nothing waits");
+        assert_eq!(health.undelivered(&info(3, None), 8), None);
+        health.set(9);
+        assert_eq!(health.undelivered(&info(1, timeout(1200)), 9).as_deref(), Some("Connection timed out"));
+        health.set(9);
+        assert_eq!(health.undelivered(&info(1, timeout(1200)), 10), None, "it has arrived since the set");
     }
 
     #[test]
     fn an_error_is_told_while_it_is_news_or_something_waits() {
-        let (now, mut health) = (Instant::now(), Health::new(INTERVAL));
-        let mut assess = |pending, error| health.assess(&info(pending, error), Ok(()), now);
+        let (now, mut health, mut contest) = scene();
+        let mut assess = |pending, error| health.assess(&info(pending, error), Ok(()), &mut contest, now);
         let timeout = Some((1000, "Connection timed out"));
         assert_eq!(assess(0, None), Verdict::Well);
         assert!(
@@ -165,15 +219,15 @@ mod tests {
     #[test]
     fn what_went_wrong_before_the_start_is_no_news() {
         let old = info(0, Some((1000, "Connection refused")));
-        let mut health = Health::new(INTERVAL);
-        health.found(&old);
-        assert_eq!(health.assess(&old, Ok(()), Instant::now()), Verdict::Well);
+        let (now, mut health, mut contest) = scene();
+        health.found(&old, 0);
+        assert_eq!(health.assess(&old, Ok(()), &mut contest, now), Verdict::Well);
     }
 
     #[test]
     fn a_pile_that_grows_is_told() {
-        let (now, mut health) = (Instant::now(), Health::new(INTERVAL));
-        let mut assess = |pending| health.assess(&info(pending, None), Ok(()), now);
+        let (now, mut health, mut contest) = scene();
+        let mut assess = |pending| health.assess(&info(pending, None), Ok(()), &mut contest, now);
         assert_eq!(
             [assess(10), assess(19), assess(0), assess(500)],
             [const { Verdict::Well }; 4],
@@ -188,12 +242,12 @@ mod tests {
 
     #[test]
     fn two_programs_do_not_fight_over_a_webhook() {
-        let (start, mut health) = (Instant::now(), Health::new(INTERVAL));
+        let (start, mut health, mut contest) = scene();
         // Somebody takes it again at once, all day long, and it is looked at every 5 min.
         let mut repairs = Vec::new();
         for minute in (0..24 * 60).step_by(5) {
             let now = start + Duration::from_secs(minute * 60);
-            match health.assess(&info(0, None), Err(Difference::Other), now) {
+            match health.assess(&info(0, None), Err(Difference::Other), &mut contest, now) {
                 Verdict::Repair(_) => repairs.push(minute),
                 Verdict::Problem(Problem { words, is_unreachable: false }) => {
                     assert!(words.contains("a token of its own"), "{words}");
@@ -204,18 +258,24 @@ mod tests {
         assert_eq!(repairs, [0, 10, 30, 70, 150, 310, 630, 990, 1350]);
         // Once it is left alone for long, the next time is like the first.
         let later = start + Duration::from_secs(10 * 86400);
-        assert!(matches!(health.assess(&info(0, None), Err(Difference::Missing), later), Verdict::Repair(_)));
+        assert!(matches!(
+            health.assess(&info(0, None), Err(Difference::Missing), &mut contest, later),
+            Verdict::Repair(_)
+        ));
         let soon = later + 2 * INTERVAL;
-        assert!(matches!(health.assess(&info(0, None), Err(Difference::Missing), soon), Verdict::Repair(_)));
+        assert!(matches!(
+            health.assess(&info(0, None), Err(Difference::Missing), &mut contest, soon),
+            Verdict::Repair(_)
+        ));
     }
 
     #[test]
     fn a_wrong_certificate_is_uploaded_again_but_not_for_ever() {
-        let (now, mut health) = (Instant::now(), Health::new(INTERVAL));
+        let (now, mut health, mut contest) = scene();
         let failed = "SSL error {error:0A000086:SSL routines::certificate verify failed}";
-        assert!(matches!(health.assess(&info(1, Some((1000, failed))), Ok(()), now), Verdict::Repair(_)));
-        health.set();
-        let again = health.assess(&info(1, Some((1001, failed))), Ok(()), now + INTERVAL);
+        assert!(matches!(health.assess(&info(1, Some((1000, failed))), Ok(()), &mut contest, now), Verdict::Repair(_)));
+        health.set(0);
+        let again = health.assess(&info(1, Some((1001, failed))), Ok(()), &mut contest, now + INTERVAL);
         assert!(
             matches!(again, Verdict::Problem(Problem { words, is_unreachable: false }) if words.contains("again; it is set anew after a while"))
         );

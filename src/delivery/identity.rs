@@ -1,23 +1,20 @@
 //! The identity by which Telegram knows this bot: a host and a certificate. They change together, and are registered together.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
-use std::thread;
+use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 
-use super::keeper::{self, Callbacks};
+use super::bot_delivery::{BotDelivery, Order};
 use super::registration::Registration;
 use crate::certificate::rollover::Rollover;
 use crate::certificate::{self, Certificate, CertificateError};
-use crate::config::{Config, PublicHost};
+use crate::config::{BotSettings, Config, PublicHost};
 use crate::system::files;
 use crate::telegram::client::Api;
-use crate::telegram::known_me::KnownMe;
 
 /// Stands in the certificate until there is an address.
 const PLACEHOLDER_HOST: &str = "pihook.invalid";
@@ -31,7 +28,9 @@ pub(crate) struct Identity<'c> {
     host: Option<String>,
     certificate: Certificate,
     rollover: Arc<Rollover>,
-    registrar: Registrar,
+    registrar: Arc<Registrar>,
+    /// There is no webhook for now: nothing is registered.
+    is_polling: bool,
     /// The digests of the registrations that Telegram does not have yet.
     wanted: BTreeSet<String>,
     is_expiry_logged: bool,
@@ -42,9 +41,15 @@ pub(crate) struct Prepared {
     /// None until the address is known.
     host: Option<String>,
     certificate: Certificate,
+    rollover: Arc<Rollover>,
 }
 
 impl Prepared {
+    /// The certificates that the edge shows.
+    pub(crate) fn rollover(&self) -> Arc<Rollover> {
+        Arc::clone(&self.rollover)
+    }
+
     /// The address that was used last, if it was one.
     pub(crate) fn last_address(&self) -> Option<Ipv4Addr> {
         self.certificate.address()
@@ -66,7 +71,8 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared, CertificateError> {
         certificate = renew(host, config)?;
     }
     accept(&certificate, host.as_deref(), config)?;
-    Ok(Prepared { host, certificate })
+    let rollover = Arc::new(Rollover::new(tls(&certificate)?));
+    Ok(Prepared { host, certificate, rollover })
 }
 
 fn make_first(config: &Config) -> Result<Certificate, CertificateError> {
@@ -127,22 +133,39 @@ fn renew(host: &str, config: &Config) -> Result<Certificate, CertificateError> {
 }
 
 impl<'c> Identity<'c> {
-    /// Registers what [`prepare`] found.
-    ///
-    /// # Errors
-    /// When rustls does not take the certificate.
-    pub(crate) fn new(config: &'c Config, prepared: Prepared, registrar: Registrar) -> Result<Self, CertificateError> {
-        let Prepared { host, certificate } = prepared;
-        let rollover = Arc::new(Rollover::new(tls(&certificate)?));
-        let mut identity =
-            Self { config, host, certificate, rollover, registrar, wanted: BTreeSet::new(), is_expiry_logged: false };
-        identity.register();
-        Ok(identity)
+    /// Begins with what [`prepare`] found. Nothing is registered yet.
+    pub(crate) fn new(config: &'c Config, prepared: Prepared, registrar: Arc<Registrar>) -> Self {
+        let Prepared { host, certificate, rollover } = prepared;
+        Self {
+            config,
+            host,
+            certificate,
+            rollover,
+            registrar,
+            is_polling: false,
+            wanted: BTreeSet::new(),
+            is_expiry_logged: false,
+        }
     }
 
-    /// The certificates that the edge shows.
-    pub(crate) fn rollover(&self) -> Arc<Rollover> {
-        Arc::clone(&self.rollover)
+    /// Whether there is a host to register.
+    pub(crate) fn has_host(&self) -> bool {
+        self.host.is_some()
+    }
+
+    /// Has all bots poll, and registers nothing until [`Identity::try_webhook`].
+    pub(crate) fn poll(&mut self) {
+        self.is_polling = true;
+        self.wanted.clear();
+        // Nobody is left who knows the old certificate.
+        self.rollover.finish();
+        self.register();
+    }
+
+    /// Has all bots set their webhooks.
+    pub(crate) fn try_webhook(&mut self) {
+        self.is_polling = false;
+        self.order(true);
     }
 
     /// The home has moved to `address`; [`Identity::renew`] has the certificate follow.
@@ -207,9 +230,22 @@ impl<'c> Identity<'c> {
         }
     }
 
-    fn register(&mut self) {
-        if let Some(host) = &self.host {
-            self.wanted = self.registrar.register(self.config, host, &self.certificate);
+    /// Registers host and certificate as they are now. While the bots poll, they only hear of it.
+    pub(crate) fn register(&mut self) {
+        self.order(false);
+    }
+
+    fn order(&mut self, must_set: bool) {
+        let (config, registrar) = (self.config, &self.registrar);
+        let registration = |index| {
+            let bot = config.bots.get(index)?;
+            Some(registrar.registration(config, bot, self.host.as_ref()?, &self.certificate))
+        };
+        if self.is_polling {
+            registrar.poll(registration);
+            self.rollover.finish();
+        } else if self.host.is_some() {
+            self.wanted = registrar.register(registration, must_set);
         }
     }
 }
@@ -218,46 +254,46 @@ fn tls(certificate: &Certificate) -> Result<Arc<ServerConfig>, CertificateError>
     certificate.tls().map(Arc::new).map_err(|why| CertificateError::Tls(why.to_string()))
 }
 
-/// The threads that keep the webhooks registered, one for each bot.
+/// The deliveries of all bots.
 pub(crate) struct Registrar {
-    api: Api,
-    allowed_updates: &'static [&'static str],
-    bots: Vec<Sender<Registration>>,
+    /// The Bot API.
+    pub(crate) api: Api,
+    /// The kinds of update that the bots want.
+    pub(crate) allowed_updates: &'static [&'static str],
+    /// In the order of the settings.
+    pub(crate) bots: Vec<BotDelivery>,
 }
 
 impl Registrar {
-    /// Starts the threads; `callbacks` is called for each of them, and each keeps one of `known_mes` up to date.
-    ///
-    /// # Errors
-    /// When a thread cannot be started.
-    pub(crate) fn start(
-        config: &Config,
-        api: Api,
-        allowed_updates: &'static [&'static str],
-        known_mes: &[Arc<KnownMe>],
-        callbacks: impl Fn() -> Callbacks,
-    ) -> io::Result<Self> {
-        let mut bots = Vec::new();
-        for (bot, me) in config.bots.iter().zip(known_mes) {
-            let (sender, wanted) = mpsc::channel();
-            let (interval, callbacks, me) = (config.watch_interval, callbacks(), Arc::clone(me));
-            let keep = move || keeper::keep(&wanted, interval, &callbacks, &me);
-            thread::Builder::new().name(format!("webhook {}", bot.token.id())).spawn(keep)?;
-            bots.push(sender);
-        }
-        Ok(Self { api, allowed_updates, bots })
+    fn registration(&self, config: &Config, bot: &BotSettings, host: &str, certificate: &Certificate) -> Registration {
+        Registration::new(config, bot, &self.api, host, certificate.upload(host), self.allowed_updates)
     }
 
-    /// Hands each bot's registration to its thread. Returns their digests.
-    fn register(&self, config: &Config, host: &str, certificate: &Certificate) -> BTreeSet<String> {
+    /// Hands each bot its registration. Returns their digests.
+    fn register(&self, registration: impl Fn(usize) -> Option<Registration>, must_set: bool) -> BTreeSet<String> {
         let mut digests = BTreeSet::new();
-        for (bot, sender) in config.bots.iter().zip(&self.bots) {
-            let wanted =
-                Registration::new(config, bot, &self.api, host, certificate.upload(host), self.allowed_updates);
+        for (index, bot) in self.bots.iter().enumerate() {
+            let Some(wanted) = registration(index) else { continue };
             digests.insert(wanted.digest().to_owned());
-            // The thread lives as long as this sender.
-            let _ = sender.send(wanted);
+            bot.order(Order::Webhook(wanted, must_set));
         }
         digests
+    }
+
+    /// Has each bot poll; `registration` is the webhook that would be its own.
+    pub(crate) fn poll(&self, registration: impl Fn(usize) -> Option<Registration>) {
+        for (index, bot) in self.bots.iter().enumerate() {
+            bot.order(Order::Poll(registration(index)));
+        }
+    }
+
+    /// Ends it: what was polled is dealt with, and nothing new is taken. Whether that was so within `limit`.
+    pub(crate) fn end(&self, limit: Duration) -> bool {
+        let (done, all_done) = mpsc::channel::<()>();
+        for bot in &self.bots {
+            bot.order(Order::End(done.clone()));
+        }
+        drop(done);
+        matches!(all_done.recv_timeout(limit), Err(mpsc::RecvTimeoutError::Disconnected))
     }
 }

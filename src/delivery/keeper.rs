@@ -1,46 +1,45 @@
-//! The thread that keeps one bot's webhook registered: it tries until it succeeds, and watches the webhook from then on.
+//! Keeps one bot's webhook registered: tries until it succeeds, and watches the webhook from then on.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::health::{Health, Problem, Verdict};
+use super::contest::Contest;
+use super::health::{Difference, Health, Problem, Verdict};
 use super::registration::{Registered, Registration, RegistrationError};
+use super::retry_pause::RetryPause;
+use super::switch::Seen;
 use crate::system::status::Status;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
 use crate::telegram::known_me::KnownMe;
+use crate::webhook::arrivals::Arrivals;
+use crate::webhook::observations::Observations;
 
-const FIRST_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(300);
-/// When only new settings can help.
-const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
+/// A longer wait that a 429 asks for is a refusal: meanwhile the bot had better poll.
+const LONGEST_FLOOD_WAIT: u64 = 10;
+/// After so many refusals of the token, one after the other, nobody waits for this bot any more.
+const TOKEN_REFUSALS: u32 = 3;
 
 /// Called as the webhook's state changes.
 pub(crate) struct Callbacks {
     /// Shows the webhook's state to a person.
     pub(crate) status: Arc<Status>,
-    /// Gets the digest of a registration that Telegram has, or that no token can bring about.
+    /// What shows that Telegram gets in.
+    pub(crate) arrivals: Arc<Arrivals>,
+    /// What the webhook notices of this bot.
+    pub(crate) observations: Arc<Observations>,
+    /// Called when the webhook may be set at once: Telegram connects before it answers.
+    pub(crate) setting: Box<dyn Fn() + Send>,
+    /// Gets the digest of a registration that Telegram has, or that the token can hardly bring about.
     pub(crate) registered: Box<dyn Fn(&str) + Send>,
+    /// Gets what decides on webhook or polling. False when the settings have decided.
+    pub(crate) seen: Box<dyn Fn(Seen) -> bool + Send>,
     /// Called when Telegram's calls do not arrive: the address may have changed.
     pub(crate) unreachable: Box<dyn Fn() + Send>,
 }
 
-/// Registers what comes through `wanted`, and only the newest of what waits there; tries until it succeeds, and checks the
-/// webhook once in each `interval`. Before all of that it asks who the bot is. Returns when the sender is gone.
-pub(crate) fn keep(wanted: &Receiver<Registration>, interval: Duration, callbacks: &Callbacks, me: &KnownMe) {
-    let Ok(first) = wanted.recv() else { return };
-    let mut keeper = Keeper::new(first, interval);
-    loop {
-        let pause = keeper.step(callbacks, me);
-        match wanted.recv_timeout(pause) {
-            Ok(newer) => keeper = Keeper::new(wanted.try_iter().last().unwrap_or(newer), interval),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-    }
-}
-
-struct Keeper {
+/// One bot's webhook.
+pub(crate) struct Keeper {
     registration: Registration,
     interval: Duration,
     health: Health,
@@ -53,22 +52,35 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(registration: Registration, interval: Duration) -> Self {
-        let health = Health::new(interval);
+    /// Registers this, and checks it once in each `interval`. With `must_set` it is set also if Telegram has it already.
+    pub(crate) fn new(registration: Registration, interval: Duration, must_set: bool) -> Self {
         Self {
             registration,
             interval,
-            health,
-            retry_pause: RetryPause::default(),
+            health: Health::default(),
+            retry_pause: RetryPause::new(MAX_RETRY_INTERVAL),
             is_registered: false,
             is_identified: false,
-            must_set: false,
+            must_set,
         }
     }
 
     /// One step: registers, or checks. Returns how long to wait before the next one.
-    fn step(&mut self, callbacks: &Callbacks, me: &KnownMe) -> Duration {
-        if self.is_registered { self.look(callbacks) } else { self.register(callbacks, me) }
+    pub(crate) fn step(&mut self, callbacks: &Callbacks, me: &KnownMe, contest: &mut Contest) -> Duration {
+        let now = Instant::now();
+        if self.is_registered {
+            return self.look(callbacks, contest);
+        }
+        match contest.lost_until() {
+            Some(until) if now < until => until - now,
+            lost => {
+                if lost.is_some() {
+                    // What follows takes the bot from another program.
+                    contest.may_repair(true, now);
+                }
+                self.register(callbacks, me)
+            }
+        }
     }
 
     /// Updates come as soon as the webhook is set, and the bot can handle none before it knows who it is.
@@ -81,23 +93,27 @@ impl Keeper {
     }
 
     fn register(&mut self, callbacks: &Callbacks, me: &KnownMe) -> Duration {
-        let bot = self.registration.bot();
+        let (bot, before) = (self.registration.bot(), callbacks.arrivals.count());
+        (callbacks.setting)();
         let done = self.identify(me).and_then(|()| match self.must_set {
             true => self.registration.set().map(|()| Registered::Set),
             false => self.registration.ensure(),
         });
-        let problem = done.as_ref().err().map(|why| format!("the webhook is not registered: {why}"));
-        callbacks.status.webhook(bot, problem);
         match done {
             Ok(done) => {
+                let arrivals = callbacks.arrivals.count();
+                callbacks.status.webhook(bot, None);
+                self.retry_pause.reset();
                 match done {
                     Registered::Unchanged(info) => {
-                        self.health.found(&info);
+                        self.health.found(&info, arrivals);
                         log::info!("bot {bot}: the webhook is registered, and unchanged.");
                     }
                     Registered::Set => {
-                        self.health.set();
+                        self.health.set(arrivals);
+                        callbacks.observations.right_secret();
                         log::info!("bot {bot}: the webhook is registered.");
+                        (callbacks.seen)(Seen::Set(arrivals > before));
                     }
                 }
                 (callbacks.registered)(self.registration.digest());
@@ -106,28 +122,40 @@ impl Keeper {
                 // Telegram calls at once, and so knows soon what is wrong.
                 self.interval / 10
             }
-            Err(RegistrationError::Api(why)) if why.token_is_refused() => {
-                // The other bots' rollover must not wait for this one.
-                (callbacks.registered)(self.registration.digest());
-                self.refused(&why, callbacks)
-            }
+            Err(RegistrationError::Api(why)) if why.token_is_refused() => self.refused(&why, callbacks),
             Err(why) => {
-                let pause = self.retry_pause.after(&why);
+                callbacks.status.webhook(bot, Some(format!("the webhook is not registered: {why}")));
+                let error = match &why {
+                    RegistrationError::Api(why) => Some(why),
+                    RegistrationError::Disagrees(_) => None,
+                };
+                let pause = self.retry_pause.after(error);
                 log::warn!("bot {bot}: the webhook is not registered: {why}. Next try in {} s.", pause.as_secs());
+                if error.is_some_and(is_final) {
+                    (callbacks.seen)(Seen::Refused(why.to_string()));
+                }
                 pause
             }
         }
     }
 
+    /// One answer decides nothing: it is tried again, and a call that Telegram takes meanwhile revives it at once.
     fn refused(&mut self, why: &ApiError, callbacks: &Callbacks) -> Duration {
         let bot = self.registration.bot();
+        let pause = self.retry_pause.after(Some(why));
         self.is_registered = false;
-        callbacks.status.webhook(bot, Some(format!("{why}. {NEW_TOKEN}")));
-        log::error!("bot {bot}: {why}. {NEW_TOKEN}");
-        NEVER
+        callbacks.observations.token_refused();
+        if self.retry_pause.token_refusals() >= TOKEN_REFUSALS {
+            // The other bots' rollover must not wait for this one.
+            (callbacks.registered)(self.registration.digest());
+        }
+        if callbacks.status.webhook(bot, Some(format!("{why}. {NEW_TOKEN}"))) {
+            log::error!("bot {bot}: {why}. {NEW_TOKEN} It is tried again, ever more seldom.");
+        }
+        pause
     }
 
-    fn look(&mut self, callbacks: &Callbacks) -> Duration {
+    fn look(&mut self, callbacks: &Callbacks, contest: &mut Contest) -> Duration {
         let bot = self.registration.bot();
         let info = match self.registration.info() {
             Ok(info) => info,
@@ -135,8 +163,14 @@ impl Keeper {
             // While the Bot API cannot be reached there is nothing new to know; the updates' log has it.
             Err(_) => return self.interval,
         };
-        let agrees = self.registration.agrees(&info);
-        match self.health.assess(&info, agrees, Instant::now()) {
+        self.retry_pause.reset();
+        let is_secret_wrong = callbacks.observations.is_secret_wrong();
+        let agrees =
+            self.registration.agrees(&info).and(if is_secret_wrong { Err(Difference::Secret) } else { Ok(()) });
+        let arrivals = callbacks.arrivals.count();
+        let undelivered = self.health.undelivered(&info, arrivals).filter(|_| agrees.is_ok());
+        let verdict = self.health.assess(&info, agrees, contest, Instant::now());
+        match verdict {
             Verdict::Well => {
                 if callbacks.status.webhook(bot, None) {
                     log::info!("bot {bot}: the webhook is well again.");
@@ -157,24 +191,22 @@ impl Keeper {
                 return Duration::ZERO;
             }
         }
-        self.interval
+        if let Some(words) = undelivered {
+            (callbacks.unreachable)();
+            (callbacks.seen)(Seen::Undelivered(format!("\"{words}\"")));
+        }
+        // While something waits, it may be that nothing gets in any more.
+        let is_quiet = info.pending_update_count > 0 && agrees.is_ok();
+        if is_quiet { self.interval / 10 } else { self.interval }
     }
 }
 
-/// The waits between tries: doubling from 1 s to 5 min, or what a 429 asks for.
-#[derive(Default)]
-struct RetryPause {
-    last: Option<Duration>,
-}
-
-impl RetryPause {
-    fn after(&mut self, error: &RegistrationError) -> Duration {
-        if let RegistrationError::Api(ApiError::Refused { retry_after: Some(seconds), .. }) = error {
-            return Duration::from_secs((*seconds).max(1));
-        }
-        let pause = self.last.map_or(FIRST_RETRY_INTERVAL, |last| MAX_RETRY_INTERVAL.min(last * 2));
-        self.last = Some(pause);
-        pause
+/// Whether Telegram will not take this webhook, however often it is asked.
+fn is_final(error: &ApiError) -> bool {
+    match error {
+        ApiError::Refused { retry_after: Some(seconds), .. } => *seconds > LONGEST_FLOOD_WAIT,
+        ApiError::Refused { code, .. } => (400..500).contains(code) && ![401, 404, 409, 429].contains(code),
+        _ => false,
     }
 }
 
@@ -183,17 +215,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_limit_and_give_way_to_telegrams_own() {
-        let mut retry_pause = RetryPause::default();
-        let gone = RegistrationError::Api(ApiError::Unreachable(String::new()));
-        let seconds: Vec<_> = (0..11).map(|_| retry_pause.after(&gone).as_secs()).collect();
-        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        let flood = RegistrationError::Api(ApiError::Refused {
-            code: 429,
-            description: String::new(),
-            retry_after: Some(7),
-            migrate_to_chat_id: None,
-        });
-        assert_eq!(retry_pause.after(&flood).as_secs(), 7);
+    fn what_telegram_will_never_take_is_told_from_what_passes() {
+        let refused = |code, retry_after| {
+            is_final(&ApiError::Refused { code, description: String::new(), retry_after, migrate_to_chat_id: None })
+        };
+        assert!(refused(400, None) && refused(499, None) && refused(429, Some(11)));
+        assert!(![401, 404, 409, 429, 500].into_iter().any(|code| refused(code, None)));
+        assert!(!refused(429, Some(10)) && !is_final(&ApiError::Foreign { status: 400 }));
     }
 }

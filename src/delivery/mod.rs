@@ -1,7 +1,17 @@
-//! How updates get here: [`identity`] is what Telegram knows the bot by, [`registration`] registers it, and a [`keeper`] for
-//! each bot keeps it so, by what [`health`] says.
+//! How updates get here. [`switch`] decides between the webhook and polling, and [`changeover`] does it, for all bots at once. For each bot,
+//! [`bot_delivery`] is the thread that has a [`keeper`] for the webhook or a [`poller`]. [`identity`] is what Telegram knows the
+//! bot by, [`registration`] registers it, [`health`] judges the webhook, and [`polled`] keeps the book of what getUpdates
+//! returned.
 
+pub(crate) mod bot_delivery;
+pub(crate) mod changeover;
+pub(crate) mod contest;
 pub(crate) mod health;
 pub(crate) mod identity;
 pub(crate) mod keeper;
+pub(crate) mod polled;
+pub(crate) mod poller;
+pub(crate) mod polling_note;
 pub(crate) mod registration;
+pub(crate) mod retry_pause;
+pub(crate) mod switch;

@@ -1,11 +1,12 @@
-//! One bot's webhook at Telegram: removes the old one, sets the new one, uploads the certificate, and sets nothing again
-//! while nothing has changed.
+//! One bot's webhook at Telegram: removes what another program has set, sets ours, uploads the certificate, and sets nothing
+//! again while nothing has changed.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use ring::digest;
 
@@ -14,6 +15,7 @@ use crate::config::{BotSettings, Config};
 use crate::secret::Secret;
 use crate::secret::hex;
 use crate::system::files;
+use crate::system::lock::lock;
 use crate::telegram::client::{Api, Client, Webhook};
 use crate::telegram::error::ApiError;
 use crate::telegram::types::{Me, WebhookInfo};
@@ -27,9 +29,25 @@ pub(crate) struct Registration {
     max_connections: u16,
     allowed_updates: &'static [&'static str],
     certificate: Option<String>,
-    /// Holds a digest of what was set last, so that no secret lies there.
+    /// Holds a digest of what was set last, and of what Telegram showed of it then, so that no secret lies there.
     note: PathBuf,
     digest: String,
+    /// What Telegram showed of the settings after our own set, if that is known.
+    shown: Arc<Mutex<Option<ShownSettings>>>,
+}
+
+/// The settings of a webhook as Telegram shows them: without kinds of update that it does not know, and without the default set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ShownSettings {
+    max_connections: Option<u32>,
+    allowed_updates: Option<BTreeSet<String>>,
+}
+
+impl From<&WebhookInfo> for ShownSettings {
+    fn from(info: &WebhookInfo) -> Self {
+        let allowed_updates = info.allowed_updates.as_ref().map(|kinds| kinds.iter().cloned().collect());
+        Self { max_connections: info.max_connections, allowed_updates }
+    }
 }
 
 /// How a registration came about.
@@ -98,6 +116,7 @@ impl Registration {
             certificate,
             note: config.state_dir.join(format!("webhook-{}", bot.token.id())),
             digest,
+            shown: Arc::default(),
         }
     }
 
@@ -106,13 +125,15 @@ impl Registration {
     /// # Errors
     /// What the Bot API said, or that it says two different things.
     pub(crate) fn ensure(&self) -> Result<Registered, RegistrationError> {
-        if self.is_noted() {
-            let info = self.client.webhook_info()?;
-            if self.agrees(&info).is_ok() {
-                return Ok(Registered::Unchanged(info));
-            }
+        if !self.may_be_ours() {
+            return self.set_in_place_of(None).map(|()| Registered::Set);
         }
-        self.set().map(|()| Registered::Set)
+        let info = self.client.webhook_info()?;
+        if self.agrees(&info).is_ok() && self.is_noted(&info) {
+            *lock(&self.shown) = Some(ShownSettings::from(&info));
+            return Ok(Registered::Unchanged(info));
+        }
+        self.set_in_place_of(Some(&info)).map(|()| Registered::Set)
     }
 
     /// Sets the webhook, whatever was set before.
@@ -120,7 +141,16 @@ impl Registration {
     /// # Errors
     /// As [`Registration::ensure`].
     pub(crate) fn set(&self) -> Result<(), RegistrationError> {
-        self.client.delete_webhook()?;
+        let before = if self.may_be_ours() { Some(self.client.webhook_info()?) } else { None };
+        self.set_in_place_of(before.as_ref())
+    }
+
+    /// Sets the webhook; `before` is the one that is there, if it can be ours. That one is replaced: if it was removed first, and
+    /// the new one could not be set, there would be none. Any other is removed.
+    fn set_in_place_of(&self, before: Option<&WebhookInfo>) -> Result<(), RegistrationError> {
+        if !before.is_some_and(|before| self.url.matches(before.url.as_bytes())) {
+            self.client.delete_webhook()?;
+        }
         self.client.set_webhook(&Webhook {
             url: &self.url,
             certificate: self.certificate.as_deref(),
@@ -128,8 +158,10 @@ impl Registration {
             max_connections: self.max_connections,
             allowed_updates: self.allowed_updates,
         })?;
-        self.agrees(&self.client.webhook_info()?).map_err(RegistrationError::Disagrees)?;
-        if let Err(why) = self.write_note() {
+        let info = self.client.webhook_info()?;
+        *lock(&self.shown) = Some(ShownSettings::from(&info));
+        self.agrees(&info).map_err(RegistrationError::Disagrees)?;
+        if let Err(why) = self.write_note(&info) {
             log::warn!("{}: {why}. The webhook will be set again at the next start.", self.note.display());
         }
         Ok(())
@@ -142,6 +174,11 @@ impl Registration {
     pub(crate) fn delete(&self) -> Result<(), RegistrationError> {
         let _ = fs::remove_file(&self.note);
         Ok(self.client.delete_webhook()?)
+    }
+
+    /// Whether this is the URL of our webhook.
+    pub(crate) fn has_url(&self, url: &str) -> bool {
+        self.url.matches(url.as_bytes())
     }
 
     /// A digest of all that is registered, to tell one registration from another.
@@ -173,13 +210,18 @@ impl Registration {
         if info.url.is_empty() {
             return Err(Difference::Missing);
         }
-        if !self.url.matches(info.url.as_bytes()) {
+        if !self.has_url(&info.url) {
             return Err(Difference::Other);
         }
         if info.has_custom_certificate != self.certificate.is_some() {
             return Err(Difference::Certificate);
         }
-        Ok(())
+        let is_other = match &*lock(&self.shown) {
+            Some(shown) => *shown != ShownSettings::from(info),
+            // Another process has set it; what it noted may be of other settings.
+            None => info.max_connections.is_some_and(|shown| shown != u32::from(self.max_connections)),
+        };
+        if is_other { Err(Difference::Settings) } else { Ok(()) }
     }
 
     /// The public half of the token.
@@ -187,12 +229,23 @@ impl Registration {
         self.client.bot()
     }
 
-    fn is_noted(&self) -> bool {
-        fs::read_to_string(&self.note).is_ok_and(|note| note.trim() == self.digest)
+    /// Whether a webhook of ours was set: by this process, or by one that left a note.
+    fn may_be_ours(&self) -> bool {
+        lock(&self.shown).is_some() || self.note.exists()
     }
 
-    fn write_note(&self) -> io::Result<()> {
-        fs::create_dir_all(self.note.parent().unwrap_or(Path::new("")))?;
-        files::replace(&self.note, format!("{}\n", self.digest).as_bytes(), 0o600)
+    /// Whether this is what was set last, and what Telegram showed then.
+    fn is_noted(&self, info: &WebhookInfo) -> bool {
+        fs::read_to_string(&self.note).is_ok_and(|note| note.trim() == self.note_of(info))
+    }
+
+    fn note_of(&self, info: &WebhookInfo) -> String {
+        let all = format!("{}\n{:?}", self.digest, ShownSettings::from(info));
+        hex(digest::digest(&digest::SHA256, all.as_bytes()).as_ref())
+    }
+
+    fn write_note(&self, info: &WebhookInfo) -> io::Result<()> {
+        files::create_folder(self.note.parent().unwrap_or(Path::new("")))?;
+        files::replace(&self.note, format!("{}\n", self.note_of(info)).as_bytes(), 0o600)
     }
 }

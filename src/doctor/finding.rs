@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::secret::printable;
+use crate::secret::{one_line, printable};
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -39,7 +39,7 @@ impl Finding {
         };
         let mark = if coloured { format!("\x1b[{colour}m{mark}\x1b[0m") } else { mark.to_string() };
         let remedy = if self.remedy.is_empty() { String::new() } else { format!("\n    → {}", self.remedy) };
-        format!("{mark} {}: {}{remedy}", self.check, printable(&self.found))
+        format!("{mark} {}: {}{remedy}", self.check, self.found)
     }
 }
 
@@ -47,11 +47,13 @@ impl Finding {
 pub(crate) struct Doctor<'a> {
     say: &'a mut dyn FnMut(Finding),
     bad: bool,
+    /// What is bad is only worth a warning: the bot works without it.
+    pub(super) is_lenient: bool,
 }
 
 impl<'a> Doctor<'a> {
     pub(super) fn new(say: &'a mut dyn FnMut(Finding)) -> Self {
-        Self { say, bad: false }
+        Self { say, bad: false, is_lenient: false }
     }
 
     pub(super) fn is_well(&self) -> bool {
@@ -59,19 +61,21 @@ impl<'a> Doctor<'a> {
     }
 
     pub(super) fn good(&mut self, check: &'static str, found: impl Into<String>) {
-        self.finding(check, Mark::Good, found.into(), String::new());
+        self.finding(check, Mark::Good, &found.into(), "");
     }
 
     pub(super) fn warn(&mut self, check: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
-        self.finding(check, Mark::Warning, found.into(), remedy.into());
+        self.finding(check, Mark::Warning, &found.into(), &remedy.into());
     }
 
     pub(super) fn bad(&mut self, check: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
-        self.bad = true;
-        self.finding(check, Mark::Bad, found.into(), remedy.into());
+        self.bad |= !self.is_lenient;
+        let mark = if self.is_lenient { Mark::Warning } else { Mark::Bad };
+        self.finding(check, mark, &found.into(), &remedy.into());
     }
 
-    fn finding(&mut self, check: &'static str, mark: Mark, found: String, remedy: String) {
-        (self.say)(Finding { check, mark, found, remedy });
+    fn finding(&mut self, check: &'static str, mark: Mark, found: &str, remedy: &str) {
+        // Routers, Telegram, certificates and programs have a say in it.
+        (self.say)(Finding { check, mark, found: printable(found), remedy: one_line(remedy) });
     }
 }

@@ -14,6 +14,7 @@ use super::finding::Doctor;
 use crate::certificate::Certificate;
 use crate::config::Config;
 use crate::system::port;
+use crate::webhook::connection::QUESTION;
 use crate::webhook::probe::loopback_for;
 
 /// For each step of the probe.
@@ -81,7 +82,7 @@ fn ask(mut stream: TcpStream, config: &Config, certificate: &Certificate) -> io:
     let name = ServerName::from(stream.peer_addr()?.ip());
     let mut connection = ClientConnection::new(Arc::new(tls), name).map_err(io::Error::other)?;
     let mut stream = Stream::new(&mut connection, &mut stream);
-    let body = "{\"update_id\":0}";
+    let body = str::from_utf8(QUESTION).map_err(io::Error::other)?;
     for bot in &config.bots {
         let request = format!(
             "POST {} HTTP/1.1\r\nHost: pihook\r\nX-Telegram-Bot-Api-Secret-Token: {}\r\nContent-Type: application/json\r\n\

@@ -1,5 +1,7 @@
 //! What can be seen on this machine and in this home.
 
+use std::fs::{File, TryLockError};
+use std::io;
 use std::net::{Ipv4Addr, ToSocketAddrs};
 use std::time::SystemTime;
 
@@ -30,6 +32,19 @@ pub(crate) fn files(doctor: &mut Doctor, config: &Config) {
             format!("everyone on this machine can read {list}"),
             format!("chmod 600 {}", open.join(" ")),
         );
+    }
+}
+
+/// Whether the bot runs, where there is no port to ask at: a bot that runs has locked its folder.
+pub(crate) fn process(doctor: &mut Doctor, config: &Config) {
+    const CHECK: &str = "process";
+    match File::open(&config.runtime_dir).map(|folder| folder.try_lock()) {
+        Ok(Err(TryLockError::WouldBlock)) => doctor.good(CHECK, "the bot runs"),
+        Err(why) if why.kind() != io::ErrorKind::NotFound => {
+            let found = format!("whether the bot runs is not known: {}: {why}", config.runtime_dir.display());
+            doctor.warn(CHECK, found, "run the doctor as root, or as the user that the bot runs as");
+        }
+        _ => doctor.bad(CHECK, "the bot does not run", "start the bot: sudo systemctl start pihook, or pihook run"),
     }
 }
 

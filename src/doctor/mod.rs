@@ -11,8 +11,9 @@ use std::path::PathBuf;
 
 use self::finding::Doctor;
 pub(crate) use self::finding::Finding;
-use crate::config::{self, Config, Environment};
+use crate::config::{self, Config, Delivery, Environment};
 use crate::delivery::identity;
+use crate::delivery::polling_note;
 use crate::delivery::registration::Registration;
 use crate::telegram::client::Api;
 
@@ -29,18 +30,35 @@ pub(crate) fn examine(
     let api = Api::new(&config.api_url, 1);
     let is_there = telegram::reach(&mut doctor, &config, &api);
     let known = if is_there { telegram::tokens(&mut doctor, &config, &api) } else { Vec::new() };
+    let polling = polling_note::reason(&config);
+    if let Some(reason) = &polling {
+        doctor.good("delivery", format!("updates are polled: {reason}"));
+    }
+    if config.delivery == Delivery::Polling {
+        local::process(&mut doctor, &config);
+        known.iter().for_each(|bot| telegram::no_webhook(&mut doctor, bot, &api));
+        return doctor.is_well();
+    }
     let certificate = local::certificate(&mut doctor, &config);
     listener::examine(&mut doctor, &config, certificate.as_ref());
     let host = match &certificate {
         Some(certificate) => identity::known_host(&config, certificate),
         None => config.public_host.given().map(str::to_owned),
     };
+    // What the home lacks is told, but a bot that polls works without it.
+    doctor.is_lenient = polling.is_some();
     let address = local::address(&mut doctor, &config, host.as_deref());
-    if let (Some(host), Some(certificate)) = (&host, &certificate) {
-        for bot in known {
-            let registration = Registration::new(&config, bot, &api, host, certificate.upload(host), allowed_updates);
-            telegram::webhook(&mut doctor, &registration, address);
+    doctor.is_lenient = false;
+    match (&host, &certificate) {
+        (Some(host), Some(certificate)) if polling.is_none() => {
+            for bot in known {
+                let registration =
+                    Registration::new(&config, bot, &api, host, certificate.upload(host), allowed_updates);
+                telegram::webhook(&mut doctor, &registration, address);
+            }
         }
+        _ if polling.is_some() => known.iter().for_each(|bot| telegram::no_webhook(&mut doctor, bot, &api)),
+        _ => {}
     }
     let unknown = "whether the router lets Telegram in: only Telegram's own calls show that, since many routers do not let \
                    a home call its own address";
@@ -50,19 +68,19 @@ pub(crate) fn examine(
 
 fn settings(doctor: &mut Doctor, given: Option<PathBuf>, environment: Environment) -> Option<Config> {
     const CHECK: &str = "settings";
-    let path = match config::find(given, environment) {
-        Ok(path) => path,
+    let source = match config::find(given, environment) {
+        Ok(source) => source,
         Err(why) => {
             doctor.bad(CHECK, why.to_string(), "deploy/pihook.toml shows how one looks");
             return None;
         }
     };
-    let (config, problems) = config::examine(&path, environment);
+    let (config, problems) = config::examine(&source, environment);
     for problem in &problems {
         let remedy = if problem.contains(config::WITH_SUDO) {
             "run the doctor with sudo; the rest is checked then".to_owned()
         } else {
-            format!("mend it in {}; the rest is checked when this is right", path.display())
+            format!("mend it in {source}; the rest is checked when this is right")
         };
         doctor.bad(CHECK, problem, remedy);
     }
@@ -70,6 +88,6 @@ fn settings(doctor: &mut Doctor, given: Option<PathBuf>, environment: Environmen
         return None;
     }
     let bots = config.bots.len();
-    doctor.good(CHECK, format!("{}, {bots} bot{}", path.display(), if bots == 1 { "" } else { "s" }));
+    doctor.good(CHECK, format!("{source}, {bots} bot{}", if bots == 1 { "" } else { "s" }));
     Some(config)
 }

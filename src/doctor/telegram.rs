@@ -106,6 +106,22 @@ pub(crate) fn webhook(doctor: &mut Doctor, registration: &Registration, here: Op
     }
 }
 
+/// Whether no webhook is in the way of a bot that polls.
+pub(crate) fn no_webhook(doctor: &mut Doctor, bot: &BotSettings, api: &Api) {
+    let id = bot.token.id();
+    match Client::new(api.clone(), bot.token.clone()).webhook_info() {
+        Ok(info) if info.url.is_empty() => {
+            doctor.good(CHECK, format!("bot {id}: none, and {} updates wait", info.pending_update_count));
+        }
+        Ok(info) => doctor.warn(
+            CHECK,
+            format!("bot {id}: one is set, at {}, and the bot polls", place(&info.url)),
+            "if the bot runs and does not try it just now, stop the other program, or get it a token of its own",
+        ),
+        Err(why) => doctor.bad(CHECK, format!("bot {id}: {why}"), "try again later"),
+    }
+}
+
 /// Whether Telegram's calls arrive. A later success does not clear its last message.
 fn delivery(doctor: &mut Doctor, id: u64, info: &WebhookInfo) {
     let waiting = info.pending_update_count;

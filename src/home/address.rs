@@ -83,10 +83,15 @@ pub(crate) fn translation(router: Option<Ipv4Addr>, outside: Ipv4Addr) -> Option
     ))
 }
 
+/// Whether a provider shares an address among customers, so that this is one of its own (CGNAT, RFC 6598).
+pub(crate) fn is_shared(address: Ipv4Addr) -> bool {
+    matches!(address.octets(), [100, 64..=127, ..])
+}
+
 /// What a reserved address of a router means, and what to do.
 pub(super) fn kind(address: Ipv4Addr) -> &'static str {
-    match address.octets() {
-        [100, 64..=127, ..] => {
+    match address {
+        _ if is_shared(address) => {
             "your provider shares one address among customers (CGNAT), so nothing reaches you: ask it for a public IPv4 address"
         }
         _ if address.is_private() => {
@@ -185,6 +190,16 @@ mod tests {
         let services = [A, A, A].into_iter().inspect(|_| asked.set(asked.get() + 1));
         assert_eq!(agree(Some(A), services), Ok(A));
         assert_eq!(asked.get(), 1);
+    }
+
+    #[test]
+    fn a_shared_address_is_one_of_rfc_6598() {
+        for shared in [[100, 64, 0, 0], [100, 127, 255, 255]] {
+            assert!(is_shared(shared.into()));
+        }
+        for other in [[100, 63, 255, 255], [100, 128, 0, 0], [10, 64, 0, 0], [192, 168, 1, 1]] {
+            assert!(!is_shared(other.into()));
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ use crate::secret::printable;
 const LEASE_INTERVALS: u32 = 3;
 /// In seconds.
 const DEFAULT_LEASE: u32 = 600;
+/// In seconds. A router chooses the time, and what it grants for less than this is as good as nothing: the port would be closed
+/// most of the time, or the router asked all the time.
 const MIN_LEASE: u32 = 60;
 /// A router that is there answers at once; a lost packet is sent again.
 const TIMEOUTS: TimeoutConfig = TimeoutConfig {
@@ -169,7 +171,7 @@ impl Router {
             None => Mapping { router, here, public, protocol: self.begin((router, here), public, local)? },
         };
         let lease = match &mapping.protocol {
-            MappingProtocol::Packets(mapping) => mapping.lifetime(),
+            MappingProtocol::Packets(mapping) => mapping.lifetime().clamp(MIN_LEASE, self.lease),
             MappingProtocol::Upnp(_) => self.lease,
         };
         self.mapping = Some(mapping);
@@ -210,27 +212,38 @@ impl Router {
                 Err(_) => natpmp::port_mapping(router.into(), InternetProtocol::Tcp, port, options).await,
             }
         });
-        match asked {
-            Ok(mapping) if mapping.external_port() == wanted => Ok(MappingProtocol::Packets(mapping)),
-            // They give another port than was asked for, when that is taken; Telegram would not call it.
-            Ok(mapping) => {
-                let _ = self.runtime.block_on(mapping.try_drop());
-                Err(RouterError::Taken("another machine, or not allowed".into()))
+        // How long it forwards the port, when that is too short; or why it does not at all.
+        let failed = match asked {
+            Ok(mapping) if mapping.external_port() == wanted && mapping.lifetime() >= MIN_LEASE => {
+                return Ok(MappingProtocol::Packets(mapping));
             }
-            Err(failed) => self.begin_upnp(router, public, local, &failed),
-        }
+            Ok(mapping) => {
+                let (port, lifetime) = (mapping.external_port(), mapping.lifetime());
+                let _ = self.runtime.block_on(mapping.try_drop());
+                // They give another port than was asked for, when that is taken; Telegram would not call it.
+                if port != wanted {
+                    return Err(RouterError::Taken("another machine, or not allowed".into()));
+                }
+                Ok(lifetime)
+            }
+            Err(failed) => Err(failed),
+        };
+        self.begin_upnp(router, public, local, &failed)
     }
 
-    /// Asks by `UPnP` a router that has `failed` to answer the others.
+    /// Asks by `UPnP` a router that has `failed` to answer the others, or forwards for too short a time.
     fn begin_upnp(
         &self,
         router: Ipv4Addr,
         public: u16,
         local: u16,
-        failed: &natpmp::Failure,
+        failed: &Result<u32, natpmp::Failure>,
     ) -> Result<MappingProtocol, RouterError> {
-        let address = || self.natpmp_address(router);
-        let gateway = Gateway::find(router).map_err(|why| match (why, why_not(failed, public, address)) {
+        let before = || match failed {
+            Ok(lifetime) => too_short(*lifetime),
+            Err(failed) => why_not(failed, public, || self.natpmp_address(router)),
+        };
+        let gateway = Gateway::find(router).map_err(|why| match (why, before()) {
             (FindError::Unclear(what), RouterError::Silent(port)) => RouterError::Unclear(what, port),
             (_, why) => why,
         })?;
@@ -260,6 +273,10 @@ impl Router {
     }
 }
 
+fn too_short(lifetime: u32) -> RouterError {
+    RouterError::Refused(format!("it forwards the port for {lifetime} s at a time, and {MIN_LEASE} s are needed"))
+}
+
 /// Why a router does not forward that speaks no `UPnP`. `address` asks for its own.
 fn why_not(failed: &natpmp::Failure, public: u16, address: impl Fn() -> Option<Ipv4Addr>) -> RouterError {
     match failed {
@@ -276,6 +293,46 @@ fn why_not(failed: &natpmp::Failure, public: u16, address: impl Fn() -> Option<I
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::UdpSocket;
+    use std::thread;
+
+    /// A router that speaks NAT-PMP alone (RFC 6886), and grants every mapping for so many seconds. Its address.
+    fn router_that_grants(number: u8, lifetime: u32) -> Ipv4Addr {
+        let address = Ipv4Addr::new(127, 53, 51, number);
+        let socket = UdpSocket::bind((address, 5351)).unwrap();
+        thread::spawn(move || {
+            let mut request = [0; 1100];
+            while let Ok((_, from)) = socket.recv_from(&mut request) {
+                let operation = request[1];
+                let mut answer = vec![0, operation | 0x80, 0, 0, 0, 0, 0, 9];
+                match (request[0], operation) {
+                    (0, 0) => answer.extend([80, 100, 95, 20]),
+                    (0, 2) => {
+                        answer.extend_from_slice(&request[4..8]);
+                        answer.extend(lifetime.to_be_bytes());
+                    }
+                    // It is no version of PCP that this one knows.
+                    _ => answer[3] = 1,
+                }
+                socket.send_to(&answer, from).unwrap();
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn a_router_that_forwards_for_a_moment_is_not_asked_without_end() {
+        let forward =
+            |address| Router::new([0; 3], Duration::from_secs(300)).unwrap().forward(Some(address), 8443, 8443);
+        for (number, lifetime) in [(1, 0), (2, 1), (3, MIN_LEASE - 1)] {
+            let refused = forward(router_that_grants(number, lifetime)).unwrap_err().to_string();
+            assert!(refused.contains(&format!("for {lifetime} s at a time")), "{refused}");
+        }
+        // Whatever it says, it is asked again no later than it would be by itself.
+        for (number, lifetime, seconds) in [(4, MIN_LEASE, 30), (5, 700, 350), (6, 900, 450), (7, u32::MAX, 450)] {
+            assert_eq!(forward(router_that_grants(number, lifetime)).unwrap().as_secs(), seconds, "{lifetime}");
+        }
+    }
 
     #[test]
     fn only_a_router_without_a_public_address_is_said_to_have_none() {

@@ -30,6 +30,25 @@ pub(crate) enum Hint {
     End,
 }
 
+/// What the thread has found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HomeNews {
+    /// The home has another address.
+    Moved(Ipv4Addr),
+    /// Whether the provider shares one address among customers (CGNAT).
+    Shared(bool),
+    /// The way to the router, or its mapping, has changed, or is as it should be again.
+    Changed,
+}
+
+/// Why the thread looks again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Time,
+    Hint,
+    Routes,
+}
+
 /// The thread that watches.
 pub(crate) struct HomeWatch {
     hints: Sender<Hint>,
@@ -38,7 +57,7 @@ pub(crate) struct HomeWatch {
 
 impl HomeWatch {
     /// Begins to watch what the settings want watched; None when that is nothing. `listening` is the port here, `last` the
-    /// address that was used last; `moved` is called with each new one.
+    /// address that was used last; `tell` gets the news.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -47,7 +66,7 @@ impl HomeWatch {
         listening: u16,
         last: Option<Ipv4Addr>,
         status: Arc<Status>,
-        moved: impl Fn(Ipv4Addr) + Send + 'static,
+        tell: impl Fn(HomeNews) + Send + 'static,
     ) -> io::Result<Option<Self>> {
         let is_address = matches!(&config.public_host, PublicHost::Given(host) if host.parse::<Ipv4Addr>().is_ok());
         if is_address && !config.port_mapping {
@@ -67,10 +86,12 @@ impl HomeWatch {
                 router,
                 tracker: AddressTracker::new(last, interval),
                 elsewhere: None,
+                is_mapped: None,
+                is_shared: None,
                 status,
                 interval,
             };
-            watcher.run(&hinted, &moved);
+            watcher.run(&hinted, &tell);
             let _ = end.send(());
         };
         thread::Builder::new().name("home".into()).spawn(watch)?;
@@ -106,37 +127,52 @@ struct Watcher {
     tracker: AddressTracker,
     /// Where the DNS name led at the last look, if that is not here.
     elsewhere: Option<Ipv4Addr>,
+    /// Whether the router forwarded the port at the last look.
+    is_mapped: Option<bool>,
+    /// Whether the provider shares its address, as it was told last.
+    is_shared: Option<bool>,
     status: Arc<Status>,
     interval: Duration,
 }
 
 impl Watcher {
-    fn run(&mut self, hints: &Receiver<Hint>, moved: &impl Fn(Ipv4Addr)) {
+    fn run(&mut self, hints: &Receiver<Hint>, tell: &impl Fn(HomeNews)) {
+        let mut cause = Cause::Time;
         loop {
             let routes = route::table();
             let mut pause = self.interval;
-            match self.look(&routes, &mut pause, moved) {
+            let was_mapped = self.is_mapped;
+            match self.look(&routes, &mut pause, tell) {
                 HomeState::Bad(why) if self.status.home(Some(why.clone())) => log::warn!("At home: {why}."),
                 HomeState::Well if self.status.home(None) => log::info!("At home: all is well again."),
                 _ => {}
+            }
+            // A router that was reset has forgotten the mapping: now it has it again.
+            let is_mapped_again = self.is_mapped == Some(true) && (was_mapped == Some(false) || cause == Cause::Hint);
+            if is_mapped_again || cause == Cause::Routes {
+                tell(HomeNews::Changed);
             }
             let soon = self.interval / 10;
             if self.tracker.is_unsure() || self.elsewhere.is_some() {
                 pause = soon;
             }
-            if !wait(hints, &routes, soon, pause) {
-                return self.router.release();
-            }
+            // Whatever the router says of its lease, nobody is asked more often than this.
+            let Some(next) = wait(hints, &routes, soon, pause.max(soon)) else { return self.router.release() };
+            cause = next;
         }
     }
 
     /// One look. `pause` is shortened to when the router's mapping must be renewed.
-    fn look(&mut self, routes: &str, pause: &mut Duration, moved: &impl Fn(Ipv4Addr)) -> HomeState {
+    fn look(&mut self, routes: &str, pause: &mut Duration, tell: &impl Fn(HomeNews)) -> HomeState {
         let gateway = route::gateway(routes);
         let forwarded = self.mapping.map(|(public, local)| self.router.forward(gateway, public, local));
+        self.is_mapped = forwarded.as_ref().map(Result::is_ok);
         let router = self.router.address(gateway);
+        if let Some(router) = router {
+            self.share(address::is_shared(router), tell);
+        }
         let look = match self.host.clone() {
-            PublicHost::Auto => self.follow(router, moved),
+            PublicHost::Auto => self.follow(router, tell),
             PublicHost::Given(host) => match host.parse() {
                 Ok(address) => given(router, address),
                 Err(_) => self.compare(&host, router),
@@ -154,20 +190,35 @@ impl Watcher {
         }
     }
 
-    fn follow(&mut self, router: Option<Ipv4Addr>, moved: &impl Fn(Ipv4Addr)) -> HomeState {
+    /// Tells whether the provider shares its address, when that is news.
+    fn share(&mut self, is_shared: bool, tell: &impl Fn(HomeNews)) {
+        if self.is_shared.replace(is_shared) != Some(is_shared) {
+            tell(HomeNews::Shared(is_shared));
+        }
+    }
+
+    fn follow(&mut self, router: Option<Ipv4Addr>, tell: &impl Fn(HomeNews)) -> HomeState {
         // What the router confirms need not be asked of anyone else.
         let is_known = router.is_some() && router == self.tracker.current();
         let outside = (!is_known).then(|| self.services.ask());
         match address::agree(router, outside.into_iter().flatten()) {
             Ok(address) => {
+                if router.is_none() {
+                    self.share(false, tell);
+                }
                 if self.tracker.observe(address, Instant::now()) {
-                    moved(address);
+                    tell(HomeNews::Moved(address));
                 }
                 translated(router, address)
             }
             // The old address is as good as any until another one is known.
             Err(AddressError::NoAnswer) if self.tracker.current().is_some() => HomeState::Unknown,
-            Err(why) => HomeState::Bad(why.to_string()),
+            Err(why) => {
+                if let AddressError::Reserved(address) = why {
+                    self.share(address::is_shared(address), tell);
+                }
+                HomeState::Bad(why.to_string())
+            }
         }
     }
 
@@ -230,16 +281,22 @@ fn v4(address: SocketAddr) -> Option<Ipv4Addr> {
     }
 }
 
-/// Waits for `pause`, or until something may have changed, though no less than `soon`. False when it is to end.
-fn wait(hints: &Receiver<Hint>, routes: &str, soon: Duration, pause: Duration) -> bool {
+/// Waits for `pause`, or until something may have changed, though no less than `soon`. Why it ended; None when all is to end.
+fn wait(hints: &Receiver<Hint>, routes: &str, soon: Duration, pause: Duration) -> Option<Cause> {
     let start = Instant::now();
-    let mut until = start + pause;
+    let (mut until, mut cause) = (start + pause, Cause::Time);
     loop {
         match hints.recv_timeout(until.saturating_duration_since(Instant::now()).min(ROUTE_INTERVAL)) {
-            Ok(Hint::End) | Err(RecvTimeoutError::Disconnected) => return false,
-            Ok(Hint::CheckNow) => until = until.min(start + soon),
-            Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return true,
-            Err(RecvTimeoutError::Timeout) if route::table() != routes => until = until.min(start + soon),
+            Ok(Hint::End) | Err(RecvTimeoutError::Disconnected) => return None,
+            Ok(Hint::CheckNow) => {
+                until = until.min(start + soon);
+                cause = Cause::Hint;
+            }
+            Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return Some(cause),
+            Err(RecvTimeoutError::Timeout) if route::table() != routes => {
+                until = until.min(start + soon);
+                cause = Cause::Routes;
+            }
             Err(RecvTimeoutError::Timeout) => {}
         }
     }

@@ -11,7 +11,10 @@ use nix::unistd;
 use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
 use time::macros::format_description;
 
-use crate::secret::mask;
+use crate::secret::{cut, mask, one_line};
+
+/// Bytes of a line. Ours are far below it; what others say in them is cut before.
+const LINE_BYTES: usize = 1024;
 
 static IS_JOURNAL: AtomicBool = AtomicBool::new(false);
 
@@ -39,8 +42,7 @@ pub fn start(bot: &str) {
 /// Writes an error as the last line of a process that panicked. Unlike the log it takes no lock, which that process may hold
 /// for ever; nor does it say the time.
 pub(crate) fn last_line(line: &str) {
-    let line = mask(&format!("[ERROR] {line}\n")).into_bytes();
-    let line = if IS_JOURNAL.load(Ordering::Relaxed) { with_priority(&line) } else { line };
+    let line = shown(format!("[ERROR] {line}").as_bytes(), IS_JOURNAL.load(Ordering::Relaxed));
     // There is nobody left to tell.
     let _ = unistd::write(io::stderr().as_fd(), &line);
 }
@@ -59,18 +61,27 @@ struct Lines {
 
 impl Write for Lines {
     fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
-        self.line.extend_from_slice(piece);
-        if piece.ends_with(b"\n") {
+        // The logger ends each line by a piece of its own; what others say can have line ends, too.
+        if piece == b"\n" {
             self.flush()?;
+        } else {
+            self.line.extend_from_slice(piece);
         }
         Ok(piece.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let line = mask(&String::from_utf8_lossy(&std::mem::take(&mut self.line))).into_bytes();
-        let line = if self.journal { with_priority(&line) } else { line };
+        let line = shown(&std::mem::take(&mut self.line), self.journal);
         io::stderr().write_all(&line)
     }
+}
+
+/// A line as it may be seen: without tokens, without anything that steers a terminal or makes two lines of it, and not endless.
+fn shown(line: &[u8], journal: bool) -> Vec<u8> {
+    let line = cut(&mask(&one_line(&String::from_utf8_lossy(line))), LINE_BYTES).into_bytes();
+    let mut line = if journal { with_priority(&line) } else { line };
+    line.push(b'\n');
+    line
 }
 
 /// The logger's `[WARN] ` as sd-daemon(3) has it: `<4>`.
@@ -89,8 +100,18 @@ mod tests {
 
     #[test]
     fn the_journal_gets_priorities_in_place_of_levels() {
-        assert_eq!(with_priority(b"[WARN] the port is closed\n"), b"<4>the port is closed\n");
-        assert_eq!(with_priority(b"[INFO] [WARN] x\n"), b"<6>[WARN] x\n");
-        assert_eq!(with_priority(b"plain\n"), b"plain\n");
+        assert_eq!(with_priority(b"[WARN] the port is closed"), b"<4>the port is closed");
+        assert_eq!(with_priority(b"[INFO] [WARN] x"), b"<6>[WARN] x");
+        assert_eq!(with_priority(b"plain"), b"plain");
+    }
+
+    #[test]
+    fn what_others_say_stays_within_its_line() {
+        let line = format!("[WARN] \n[ERROR] \u{1b}[2J\u{202e}{}", "x".repeat(10_000));
+        for (journal, start) in [(false, "[WARN]  [ERROR]  [2J xxx"), (true, "<4> [ERROR]  [2J xxx")] {
+            let line = String::from_utf8(shown(line.as_bytes(), journal)).unwrap();
+            assert!(line.starts_with(start) && line.ends_with("x…\n") && line.len() <= LINE_BYTES + 1, "{line}");
+        }
+        assert_eq!(shown(b"1:abcdefghijklmnopqrst", false), b"1:***\n");
     }
 }

@@ -9,6 +9,7 @@ pub mod logging;
 pub(crate) mod pause;
 pub(crate) mod port;
 pub(crate) mod process;
+pub(crate) mod runtime_dir;
 pub(crate) mod status;
 pub(crate) mod systemd;
 pub(crate) mod text;

@@ -22,6 +22,11 @@ impl EscalatingPause {
         self.since_last(now).is_none_or(|since| since >= self.current)
     }
 
+    /// When the pause is over; None when nothing has happened yet.
+    pub(crate) fn end(&self) -> Option<Instant> {
+        self.last.map(|last| last + self.current)
+    }
+
     /// It happens at `now`: a pause begins.
     pub(crate) fn begin(&mut self, now: Instant) {
         let calm = self.since_last(now).is_none_or(|since| since >= self.current + self.longest);
@@ -43,12 +48,12 @@ mod tests {
     #[test]
     fn the_pause_doubles_up_to_a_limit_and_calm_forgives() {
         let (mut now, mut pause) = (Instant::now(), EscalatingPause::new(SECOND, 5 * SECOND));
-        assert!(pause.is_over(now), "nothing has happened yet");
+        assert!(pause.is_over(now) && pause.end().is_none(), "nothing has happened yet");
         for seconds in [1, 2, 4, 5, 5] {
             pause.begin(now);
             assert!(!pause.is_over(now + seconds * SECOND - SECOND / 2), "{seconds}");
             now += seconds * SECOND;
-            assert!(pause.is_over(now), "{seconds}");
+            assert!(pause.is_over(now) && pause.end() == Some(now), "{seconds}");
         }
         // One moment less than the pause and the longest one is no calm yet.
         pause.begin(now + 5 * SECOND - SECOND / 2);

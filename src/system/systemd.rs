@@ -12,10 +12,13 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
 use super::status::Status;
-use crate::secret::mask;
+use crate::secret::{cut, mask, one_line};
 
 /// The unit's own watchdog timeout: the status line is renewed also where no watchdog runs.
 const DEFAULT_WATCHDOG_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Bytes of the status. systemd drops a message of more than 4096 bytes, with all that is in it.
+const STATUS_BYTES: usize = 3072;
 
 /// The listener that systemd bound for us, if it did.
 ///
@@ -28,12 +31,13 @@ pub(crate) fn listener() -> io::Result<Option<TcpListener>> {
 
 /// Tells systemd that the webhook is served.
 pub(crate) fn ready(status: &Status) {
-    notify(&[NotifyState::Ready, NotifyState::Status(&mask(&status.to_string()))]);
+    notify(NotifyState::Ready);
+    notify_status(status);
 }
 
 /// Tells systemd that the program stops.
 pub(crate) fn stopping() {
-    notify(&[NotifyState::Stopping]);
+    notify(NotifyState::Stopping);
 }
 
 /// Feeds the watchdog while `is_alive` says so, and tells systemd the status.
@@ -50,10 +54,11 @@ pub(crate) fn watch(is_alive: impl Fn() -> bool + Send + 'static, status: Arc<St
         let mut pause = limit.min(Duration::from_secs(4)) / 4;
         loop {
             if is_alive() {
-                notify(&[NotifyState::Watchdog, NotifyState::Status(&mask(&status.to_string()))]);
+                notify(NotifyState::Watchdog);
             } else {
-                log::warn!("The webhook did not answer its own probe.");
+                log::warn!("The bot did not answer its own probe, or a poll did not return.");
             }
+            notify_status(&status);
             thread::sleep(pause);
             pause = (pause * 2).min(limit / 4);
         }
@@ -61,8 +66,13 @@ pub(crate) fn watch(is_alive: impl Fn() -> bool + Send + 'static, status: Arc<St
     thread::Builder::new().name("watchdog".into()).spawn(watch).map(|_| ())
 }
 
-fn notify(states: &[NotifyState]) {
-    if let Err(why) = sd_notify::notify(states) {
+/// Goes by itself: whatever is wrong with a status, readiness and health must arrive.
+fn notify_status(status: &Status) {
+    notify(NotifyState::Status(&cut(&mask(&one_line(&status.to_string())), STATUS_BYTES)));
+}
+
+fn notify(state: NotifyState) {
+    if let Err(why) = sd_notify::notify(&[state]) {
         log::warn!("systemd cannot be told: {why}.");
     }
 }

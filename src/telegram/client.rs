@@ -1,11 +1,13 @@
 //! The Bot API, as far as this bot calls it: blocking, on one pool of connections for all bots.
 
+use std::io::Read;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::json;
+use serde_json::value::RawValue;
 use ureq::config::IpFamily;
 use ureq::http::Response;
 use ureq::tls::TlsConfig;
@@ -15,6 +17,7 @@ use ureq::{Agent, Body, RequestBuilder};
 
 use super::clock_skew;
 use super::error::ApiError;
+use super::queue::QueuedUpdate;
 use super::resolver::CachingResolver;
 use super::token::Token;
 use super::transport::{self, BUFFER_SIZE};
@@ -27,8 +30,14 @@ use crate::system::ca_roots;
 /// above the 8 s of flood wait that the Bot API sits out by itself.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long Telegram holds a call of getUpdates while there are no updates, in seconds: the longest it takes.
+const POLL_SECONDS: u32 = 50;
+/// For such a call.
+pub(crate) const POLL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of an answer that are read: one message with its 4096 characters fits many times.
 const ANSWER_LIMIT: u64 = 256 * 1024;
+/// Bytes of a page of getUpdates that are read: four of the largest updates there are. Telegram sends up to 4 MiB.
+const PAGE_LIMIT: u64 = 2 * 1024 * 1024;
 
 /// A Bot API server and the connections to it. Clones share them.
 #[derive(Clone)]
@@ -135,13 +144,10 @@ impl Client {
     /// # Errors
     /// See [`ApiError`]. With `Unanswered` it may have been carried out.
     pub(crate) fn make_call(&self, method: &str, parameters: &[u8]) -> Result<(), ApiError> {
-        let (status, answer) =
-            self.exchange(method, |request| request.content_type("application/json").send(parameters))?;
-        match answer {
-            // It was carried out, and the rest of the answer would say no more than that.
-            Err(_) if status == 200 => Ok(()),
-            answer => read_answer::<IgnoredAny>(status, &answer?).map(|_| ()),
-        }
+        let answer =
+            self.exchange(method, ANSWER_LIMIT, |request| request.content_type("application/json").send(parameters))?;
+        // A gateway's page with the status 200 is none.
+        if answer.says_ok() { Ok(()) } else { answer.read::<IgnoredAny>().map(|_| ()) }
     }
 
     /// Registers the webhook, with its certificate as a file: sent as text it would be ignored.
@@ -171,6 +177,33 @@ impl Client {
         self.call::<IgnoredAny>("deleteWebhook", |request| request.send_json(json!({}))).map(|_| ())
     }
 
+    /// Up to `limit` updates from `offset` on, of these kinds; Telegram forgets what lies before it. Telegram answers when there
+    /// are some, or after 50 s; at once where `waits` is false.
+    ///
+    /// # Errors
+    /// See [`ApiError`]. `TooLarge` when the page has more than 2 MiB.
+    pub(crate) fn updates(
+        &self,
+        (offset, limit): (Option<i64>, usize),
+        allowed_updates: &[&str],
+        waits: bool,
+    ) -> Result<Vec<QueuedUpdate>, ApiError> {
+        let timeout = if waits { POLL_SECONDS } else { 0 };
+        let mut parameters = json!({ "limit": limit, "timeout": timeout, "allowed_updates": allowed_updates });
+        if let Some(offset) = offset {
+            parameters["offset"] = offset.into();
+        }
+        let longest = if waits { POLL_TIMEOUT } else { CALL_TIMEOUT };
+        let send = |request: RequestBuilder<WithBody>| {
+            let config = request.config().timeout_global(Some(longest)).timeout_recv_response(Some(longest));
+            config.timeout_recv_body(Some(longest)).build().send_json(&parameters)
+        };
+        let Answer { status, body, cut } = self.exchange("getUpdates", PAGE_LIMIT, send)?;
+        cut.map_or(Ok(()), Err)?;
+        let page: Vec<&RawValue> = read_answer(status, &body)?;
+        Ok(page.into_iter().filter_map(QueuedUpdate::read).collect())
+    }
+
     /// Who this bot is.
     ///
     /// # Errors
@@ -198,31 +231,59 @@ impl Client {
     ) -> Result<T, ApiError> {
         let start = Instant::now();
         loop {
-            match self.exchange(method, &send) {
+            match self.exchange(method, ANSWER_LIMIT, &send) {
                 // When a home has moved, all kept connections are dead. None of these calls does harm when made twice.
                 Err(ApiError::StaleConnection(_)) if start.elapsed() < CALL_TIMEOUT => {}
-                exchanged => {
-                    let (status, answer) = exchanged?;
-                    return read_answer(status, &answer?);
-                }
+                exchanged => return exchanged?.read(),
             }
         }
     }
 
-    /// Status and body of the answer; the body can be cut off.
+    /// The answer, of which no more than `limit` bytes are read.
     fn exchange(
         &self,
         method: &str,
+        limit: u64,
         send: impl FnOnce(RequestBuilder<WithBody>) -> Result<Response<Body>, ureq::Error>,
-    ) -> Result<(u16, Result<Vec<u8>, ApiError>), ApiError> {
+    ) -> Result<Answer, ApiError> {
         let url = format!("{}/bot{}/{method}", self.api.url, self.token.expose());
         let mut response = send(self.api.agent().post(url))?;
         if let Some(date) = response.headers().get("date").and_then(|date| date.to_str().ok()) {
             clock_skew::warn_if_off(date);
         }
         let status = response.status().as_u16();
-        let body = response.body_mut().with_config().limit(ANSWER_LIMIT).read_to_vec();
-        Ok((status, body.map_err(ApiError::from)))
+        let mut body = Vec::new();
+        let read = response.body_mut().with_config().limit(limit).reader().read_to_end(&mut body);
+        Ok(Answer { status, body, cut: read.err().map(|why| ureq::Error::from(why).into()) })
+    }
+}
+
+/// An answer, as far as it came.
+struct Answer {
+    status: u16,
+    body: Vec<u8>,
+    /// Why the rest did not come.
+    cut: Option<ApiError>,
+}
+
+impl Answer {
+    fn read<T: DeserializeOwned>(self) -> Result<T, ApiError> {
+        match self.cut {
+            Some(why) => Err(why),
+            None => read_answer(self.status, &self.body),
+        }
+    }
+
+    /// Whether it says that the call was carried out. The Bot API says so first (telegram-bot-api, `Query.h`, `JsonQueryOk`);
+    /// whatever comes behind it, or does not come, changes nothing.
+    fn says_ok(&self) -> bool {
+        let mut rest = &self.body[..];
+        self.status == 200
+            && ["{", "\"ok\"", ":", "true"].into_iter().all(|token| {
+                let behind = rest.trim_ascii_start().strip_prefix(token.as_bytes());
+                rest = behind.unwrap_or_default();
+                behind.is_some()
+            })
     }
 }
 
@@ -230,7 +291,7 @@ impl Client {
 ///
 /// # Errors
 /// `Refused` or `Foreign`.
-pub fn read_answer<T: DeserializeOwned>(status: u16, body: &[u8]) -> Result<T, ApiError> {
+pub fn read_answer<'a, T: Deserialize<'a>>(status: u16, body: &'a [u8]) -> Result<T, ApiError> {
     match serde_json::from_slice::<Envelope<T>>(body) {
         Ok(Envelope { ok: true, result: Some(result), .. }) => Ok(result),
         Ok(envelope) if !envelope.ok => Err(ApiError::Refused {
@@ -269,5 +330,17 @@ mod tests {
         let body = "{\"ok\":false,\"description\":\"a\\n<3>b\"}";
         let error = read_answer::<bool>(400, body.as_bytes()).unwrap_err();
         assert!(!error.to_string().contains('\n'));
+    }
+
+    #[test]
+    fn only_the_bot_api_says_that_a_call_was_carried_out() {
+        let says_ok = |status, body: &str| Answer { status, body: body.into(), cut: None }.says_ok();
+        for body in [r#"{"ok":true,"result":{}}"#, r#"{"ok":true"#, "\r\n{ \"ok\" : true,\"result\":{\"te"] {
+            assert!(says_ok(200, body) && !says_ok(502, body), "{body}");
+        }
+        for body in ["", "{", "<html>ok</html>", r#"{"ok":false,"description":"x"}"#, r#"{"ok":tru"#, r#"["ok",true]"#]
+        {
+            assert!(!says_ok(200, body), "{body}");
+        }
     }
 }

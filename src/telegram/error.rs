@@ -7,6 +7,7 @@ use ureq::Timeout;
 
 use super::clock_skew;
 use super::transport::StaleConnection;
+use crate::secret::printable;
 
 /// What is to be done when the token is refused.
 pub(crate) const NEW_TOKEN: &str = "Telegram does not know this token: get a new one from BotFather.";
@@ -31,6 +32,8 @@ pub enum ApiError {
         /// Its HTTP status.
         status: u16,
     },
+    /// The answer is longer than what is read.
+    TooLarge,
     /// No connection came about, so nothing was carried out.
     Unreachable(String),
     /// A connection broke before a byte of the answer came, as a kept one does that died while the network was away: most
@@ -49,6 +52,16 @@ impl ApiError {
     /// Whether the token is not, or no longer, a bot's: nothing will work until it is changed.
     pub(crate) fn token_is_refused(&self) -> bool {
         matches!(self, Self::Refused { code: 401 | 404, .. }) && !self.is_unknown_method()
+    }
+
+    /// Whether updates cannot be polled since a webhook is set, or is being set.
+    pub(crate) fn is_webhook_conflict(&self) -> bool {
+        self.refused_with(409, "webhook")
+    }
+
+    /// Whether another program polls with this token.
+    pub(crate) fn is_poll_conflict(&self) -> bool {
+        self.refused_with(409, "") && !self.is_webhook_conflict()
     }
 
     /// Whether the Bot API says that it has no such method. A gateway before it can answer a plain "Not Found" to that,
@@ -78,17 +91,18 @@ impl From<ureq::Error> for ApiError {
             E::Timeout(Timeout::Connect) => Self::Unreachable("connecting took too long".into()),
             E::Timeout(_) => Self::Unanswered("no answer in time".into()),
             E::Rustls(reason) => tls(&reason),
-            E::Tls(reason) => Self::Unreachable(format!("TLS failed: {reason}")),
-            E::Other(reason) if reason.is::<StaleConnection>() => Self::StaleConnection(reason.to_string()),
+            E::Tls(reason) => Self::Unreachable(printable(&format!("TLS failed: {reason}"))),
+            E::Other(reason) if reason.is::<StaleConnection>() => Self::StaleConnection(printable(&reason.to_string())),
             // The handshake's errors come wrapped.
             E::Io(reason) => match reason.get_ref().and_then(|inner| inner.downcast_ref()) {
                 Some(inner) => tls(inner),
-                None if never_connected(reason.kind()) => Self::Unreachable(reason.to_string()),
-                None => Self::Unanswered(reason.to_string()),
+                None if never_connected(reason.kind()) => Self::Unreachable(printable(&reason.to_string())),
+                None => Self::Unanswered(printable(&reason.to_string())),
             },
-            E::Protocol(_) | E::Json(_) | E::LargeResponseHeader(..) | E::BodyExceedsLimit(_) => {
+            E::Protocol(_) | E::Json(_) | E::LargeResponseHeader(..) => {
                 Self::Unanswered("its answer is not to be understood".into())
             }
+            E::BodyExceedsLimit(_) => Self::TooLarge,
             E::ConnectionFailed | E::ConnectProxyFailed(_) | E::InvalidProxyUrl => {
                 Self::Unreachable("no connection".into())
             }
@@ -99,9 +113,9 @@ impl From<ureq::Error> for ApiError {
 }
 
 fn tls(error: &rustls::Error) -> ApiError {
-    let why =
-        clock_skew::explain(error).map_or_else(|| format!("TLS failed: {error}"), |why| format!("TLS failed: {why}"));
-    ApiError::Unreachable(why)
+    let why = clock_skew::explain(error).unwrap_or_else(|| error.to_string());
+    // rustls lists every name of a certificate that is not the one it wants.
+    ApiError::Unreachable(printable(&format!("TLS failed: {why}")))
 }
 
 fn never_connected(kind: ErrorKind) -> bool {
@@ -123,6 +137,7 @@ impl fmt::Display for ApiError {
             }
             Self::Refused { description, .. } => write!(f, "the Bot API said: {description}"),
             Self::Foreign { status } => write!(f, "status {status} from something that is not the Bot API"),
+            Self::TooLarge => f.write_str("the Bot API's answer is too long"),
             Self::Unreachable(why) => write!(f, "the Bot API cannot be reached: {why}"),
             Self::StaleConnection(why) => write!(f, "the connection to the Bot API broke: {why}"),
             Self::Unanswered(why) => write!(f, "the Bot API did not answer: {why}"),

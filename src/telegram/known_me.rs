@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::types::Me;
+use crate::secret::printable;
 use crate::system::files;
 use crate::system::lock::lock;
 
@@ -20,6 +21,7 @@ impl KnownMe {
     pub(crate) fn load(file: PathBuf, id: u64) -> Self {
         let kept = fs::read(&file).ok().and_then(|json| serde_json::from_slice::<Me>(&json).ok());
         let me = kept.filter(|me| u64::try_from(me.id) == Ok(id)).map(Arc::new);
+        me.iter().for_each(|me| introduce(me));
         Self { file, me: Mutex::new(me) }
     }
 
@@ -33,6 +35,7 @@ impl KnownMe {
         if self.get().is_some_and(|known| *known == me) {
             return;
         }
+        introduce(&me);
         if let Err(why) = self.write(&me) {
             log::warn!("{}: {why}. After a restart, updates wait until getMe answers.", self.file.display());
         }
@@ -40,9 +43,14 @@ impl KnownMe {
     }
 
     fn write(&self, me: &Me) -> io::Result<()> {
-        fs::create_dir_all(self.file.parent().unwrap_or(Path::new("")))?;
+        files::create_folder(self.file.parent().unwrap_or(Path::new("")))?;
         files::replace(&self.file, &serde_json::to_vec(me)?, 0o600)
     }
+}
+
+fn introduce(me: &Me) {
+    let name = printable(&me.username);
+    log::info!("bot {} is @{name}: https://t.me/{name}", me.id);
 }
 
 #[cfg(test)]

@@ -59,6 +59,11 @@ impl Token {
         self.id
     }
 
+    /// The secret half.
+    pub(crate) fn key(&self) -> &str {
+        self.expose().split_once(':').map_or("", |(_, key)| key)
+    }
+
     /// The whole token.
     pub(crate) fn expose(&self) -> &str {
         self.whole.expose()

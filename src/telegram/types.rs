@@ -1,11 +1,29 @@
 //! What Telegram sends and takes, as far as a bot mostly needs it. Unknown fields are passed over, so that a newer Bot API
 //! changes nothing; [`Update::get`] reads them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+use super::rich_message;
+
+/// Fields of a message that say nothing of its kind.
+const COMMON_FIELDS: [&str; 12] = [
+    "author_signature",
+    "chat",
+    "date",
+    "direct_messages_topic",
+    "edit_date",
+    "entities",
+    "from",
+    "is_topic_message",
+    "link_preview_options",
+    "message_id",
+    "message_thread_id",
+    "reply_to_message",
+];
 
 /// One thing that happened, as `https://core.telegram.org/bots/api#update` has it. Only one of its kinds is there.
 #[derive(Debug, Deserialize)]
@@ -61,6 +79,20 @@ impl Update {
         serde_json::from_str(fields.get(name)?.get()).ok()
     }
 
+    /// What kind of thing it is, for a person: the names of a message's fields that are not the same for all, or the name of
+    /// another update's field.
+    pub(crate) fn kind(&self) -> String {
+        let names = |object: &str, common: &[&str]| {
+            let fields: BTreeMap<String, IgnoredAny> = serde_json::from_str(object).unwrap_or_default();
+            fields.into_keys().filter(|name| !common.contains(&name.as_str())).collect::<Vec<_>>()
+        };
+        let fields: HashMap<String, Box<RawValue>> = serde_json::from_slice(&self.body).unwrap_or_default();
+        match fields.get("message") {
+            Some(message) => names(message.get(), &COMMON_FIELDS).join(", "),
+            None => fields.into_keys().filter(|name| name != "update_id").collect::<Vec<_>>().join(", "),
+        }
+    }
+
     /// The message or post, new or changed.
     pub(crate) fn any_message(&self) -> Option<&Message> {
         let new = self.message.as_ref().or(self.channel_post.as_ref());
@@ -99,6 +131,12 @@ pub struct Message {
     pub text: Option<String>,
     /// What is bold, a link, a spoiler…: JSON as Telegram wrote it, since an echo only passes it on.
     pub entities: Option<Box<RawValue>>,
+    /// A text with lists, tables, headings…, in place of `text`: JSON as Telegram wrote it. [`Message::rich_text`] reads it.
+    pub rich_message: Option<Box<RawValue>>,
+    /// The chat in whose name it was written, in place of a person's.
+    pub sender_chat: Option<Chat>,
+    /// The message's number among those that its writer and the bot alone can see.
+    pub ephemeral_message_id: Option<i64>,
 }
 
 impl Message {
@@ -118,6 +156,25 @@ impl Message {
         let word = self.text.as_deref()?.strip_prefix('/')?.split(char::is_whitespace).next()?;
         let (command, to) = word.split_once('@').unwrap_or((word, &me.username));
         (!command.is_empty() && to.eq_ignore_ascii_case(&me.username)).then_some(command)
+    }
+
+    /// The text of a rich message, at most 4096 characters, without its formatting. None when it is no rich message, or no text
+    /// is in it.
+    #[must_use]
+    pub fn rich_text(&self) -> Option<String> {
+        self.rich_message.as_deref().map(rich_message::text).filter(|text| !text.is_empty())
+    }
+
+    /// Whether a bot wrote it. People who write as a group or a channel have a bot's name in `from`, but are none.
+    #[must_use]
+    pub fn is_from_bot(&self) -> bool {
+        self.sender_chat.is_none() && self.from.as_ref().is_some_and(|from| from.is_bot)
+    }
+
+    /// Whether only its writer and the bot can see it. [`Reply::to`] answers it so that this is true of the answer, too.
+    #[must_use]
+    pub fn is_ephemeral(&self) -> bool {
+        self.ephemeral_message_id.is_some() || self.message_id == 0
     }
 
     /// The forum's topic that an answer goes to.
@@ -186,6 +243,8 @@ pub struct WebhookInfo {
     pub last_error_message: Option<String>,
     /// Connections that Telegram may open at once.
     pub max_connections: Option<u32>,
+    /// The kinds of update that are delivered; none when they are the default ones.
+    pub allowed_updates: Option<Vec<String>>,
 }
 
 /// The bot itself, as getMe describes it: `https://core.telegram.org/bots/api#user`.
@@ -230,13 +289,26 @@ pub struct Reply<'a> {
     /// The message that it answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply_parameters: Option<ReplyParameters>,
+    /// The one person who can see it, by Bot API 10.3 and later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ephemeral_message_parameters: Option<EphemeralMessageParameters>,
+    /// The same, as Bot API 10.2 has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receiver_user_id: Option<i64>,
 }
 
 impl<'a> Reply<'a> {
-    /// A plain text to the chat and topic of `message`, as a reply to it.
+    /// A plain text to the chat and topic of `message`, as a reply to it. What only its writer and the bot can see gets an
+    /// answer that only these can see.
     #[must_use]
     pub fn to(message: &Message, text: &'a str) -> Self {
+        // Where Telegram does not say who wrote it, it refuses this, and nobody sees anything.
+        let receiver = || message.from.as_ref().map_or(0, |from| from.id);
+        let receiver_user_id = message.is_ephemeral().then(receiver);
         Self {
+            receiver_user_id,
+            ephemeral_message_parameters: receiver_user_id
+                .map(|receiver_user_id| EphemeralMessageParameters { receiver_user_id }),
             chat_id: message.chat.id,
             message_thread_id: message.topic(),
             direct_messages_topic_id: message.direct_messages_topic.as_ref().map(|topic| topic.topic_id),
@@ -247,11 +319,22 @@ impl<'a> Reply<'a> {
     }
 }
 
+/// Who can see a message that is not for all of its chat.
+#[derive(Debug, Serialize)]
+pub struct EphemeralMessageParameters {
+    /// One person of the chat.
+    pub receiver_user_id: i64,
+}
+
 /// Which message a reply points at.
 #[derive(Debug, Serialize)]
 pub struct ReplyParameters {
     /// A message of the same chat.
-    pub message_id: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<i64>,
+    /// One that only its writer and the bot can see.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ephemeral_message_id: Option<i64>,
     /// A user may delete the message before we answer: then the text alone still arrives.
     pub allow_sending_without_reply: bool,
 }
@@ -260,7 +343,11 @@ impl ReplyParameters {
     /// Points at `message`, if it is still there.
     #[must_use]
     pub fn to(message: &Message) -> Self {
-        Self { message_id: message.message_id, allow_sending_without_reply: true }
+        Self {
+            message_id: (!message.is_ephemeral()).then_some(message.message_id),
+            ephemeral_message_id: message.ephemeral_message_id,
+            allow_sending_without_reply: true,
+        }
     }
 }
 

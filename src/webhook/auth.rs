@@ -41,21 +41,32 @@ pub struct Authorized {
 /// # Errors
 /// What it is refused with.
 pub fn authorize(head: &Head<'_>, routes: &[Route]) -> Result<Authorized, Refusal> {
-    // Every route is tried, so that the time taken says nothing about any.
-    let tried = routes.iter().map(|route| route.path.matches(head.path.as_bytes()).then_some(route));
-    let route = tried.fold(None, Option::or).ok_or(Refusal::NotFound)?;
+    let route = route(head, routes).ok_or(Refusal::NotFound)?;
     if head.method != "POST" {
         return Err(Refusal::MethodNotAllowed);
     }
-    let secret = head.secret_token.is_some_and(|given| route.secret_token.matches(given));
+    if !head.secret_token.is_some_and(|given| route.secret_token.matches(given)) {
+        return Err(Refusal::WrongSecret);
+    }
     let json = head.content_type.is_some_and(|given| given.eq_ignore_ascii_case(b"application/json"));
     match head.content_length {
-        Some(body) if secret && json && body <= BODY_LIMIT => {
+        Some(body) if json && body <= BODY_LIMIT => {
             Ok(Authorized { recipient: route.recipient, head: head.length, body, close: head.close })
         }
-        Some(_) if secret && json => Err(Refusal::TooLarge),
+        Some(_) if json => Err(Refusal::TooLarge),
         _ => Err(Refusal::Forbidden),
     }
+}
+
+/// The one that a request's path leads to, whoever sent it.
+pub(super) fn recipient(head: &Head<'_>, routes: &[Route]) -> Option<Recipient> {
+    route(head, routes).map(|route| route.recipient)
+}
+
+fn route<'r>(head: &Head<'_>, routes: &'r [Route]) -> Option<&'r Route> {
+    // Every route is tried, so that the time taken says nothing about any.
+    let tried = routes.iter().map(|route| route.path.matches(head.path.as_bytes()).then_some(route));
+    tried.fold(None, Option::or)
 }
 
 #[cfg(test)]
@@ -98,13 +109,13 @@ mod tests {
             (Head { path: "/2:b/?x", ..GOOD }, Refusal::NotFound),
             (Head { path: "/", method: "GET", ..GOOD }, Refusal::NotFound),
             (Head { method: "GET", ..GOOD }, Refusal::MethodNotAllowed),
-            (Head { secret_token: None, ..GOOD }, Refusal::Forbidden),
-            (Head { secret_token: Some(b"one"), ..GOOD }, Refusal::Forbidden),
+            (Head { secret_token: None, ..GOOD }, Refusal::WrongSecret),
+            (Head { secret_token: Some(b"one"), ..GOOD }, Refusal::WrongSecret),
             (Head { content_type: None, ..GOOD }, Refusal::Forbidden),
             (Head { content_type: Some(b"text/plain"), ..GOOD }, Refusal::Forbidden),
             (Head { content_length: None, ..GOOD }, Refusal::Forbidden),
             (Head { content_length: Some(BODY_LIMIT + 1), ..GOOD }, Refusal::TooLarge),
-            (Head { content_length: Some(usize::MAX), secret_token: None, ..GOOD }, Refusal::Forbidden),
+            (Head { content_length: Some(usize::MAX), secret_token: None, ..GOOD }, Refusal::WrongSecret),
         ] {
             assert_eq!(authorize(&head, &routes()), Err(refusal), "{head:?}");
         }

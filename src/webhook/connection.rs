@@ -1,55 +1,78 @@
 //! One connection: ends its TLS, and serves one whole, bounded request after the other.
 
+use std::collections::hash_map::RandomState;
 use std::future::Future;
+use std::hash::BuildHasher;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::auth::{self, Authorized, Route};
-use super::handover::Handover;
+use super::arrivals::Arrivals;
+use super::auth::{self, Authorized, Recipient, Route};
+use super::handover::{ANSWER_TIMEOUT, Handover};
+use super::observations::Observations;
 use super::request::{self, Refusal};
-use super::slots::Slots;
+use super::slots::{Slot, Slots, Stage};
 use crate::certificate::rollover::Rollover;
 use crate::system::lock::lock;
 
 /// The TLS handshake, and the head of a request from its first byte on.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// A whole request from its first byte on.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A body, and besides as long as it takes at [`SLOWEST_LINE`]. For the largest it is 42 s: with the head's 5 s and the wait for
+/// room that is below the 60 s that Telegram waits.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes a second: 130 kbit/s.
+const SLOWEST_LINE: usize = 16 * 1024;
+const LONGEST_BODY_TIMEOUT: Duration = Duration::from_secs(42);
 /// Between two requests. Longer than the 60 s after which Telegram closes, so that no request meets a closing connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// A worker's answer. The calls for one update end before it, and Telegram waits 60 s.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
 /// Writing an answer that fits any socket's buffer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reading on after a refusal: the kernel would answer unread bytes with a reset, which can overtake the refusal.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes that are read on at most.
 const LINGER_LIMIT: usize = 64 * 1024;
+/// The same, from whom has shown path and secret: Telegram reads a refusal only when it could write its request.
+const PROVEN_LINGER_LIMIT: usize = 4 * 1024 * 1024;
+
+/// The update with which the doctor asks from this machine whether a bot answers. Telegram's ids are positive.
+pub(crate) const QUESTION: &[u8] = b"{\"update_id\":0}";
 
 /// What all connections share.
 pub struct Shared {
     /// How to be let in: a route for each bot, and one for our own probe.
     pub routes: Vec<Route>,
     /// The way to the workers.
-    pub handover: Handover,
+    pub handover: Arc<Handover>,
     /// The open connections, and what ends each.
     pub slots: Mutex<Slots<AbortHandle>>,
     /// The certificate of new connections; it can be changed at any time.
     pub rollover: Arc<Rollover>,
+    /// What shows that Telegram gets in.
+    pub arrivals: Arc<Arrivals>,
+    /// Each bot's, by its place in the settings.
+    pub observations: Vec<Arc<Observations>>,
 }
 
 impl Shared {
     pub(super) fn slots(&self) -> MutexGuard<'_, Slots<AbortHandle>> {
         lock(&self.slots)
+    }
+
+    fn observations_of(&self, recipient: Option<Recipient>) -> Option<&Observations> {
+        match recipient {
+            Some(Recipient::Bot(index)) => self.observations.get(index).map(AsRef::as_ref),
+            Some(Recipient::Probe) | None => None,
+        }
     }
 }
 
@@ -58,6 +81,8 @@ pub(super) struct Session<'s> {
     pub(super) shared: &'s Shared,
     pub(super) number: u64,
     pub(super) stranger: bool,
+    /// It comes from this machine, as our own probe does.
+    pub(super) is_local: bool,
 }
 
 impl Drop for Session<'_> {
@@ -70,21 +95,40 @@ impl Session<'_> {
     pub(super) async fn serve(&self, stream: TcpStream, stop: watch::Receiver<bool>) -> io::Result<()> {
         // Without it every first answer waits 40 ms for the peer's delayed acknowledgement.
         stream.set_nodelay(true)?;
-        let shown = self.shared.rollover.current();
-        let accepted = within(HEAD_TIMEOUT, TlsAcceptor::from(shown.clone()).accept(stream)).await;
-        if !self.stranger && accepted.as_ref().is_err_and(is_alert) {
-            self.shared.rollover.rejected(&shown);
+        let stream = within(HEAD_TIMEOUT, self.handshake(stream)).await?;
+        self.reached(Stage::Encrypted);
+        if !self.stranger && !self.is_local {
+            self.shared.arrivals.add();
         }
-        let stream = accepted?;
         let mut connection = Connection { stream, read: Vec::new(), stop };
         loop {
             match self.request(&mut connection).await {
                 Ok(true) => {}
                 Ok(false) => return connection.close().await,
-                Err(SessionError::Refused(refusal)) => return connection.refuse(refusal).await,
+                Err(SessionError::Refused { refusal, unread }) => return connection.refuse(refusal, unread).await,
                 Err(SessionError::Broken(why)) => return Err(why),
             }
         }
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let greeted = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        match self.shared.slots().greet(self.number, now(), random_below) {
+            Slot::Free => {}
+            Slot::Evict(evicted) => evicted.abort(),
+            Slot::Full => return Err(io::ErrorKind::QuotaExceeded.into()),
+        }
+        let shown = self.shared.rollover.current();
+        let accepted = greeted.into_stream(shown.clone()).await;
+        if !self.stranger && accepted.as_ref().is_err_and(is_alert) && self.shared.rollover.rejected(&shown) {
+            // It is let in, and knows the other certificate.
+            self.shared.arrivals.add();
+        }
+        accepted
+    }
+
+    fn reached(&self, stage: Stage) {
+        self.shared.slots().reach(self.number, stage, now());
     }
 
     /// One request and its answer; whether another may follow.
@@ -92,33 +136,69 @@ impl Session<'_> {
         if !connection.next_begins().await? {
             return Ok(false);
         }
-        let start = Instant::now();
-        let authorized = connection.head(start + HEAD_TIMEOUT, &self.shared.routes).await?;
-        self.shared.slots().prove(self.number);
+        let authorized = connection.head(Instant::now() + HEAD_TIMEOUT, self.shared).await?;
+        self.reached(Stage::Proven);
+        if let Some(observations) = self.shared.observations_of(Some(authorized.recipient)) {
+            observations.right_secret();
+        }
         let whole = authorized.head + authorized.body;
-        connection.fill(whole, start + REQUEST_TIMEOUT).await?;
+        let Some(_room) = self.shared.handover.bodies.room_for(authorized.body).await else {
+            return Err(SessionError::refused(Refusal::Busy, whole.saturating_sub(connection.read.len())));
+        };
+        connection.fill(whole, Instant::now() + body_timeout(authorized.body)).await?;
         if connection.read.len() > whole {
             // Telegram sends one request at a time; what follows unasked is not from it.
             return Err(Refusal::BadRequest.into());
         }
-        let asked = self.shared.handover.ask(authorized.recipient, &connection.read[authorized.head..]);
-        let answer = within(ANSWER_TIMEOUT, asked).await?;
         // Nothing of this request is kept: a large one must not cost its memory while idle.
-        connection.read = Vec::new();
+        let mut body = std::mem::take(&mut connection.read);
+        body.drain(..authorized.head);
+        if authorized.recipient != Recipient::Probe && body != QUESTION {
+            self.shared.arrivals.add();
+        }
+        let mut answer = within(ANSWER_TIMEOUT, self.shared.handover.ask(authorized.recipient, body)).await?;
+        let is_last = authorized.close || *connection.stop.borrow();
+        if is_last {
+            announce_close(&mut answer);
+        }
         connection.write(&answer).await?;
-        Ok(!authorized.close && !*connection.stop.borrow())
+        Ok(!is_last)
+    }
+}
+
+/// How long a body of so many bytes may take.
+fn body_timeout(bytes: usize) -> Duration {
+    let seconds = u64::try_from(bytes / SLOWEST_LINE).unwrap_or(u64::MAX);
+    BODY_TIMEOUT.saturating_add(Duration::from_secs(seconds)).min(LONGEST_BODY_TIMEOUT)
+}
+
+/// Has the answer say that it is the connection's last: else Telegram may write its next request into the closing connection.
+fn announce_close(answer: &mut Vec<u8>) {
+    if answer.ends_with(b"\r\n\r\n") {
+        answer.truncate(answer.len() - 2);
+        answer.extend_from_slice(b"Connection: close\r\n\r\n");
     }
 }
 
 /// Why a connection is not served any further.
 enum SessionError {
-    Refused(Refusal),
+    Refused {
+        refusal: Refusal,
+        /// Bytes that were announced by whom has shown path and secret, and are still to come.
+        unread: usize,
+    },
     Broken(io::Error),
+}
+
+impl SessionError {
+    fn refused(refusal: Refusal, unread: usize) -> Self {
+        Self::Refused { refusal, unread }
+    }
 }
 
 impl From<Refusal> for SessionError {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+        Self::refused(refusal, 0)
     }
 }
 
@@ -150,25 +230,41 @@ impl Connection {
         Ok(true)
     }
 
-    async fn head(&mut self, deadline: Instant, routes: &[Route]) -> Result<Authorized, SessionError> {
+    async fn head(&mut self, deadline: Instant, shared: &Shared) -> Result<Authorized, SessionError> {
         loop {
             if let Some(head) = request::head(&self.read)? {
-                return Ok(auth::authorize(&head, routes)?);
+                return auth::authorize(&head, &shared.routes).map_err(|refusal| {
+                    if refusal == Refusal::WrongSecret
+                        && let Some(observations) = shared.observations_of(auth::recipient(&head, &shared.routes))
+                    {
+                        observations.wrong_secret(now());
+                    }
+                    let whole = head.length.saturating_add(head.content_length.unwrap_or_default());
+                    let is_proven = refusal == Refusal::TooLarge;
+                    SessionError::refused(refusal, if is_proven { whole.saturating_sub(self.read.len()) } else { 0 })
+                });
             }
+            self.read.reserve(4096);
             self.read_some(request::HEAD_LIMIT, deadline).await?;
         }
     }
 
     async fn fill(&mut self, length: usize, deadline: Instant) -> Result<(), SessionError> {
+        // Exactly: a vector that grows by itself takes up to twice as much.
+        self.read.reserve_exact((length + 1).saturating_sub(self.read.len()));
         while self.read.len() < length {
-            self.read_some(length, deadline).await?;
+            match self.read_some(length, deadline).await {
+                Err(SessionError::Refused { refusal, .. }) => {
+                    return Err(SessionError::refused(refusal, length - self.read.len()));
+                }
+                read => read?,
+            }
         }
         Ok(())
     }
 
-    /// Reads what is there, up to one byte more than `limit` in all.
+    /// Reads what is there and has room, up to one byte more than `limit` in all.
     async fn read_some(&mut self, limit: usize, deadline: Instant) -> Result<(), SessionError> {
-        self.read.reserve(4096.min(limit + 1));
         let room = (limit + 1 - self.read.len()) as u64;
         let mut read = (&mut self.stream).take(room);
         match timeout_at(deadline, read.read_buf(&mut self.read)).await {
@@ -191,13 +287,20 @@ impl Connection {
         within(WRITE_TIMEOUT, self.stream.shutdown()).await
     }
 
-    async fn refuse(mut self, refusal: Refusal) -> io::Result<()> {
+    async fn refuse(mut self, refusal: Refusal, unread: usize) -> io::Result<()> {
         self.write(refusal.answer()).await?;
+        if (1..=PROVEN_LINGER_LIMIT).contains(&unread) {
+            self.discard(unread, body_timeout(unread)).await;
+        }
         within(WRITE_TIMEOUT, self.stream.shutdown()).await?;
-        let mut left = (&mut self.stream).take(LINGER_LIMIT as u64);
         // A peer that goes on for longer gets its reset.
-        let _ = timeout(LINGER_TIMEOUT, tokio::io::copy(&mut left, &mut tokio::io::sink())).await;
+        self.discard(LINGER_LIMIT, LINGER_TIMEOUT).await;
         Ok(())
+    }
+
+    async fn discard(&mut self, bytes: usize, limit: Duration) {
+        let mut left = (&mut self.stream).take(bytes as u64);
+        let _ = timeout(limit, tokio::io::copy(&mut left, &mut tokio::io::sink())).await;
     }
 }
 
@@ -205,6 +308,16 @@ impl Connection {
 fn is_alert(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|inner| inner.downcast_ref());
     matches!(error, Some(rustls::Error::AlertReceived(_)))
+}
+
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// A random number below `limit`, which nobody outside can foresee: the standard library's hashes have random keys.
+pub(super) fn random_below(limit: usize) -> usize {
+    let random = RandomState::new().hash_one(limit);
+    usize::try_from(random % (limit.max(1) as u64)).unwrap_or_default()
 }
 
 pub(super) async fn stop_requested(stop: &mut watch::Receiver<bool>) {

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use tokio::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
-use super::connection::{Session, Shared, stop_requested};
+use super::connection::{Session, Shared, random_below, stop_requested};
 use super::slots::Slot;
 use crate::network::Network;
 use crate::system::log_limit::LogLimit;
@@ -44,14 +44,14 @@ impl Edge {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => {
                         self.admit(stream, peer, &stop, &mut tasks);
-                        // If an older one had to go, it goes before the next one comes.
+                        // If another one had to go, it goes before the next one comes.
                         yield_now().await;
                     }
                     Err(why) => {
                         NOT_ACCEPTED.warn(format_args!("A connection could not be accepted: {why}."));
                         if is_scarcity(&why) {
-                            if let Some(oldest) = self.shared.slots().evict_oldest() {
-                                oldest.abort();
+                            if let Some(evicted) = self.shared.slots().evict(random_below) {
+                                evicted.abort();
                             }
                             sleep(ACCEPT_RETRY_INTERVAL).await;
                         }
@@ -82,22 +82,22 @@ impl Edge {
         }
         let stranger = !among(&self.known);
         let mut slots = self.shared.slots();
-        match slots.find(address, stranger) {
+        match slots.find(stranger, random_below) {
             Slot::Free => {}
-            Slot::Evict(oldest) => {
-                oldest.abort();
-                TOO_MANY.warn(format_args!("{address} is one connection too many: an older one was closed for it."));
+            Slot::Evict(evicted) => {
+                evicted.abort();
+                TOO_MANY.warn(format_args!("{address} is one connection too many: another one was closed for it."));
             }
             Slot::Full => return TOO_MANY.warn(format_args!("{address} is one connection too many: closed.")),
         }
         let number = slots.next_number();
         let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
         let end = tasks.spawn(async move {
-            let session = Session { shared: &shared, number, stranger };
+            let session = Session { shared: &shared, number, stranger, is_local: ours };
             // A broken connection needs nothing from us: Telegram brings its update back.
             let _ = session.serve(stream, stop).await;
         });
-        slots.take(number, address, stranger, end);
+        slots.take(number, address, stranger, Instant::now(), end);
     }
 }
 

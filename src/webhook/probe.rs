@@ -14,7 +14,7 @@ use crate::secret::Secret;
 use crate::secret::hex;
 
 /// When all workers wait for a Bot API that does not answer, one of them is free within this time.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(45);
+pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// A route that only this process knows.
 ///

@@ -5,8 +5,9 @@
 
 /// Bytes of a request line and its headers. Telegram's are below 4096.
 pub const HEAD_LIMIT: usize = 8 * 1024;
-/// Bytes of a body: Telegram's largest update (tdlib/td, `MAX_EVENT_LENGTH`).
-pub const BODY_LIMIT: usize = 512 * 1024;
+/// Bytes of a body: Telegram's largest event (tdlib/td, `MAX_EVENT_LENGTH`), and `{"update_id":2147483647,` with a line end
+/// before it and `}` behind it (telegram-bot-api, `WebhookActor.h`, `JsonUpdate`).
+pub const BODY_LIMIT: usize = 512 * 1024 + 26;
 /// Headers of a request. Telegram sends eight.
 const HEADERS: usize = 64;
 
@@ -17,6 +18,8 @@ pub enum Refusal {
     BadRequest,
     /// 403: not from whom it should be, or not JSON.
     Forbidden,
+    /// 403: a bot's path, and another secret than this bot's, or none.
+    WrongSecret,
     /// 404: no bot has this path.
     NotFound,
     /// 405: not POST.
@@ -29,6 +32,8 @@ pub enum Refusal {
     ExpectationFailed,
     /// 431: the head is over [`HEAD_LIMIT`] or has too many headers.
     HeadTooLarge,
+    /// 503: there is no memory for the body at this moment.
+    Busy,
 }
 
 impl Refusal {
@@ -42,12 +47,13 @@ impl Refusal {
         }
         match self {
             Self::BadRequest => close!("400 Bad Request"),
-            Self::Forbidden => close!("403 Forbidden"),
+            Self::Forbidden | Self::WrongSecret => close!("403 Forbidden"),
             Self::NotFound => close!("404 Not Found"),
             Self::MethodNotAllowed => close!("405 Method Not Allowed\r\nAllow: POST"),
             Self::Timeout => close!("408 Request Timeout"),
             Self::TooLarge => close!("413 Content Too Large"),
             Self::ExpectationFailed => close!("417 Expectation Failed"),
+            Self::Busy => close!("503 Service Unavailable\r\nRetry-After: 5"),
             Self::HeadTooLarge => close!("431 Request Header Fields Too Large"),
         }
     }

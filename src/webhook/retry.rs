@@ -11,7 +11,7 @@ use crate::telegram::error::ApiError;
 use crate::telegram::types::Update;
 
 /// For all calls and waits of one update; the edge waits a little longer.
-const UPDATE_TIMEOUT: Duration = Duration::from_secs(42);
+pub(super) const UPDATE_TIMEOUT: Duration = Duration::from_secs(42);
 /// Seconds of a flood wait that a worker waits out itself, below the 10 s that a stop leaves.
 const MAX_FLOOD_WAIT: u64 = 5;
 /// Seconds after which Telegram is to deliver the update again. With a `Retry-After` it does so exactly then, and not after
@@ -111,6 +111,9 @@ fn later(seconds: u64, attempts: &Attempts) -> Decision {
 
 /// The longest wait, in seconds, that an update of this kind can bear; None for those that Telegram keeps for a day.
 pub(crate) fn longest_wait(update: &Update) -> Option<u64> {
+    if update.any_message().is_some() {
+        return None;
+    }
     let is_there = |(name, _): &&(&str, u64)| update.get::<IgnoredAny>(name).is_some();
     SHORT_LIVED.iter().find(is_there).map(|(_, seconds)| *seconds)
 }

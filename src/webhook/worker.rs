@@ -6,12 +6,15 @@ use std::fmt::Write;
 use std::io;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tiny_http::{Method, Request, Response, Server};
 
 use super::dedup::{Claim, Claimed, DedupWindow};
+use super::in_flight::InFlight;
+use super::observations::Observations;
 use super::panic;
 use super::postponed::PostponedCalls;
 use super::retry::{self, Attempts, Decision, Outage};
@@ -31,6 +34,11 @@ const NO_UPDATE: i64 = 0;
 /// Seconds after which Telegram is to deliver an update again that cannot be handled at this very moment.
 const RETRY_SOON: u64 = 1;
 
+/// One of so many workers may wait for what another one does.
+const WAITING_SHARE: usize = 4;
+/// Any worker may wait so long.
+const SHORT_WAIT: Duration = Duration::from_millis(100);
+
 /// Lines about calls that were not taken: hundreds may wait while the Bot API is away.
 static NOT_TAKEN: LogLimit = LogLimit::new(20);
 static TOKEN_REFUSED: LogLimit = LogLimit::new(1);
@@ -45,10 +53,14 @@ pub(crate) struct ServedBot {
     pub(crate) dedup: DedupWindow,
     /// What is left of updates that Telegram delivers again.
     pub(crate) postponed: PostponedCalls,
+    /// The updates that are being answered.
+    pub(crate) in_flight: InFlight<Answer>,
+    /// For whoever keeps it registered.
+    pub(crate) observations: Arc<Observations>,
 }
 
 /// What the webhook answers, and with it what becomes of the update.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// 200: it is dealt with, and never comes again.
     Done,
@@ -71,6 +83,25 @@ struct Shared {
     served: Vec<ServedBot>,
     outage: Outage,
     status: Arc<Status>,
+    /// For workers that wait for what another one does: the others must be enough.
+    waiting: Seats,
+}
+
+/// Places that threads can have for a while.
+struct Seats {
+    taken: AtomicUsize,
+    count: usize,
+}
+
+impl Seats {
+    /// Does `work` if there is a place.
+    fn with_one<T>(&self, work: impl FnOnce() -> Option<T>) -> Option<T> {
+        let more = |taken| (taken < self.count).then_some(taken + 1);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        let done = work();
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+        done
+    }
 }
 
 /// Starts tiny_http on `listener`, and `workers` threads that serve it for as long as the program runs.
@@ -85,7 +116,8 @@ pub(crate) fn start(
     status: Arc<Status>,
 ) -> io::Result<()> {
     let server = Arc::new(Server::from_listener(listener, None).map_err(io::Error::other)?);
-    let shared = Arc::new(Shared { bot, served, outage: Outage::default(), status });
+    let waiting = Seats { taken: AtomicUsize::new(0), count: workers / WAITING_SHARE };
+    let shared = Arc::new(Shared { bot, served, outage: Outage::default(), status, waiting });
     for number in 0..workers {
         let (server, shared) = (Arc::clone(&server), Arc::clone(&shared));
         let work = move || {
@@ -147,17 +179,23 @@ impl Shared {
             log::info!("{name}: 503, getMe has not answered yet");
             return Answer::Later(RETRY_SOON);
         };
-        match served.dedup.claim(update.update_id) {
+        let id = update.update_id;
+        match served.dedup.claim(id) {
             Claim::Granted(claimed) => {
                 if let Some(chat) = update.chat() {
                     // Writing to a String does not fail.
                     let _ = write!(name, " chat {chat}");
                 }
-                self.handle(&Task { served, name, update, me, start }, claimed)
+                served.in_flight.answer(id, start, || self.handle(served, name, update, &me, start, claimed))
             }
             Claim::InFlight => {
-                log::info!("{name}: 503, its reply is being sent");
-                Answer::Later(RETRY_SOON)
+                drop(update);
+                let wait = |longest| served.in_flight.wait(id, longest);
+                let waited = self.waiting.with_one(|| wait(retry::UPDATE_TIMEOUT));
+                // Where all places are taken: most updates take no longer than this.
+                let answer = waited.or_else(|| wait(SHORT_WAIT)).unwrap_or(Answer::Later(RETRY_SOON));
+                log::info!("{name}: {}, it came again while it was answered", answer.status());
+                answer
             }
             Claim::Answered => {
                 log::info!("{name}: 200, it was answered before");
@@ -167,26 +205,42 @@ impl Shared {
     }
 
     /// Makes the calls for a claimed update, and logs what became of them.
-    fn handle(&self, task: &Task<'_>, claimed: Claimed<'_>) -> Answer {
-        let Task { served, name, update, .. } = task;
-        let calls = match served.postponed.take(update.update_id) {
-            Some(calls) => calls,
-            None => self.ask_bot(task, &claimed),
+    fn handle(
+        &self,
+        served: &ServedBot,
+        name: String,
+        update: Update,
+        me: &Me,
+        start: Instant,
+        claimed: Claimed<'_>,
+    ) -> Answer {
+        let task = Task {
+            served,
+            name,
+            update_id: update.update_id,
+            date: date(&update),
+            longest_wait: retry::longest_wait(&update),
+            start,
         };
+        let postponed = served.postponed.take(task.update_id);
+        let calls = postponed.unwrap_or_else(|| self.ask_bot(&task.name, &update, me, &claimed));
+        let name = &task.name;
         if calls.is_empty() {
             claimed.answered();
-            log::info!("{name}: 200, nothing to answer");
+            log::info!("{name}: 200, nothing to answer ({})", printable(&update.kind()));
             return Answer::Done;
         }
+        // It can be large, and the calls can take long.
+        drop(update);
         let mut report = Report::default();
-        let answer = self.make_calls(task, calls, &mut report);
+        let answer = self.make_calls(&task, calls, &mut report);
         if answer == Answer::Done {
             claimed.answered();
             if report.taken > 0 {
                 self.status.answered();
             }
         }
-        let (status, took) = (answer.status(), task.start.elapsed().as_millis());
+        let (status, took) = (answer.status(), start.elapsed().as_millis());
         if report.trouble.is_empty() {
             log::info!("{name}: {status} in {took} ms");
         } else {
@@ -197,8 +251,7 @@ impl Shared {
     }
 
     /// What the bot wants done for an update that is new to it, or has to be.
-    fn ask_bot(&self, task: &Task<'_>, claimed: &Claimed<'_>) -> Vec<Call> {
-        let Task { name, update, me, .. } = task;
+    fn ask_bot(&self, name: &str, update: &Update, me: &Me, claimed: &Claimed<'_>) -> Vec<Call> {
         if claimed.interrupted {
             log::warn!("{name}: the program ended while it was sending this reply, which may come twice");
         }
@@ -230,7 +283,7 @@ impl Shared {
                 Outcome::Later { call, seconds, why } => {
                     report.add(format!("{}: {why}", call.method()), false);
                     calls.push_front(call);
-                    task.served.postponed.keep(task.update.update_id, calls.into());
+                    task.served.postponed.keep(task.update_id, calls.into());
                     return Answer::Later(seconds);
                 }
             }
@@ -255,6 +308,7 @@ impl Shared {
             };
             let Err(why) = made else {
                 self.outage.ended();
+                task.served.observations.call_taken();
                 return Outcome::Taken;
             };
             self.note(task, &why, &mut attempts);
@@ -288,8 +342,9 @@ impl Shared {
         } else {
             self.outage.lasts(Instant::now())
         };
-        attempts.left = seconds_left(&task.update);
-        attempts.longest_wait = retry::longest_wait(&task.update);
+        let now = unix_now().try_into().unwrap_or(i64::MAX);
+        attempts.left = task.date.and_then(|date| retry::seconds_left(date, now));
+        attempts.longest_wait = task.longest_wait;
     }
 }
 
@@ -298,8 +353,11 @@ struct Task<'a> {
     served: &'a ServedBot,
     /// "bot 7 update 8 chat 9".
     name: String,
-    update: Update,
-    me: Arc<Me>,
+    update_id: i64,
+    /// When its message was written or changed: Unix time in seconds.
+    date: Option<i64>,
+    /// Seconds that Telegram can wait with it at most, for kinds that do not live long.
+    longest_wait: Option<u64>,
     /// When it came.
     start: Instant,
 }
@@ -338,8 +396,7 @@ impl Report {
     }
 }
 
-fn seconds_left(update: &Update) -> Option<u64> {
+fn date(update: &Update) -> Option<i64> {
     let message = update.any_message()?;
-    let date = message.edit_date.unwrap_or(message.date);
-    retry::seconds_left(date, unix_now().try_into().unwrap_or(i64::MAX))
+    Some(message.edit_date.unwrap_or(message.date))
 }

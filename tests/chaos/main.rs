@@ -1,8 +1,11 @@
-//! Everything goes wrong at once: `cargo test --test chaos -- --updates 4000 --seed 7`.
+//! Everything goes wrong at once: `cargo test --test chaos -- --updates 4000 --seed 7 --delivery polling`.
 //!
 //! People write in hundreds of chats. The Bot API fails in all its ways, Telegram's connections break, and the bot is
 //! killed again and again, or told to stop, and started anew. When all is quiet, every message must have its answer, in
 //! the order of its chat, and just one: a second one only where nobody could know of the first.
+//!
+//! There are three stories: the updates come by webhook, by polling, or by what the home lets in at the moment. Without
+//! `--delivery` they all are played.
 //!
 //! The seed decides what goes wrong and when, the machine what it meets. Without one, the clock gives it.
 
@@ -10,20 +13,21 @@
 mod common;
 mod verdict;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{ExitCode, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use common::{Home, Memory, Pihook, SOON, TOKEN, settings};
+use common::{HOST, Home, Memory, Pihook, SOON, TOKEN, settings};
 use nix::sys::signal::Signal;
 use simulated_telegram::{Bot, Call, Cut, Delivery, Fault, Options, Telegram};
 use verdict::Verdict;
 
-const UPDATES: usize = 4000;
+const UPDATES: usize = 1500;
 const CHATS: u64 = 300;
 /// Telegram's waits are so many times shorter.
 const SPEED: f64 = 20.0;
@@ -31,6 +35,10 @@ const SPEED: f64 = 20.0;
 const PACE: Duration = Duration::from_millis(30);
 /// Milliseconds that the bot lives.
 const LIFE: (u64, u64) = (1500, 5000);
+/// The same where it has to change over: 10 s are a part of that.
+const LONG_LIFE: (u64, u64) = (8000, 20000);
+/// Milliseconds that a home is shut, or open.
+const DOOR: (u64, u64) = (5000, 12000);
 /// Of the last messages, some come again although they were answered.
 const RECENT: u64 = 100;
 /// Whom no connection comes from, so that the bot's port stays free while the bot is down.
@@ -38,14 +46,64 @@ const LISTEN: &str = "127.0.0.77";
 
 fn main() -> ExitCode {
     let Some(arguments) = Arguments::read() else { return ExitCode::SUCCESS };
-    let Arguments { updates, seed } = arguments;
-    let line = format!("cargo test --test chaos -- --updates {updates} --seed {seed}");
-    println!("{line}");
-    let _last = Last(line);
-    let story = run(updates, seed);
-    let verdict = Verdict::of(&story);
-    verdict.print(&story);
-    if verdict.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let Arguments { updates, seed, delivery } = arguments;
+    let stories = delivery.map_or(vec![Way::Webhook, Way::Polling, Way::Changing], |way| vec![way]);
+    for way in stories {
+        let line = format!("cargo test --test chaos -- --updates {updates} --seed {seed} --delivery {}", way.name());
+        println!("{line}");
+        let _last = Last(line);
+        let story = run(updates, seed, way);
+        let verdict = Verdict::of(&story);
+        verdict.print(&story);
+        if !verdict.is_good() {
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// How updates come.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Webhook,
+    Polling,
+    Changing,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Way::Webhook => "webhook",
+            Way::Polling => "polling",
+            Way::Changing => "changing",
+        }
+    }
+
+    fn read(name: &str) -> Way {
+        let ways = [Way::Webhook, Way::Polling, Way::Changing];
+        ways.into_iter().find(|way| way.name() == name).expect("webhook, polling or changing")
+    }
+
+    fn setting(self) -> &'static str {
+        match self {
+            Way::Webhook => "delivery = 'webhook'",
+            Way::Polling => "delivery = 'polling'",
+            // It is looked every second, and the webhook is tried again after 2 s first.
+            Way::Changing => "watch_interval = 1",
+        }
+    }
+
+    /// Starts the bot.
+    fn run(self, home: &Home) -> Pihook {
+        match self {
+            Way::Polling => {
+                let pihook = Pihook::start_polling(home.command(&["run"]));
+                pihook.wait_log("updates are polled");
+                pihook
+            }
+            _ => home.run(),
+        }
+    }
 }
 
 /// Prints its line when all is over, also after a panic.
@@ -60,6 +118,7 @@ impl Drop for Last {
 struct Arguments {
     updates: usize,
     seed: u64,
+    delivery: Option<Way>,
 }
 
 impl Arguments {
@@ -68,12 +127,13 @@ impl Arguments {
         use lexopt::Arg::{Long, Short, Value};
         let mut parser = lexopt::Parser::from_env();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
-        let mut arguments = Arguments { updates: UPDATES, seed: u64::try_from(now).unwrap() };
+        let mut arguments = Arguments { updates: UPDATES, seed: u64::try_from(now).unwrap(), delivery: None };
         let (mut is_listed, mut filters, mut skipped) = (false, Vec::new(), Vec::new());
         while let Some(argument) = parser.next().unwrap() {
             match argument {
                 Long("updates") => arguments.updates = number(&mut parser),
                 Long("seed") => arguments.seed = number(&mut parser),
+                Long("delivery") => arguments.delivery = Some(Way::read(&text(&mut parser))),
                 Long("list") => is_listed = true,
                 Long("skip") => skipped.push(text(&mut parser)),
                 // It is none of those.
@@ -180,17 +240,21 @@ struct Kill {
     to: Instant,
 }
 
-fn run(updates: usize, seed: u64) -> Story {
+fn run(updates: usize, seed: u64, way: Way) -> Story {
     let mut seeds = Random(seed);
     let mut random = || Random(seeds.next());
     let telegram = Telegram::start(Options { speed: SPEED, ..Options::default() }).unwrap();
     let bot = telegram.bot(TOKEN);
     let memory = Memory::new("chaos");
     let port = TcpListener::bind((LISTEN, 0)).unwrap().local_addr().unwrap().port();
-    let settings = settings(&telegram.api_url(), &memory.setting()).replace("127.0.0.1:0", &format!("{LISTEN}:{port}"));
+    let settings = settings(&telegram.api_url(), &format!("{}\n{}", memory.setting(), way.setting()));
+    let settings = settings.replace("127.0.0.1:0", &format!("{LISTEN}:{port}"));
     let home = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
-    let pihook = home.run_for(&telegram);
-    pihook.wait_log("the webhook is registered");
+    telegram.route(HOST, 8443, SocketAddr::new(LISTEN.parse().unwrap(), port));
+    let pihook = way.run(&home);
+    if way != Way::Polling {
+        pihook.wait_log("the webhook is registered");
+    }
 
     let start = Instant::now();
     let request_cuts = Arc::new(Mutex::new(0));
@@ -206,13 +270,20 @@ fn run(updates: usize, seed: u64) -> Story {
     telegram.on_delivery(move |_| webhook_cut(&mut rolls));
     let (mut words, mut fate) = (random(), random());
     let (saying, all_said) = mpsc::channel();
-    let mut lives = Lives::default();
+    let mut lives = Lives::new(way);
+    let (over, is_over) = mpsc::channel::<()>();
+    let mut doors = random();
     let (said, last) = thread::scope(|scope| {
         let people = scope.spawn(|| {
             let _saying = saying;
             say(&bot, updates, &mut words)
         });
+        if way == Way::Changing {
+            let (telegram, doors) = (&telegram, &mut doors);
+            scope.spawn(move || open_and_shut(telegram, &is_over, doors));
+        }
         let last = lives.go_on(&home, pihook, &all_said, &mut fate);
+        drop(over);
         (people.join().unwrap(), last)
     });
 
@@ -222,12 +293,16 @@ fn run(updates: usize, seed: u64) -> Story {
     lives.failures.extend(bot.wait_none_pending(SOON).err());
     let took = start.elapsed();
     lives.stop(last);
+    if way == Way::Changing && updates >= UPDATES && lives.changes() < 3 {
+        lives.failures.push("the bot did not change over".into());
+    }
     Story {
         start,
         took,
         said,
         lives,
         deliveries: bot.deliveries(),
+        confirmed: bot.confirmed(),
         calls: bot.calls().into_iter().filter(is_send).collect(),
         sent: bot.sent().len(),
         request_cuts: *request_cuts.lock().unwrap(),
@@ -236,6 +311,17 @@ fn run(updates: usize, seed: u64) -> Story {
 
 fn is_send(call: &Call) -> bool {
     call.method.eq_ignore_ascii_case("sendMessage")
+}
+
+/// Shuts the home and opens it again, until all is over.
+fn open_and_shut(telegram: &Telegram, is_over: &mpsc::Receiver<()>, random: &mut Random) {
+    for is_shut in [true, false].into_iter().cycle() {
+        if is_over.recv_timeout(random.millis(DOOR)) != Err(RecvTimeoutError::Timeout) {
+            break;
+        }
+        if is_shut { telegram.shut(HOST, 8443) } else { telegram.open(HOST, 8443) }
+    }
+    telegram.open(HOST, 8443);
 }
 
 /// Writes messages at a steady pace, whatever becomes of them.
@@ -257,8 +343,8 @@ fn say(bot: &Bot, updates: usize, random: &mut Random) -> Vec<Said> {
 }
 
 /// The lives of the bot, one after another.
-#[derive(Default)]
 struct Lives {
+    way: Way,
     kills: Vec<Kill>,
     stops: usize,
     log: Vec<String>,
@@ -266,12 +352,30 @@ struct Lives {
 }
 
 impl Lives {
+    fn new(way: Way) -> Lives {
+        Lives { way, kills: Vec::new(), stops: 0, log: Vec::new(), failures: Vec::new() }
+    }
+
+    /// How often it went from one way to the other.
+    fn changes(&self) -> usize {
+        let ways = self.log.iter().filter_map(|line| match line {
+            line if line.contains("Updates are polled:") => Some(Way::Polling),
+            line if line.contains("updates come by webhook") => Some(Way::Webhook),
+            _ => None,
+        });
+        let mut ways: Vec<Way> = ways.collect();
+        ways.dedup();
+        ways.len().saturating_sub(1)
+    }
+
     /// Ends the bot and starts it anew until everything is said; the last one lives on.
     fn go_on(&mut self, home: &Home, mut pihook: Pihook, all_said: &mpsc::Receiver<()>, random: &mut Random) -> Pihook {
-        while all_said.recv_timeout(random.millis(LIFE)) == Err(RecvTimeoutError::Timeout) {
+        while all_said.recv_timeout(random.millis(if self.way == Way::Changing { LONG_LIFE } else { LIFE }))
+            == Err(RecvTimeoutError::Timeout)
+        {
             if random.below(8) == 0 {
                 self.stop(pihook);
-                pihook = home.run();
+                pihook = self.way.run(home);
             } else {
                 pihook = self.kill(home, pihook, random);
             }
@@ -290,7 +394,7 @@ impl Lives {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        let next = home.run();
+        let next = self.way.run(home);
         self.kills.push(Kill { from, to: Instant::now() });
         next
     }
@@ -313,6 +417,8 @@ struct Story {
     said: Vec<Said>,
     lives: Lives,
     deliveries: Vec<Delivery>,
+    /// When updates were confirmed by getUpdates.
+    confirmed: BTreeMap<i64, Instant>,
     /// Of sendMessage.
     calls: Vec<Call>,
     /// How many messages were sent.

@@ -17,6 +17,8 @@ const NOTING: Duration = Duration::from_millis(250);
 #[derive(Default)]
 struct Fate {
     deliveries: Vec<Delivery>,
+    /// When an offset of getUpdates confirmed it.
+    confirmed: Option<Instant>,
     /// Of sendMessage, with its text.
     calls: Vec<Call>,
 }
@@ -33,7 +35,8 @@ impl Fate {
 
     /// When the bot first took it for done.
     fn delivered(&self) -> Option<Instant> {
-        self.deliveries.iter().filter(|delivery| delivery.succeeded()).filter_map(|delivery| delivery.ended).min()
+        let delivered = self.deliveries.iter().filter(|delivery| delivery.succeeded());
+        delivered.filter_map(|delivery| delivery.ended).chain(self.confirmed).min()
     }
 
     /// Why it was answered again after each of its answers but the last, if there is a reason.
@@ -108,6 +111,9 @@ impl Verdict {
         for delivery in &story.deliveries {
             fates[places[&delivery.update_id]].deliveries.push(delivery.clone());
         }
+        for (id, confirmed) in &story.confirmed {
+            fates[places[id]].confirmed = Some(*confirmed);
+        }
         for call in &story.calls {
             match call.text("text").parse().ok().and_then(|place: usize| Some((place, said.get(place)?))) {
                 Some((place, said)) if call.text("chat_id") == said.chat.to_string() => {
@@ -163,12 +169,17 @@ impl Verdict {
         println!("updates          {:6}   in {CHATS} chats", story.said.len());
         println!("kills            {:6}", story.lives.kills.len());
         println!("stops            {:6}", story.lives.stops);
+        println!("change-overs     {:6}", story.lives.changes());
         println!("deliveries       {deliveries:6}   {} of them again", deliveries - delivered);
+        println!("polled           {:6}", story.confirmed.len());
         println!("webhook cuts     {}", count(cuts));
         println!("API calls        {:6}   and {} cut before they were whole", story.calls.len(), story.request_cuts);
         println!("API faults       {}", count(faults));
         println!("again, killed    {:6}   amid the call", self.killed.len());
-        println!("again, unheard   {:6}   carried out, without the head of an answer", self.unheard.len());
+        println!(
+            "again, unheard   {:6}   carried out, and the answer did not get so far as to say so",
+            self.unheard.len()
+        );
         for (what, places) in self.guilty() {
             println!("{what:16} {:6}", places.len());
         }
@@ -199,6 +210,7 @@ impl Verdict {
             let end = one.status.map_or_else(|| one.error.clone().unwrap_or_default(), |status| status.to_string());
             events.extend(one.ended.map(|ended| (ended, format!("delivery {number}: {end}"))));
         }
+        events.extend(fate.confirmed.map(|at| (at, "an offset confirms it".into())));
         for (number, call) in fate.calls.iter().enumerate() {
             let number = number + 1;
             let fault = call.fault.as_ref().map_or(String::new(), |fault| format!(", {fault:?}"));

@@ -256,7 +256,15 @@ struct Log {
 
 impl Pihook {
     /// Starts it, and waits until it listens.
-    pub fn start(mut command: Command) -> Pihook {
+    pub fn start(command: Command) -> Pihook {
+        let mut pihook = Pihook::start_polling(command);
+        let line = pihook.wait_log("Listening on ");
+        pihook.address = line.split("Listening on ").nth(1).unwrap().trim_end_matches('.').parse().unwrap();
+        pihook
+    }
+
+    /// Starts one that does not listen.
+    pub fn start_polling(mut command: Command) -> Pihook {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new((Mutex::new(Log::default()), Condvar::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -269,10 +277,7 @@ impl Pihook {
             writer.0.lock().unwrap().ended = true;
             writer.1.notify_all();
         });
-        let mut pihook = Pihook { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), log };
-        let line = pihook.wait_log("Listening on ");
-        pihook.address = line.split("Listening on ").nth(1).unwrap().trim_end_matches('.').parse().unwrap();
-        pihook
+        Pihook { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), log }
     }
 
     pub fn log(&self) -> Vec<String> {

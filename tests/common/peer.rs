@@ -37,3 +37,14 @@ pub fn wait_end(mut tcp: &TcpStream) {
         }
     }
 }
+
+/// Whether the server has ended the connection by now.
+pub fn is_ended(tcp: &TcpStream) -> bool {
+    tcp.set_nonblocking(true).unwrap();
+    let read = tcp.peek(&mut [0]);
+    tcp.set_nonblocking(false).unwrap();
+    match read {
+        Ok(bytes) => bytes == 0,
+        Err(why) => why.kind() != io::ErrorKind::WouldBlock,
+    }
+}

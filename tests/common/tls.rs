@@ -3,6 +3,8 @@
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -11,7 +13,7 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned, SupportedProtocolVersion,
 };
 
-use super::SOON;
+use super::{SOON, eventually, peer};
 
 pub struct Tls(StreamOwned<ClientConnection, TcpStream>);
 
@@ -35,6 +37,31 @@ impl Tls {
             connection.complete_io(&mut tcp)?;
         }
         Ok(Tls(StreamOwned::new(connection, tcp)))
+    }
+
+    /// The same from far away: each answer takes this long.
+    pub fn from_afar(mut tcp: TcpStream, round_trip: Duration) -> io::Result<Tls> {
+        tcp.set_nodelay(true)?;
+        let mut connection = client(rustls::ALL_VERSIONS);
+        thread::sleep(round_trip);
+        while connection.is_handshaking() {
+            while connection.wants_write() {
+                connection.write_tls(&mut tcp)?;
+            }
+            thread::sleep(round_trip);
+            if connection.read_tls(&mut tcp)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            connection.process_new_packets().map_err(io::Error::other)?;
+        }
+        Ok(Tls(StreamOwned::new(connection, tcp)))
+    }
+
+    /// Takes out the one of these connections that the server ends.
+    pub fn wait_one_end(held: &mut Vec<Tls>) -> Tls {
+        eventually("one is ended", || held.iter().any(|tls| peer::is_ended(tls.tcp())));
+        let place = held.iter().position(|tls| peer::is_ended(tls.tcp())).unwrap();
+        held.remove(place)
     }
 
     /// The connection below.

@@ -6,6 +6,7 @@
 #[path = "../common/authority.rs"]
 mod authority;
 mod hosts;
+mod impostor;
 mod pi;
 #[path = "../common/steps.rs"]
 mod steps;
@@ -60,6 +61,7 @@ fn main() {
         ("a server without SFTP", hosts::dropbear),
         ("odd names of hosts and users", hosts::odd_names),
         ("a full /tmp", hosts::full_tmp),
+        ("something in place of the Bot API names 300 hosts", impostor::names_keep_no_health_from_systemd),
         ("a reload as soon as it is ready", reload),
         ("another release under load: none lost, none refused", under_load),
         ("the same release once more", twice),
@@ -221,6 +223,9 @@ fn first_deployment(test: &mut Test) {
     let start = Instant::now();
     let output = test.pi.deploy(&["--binary", &test.binary], &format!("{HOST}\n{TOKEN}\n"));
     println!("          deploy.sh took {:.1} s: {}", start.elapsed().as_secs_f64(), succeeds(&output).trim());
+    for progress in ["Connecting to ", "Copying ", "Starting ", "Waiting for the self-check…"] {
+        assert!(text(&output).contains(progress), "{progress}");
+    }
     test.echo();
     watch.end();
     assert!(!text(&output).contains(SECRET));

@@ -130,6 +130,8 @@ impl Pi {
         let mut command = Command::new("timeout");
         command.args(["120", "deploy/deploy.sh", host, "--port", port, "--identity"]);
         command.arg(self.work.join("key")).args(arguments);
+        // Variables that the caller exports.
+        command.envs(["password", "answer", "answers"].map(|name| (name, "exported")));
         command
     }
 

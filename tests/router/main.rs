@@ -107,26 +107,33 @@ impl Test {
             self.said += 1;
         }
         let count = self.said * usize::try_from(CHATS).unwrap();
-        self.bot.wait_delivered(count, SOON).unwrap();
+        // By webhook or by polling.
+        let direct = self.bot.sent().iter().filter(|sent| sent.chat > CHATS).count();
+        self.bot.wait_sent(count + direct, SOON).unwrap();
+        self.bot.wait_none_pending(SOON).unwrap();
         let mut by_chat: BTreeMap<i64, Vec<String>> = BTreeMap::new();
         for sent in self.bot.sent() {
             by_chat.entry(sent.chat).or_default().push(sent.text);
         }
         let expected: Vec<_> = (0..self.said).map(|number| number.to_string()).collect();
+        by_chat.remove(&(CHATS + 1));
         by_chat.values().for_each(|texts| assert_eq!(*texts, expected));
     }
 
-    /// The host that Telegram was told last.
-    fn host(&self) -> String {
-        let url = self.bot.webhook_info()["url"].as_str().unwrap().to_owned();
-        url.split("//").nth(1).unwrap_or_default().split(':').next().unwrap_or_default().to_owned()
+    /// Waits until updates come by webhook, at this host.
+    fn wait_webhook(&self, host: &str) {
+        let url = format!("https://{host}:8443/{TOKEN}/");
+        eventually("the webhook is set", || self.bot.webhook_info()["url"] == url.as_str());
+        let before = self.bot.deliveries().len();
+        self.bot.say(CHATS + 1, "direct");
+        self.bot.wait_deliveries(before + 1, SOON).unwrap();
     }
 }
 
 fn first_echo(test: &mut Test) {
     test.run();
     test.echoes();
-    assert_eq!(test.host(), FIRST);
+    test.wait_webhook(FIRST);
     confirmed(test);
     println!("          upnpc confirms: {}", test.lab.mappings().join(", "));
 }
@@ -155,7 +162,8 @@ fn other_address(test: &mut Test) {
     test.lab.address(SECOND);
     test.echoes();
     println!("          {:.1} s until the echo came back", start.elapsed().as_secs_f64());
-    assert_eq!(test.host(), SECOND);
+    test.wait_webhook(SECOND);
+    println!("          {:.1} s until it came by webhook", start.elapsed().as_secs_f64());
     let subject = tool("openssl", &["x509", "-in", "certs/webhook_cert.pem", "-noout", "-subject"], &test.home.folder);
     assert!(text(&subject).contains(SECOND), "{}", text(&subject));
 }
@@ -166,6 +174,8 @@ fn reboot(test: &mut Test, speech: Speech) {
     assert!(!test.lab.forwards(), "it has forgotten");
     test.echoes();
     println!("          {:.1} s until the echo came back", start.elapsed().as_secs_f64());
+    test.wait_webhook(SECOND);
+    println!("          {:.1} s until it came by webhook", start.elapsed().as_secs_f64());
     assert!(test.lab.forwards());
 }
 
@@ -251,8 +261,23 @@ fn shared_address(test: &mut Test) {
     let alone = [true, false].map(|packets| Speech { packets, upnp: !packets });
     for speech in [ALL].into_iter().chain(alone) {
         test.lab.boot(speech);
-        let line = test.run().wait_log("CGNAT");
+        let start = Instant::now();
+        let line = test.run().wait_log("Updates are polled: the provider shares one address among customers (CGNAT)");
         println!("          {}", line.split("] ").nth(1).unwrap_or_default());
+        test.echoes();
+        println!("          {:.1} s until the echo came", start.elapsed().as_secs_f64());
+        let said = text(&test.doctor());
+        assert!(
+            said.contains("✓ delivery: updates are polled") && said.contains("CGNAT") && !said.contains('✗'),
+            "{said}"
+        );
         test.pihook = None;
     }
+    // With an address of its own the home gets its webhook back.
+    test.run().wait_log("bot 110201543: updates are polled");
+    test.lab.address(FIRST);
+    let start = Instant::now();
+    test.wait_webhook(FIRST);
+    println!("          {:.1} s until it came by webhook", start.elapsed().as_secs_f64());
+    test.echoes();
 }

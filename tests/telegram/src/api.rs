@@ -12,13 +12,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
+use crate::answer::Answer;
 use crate::http::{self, Parameters, Request};
-use crate::queue::Update;
 use crate::state::{Account, Shared, ask};
-use crate::{json, methods};
+use crate::{methods, polling};
 
 /// One call of the Bot API.
 #[derive(Clone, Debug)]
@@ -58,9 +57,10 @@ impl Call {
         }
     }
 
-    /// Whether the bot can know what became of it: the head of the answer went out whole.
+    /// Whether the bot can know that it was carried out: so much of the answer went out that this stands there. A head alone
+    /// can be anybody's.
     pub fn is_heard(&self) -> bool {
-        self.answer.contains("\r\n\r\n")
+        self.answer.split_once("\r\n\r\n").is_some_and(|(_, body)| body.starts_with("{\"ok\":true"))
     }
 
     /// A parameter as text, however it was sent; an absent one is empty.
@@ -111,160 +111,8 @@ pub enum Fault {
     CutInside(usize),
     /// This status and body instead, as application/json.
     Body(u16, String),
-}
-
-/// What the server says to one call.
-pub(crate) struct Answer {
-    code: u16,
-    content_type: &'static str,
-    body: String,
-    retry_after: Option<u64>,
-    wait: Option<Wait>,
-}
-
-/// What an answer waits for.
-enum Wait {
-    Pause(Duration),
-    Updates(Poll),
-}
-
-/// A long poll.
-pub(crate) struct Poll {
-    pub offset: i64,
-    pub limit: usize,
-    pub end: Instant,
-    /// What is said instead when something else ends it.
-    pub aborted: oneshot::Receiver<Answer>,
-}
-
-impl Answer {
-    fn new(code: u16, body: String) -> Answer {
-        Answer { code, content_type: "application/json", body, retry_after: None, wait: None }
-    }
-
-    /// A page of getUpdates.
-    pub fn updates(page: &[Update]) -> Answer {
-        let bodies: Vec<&str> = page.iter().map(|update| &*update.body).collect();
-        Answer::ok(&format!("[{}]", bodies.join(",")))
-    }
-
-    /// The same, but after a pause.
-    pub fn after(self, pause: Duration) -> Answer {
-        Answer { wait: Some(Wait::Pause(pause)), ..self }
-    }
-
-    /// The same, unless there are updates before.
-    pub fn poll(self, poll: Poll) -> Answer {
-        Answer { wait: Some(Wait::Updates(poll)), ..self }
-    }
-
-    /// The answer that goes out, when it may.
-    async fn ready(mut self, shared: &Shared, token: &str) -> Answer {
-        match self.wait.take() {
-            None => self,
-            Some(Wait::Pause(pause)) => {
-                tokio::time::sleep(pause).await;
-                self
-            }
-            Some(Wait::Updates(poll)) => match wait_for_updates(shared, token, poll).await {
-                Some(other) => Box::pin(other.ready(shared, token)).await,
-                None => self,
-            },
-        }
-    }
-
-    /// Success, with `result` as JSON.
-    pub fn ok(result: &str) -> Answer {
-        Answer::new(200, format!("{{\"ok\":true,\"result\":{result}}}"))
-    }
-
-    /// Success of a webhook call.
-    pub fn described(description: &str) -> Answer {
-        Answer::new(200, format!("{{\"ok\":true,\"result\":true,\"description\":{}}}", json::string(description)))
-    }
-
-    pub fn error(code: u16, description: &str) -> Answer {
-        Answer::with_parameters(code, description, None, None)
-    }
-
-    pub fn too_many(seconds: u64) -> Answer {
-        Answer::with_parameters(429, &format!("Too Many Requests: retry after {seconds}"), Some(seconds), None)
-    }
-
-    fn with_parameters(code: u16, description: &str, retry_after: Option<u64>, migrate_to: Option<i64>) -> Answer {
-        let mut body = format!("{{\"ok\":false,\"error_code\":{code},\"description\":{}", json::string(description));
-        let seconds = retry_after.map(|seconds| format!("\"retry_after\":{seconds}"));
-        let chat = migrate_to.map(|chat| format!("\"migrate_to_chat_id\":{chat}"));
-        if let Some(parameter) = seconds.or(chat) {
-            body += &format!(",\"parameters\":{{{parameter}}}");
-        }
-        Answer { retry_after, ..Answer::new(code, body + "}") }
-    }
-
-    fn html(code: u16) -> Answer {
-        let title = format!("{code} {}", reason(code));
-        let body = format!(
-            "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
-             <hr><center>nginx/1.18.0</center>\r\n</body>\r\n</html>\r\n"
-        );
-        Answer { content_type: "text/html", ..Answer::new(code, body) }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let retry_after = self.retry_after.map_or(String::new(), |seconds| format!("Retry-After: {seconds}\r\n"));
-        format!(
-            "HTTP/1.1 {} {}\r\nConnection: keep-alive\r\nContent-Type: {}\r\n{retry_after}Content-Length: {}\r\n\r\n{}",
-            self.code,
-            reason(self.code),
-            self.content_type,
-            self.body.len(),
-            self.body
-        )
-        .into_bytes()
-    }
-}
-
-fn reason(code: u16) -> &'static str {
-    match code {
-        200 => "OK",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        409 => "Conflict",
-        413 => "Request Entity Too Large",
-        429 => "Too Many Requests",
-        500 => "Internal Server Error",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        _ => "Unknown",
-    }
-}
-
-/// The page or the error that ends a long poll; `None`: its time.
-async fn wait_for_updates(shared: &Shared, token: &str, mut poll: Poll) -> Option<Answer> {
-    let mut wakes = shared.wakes();
-    loop {
-        let page = shared.account(token, |account| {
-            let page = if poll.aborted.is_empty() { account.page(poll.offset, poll.limit) } else { Vec::new() };
-            if !page.is_empty() {
-                account.polling.waiting = None;
-            }
-            page
-        });
-        if !page.is_empty() {
-            return Some(Answer::updates(&page));
-        }
-        tokio::select! {
-            // The other end is dropped only by the answer that it sends.
-            other = &mut poll.aborted => return other.ok(),
-            _ = wakes.changed() => {}
-            () = tokio::time::sleep_until(poll.end.into()) => return None,
-        }
-        // Updates that come together are told together.
-        tokio::time::sleep(shared.options.scaled(0.001)).await;
-    }
+    /// Nothing carried out; these bytes, which need not be HTTP, and the connection closed.
+    Raw(String),
 }
 
 /// The server's side of TLS.
@@ -370,8 +218,9 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
         Some(Fault::CutBefore | Fault::CutAfter) => (answer, Some(0)),
         Some(Fault::CutInside(bytes)) => (answer, Some(bytes)),
         Some(Fault::Body(code, body)) => (Answer::new(code, body), None),
+        Some(Fault::Raw(bytes)) => (Answer::raw(bytes), Some(usize::MAX)),
     };
-    let answer = answer.ready(shared, &token).await;
+    let answer = polling::ready(answer, shared, &token).await;
     Served { answer, limit, call: Some((token, place)) }
 }
 

@@ -1,5 +1,6 @@
 //! One bot, as its users and a test see it.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,6 +56,10 @@ pub struct Sent {
     pub reply_to: Option<i64>,
     /// The thread of the chat.
     pub thread: Option<i64>,
+    /// The topic in the direct messages of a channel.
+    pub direct_topic: Option<i64>,
+    /// The one person who can see it, if it is not for all of the chat.
+    pub receiver: Option<i64>,
     /// When it was sent.
     pub at: Instant,
 }
@@ -78,6 +83,7 @@ impl Bot {
             let message_id = known.last_message;
             known.texts.insert(message_id, fields["text"].as_str().unwrap_or_default().to_owned());
             known.threads.extend(fields["message_thread_id"].as_i64());
+            known.direct_topics.extend(fields["direct_messages_topic"]["topic_id"].as_i64());
             let user = if chat > 0 { chat } else { 1_000_001 };
             let mut message = json!({
                 "message_id": message_id,
@@ -155,6 +161,11 @@ impl Bot {
     /// Every webhook request, in order, also those without an answer yet.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.look(|account| account.deliveries.clone())
+    }
+
+    /// When each update was confirmed by an offset of getUpdates, if it was.
+    pub fn confirmed(&self) -> BTreeMap<i64, Instant> {
+        self.look(|account| account.confirmed.clone())
     }
 
     /// What getWebhookInfo answers.

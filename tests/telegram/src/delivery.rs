@@ -98,6 +98,12 @@ impl Settings {
         self.is_fixed.then_some(self.address)
     }
 
+    /// Whether no packet gets there.
+    pub fn is_shut(&self, shared: &Shared) -> bool {
+        let by_ip = self.fixed_ip().is_some_and(|ip| shared.is_shut(&ip.to_string(), self.target.port));
+        by_ip || shared.is_shut(&self.target.host, self.target.port)
+    }
+
     /// Where the internet has this webhook now.
     pub fn address(&self, shared: &Shared) -> Option<SocketAddr> {
         let fixed = self.fixed_ip().and_then(|ip| shared.route(&ip.to_string(), self.target.port));

@@ -11,24 +11,54 @@
 //!
 //! * [`Telegram`] and [`Bot`] are what a test holds. They block, and need no runtime.
 //! * `state` is all there is to know: accounts, updates, what was sent and delivered.
-//! * `api` answers the bot's calls: `http` reads them, `methods` and `webhook` carry them out.
+//! * `api` answers the bot's calls: `http` reads them, `methods`, `messages`, `polling` and `webhook` carry them out.
 //! * `delivery` is one task for each webhook; it hands updates from `queue` to connections (`line`).
-//! * [`client`] is one connection with Telegram's way of HTTP (`response`), TLS (`tls`) and URLs (`url`).
+//! * [`client`] is one connection with Telegram's way of HTTP (`response`), of reading and writing (`stream`), of TLS
+//!   (`tls`, `names`, `pem`) and of URLs (`url`).
+//!
+//! # What it is true to
+//!
+//! tdlib/telegram-bot-api at 01a3679 (Bot API 10.0) with tdlib/td at 49b3bcbb, read, and driven as they are against the
+//! same servers; OpenSSL 3.0.22 as Debian and Ubuntu build it, for certificates, names and uploads. api.telegram.org runs
+//! this code behind machines that nobody outside knows.
+//!
+//! * What is loaded and when, the order between chats, back-off, `Retry-After`, expiry, limits of sizes and numbers, the
+//!   pool of connections, its timers, its silences, and the words of `last_error_message`.
+//! * Every byte of a request and its TLS records; answers as Telegram reads them, whole or broken, early or late.
+//! * setWebhook, deleteWebhook, getWebhookInfo and getUpdates with their order of checks, pauses and conflicts.
+//!
+//! # What it leaves out
+//!
+//! * **Verdicts that rustls cannot give**: keys that are not RSA, P-256, P-384 or Ed25519 (P-521, Ed448), suites without
+//!   forward secrecy or with CBC, X448, certificates of version 1 below a root. There it says `NO VERDICT`
+//!   ([`client::Error::NoVerdict`], in `last_error_message`, and on stderr), and a test must not take that for either
+//!   answer. Name constraints, path building and signatures in longer chains are rustls's, which agrees where it was compared.
+//! * Bodies of answers in gzip or deflate: they count as delivered, and a method in one is not called.
+//! * Broken headers (lines without a colon or folded), JSON that is a single string, `multipart/form-data` in an answer.
+//! * The DNS: a name has the address that [`Telegram::resolve`] gave it when the webhook was set, and
+//!   [`Telegram::route`] says where connections go; no look every 30 minutes. No "Failed to connect to \[IP:port\]": every
+//!   address has a route, though perhaps nobody answers.
+//! * setWebhook is done at once, so two of them never meet ("terminated by other setWebhook").
+//! * Expired updates count as pending until the webhook comes to them; Telegram sweeps them out now and then.
+//! * Flood limits, and all methods but those in `methods`. A test gets them by [`Telegram::on_call`].
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod answer;
 mod api;
 mod bot;
 pub mod client;
 mod delivery;
 mod http;
 mod json;
+mod kinds;
 mod line;
 mod messages;
 mod methods;
 mod names;
 mod pem;
+mod polling;
 mod queue;
 mod response;
 mod state;
@@ -61,7 +91,7 @@ pub struct Options {
     pub api_address: Ipv4Addr,
     /// The port of the Bot API; 0 is a free one.
     pub api_port: u16,
-    /// The local address that webhook calls come from.
+    /// The local address that webhook calls come from; by default not the one that a bot on this machine calls itself from.
     pub source: Ipv4Addr,
     /// Like `telegram-bot-api --local`: webhooks may have any port and address, and plain HTTP.
     pub local: bool,
@@ -76,7 +106,7 @@ impl Default for Options {
             api_tls: None,
             api_address: Ipv4Addr::LOCALHOST,
             api_port: 0,
-            source: Ipv4Addr::LOCALHOST,
+            source: Ipv4Addr::new(127, 0, 0, 2),
             local: false,
             roots: String::new(),
         }
@@ -148,6 +178,19 @@ impl Telegram {
     /// Nothing is at this host and port any more.
     pub fn unroute(&self, host: &str, port: u16) {
         self.shared.change(|state| state.routes.remove(&(host.to_ascii_lowercase(), port)));
+    }
+
+    /// A home shuts Telegram out: no packet gets to this host and port any more, and none comes back, also on connections that
+    /// are open. A route stays, for when the home opens up.
+    pub fn shut(&self, host: &str, port: u16) {
+        self.shared.change(|state| state.shut.insert((host.to_ascii_lowercase(), port)));
+        self.shared.wake();
+    }
+
+    /// Ends [`Telegram::shut`].
+    pub fn open(&self, host: &str, port: u16) {
+        self.shared.change(|state| state.shut.remove(&(host.to_ascii_lowercase(), port)));
+        self.shared.wake();
     }
 
     /// Asks `rule` about every API call of a known bot, before it is carried out. It replaces the rule before,

@@ -67,9 +67,18 @@ impl Line {
     async fn work(&mut self) -> Result<(), Error> {
         let address = self.address().await?;
         self.restart();
-        // Until TCP is connected there are bytes unsent; after that an answer is missing, if one is wanted.
-        let unsent = Err(Error::Failed("Write timeout expired".into()));
-        let tcp = self.in_time(Connection::connect(address, self.shared.options.source), |_| unsent).await?;
+        // Until TCP is connected there are bytes unsent; after that an answer is missing, if one is wanted. Where packets are
+        // dropped, the kernel gives up first.
+        let (shared, shut) = (Arc::clone(&self.shared), Arc::clone(&self.settings));
+        let late = |_| {
+            let is_shut = shut.is_shut(&shared);
+            Err(Error::Failed(if is_shut { "Connection timed out" } else { "Write timeout expired" }.into()))
+        };
+        let connect = async {
+            until(&shared, || !shut.is_shut(&shared)).await;
+            Connection::connect(address, shared.options.source).await
+        };
+        let tcp = self.in_time(connect, late).await?;
         let settings = Arc::clone(&self.settings);
         let start = Connection::start(tcp, &settings.target.host, &settings.trust);
         let mut connection =
@@ -89,7 +98,16 @@ impl Line {
             }
             // None: idle for too long, or nobody will use this line any more.
             let Some(job) = self.job.take() else { return Ok(()) };
-            let response = self.post(&mut connection, &job).await?;
+            let (shared, settings) = (Arc::clone(&self.shared), Arc::clone(&self.settings));
+            let response = tokio::select! {
+                // What is sent arrives nowhere, and what is answered does not come back.
+                biased;
+                () = until(&shared, || settings.is_shut(&shared)) => {
+                    sleep_until(self.deadline).await;
+                    return Err(read_timeout());
+                }
+                response = self.post(&mut connection, &job) => response?,
+            };
             self.restart();
             if self.reports.send((self.id, Ok((response, address)))).is_err() {
                 return Ok(());
@@ -157,6 +175,14 @@ impl Line {
 
     fn restart(&mut self) {
         self.deadline = Instant::now() + self.shared.options.scaled(60.0);
+    }
+}
+
+async fn until(shared: &Shared, condition: impl Fn() -> bool) {
+    let mut wakes = shared.wakes();
+    while !condition() {
+        // The sender lives as long as `shared` does.
+        let _ = wakes.changed().await;
     }
 }
 

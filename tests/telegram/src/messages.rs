@@ -80,6 +80,8 @@ pub(crate) fn message(account: &Account, sent: &Sent) -> Value {
 struct Place {
     chat: i64,
     thread: Option<i64>,
+    direct_topic: Option<i64>,
+    receiver: Option<i64>,
     reply_to: Option<i64>,
 }
 
@@ -91,7 +93,16 @@ impl Place {
         if thread.is_some_and(|thread| !chat.threads.contains(&thread)) {
             return Err("message thread not found");
         }
-        Ok(Place { chat: id, thread, reply_to: reply_target(call, chat.last_message)? })
+        let direct_topic = call.text("direct_messages_topic_id").parse::<i64>().ok();
+        if !chat.direct_topics.is_empty() && direct_topic.is_none_or(|topic| !chat.direct_topics.contains(&topic)) {
+            return Err("direct messages topic not found");
+        }
+        let ephemeral = object(call, "ephemeral_message_parameters").unwrap_or_default();
+        let receiver = ephemeral["receiver_user_id"].as_i64();
+        if receiver == Some(0) {
+            return Err("user not found");
+        }
+        Ok(Place { chat: id, thread, direct_topic, receiver, reply_to: reply_target(call, chat.last_message)? })
     }
 }
 
@@ -107,6 +118,8 @@ fn put(account: &mut Account, call: &Call, place: &Place, text: String) -> Sent 
         reply_markup: object(call, "reply_markup"),
         reply_to: place.reply_to,
         thread: place.thread,
+        direct_topic: place.direct_topic,
+        receiver: place.receiver,
         at: Instant::now(),
     };
     account.sent.push(sent.clone());

@@ -4,19 +4,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 
-use crate::api::{Answer, Poll};
+use crate::answer::Answer;
 use crate::client::Response;
 use crate::http::Parameters;
 use crate::state::{Account, Shared};
-use crate::{Call, json, messages, webhook};
+use crate::{Call, json, messages, polling, webhook};
 
 /// Carries one call out.
 pub(crate) fn carry_out(shared: &Arc<Shared>, token: &str, account: &mut Account, call: &Call) -> Answer {
     match call.method.to_ascii_lowercase().as_str() {
         "getme" => Answer::ok(&json::text(&me(account))),
-        "getupdates" => get_updates(shared, account, call),
+        "getupdates" => polling::get_updates(shared, account, call),
         "sendmessage" => answer(messages::send(account, call)),
         "copymessage" => answer(messages::copy(account, call)),
         "editmessagetext" => answer(messages::edit_text(account, call)),
@@ -81,42 +80,4 @@ fn answer_callback_query(shared: &Shared, account: &Account, call: &Call) -> Res
     } else {
         Err("query is too old and response timeout expired or query ID is invalid")
     }
-}
-
-fn get_updates(shared: &Shared, account: &mut Account, call: &Call) -> Answer {
-    let options = &shared.options;
-    if account.webhook.is_some() {
-        return account.conflict(
-            "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first",
-            options,
-        );
-    }
-    let offset = call.integer("offset", 0, i64::from(i32::MIN), i64::from(i32::MAX));
-    let mut limit = call.integer("limit", 100, 1, 100);
-    let mut timeout = call.integer("timeout", 0, 0, 50);
-    webhook::set_allowed_updates(account, call);
-    let now = Instant::now();
-    // Who asks the same again and again has to wait.
-    if let Some((_, then)) = account.polling.previous.filter(|(previous, _)| *previous == offset) {
-        if timeout < 3 && now < then + options.scaled(3.0) {
-            timeout = 3;
-        }
-        if now < then + options.scaled(0.5) {
-            limit = 1;
-        }
-    }
-    account.polling.previous = Some((offset, now));
-    let limit = usize::try_from(limit).unwrap_or(1);
-    let page = account.page(offset, limit);
-    if timeout == 0 || !page.is_empty() {
-        return Answer::updates(&page);
-    }
-    account.abort_poll(
-        "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running",
-        options,
-    );
-    let (waiting, aborted) = oneshot::channel();
-    account.polling.waiting = Some(waiting);
-    let seconds = u32::try_from(timeout).unwrap_or(0);
-    Answer::updates(&[]).poll(Poll { offset, limit, end: now + options.scaled(seconds.into()), aborted })
 }

@@ -1,6 +1,6 @@
 //! All there is to know about one Telegram, and how others hear of changes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
-use crate::api::Answer;
+use crate::answer::Answer;
 use crate::delivery::Webhook;
 use crate::queue::{Queues, Update, random};
-use crate::{Call, Cut, Delivery, Fault, Options, Sent, json, webhook};
+use crate::{Call, Cut, Delivery, Fault, Options, Sent, json, kinds};
 
 /// A rule that a test may set.
 pub(crate) type Rule<A, B> = Mutex<Option<Box<dyn FnMut(&A) -> Option<B> + Send>>>;
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
 #[derive(Default)]
 pub(crate) struct State {
     pub routes: HashMap<(String, u16), SocketAddr>,
+    /// Where no packet gets in.
+    pub shut: HashSet<(String, u16)>,
     accounts: HashMap<String, Account>,
 }
 
@@ -74,6 +76,10 @@ impl Shared {
 
     pub fn route(&self, host: &str, port: u16) -> Option<SocketAddr> {
         lock(&self.state).routes.get(&(host.to_owned(), port)).copied()
+    }
+
+    pub fn is_shut(&self, host: &str, port: u16) -> bool {
+        lock(&self.state).shut.contains(&(host.to_owned(), port))
     }
 
     /// The DNS: this name has this address.
@@ -157,6 +163,8 @@ pub(crate) struct Chat {
     /// Of the messages that are there, by number; empty where a message has none.
     pub texts: HashMap<i64, String>,
     pub threads: HashSet<i64>,
+    /// There are some where the chat is the direct messages of a channel.
+    pub direct_topics: HashSet<i64>,
 }
 
 /// What getUpdates needs to know.
@@ -167,7 +175,7 @@ pub(crate) struct Polling {
     /// Ends the long poll that waits.
     pub waiting: Option<oneshot::Sender<Answer>>,
     /// Until then a conflict is answered late.
-    next_conflict: Option<Instant>,
+    pub next_conflict: Option<Instant>,
 }
 
 /// One bot.
@@ -187,18 +195,20 @@ pub(crate) struct Account {
     pub deliveries: Vec<Delivery>,
     pub connections: usize,
     pub polling: Polling,
+    /// When an offset first confirmed an update.
+    pub confirmed: BTreeMap<i64, Instant>,
     /// The buttons that were pressed, by the id of the query, and when.
     pub queries: HashMap<String, Instant>,
-    next_update: i64,
+    /// The id of the next update.
+    pub next_update: i64,
     /// Every update there ever was, by id.
     past: HashMap<i64, Update>,
 }
 
-const MAX_UPDATES: usize = 100_000;
+/// Of one bot.
+pub(crate) const MAX_UPDATES: usize = 100_000;
 /// Of one update, without the envelope that holds its id.
 const MAX_UPDATE_SIZE: usize = 512 * 1024;
-/// Of one page of getUpdates.
-const MAX_PAGE: i64 = 4 * 1024 * 1024;
 /// Of all that wait.
 const MAX_SIZE: usize = 128 * 1024 * 1024;
 
@@ -217,6 +227,7 @@ impl Account {
             deliveries: Vec::new(),
             connections: 0,
             polling: Polling::default(),
+            confirmed: BTreeMap::new(),
             queries: HashMap::new(),
             // Of ten digits, so that the largest update is as large as Telegram's largest.
             next_update: random(1_000_000_000, 1_900_000_000).cast_signed(),
@@ -228,7 +239,7 @@ impl Account {
     pub fn push(&mut self, kind: &str, queue: i64, value: &Value, options: &Options) -> i64 {
         let allowed = match &self.allowed_updates {
             Some(kinds) => kinds.iter().any(|allowed| allowed == kind),
-            None => webhook::default_kinds().any(|allowed| allowed == kind),
+            None => kinds::by_default().any(|allowed| allowed == kind),
         };
         let mut event = format!("\"{kind}\":");
         json::write(value, &mut event);
@@ -260,50 +271,6 @@ impl Account {
         if let Some(webhook) = &self.webhook {
             self.queues.load(webhook.settings.max_queues(), Instant::now());
         }
-    }
-
-    /// A conflict. When there was another one just before, the answer comes late, so that nobody fights too fast.
-    pub fn conflict(&mut self, description: &str, options: &Options) -> Answer {
-        let now = Instant::now();
-        let pause = options.scaled(3.0);
-        let answer = Answer::error(409, description);
-        if self.polling.next_conflict.is_some_and(|next| now < next) {
-            return answer.after(pause);
-        }
-        self.polling.next_conflict = Some(now + pause);
-        answer
-    }
-
-    /// Ends a long poll that is waiting.
-    pub fn abort_poll(&mut self, description: &str, options: &Options) {
-        if let Some(waiting) = self.polling.waiting.take().filter(|waiting| !waiting.is_closed()) {
-            // Whoever asked may be gone by now.
-            let _ = waiting.send(self.conflict(description, options));
-        }
-    }
-
-    /// A page of getUpdates: what comes before `offset` is gone for good. A negative one keeps that many from the end.
-    pub fn page(&mut self, offset: i64, limit: usize) -> Vec<Update> {
-        let now = Instant::now();
-        let all = self.queues.from(i64::MIN, usize::MAX);
-        let head = all.first().map_or(self.next_update, |update| update.id);
-        let kept = usize::try_from(offset.unsigned_abs()).unwrap_or(usize::MAX);
-        let from = match offset {
-            ..0 => all.get(all.len().saturating_sub(kept)).map_or(head, |update| update.id),
-            0 => head,
-            // What nobody can know yet is not taken for an id.
-            _ if offset > self.next_update + 10 || offset < head - MAX_UPDATES as i64 => head,
-            _ => offset,
-        };
-        self.queues.confirm(from, now);
-        let mut left = MAX_PAGE;
-        let mut page = self.queues.from(from, limit);
-        let count = page.iter().take_while(|update| {
-            left -= update.body.len() as i64;
-            left > 0
-        });
-        page.truncate(count.count());
-        page
     }
 
     /// What getWebhookInfo answers.

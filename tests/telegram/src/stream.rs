@@ -174,7 +174,8 @@ impl Write for Wire<'_> {
     }
 
     fn write_vectored(&mut self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_write_vectored(buffers)
+        // Telegram writes so many blocks at a time; between two writes the server may have closed.
+        self.0.try_write_vectored(&buffers[..buffers.len().min(20)])
     }
 
     fn flush(&mut self) -> io::Result<()> {

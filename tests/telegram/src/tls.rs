@@ -351,6 +351,11 @@ pub(crate) fn explain(error: &Error, is_agreed: bool) -> client::Error {
             let what = "a server that wants a suite, a curve or a signature that rustls does not offer and OpenSSL may";
             client::Error::NoVerdict(what.into())
         }
+        // An old server. Telegram's client offers old versions, too, and stumbles over their signatures.
+        Error::AlertReceived(AlertDescription::ProtocolVersion) if !is_agreed => {
+            let error = PeerIncompatible::ServerDoesNotSupportTls12Or13;
+            client::Error::Failed(words(&error.into()))
+        }
         other => client::Error::Failed(words(other)),
     }
 }
@@ -367,7 +372,6 @@ fn words(error: &Error) -> String {
             ("0A00014D", "legacy sigalg disallowed or unsupported")
         }
         Error::AlertReceived(AlertDescription::HandshakeFailure) => ("0A000410", "sslv3 alert handshake failure"),
-        Error::AlertReceived(AlertDescription::ProtocolVersion) => ("0A00042E", "tlsv1 alert protocol version"),
         Error::AlertReceived(AlertDescription::InternalError) => ("0A000438", "tlsv1 alert internal error"),
         Error::AlertReceived(AlertDescription::UnrecognisedName) => ("0A000458", "tlsv1 unrecognized name"),
         Error::AlertReceived(AlertDescription::CertificateRequired) => {

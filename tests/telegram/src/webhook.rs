@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::api::Answer;
+use crate::answer::Answer;
 use crate::client::{Target, Trust};
 use crate::delivery::{Settings, Webhook};
 use crate::state::{Account, Shared};
-use crate::{Call, Options, url};
+use crate::{Call, Options, kinds, polling, url};
 
 const MAX_CERTIFICATE: usize = 3 * 1024 * 1024;
 
@@ -133,10 +133,10 @@ pub(crate) fn set(shared: &Arc<Shared>, token: &str, account: &mut Account, call
     }
     account.last_set_webhook = Some(now);
     if account.webhook.as_ref().is_some_and(|webhook| wish.is_met_by(&webhook.settings)) {
-        set_allowed_updates(account, call);
+        kinds::set(&mut account.allowed_updates, call);
         return Answer::described("Webhook is already set");
     }
-    account.abort_poll("Conflict: terminated by setWebhook request", &shared.options);
+    polling::abort(account, "Conflict: terminated by setWebhook request", &shared.options);
     // The old webhook and the old updates are gone before the new values are looked at.
     remove(account);
     if wish.drop_pending {
@@ -149,7 +149,7 @@ pub(crate) fn set(shared: &Arc<Shared>, token: &str, account: &mut Account, call
         Err(description) => return refused(&description),
     };
     // From here on they count, whatever becomes of the webhook.
-    set_allowed_updates(account, call);
+    kinds::set(&mut account.allowed_updates, call);
     match wish.settings(target, shared) {
         Err(description) => refused(&description),
         Ok(settings) => {
@@ -177,28 +177,3 @@ pub(crate) fn remove(account: &mut Account) -> bool {
     }
     was_set
 }
-
-/// Sticky: only a readable list changes it, and a list without a known name means the default.
-pub(crate) fn set_allowed_updates(account: &mut Account, call: &Call) {
-    if let Ok(names) = serde_json::from_str::<Vec<String>>(&call.text("allowed_updates")) {
-        let is_named = |kind: &str| names.iter().any(|name| name.eq_ignore_ascii_case(kind));
-        let mut kinds: Vec<&str> = KINDS.split(' ').filter(|kind| is_named(kind)).collect();
-        if kinds.is_empty() {
-            kinds = default_kinds().collect();
-        }
-        let is_default = default_kinds().eq(kinds.iter().copied());
-        account.allowed_updates = (!is_default).then(|| kinds.into_iter().map(str::to_owned).collect());
-    }
-}
-
-/// The kinds of updates that a bot gets which has asked for none.
-pub(crate) fn default_kinds() -> impl Iterator<Item = &'static str> {
-    KINDS.split(' ').filter(|kind| !["chat_member", "message_reaction", "message_reaction_count"].contains(kind))
-}
-
-/// In Telegram's order.
-const KINDS: &str = "\
-    message edited_message channel_post edited_channel_post inline_query chosen_inline_result callback_query \
-    shipping_query pre_checkout_query poll poll_answer my_chat_member chat_member chat_join_request chat_boost \
-    removed_chat_boost message_reaction message_reaction_count business_connection business_message \
-    edited_business_message deleted_business_messages purchased_paid_media managed_bot guest_message";

@@ -160,7 +160,8 @@ fn page(telegram: &Telegram, params: Value) -> Vec<String> {
 
 #[test]
 fn updates_come_in_pages_and_an_offset_confirms_what_is_before_it() {
-    let telegram = start();
+    // Not so fast that an update would expire.
+    let telegram = Telegram::start(Options { speed: 100.0, ..Options::default() }).unwrap();
     let bot = telegram.bot(TOKEN);
     let first = bot.say(7, "0").update_id;
     for number in 1..150 {
@@ -211,10 +212,12 @@ fn a_long_poll_holds_until_there_is_something() {
     assert_eq!(page(&telegram, json!({"offset": 1, "timeout": 5})), [""; 0]);
     assert!(start.elapsed() >= Duration::from_millis(500));
     thread::scope(|scope| {
-        let poll = scope.spawn(|| page(&telegram, json!({"timeout": 50})));
+        let poll = scope.spawn(|| page(&telegram, json!({"timeout": 50, "offset": -1})));
         bot.wait_call("getUpdates", 2, SOON).unwrap();
         bot.say(7, "x");
         assert_eq!(poll.join().unwrap(), ["x"]);
+        bot.say(7, "y");
+        assert_eq!(page(&telegram, json!({"timeout": 50, "offset": 0})), ["x", "y"]);
     });
 }
 

@@ -12,6 +12,7 @@ use rcgen::{
 use simulated_telegram::client::{Connection, Error, Trust};
 
 const UNRECOGNIZED: &str = "SSL error {error:0A000458:SSL routines::tlsv1 unrecognized name}";
+const LEGACY: &str = "SSL error {error:0A00014D:SSL routines::legacy sigalg disallowed or unsupported}";
 const REFUSED: &str = "SSL error {error:0A000086:SSL routines::certificate verify failed}";
 
 /// Connects to a server with this identity as to `host`.
@@ -242,6 +243,8 @@ fn what_rustls_cannot_do_is_told_as_such() {
     let error = answer(&[21, 3, 3, 0, 2, 2, 40]);
     assert!(matches!(error, Error::NoVerdict(_)), "{error}");
     assert!(error.to_string().starts_with("NO VERDICT: "), "{error}");
+    // protocol_version: a server of TLS 1.1 alone.
+    assert_eq!(answer(&[21, 3, 3, 0, 2, 2, 70]), Error::Failed(LEGACY.into()));
     // unrecognized_name is one that OpenSSL would get, too.
     assert_eq!(answer(&[21, 3, 3, 0, 2, 2, 112]), Error::Failed(UNRECOGNIZED.into()));
 }

@@ -464,6 +464,27 @@ fn connections_follow_a_new_route() {
 }
 
 #[test]
+fn a_home_that_shuts_telegram_out_times_out_and_takes_up_where_it_was() {
+    let world = World::start(50.0, |_, _| Some(OK.to_vec()));
+    world.set(&[]);
+    world.bot.wait_connections(0, SOON).unwrap();
+    world.telegram.shut(HOST, 8443);
+    world.bot.say(7, "x");
+    assert_eq!(world.bot.wait_error(SOON).unwrap(), "Connection timed out");
+    world.telegram.open(HOST, 8443);
+    world.bot.wait_delivered(1, SOON).unwrap();
+    // On a connection that is open, too.
+    world.telegram.shut(HOST, 8443);
+    let begun = world.bot.deliveries().len();
+    world.bot.say(7, "x");
+    let deliveries = world.bot.wait_deliveries(begun + 2, SOON).unwrap();
+    assert_eq!(deliveries[begun].error.as_deref(), Some("Read timeout expired"));
+    assert_eq!(world.server.requests().len(), 1);
+    world.telegram.open(HOST, 8443);
+    world.bot.wait_delivered(2, SOON).unwrap();
+}
+
+#[test]
 fn a_local_telegram_calls_any_address_without_tls() {
     let peers = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&peers);

@@ -1,0 +1,88 @@
+//! The change-over between webhook and polling: does for all bots what the switch decides, and says so.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::identity::{Identity, Registrar};
+use super::polling_note::PollingNote;
+use super::switch::{Change, Reason, Seen, Switch};
+use crate::config::{Config, Delivery};
+use crate::system::status::Status;
+
+/// How the updates of all bots come.
+pub(crate) struct ChangeOver<'c> {
+    /// None where the settings have decided.
+    switch: Option<Switch>,
+    /// None where there is no webhook at all.
+    pub(crate) identity: Option<Identity<'c>>,
+    note: PollingNote,
+    status: Arc<Status>,
+}
+
+impl<'c> ChangeOver<'c> {
+    /// Begins as the settings say, or as it was before the start.
+    pub(crate) fn begin(
+        config: &'c Config,
+        identity: Option<Identity<'c>>,
+        registrar: &Registrar,
+        status: Arc<Status>,
+    ) -> Self {
+        let (note, now) = (PollingNote::new(config), Instant::now());
+        let before = note.read().filter(|_| config.delivery == Delivery::Auto);
+        let mut this = Self { switch: None, identity, note, status };
+        match (&mut this.identity, before) {
+            (None, _) => {
+                registrar.poll(|_| None);
+                this.say_polling(&Reason::Settings);
+            }
+            (Some(identity), Some(words)) => {
+                identity.poll();
+                this.switch = Some(Switch::polling(config.watch_interval, now));
+                this.say_polling(&Reason::Before(words));
+            }
+            (Some(identity), None) => {
+                identity.register();
+                let switch = Switch::new(identity.has_host(), config.watch_interval, now);
+                this.switch = Some(switch).filter(|_| config.delivery == Delivery::Auto);
+            }
+        }
+        this
+    }
+
+    /// Whether arrivals matter now.
+    pub(crate) fn awaits_arrival(&self) -> bool {
+        self.switch.as_ref().is_some_and(Switch::awaits_arrival)
+    }
+
+    /// When to say that time has passed.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.switch.as_ref()?.due()
+    }
+
+    /// Takes in what was seen.
+    pub(crate) fn see(&mut self, seen: Seen) {
+        let (Some(switch), Some(identity)) = (&mut self.switch, &mut self.identity) else { return };
+        match switch.see(seen, Instant::now()) {
+            None => {}
+            Some(Change::Try) => {
+                log::info!("The webhook is tried.");
+                identity.try_webhook();
+            }
+            Some(Change::Poll(reason)) => {
+                identity.poll();
+                self.note.write(Some(&reason.to_string()));
+                self.say_polling(&reason);
+            }
+            Some(Change::Proven) => {
+                log::info!("Telegram reaches this Pi: updates come by webhook.");
+                self.note.write(None);
+                self.status.polling_reason(None);
+            }
+        }
+    }
+
+    fn say_polling(&self, reason: &Reason) {
+        log::info!("Updates are polled: {reason}.");
+        self.status.polling_reason(Some(reason.to_string()));
+    }
+}
