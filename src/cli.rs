@@ -13,7 +13,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use crate::bot::Bot;
 use crate::certificate::{self, CertificateError, CertificateFiles};
-use crate::config::{self, Config, Delivery, Environment, Source};
+use crate::config::{self, Config, Delivery, Environment};
 use crate::delivery::health::Difference;
 use crate::delivery::identity;
 use crate::delivery::polling_note;
@@ -262,7 +262,7 @@ fn cert(options: &Options) -> Result<(), Failure> {
     let days = options.days.unwrap_or(certificate::VALID_DAYS);
     // Only three settings count here: a certificate can be made before there is a token.
     let config = config::look(options.config.clone(), &environment)?;
-    let config = config.map(|path| config::examine(&Source::File(path), &environment).0);
+    let config = config.map(|source| config::examine(&source, &environment).0);
     let host = certificate_host(options, config.as_ref())?;
     let files = match (&options.out, config) {
         (None, Some(config)) => config.certificate_files,

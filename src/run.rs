@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -123,9 +123,8 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
         api: Api::new(&config.api_url, capacity.workers + config.bots.len()),
         status: Arc::default(),
         arrivals: Arc::default(),
-        observations: config.bots.iter().map(|_| Arc::default()).collect(),
-        rollover: prepared.as_ref().map(Prepared::rollover),
         handover: Arc::new(Handover::new(socket.clone(), capacity.workers)),
+        observations: config.bots.iter().map(|_| Arc::default()).collect(),
         runtime: runtime.handle().clone(),
     };
     let allowed_updates = bot.allowed_updates();
@@ -140,11 +139,11 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
         (Some(address), Some(prepared)) => watch_home(config, address.port(), prepared, &parts.status, &sender)?,
         _ => None,
     };
-    let callbacks = |bot| callbacks(config, &parts, bot, &sender, home.as_ref());
+    let rollover = prepared.as_ref().map(Prepared::rollover);
+    let callbacks = |index| callbacks(config, &parts, (index, rollover.clone()), &sender, home.as_ref());
     let (bots, deadlines) = start_deliveries(config, &parts, allowed_updates, known_mes, callbacks)?;
     let registrar = Arc::new(Registrar { api: parts.api.clone(), allowed_updates, bots });
     let identity = prepared.map(|prepared| Identity::new(config, prepared, Arc::clone(&registrar)));
-    let rollover = parts.rollover.clone();
     let edge = rollover.map(|rollover| edge(config, &parts, capacity.limits, routes(config, &probe_route), rollover));
     watch_over(&parts, address.map(|address| Probe::new(address, &probe_route)), deadlines)?;
     let changeover = ChangeOver::begin(config, identity, &registrar, Arc::clone(&parts.status));
@@ -176,11 +175,9 @@ struct SharedParts {
     api: Api,
     status: Arc<Status>,
     arrivals: Arc<Arrivals>,
-    /// Each bot's, in the order of the settings.
-    observations: Vec<Arc<Observations>>,
-    /// None where the bots only poll.
-    rollover: Option<Arc<Rollover>>,
     handover: Arc<Handover>,
+    /// Each bot's, by its place in the settings.
+    observations: Vec<Arc<Observations>>,
     runtime: Handle,
 }
 
@@ -243,12 +240,12 @@ enum Event {
 fn callbacks(
     config: &Config,
     shared: &SharedParts,
-    bot: usize,
+    (bot, rollover): (usize, Option<Arc<Rollover>>),
     sender: &UnboundedSender<Event>,
     watch: Option<&HomeWatch>,
 ) -> Callbacks {
     let (registered, seen, hints) = (sender.clone(), sender.clone(), watch.map(HomeWatch::hints));
-    let (rollover, is_decided) = (shared.rollover.clone(), config.delivery != Delivery::Auto);
+    let is_decided = config.delivery != Delivery::Auto;
     Callbacks {
         status: Arc::clone(&shared.status),
         arrivals: Arc::clone(&shared.arrivals),
@@ -368,11 +365,10 @@ fn routes(config: &Config, probe: &Route) -> Vec<Route> {
     config.bots.iter().enumerate().map(of_bot).chain([probe.clone()]).collect()
 }
 
-/// Makes the folder that all of ours lies in, readable by us alone.
+/// Makes the folder that all of ours lies in, for this user alone.
 fn make_own_folder(config: &Config) -> Result<(), RunError> {
     let Some(folder) = &config.own_folder else { return Ok(()) };
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.and_then(|()| fs::set_permissions(folder, fs::Permissions::from_mode(0o700))).map_err(|why| {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|why| {
         let advice = "set XDG_STATE_HOME to a folder where this user may write, or write a settings file";
         RunError::Config(format!("The folder {} cannot be made: {why}; {advice}.", folder.display()))
     })

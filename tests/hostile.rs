@@ -227,15 +227,15 @@ fn where_descriptors_are_few_the_workers_keep_theirs() {
 fn with_too_few_descriptors_it_does_not_start() {
     let bot = format!("[[bot]]\ntoken = '{TOKEN}'\n");
     let home = Home::with(&settings("http://127.0.0.1:1", "max_connections = 4"), &bot);
-    let output = limited(&home.command(&["run"]), 52).output().unwrap();
+    let output = limited(&home.command(&["run"]), 53).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = common::text(&output);
-    assert!(said.contains("53 are needed: raise LimitNOFILE, or lower max_connections"), "{said}");
+    assert!(said.contains("54 are needed: raise LimitNOFILE, or lower max_connections"), "{said}");
 }
 
 #[test]
 fn the_fewest_descriptors_are_enough_for_telegram_and_the_probe() {
-    let scene = open_with("max_connections = 4", |command| limited(&command, 53));
+    let scene = open_with("max_connections = 4", |command| limited(&command, 54));
     let good = scene.good();
     drop(scene.telegram);
     let connect = |source| Tls::over(peer::connect(source, scene.pihook.address).unwrap(), ALL_VERSIONS).unwrap();

@@ -19,11 +19,12 @@ struct Sent {
     text: String,
     entities: Option<Box<RawValue>>,
     reply_parameters: ReplyParameters,
+    ephemeral_message_parameters: Option<Value>,
 }
 
 #[derive(Deserialize)]
 struct ReplyParameters {
-    message_id: i64,
+    message_id: Option<i64>,
 }
 
 fuzz_target!(|bytes: &[u8]| {
@@ -31,13 +32,23 @@ fuzz_target!(|bytes: &[u8]| {
     let me = Me { id: 1, first_name: String::new(), username: "echo_bot".into() };
     let calls = echo::Echo.handle(&update, &me);
     let Some(message) = &update.message else { return assert!(calls.is_empty()) };
-    let Some(text) = &message.text else { return assert!(calls.is_empty()) };
+    if message.is_from_bot() {
+        return assert!(calls.is_empty());
+    }
+    let Some(text) = &message.text else {
+        let text = message.rich_text().unwrap_or_default();
+        assert!(text.chars().count() <= 4096);
+        return assert_eq!(calls.len(), usize::from(message.rich_message.is_some()));
+    };
 
     assert_eq!((calls.len(), calls[0].method()), (1, "sendMessage"));
     let sent: Sent = serde_json::from_slice(calls[0].body().unwrap()).unwrap();
     assert_eq!(sent.text, *text);
     assert_eq!(sent.entities.map(|it| it.get().to_owned()), message.entities.as_ref().map(|it| it.get().to_owned()));
-    assert_eq!((sent.chat_id, sent.reply_parameters.message_id), (message.chat.id, message.message_id));
+    let is_private = message.is_ephemeral();
+    let replied = (!is_private).then_some(message.message_id);
+    assert_eq!((sent.chat_id, sent.reply_parameters.message_id), (message.chat.id, replied));
+    assert_eq!(sent.ephemeral_message_parameters.is_some(), is_private);
     assert!(sent.message_thread_id.is_none() || sent.message_thread_id == message.message_thread_id);
 
     // A second reader sees the same text. It refuses more than an echo does, in fields that an echo passes over.

@@ -178,23 +178,21 @@ impl fmt::Display for Source {
 /// # Errors
 /// When there is neither, or root finds a file that is not root's.
 pub(crate) fn find(given: Option<PathBuf>, environment: Environment) -> Result<Source, Problems> {
-    match look(given, environment)? {
-        Some(path) => Ok(Source::File(path)),
-        None if environment(TOKEN_VARIABLE).is_some() => Ok(Source::Defaults),
-        None => Err(Problems(vec![format!(
+    look(given, environment)?.ok_or_else(|| {
+        Problems(vec![format!(
             "There is no {}: put the bot's token into {TOKEN_VARIABLE}, write a settings file, or name yours with --config.",
             PLACES.join(" and no ")
-        )])),
-    }
+        )])
+    })
 }
 
-/// Like [`find`]; None when there is none.
+/// Like [`find`]; None when there is neither.
 ///
 /// # Errors
 /// When root finds one that is not root's.
-pub(crate) fn look(given: Option<PathBuf>, environment: Environment) -> Result<Option<PathBuf>, Problems> {
+pub(crate) fn look(given: Option<PathBuf>, environment: Environment) -> Result<Option<Source>, Problems> {
     if let Some(path) = given.or_else(|| environment("PIHOOK_CONFIG").map(PathBuf::from)) {
-        return Ok(Some(path));
+        return Ok(Some(Source::File(path)));
     }
     let found = PLACES.iter().map(PathBuf::from).find(|path| path.symlink_metadata().is_ok());
     // Whoever put it there would say where root sends the token.
@@ -205,7 +203,8 @@ pub(crate) fn look(given: Option<PathBuf>, environment: Environment) -> Result<O
             path.display(),
             path.display()
         )])),
-        found => Ok(found),
+        Some(path) => Ok(Some(Source::File(path))),
+        None => Ok(environment(TOKEN_VARIABLE).map(|_| Source::Defaults)),
     }
 }
 

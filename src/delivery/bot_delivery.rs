@@ -30,7 +30,7 @@ pub(crate) enum Order {
 
 enum Message {
     Order(Order),
-    /// Something was noticed: see at once how the webhook is.
+    /// See at once how it is.
     Look,
     /// Of the poller with this number.
     Polled(u64, PollEvent),
@@ -46,11 +46,11 @@ impl BotDelivery {
     /// When it cannot be started.
     pub(crate) fn start(settings: PollSettings, interval: Duration, callbacks: Callbacks) -> io::Result<Self> {
         let (sender, messages) = mpsc::channel();
-        let name = format!("bot {}", settings.client.bot());
-        let noticed = sender.clone();
+        let news = sender.clone();
         callbacks.observations.on_news(move || {
-            let _ = noticed.send(Message::Look);
+            let _ = news.send(Message::Look);
         });
+        let name = format!("bot {}", settings.client.bot());
         let mut delivery = Delivery {
             settings: Arc::new(settings),
             callbacks,
@@ -114,7 +114,7 @@ impl Delivery {
             (Message::Polled(number, event), Now::Polling(poller)) if number == self.pollers => {
                 poller.take(event, &mut self.contest);
             }
-            // A poller that is gone; or the next step looks.
+            // A poller that is gone; and the next step looks.
             (Message::Polled(..) | Message::Look, _) => {}
         }
     }

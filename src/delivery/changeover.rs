@@ -70,15 +70,20 @@ impl<'c> ChangeOver<'c> {
             }
             Some(Change::Poll(reason)) => {
                 identity.poll();
-                self.note.write(Some(&reason.to_string()));
-                self.say_polling(&reason);
+                self.explain(&reason);
             }
+            Some(Change::Explain(reason)) => self.explain(&reason),
             Some(Change::Proven) => {
                 log::info!("Telegram reaches this Pi: updates come by webhook.");
                 self.note.write(None);
                 self.status.polling_reason(None);
             }
         }
+    }
+
+    fn explain(&self, reason: &Reason) {
+        self.note.write(Some(&reason.to_string()));
+        self.say_polling(reason);
     }
 
     fn say_polling(&self, reason: &Reason) {

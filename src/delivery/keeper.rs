@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::contest::Contest;
 use super::health::{Difference, Health, Problem, Verdict};
 use super::registration::{Registered, Registration, RegistrationError};
-use super::retry_pause::RetryPause;
+use super::retry_pause::{RetryPause, token_pause};
 use super::switch::Seen;
 use crate::system::status::Status;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
@@ -15,10 +15,10 @@ use crate::webhook::arrivals::Arrivals;
 use crate::webhook::observations::Observations;
 
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(300);
-/// A longer wait that a 429 asks for is a refusal: meanwhile the bot had better poll.
-const LONGEST_FLOOD_WAIT: u64 = 10;
 /// After so many refusals of the token, one after the other, nobody waits for this bot any more.
 const TOKEN_REFUSALS: u32 = 3;
+/// A longer wait that a 429 asks for is a refusal: meanwhile the bot had better poll.
+const LONGEST_FLOOD_WAIT: u64 = 10;
 
 /// Called as the webhook's state changes.
 pub(crate) struct Callbacks {
@@ -49,6 +49,8 @@ pub(crate) struct Keeper {
     is_identified: bool,
     /// The webhook is to be set even if Telegram shows the right one.
     must_set: bool,
+    /// How often the token was refused since it last was not.
+    token_refusals: u32,
 }
 
 impl Keeper {
@@ -62,6 +64,7 @@ impl Keeper {
             is_registered: false,
             is_identified: false,
             must_set,
+            token_refusals: 0,
         }
     }
 
@@ -103,7 +106,7 @@ impl Keeper {
             Ok(done) => {
                 let arrivals = callbacks.arrivals.count();
                 callbacks.status.webhook(bot, None);
-                self.retry_pause.reset();
+                self.token_refusals = 0;
                 match done {
                     Registered::Unchanged(info) => {
                         self.health.found(&info, arrivals);
@@ -142,10 +145,11 @@ impl Keeper {
     /// One answer decides nothing: it is tried again, and a call that Telegram takes meanwhile revives it at once.
     fn refused(&mut self, why: &ApiError, callbacks: &Callbacks) -> Duration {
         let bot = self.registration.bot();
-        let pause = self.retry_pause.after(Some(why));
+        let pause = token_pause(self.token_refusals);
         self.is_registered = false;
+        self.token_refusals = self.token_refusals.saturating_add(1);
         callbacks.observations.token_refused();
-        if self.retry_pause.token_refusals() >= TOKEN_REFUSALS {
+        if self.token_refusals >= TOKEN_REFUSALS {
             // The other bots' rollover must not wait for this one.
             (callbacks.registered)(self.registration.digest());
         }
@@ -163,11 +167,10 @@ impl Keeper {
             // While the Bot API cannot be reached there is nothing new to know; the updates' log has it.
             Err(_) => return self.interval,
         };
-        self.retry_pause.reset();
+        self.token_refusals = 0;
+        let (agrees, arrivals) = (self.registration.agrees(&info), callbacks.arrivals.count());
         let is_secret_wrong = callbacks.observations.is_secret_wrong();
-        let agrees =
-            self.registration.agrees(&info).and(if is_secret_wrong { Err(Difference::Secret) } else { Ok(()) });
-        let arrivals = callbacks.arrivals.count();
+        let agrees = agrees.and(if is_secret_wrong { Err(Difference::Secret) } else { Ok(()) });
         let undelivered = self.health.undelivered(&info, arrivals).filter(|_| agrees.is_ok());
         let verdict = self.health.assess(&info, agrees, contest, Instant::now());
         match verdict {

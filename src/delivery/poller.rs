@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::contest::Contest;
 use super::polled::PolledUpdates;
 use super::registration::Registration;
-use super::retry_pause::RetryPause;
+use super::retry_pause::{RetryPause, token_pause};
 use crate::system::lock::lock;
 use crate::system::status::Status;
 use crate::telegram::client::{Client, POLL_TIMEOUT};
@@ -89,6 +89,8 @@ pub(crate) struct Poller {
     asks: Sender<Ask>,
     stage: Stage,
     retry_pause: RetryPause,
+    /// How often the token was refused since it last was not.
+    token_refusals: u32,
     not_before: Option<Instant>,
     /// The last call, and whether it is under way.
     asked: Option<Instant>,
@@ -135,6 +137,7 @@ impl Poller {
             asks,
             stage: Stage::Webhook { is_new: false },
             retry_pause: RetryPause::new(MAX_RETRY_INTERVAL),
+            token_refusals: 0,
             not_before: None,
             asked: None,
             is_asking: false,
@@ -210,7 +213,7 @@ impl Poller {
             let Some((id, body)) = self.polled.take(now) else { return };
             let (settings, send) = (Arc::clone(&self.settings), Arc::clone(&self.send));
             self.settings.runtime.spawn(async move {
-                let delivered = settings.handover.deliver(settings.index, body.as_bytes().to_vec()).await;
+                let delivered = settings.handover.deliver(settings.index, body.as_bytes()).await;
                 send(PollEvent::Delivered(id, delivered));
             });
         }
@@ -240,6 +243,7 @@ impl Poller {
             Ok(page) => {
                 self.is_flowing = self.polled.take_page(page) > 0;
                 self.retry_pause.reset();
+                self.token_refusals = 0;
                 self.was_stale = false;
                 self.not_before = None;
                 contest.won();
@@ -314,15 +318,16 @@ impl Poller {
 
     fn fail(&mut self, why: &ApiError) {
         let bot = self.settings.client.bot();
-        let pause = self.retry_pause.after(Some(why));
-        self.not_before = Some(Instant::now() + pause);
         if why.token_is_refused() {
-            // One answer decides nothing.
+            self.not_before = Some(Instant::now() + token_pause(self.token_refusals));
+            self.token_refusals = self.token_refusals.saturating_add(1);
             if self.settings.status.polling(bot, Some(format!("{why}. {NEW_TOKEN}"))) {
                 log::error!("bot {bot}: {why}. {NEW_TOKEN} It is tried again, ever more seldom.");
             }
             return;
         }
+        let pause = self.retry_pause.after(Some(why));
+        self.not_before = Some(Instant::now() + pause);
         let words = format!("updates cannot be polled: {why}");
         if self.settings.status.polling(bot, Some(words.clone())) {
             log::warn!("bot {bot}: {words}. It is tried again.");

@@ -55,7 +55,7 @@ impl PollingNote {
     }
 
     fn replace(&self, reason: &str) -> io::Result<()> {
-        fs::create_dir_all(self.file.parent().unwrap_or(Path::new("")))?;
+        files::create_folder(self.file.parent().unwrap_or(Path::new("")))?;
         files::replace(&self.file, format!("{}\n{reason}\n", self.about).as_bytes(), 0o600)
     }
 }

@@ -148,7 +148,7 @@ impl Registration {
     /// Sets the webhook; `before` is the one that is there, if it can be ours. That one is replaced: if it was removed first, and
     /// the new one could not be set, there would be none. Any other is removed.
     fn set_in_place_of(&self, before: Option<&WebhookInfo>) -> Result<(), RegistrationError> {
-        if !before.is_some_and(|before| self.url.matches(before.url.as_bytes())) {
+        if !before.is_some_and(|before| self.has_url(&before.url)) {
             self.client.delete_webhook()?;
         }
         self.client.set_webhook(&Webhook {

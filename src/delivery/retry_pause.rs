@@ -7,21 +7,26 @@ use crate::telegram::error::ApiError;
 const FIRST_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest wait that a 429 can ask for, in seconds; Telegram's own are below it but for the rarest.
 const MAX_RETRY_AFTER: u64 = 3600;
+
 /// While Telegram says that it does not know the token: it can be mistaken.
 const FIRST_TOKEN_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 const MAX_TOKEN_RETRY_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// They double from 1 s to a longest one, or are what a 429 asks for. While the token is refused they double from 10 s to 1 h.
+/// How long to wait after the token was refused, and so often before, one time after the other.
+pub(crate) fn token_pause(refusals_before: u32) -> Duration {
+    FIRST_TOKEN_RETRY_INTERVAL.saturating_mul(1 << refusals_before.min(16)).min(MAX_TOKEN_RETRY_INTERVAL)
+}
+
+/// They double from 1 s to a longest one, or are what a 429 asks for.
 pub(crate) struct RetryPause {
     longest: Duration,
     last: Option<Duration>,
-    token_refusals: u32,
 }
 
 impl RetryPause {
     /// Nothing has failed yet.
     pub(crate) fn new(longest: Duration) -> Self {
-        Self { longest, last: None, token_refusals: 0 }
+        Self { longest, last: None }
     }
 
     /// How long to wait after this error; None is one of our own making.
@@ -29,25 +34,14 @@ impl RetryPause {
         if let Some(ApiError::Refused { retry_after: Some(seconds), .. }) = error {
             return Duration::from_secs((*seconds).clamp(1, MAX_RETRY_AFTER));
         }
-        if error.is_some_and(ApiError::token_is_refused) {
-            let pause = FIRST_TOKEN_RETRY_INTERVAL.saturating_mul(1 << self.token_refusals.min(16));
-            self.token_refusals = self.token_refusals.saturating_add(1);
-            return pause.min(MAX_TOKEN_RETRY_INTERVAL);
-        }
         let pause = self.last.map_or(FIRST_RETRY_INTERVAL, |last| self.longest.min(last * 2));
         self.last = Some(pause);
         pause
     }
 
-    /// How often the token was refused since the last success.
-    pub(crate) fn token_refusals(&self) -> u32 {
-        self.token_refusals
-    }
-
     /// It has succeeded.
     pub(crate) fn reset(&mut self) {
         self.last = None;
-        self.token_refusals = 0;
     }
 }
 
@@ -67,24 +61,15 @@ mod tests {
             retry_after: Some(seconds),
             migrate_to_chat_id: None,
         };
-        let waited = [7, 0, 3600, u64::MAX].map(|seconds| retry_pause.after(Some(&flood(seconds))).as_secs());
-        assert_eq!(waited, [7, 1, 3600, 3600]);
+        let waits = [7, 0, 3600, u64::MAX].map(|seconds| retry_pause.after(Some(&flood(seconds))).as_secs());
+        assert_eq!(waits, [7, 1, 3600, 3600]);
         retry_pause.reset();
         assert_eq!(retry_pause.after(None).as_secs(), 1);
     }
+
     #[test]
-    fn a_refused_token_is_tried_again_ever_more_seldom() {
-        let mut retry_pause = RetryPause::new(Duration::from_secs(300));
-        let refused = ApiError::Refused {
-            code: 401,
-            description: "Unauthorized".into(),
-            retry_after: None,
-            migrate_to_chat_id: None,
-        };
-        let seconds: Vec<_> = (0..11).map(|_| retry_pause.after(Some(&refused)).as_secs()).collect();
-        assert_eq!(seconds, [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]);
-        assert_eq!(retry_pause.token_refusals(), 11);
-        retry_pause.reset();
-        assert_eq!((retry_pause.after(Some(&refused)).as_secs(), retry_pause.token_refusals()), (10, 1));
+    fn a_refused_token_is_tried_ever_more_seldom_and_for_ever() {
+        let seconds: Vec<_> = [0, 1, 2, 8, 9, 1000, u32::MAX].map(|before| token_pause(before).as_secs()).into();
+        assert_eq!(seconds, [10, 20, 40, 2560, 3600, 3600, 3600]);
     }
 }

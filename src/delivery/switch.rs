@@ -90,6 +90,8 @@ pub(crate) enum Change {
     Try,
     /// All bots remove their webhooks, and poll.
     Poll(Reason),
+    /// They poll already, and now it is known why.
+    Explain(Reason),
     /// The webhook is proven.
     Proven,
 }
@@ -155,6 +157,7 @@ impl Switch {
 
     /// Takes in what was seen.
     pub(crate) fn see(&mut self, seen: Seen, now: Instant) -> Option<Change> {
+        let was_shared = self.is_shared;
         match &seen {
             Seen::SharedAddress => self.is_shared = true,
             Seen::OwnAddress if self.is_shared => {
@@ -189,6 +192,7 @@ impl Switch {
                 }
                 _ => None,
             },
+            State::Polling { .. } if self.is_shared && !was_shared => Some(Change::Explain(Reason::SharedAddress)),
             State::Polling { .. } => {
                 let is_due = matches!(seen, Seen::OwnWebhook) || self.due().is_some_and(|due| due <= now);
                 is_due.then(|| self.try_webhook(now))
@@ -318,6 +322,13 @@ mod tests {
         scene.see(1, Seen::Set(true));
         assert_eq!(scene.see(2, Seen::SharedAddress), None);
         assert_eq!(scene.see(3, Seen::Undelivered("x".into())), polls(Reason::SharedAddress), "the reason that lasts");
+    }
+
+    #[test]
+    fn a_shared_address_that_is_found_later_explains_why_the_bots_poll() {
+        let mut scene = Scene::polling();
+        assert_eq!(scene.see(5, Seen::SharedAddress), Some(Change::Explain(Reason::SharedAddress)));
+        assert_eq!((scene.see(6, Seen::SharedAddress), scene.due()), (None, None));
     }
 
     #[test]

@@ -80,8 +80,10 @@ impl fmt::Display for Status {
                 write!(f, "; bot {bot}: {why}")?;
             }
         }
-        for (bot, why) in facts.polls.iter().filter_map(|(bot, problem)| Some((bot, problem.as_ref()?))) {
-            write!(f, "; bot {bot}: {why}")?;
+        for (bot, problem) in &facts.polls {
+            if let Some(why) = problem {
+                write!(f, "; bot {bot}: {why}")?;
+            }
         }
         for (bot, _) in facts.webhooks.iter().filter(|(_, problem)| problem.is_none()) {
             write!(f, "; bot {bot}: webhook registered")?;

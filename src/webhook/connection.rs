@@ -150,12 +150,12 @@ impl Session<'_> {
             // Telegram sends one request at a time; what follows unasked is not from it.
             return Err(Refusal::BadRequest.into());
         }
+        if authorized.recipient != Recipient::Probe && connection.read[authorized.head..] != *QUESTION {
+            self.shared.arrivals.add();
+        }
         // Nothing of this request is kept: a large one must not cost its memory while idle.
         let mut body = std::mem::take(&mut connection.read);
         body.drain(..authorized.head);
-        if authorized.recipient != Recipient::Probe && body != QUESTION {
-            self.shared.arrivals.add();
-        }
         let mut answer = within(ANSWER_TIMEOUT, self.shared.handover.ask(authorized.recipient, body)).await?;
         let is_last = authorized.close || *connection.stop.borrow();
         if is_last {

@@ -43,17 +43,16 @@ impl Handover {
     pub fn new(socket: PathBuf, workers: usize) -> Self {
         let [turns, free] = [workers; 2].map(Semaphore::new);
         let (idle, opening, in_flight) = (Mutex::default(), AsyncMutex::default(), Mutex::default());
-        let bodies = BodyBudget::default();
-        Self { bodies, socket, turns, workers: free, idle, opening, in_flight }
+        Self { bodies: BodyBudget::default(), socket, turns, workers: free, idle, opening, in_flight }
     }
 
     /// Has a bot's update dealt with that Telegram did not send here by itself.
     ///
     /// # Errors
     /// After how many seconds it is to be tried again.
-    pub(crate) async fn deliver(&self, bot: usize, update: Vec<u8>) -> Result<(), u64> {
+    pub(crate) async fn deliver(&self, bot: usize, update: &[u8]) -> Result<(), u64> {
         let _room = self.bodies.room_for(update.len()).await.ok_or(RETRY_SOON)?;
-        let asked = timeout(ANSWER_TIMEOUT, self.ask(Recipient::Bot(bot), update)).await;
+        let asked = timeout(ANSWER_TIMEOUT, self.ask(Recipient::Bot(bot), update.to_vec())).await;
         let answer = asked.ok().and_then(Result::ok).ok_or(RETRY_SOON)?;
         let answer = String::from_utf8_lossy(&answer).to_ascii_lowercase();
         if answer.starts_with("http/1.1 200 ") {

@@ -5,8 +5,8 @@
 
 /// Bytes of a request line and its headers. Telegram's are below 4096.
 pub const HEAD_LIMIT: usize = 8 * 1024;
-/// Bytes of a body: Telegram's largest event (tdlib/td, `MAX_EVENT_LENGTH`), and `{"update_id":2147483647,` with a line end
-/// before it and `}` behind it (telegram-bot-api, `WebhookActor.h`, `JsonUpdate`).
+/// Bytes of a body: Telegram's largest update. 512 KiB is what tdlib/td takes without the envelope that holds the update's
+/// id (`MAX_EVENT_LENGTH`), and that is 26 bytes: `{"update_id":2000000000,`, a line feed, and `}`.
 pub const BODY_LIMIT: usize = 512 * 1024 + 26;
 /// Headers of a request. Telegram sends eight.
 const HEADERS: usize = 64;

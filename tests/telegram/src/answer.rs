@@ -39,7 +39,7 @@ impl Answer {
         Answer { code, content_type: "application/json", body, retry_after: None, raw: false, wait: None }
     }
 
-    /// These bytes, which need not be HTTP.
+    /// These bytes alone.
     pub fn raw(bytes: String) -> Answer {
         Answer { raw: true, ..Answer::new(200, bytes) }
     }
