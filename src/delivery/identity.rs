@@ -217,7 +217,7 @@ impl<'c> Identity<'c> {
         match self.certificate.begins_in(now) {
             Some(left) => log::warn!("{path}: {}", CertificateError::NotYetValid(left)),
             None if self.certificate.days(now) == 0 => {
-                log::warn!("The certificate {path} ends today, or has ended: renew it.");
+                log::warn!("The certificate {path} ends within a day, or has ended: renew it.");
             }
             None => log::warn!("The certificate {path} ends in {} day(s): renew it.", self.certificate.days(now)),
         }
