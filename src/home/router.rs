@@ -249,10 +249,7 @@ impl Router {
         })?;
         match gateway.forward(public, local, self.lease) {
             Ok(()) => Ok(MappingProtocol::Upnp(gateway)),
-            Err(UpnpError::Refused(why)) => match gateway.address().filter(|address| is_reserved(*address)) {
-                Some(address) => Err(RouterError::NoAddress(Some(address))),
-                None => Err(RouterError::Refused(why)),
-            },
+            Err(UpnpError::Refused(why)) => Err(refused(why, gateway.said_address())),
             Err(why) => Err(why.into()),
         }
     }
@@ -270,6 +267,15 @@ impl Router {
             }
             Some(Mapping { protocol: MappingProtocol::Upnp(gateway), public, .. }) => gateway.release(public),
         }
+    }
+}
+
+/// Why a router that answers by `UPnP` does not forward. `said` is the address that it says it has, 0.0.0.0 when it has none.
+fn refused(why: String, said: Option<Ipv4Addr>) -> RouterError {
+    match said {
+        Some(Ipv4Addr::UNSPECIFIED) => RouterError::NoAddress(None),
+        Some(address) if is_reserved(address) => RouterError::NoAddress(Some(address)),
+        _ => RouterError::Refused(why),
     }
 }
 
@@ -341,6 +347,12 @@ mod tests {
             assert!(matches!(why_not(&failed, 8443, || None), RouterError::NoAddress(_)));
             assert!(matches!(why_not(&failed, 8443, || shared), RouterError::NoAddress(_)));
             assert!(matches!(why_not(&failed, 8443, || public), RouterError::Refused(_)));
+        }
+        let by_upnp = |said| refused("Action Failed (501)".into(), said).to_string();
+        assert!(by_upnp(Some(Ipv4Addr::UNSPECIFIED)).contains("has no address of its own"));
+        assert!(by_upnp(shared).contains("own address is 100.64.0.2"));
+        for said in [None, public] {
+            assert_eq!(by_upnp(said), "the router refused: Action Failed (501)");
         }
     }
 }

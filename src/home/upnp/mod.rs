@@ -176,8 +176,13 @@ impl Gateway {
 
     /// The router's own address on the internet's side; None when it has none, or does not say it.
     pub(crate) fn address(&self) -> Option<Ipv4Addr> {
+        self.said_address().filter(|address| !address.is_unspecified())
+    }
+
+    /// Like [`Gateway::address`], but 0.0.0.0 when the router says that it has none.
+    pub(crate) fn said_address(&self) -> Option<Ipv4Addr> {
         match self.call("GetExternalIPAddress", &[], "NewExternalIPAddress").ok()? {
-            Answer::Value(address) => known(&address),
+            Answer::Value(address) => address.trim().parse().ok(),
             Answer::Refused(..) => None,
         }
     }

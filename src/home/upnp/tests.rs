@@ -127,6 +127,18 @@ fn a_router_is_found_by_whatever_it_answers_to() {
 }
 
 #[test]
+fn a_router_without_an_address_says_so_or_says_nothing() {
+    for (number, said, address) in [(90, "0.0.0.0", Some(Ipv4Addr::UNSPECIFIED)), (91, "", None)] {
+        let device = Device::start(number, IGD, move |path, _, _| match path {
+            "/desc/root.xml" => services(&["/ctl"]),
+            _ => value("NewExternalIPAddress", said),
+        });
+        let found = Gateway::find(device.address).unwrap();
+        assert_eq!((found.said_address(), found.address()), (address, None), "{said:?}");
+    }
+}
+
+#[test]
 fn a_lease_that_a_router_dislikes_is_left_out() {
     for (number, code) in (10..).zip(LEASE_DISLIKED) {
         let device = Device::start(number, IGD, move |path, _, body| match path {
