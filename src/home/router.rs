@@ -275,7 +275,12 @@ fn refused(why: String, said: Option<Ipv4Addr>) -> RouterError {
     match said {
         Some(Ipv4Addr::UNSPECIFIED) => RouterError::NoAddress(None),
         Some(address) if is_reserved(address) => RouterError::NoAddress(Some(address)),
-        _ => RouterError::Refused(why),
+        Some(_) => RouterError::Refused(why),
+        // Routers with a private address are among these.
+        None => RouterError::Refused(format!(
+            "{why}; the router names no address of its own: perhaps it is not connected, or your provider shares one address \
+             among customers (CGNAT)"
+        )),
     }
 }
 
@@ -351,8 +356,8 @@ mod tests {
         let by_upnp = |said| refused("Action Failed (501)".into(), said).to_string();
         assert!(by_upnp(Some(Ipv4Addr::UNSPECIFIED)).contains("has no address of its own"));
         assert!(by_upnp(shared).contains("own address is 100.64.0.2"));
-        for said in [None, public] {
-            assert_eq!(by_upnp(said), "the router refused: Action Failed (501)");
-        }
+        assert_eq!(by_upnp(public), "the router refused: Action Failed (501)");
+        let silent = by_upnp(None);
+        assert!(silent.contains("refused: Action Failed (501)") && silent.contains("perhaps"), "{silent}");
     }
 }
