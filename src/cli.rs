@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::run::{self, RunError};
 use crate::secret::{lines, mask};
 use crate::status;
 use crate::system::clock::unix_now;
-use crate::system::{logging, process, terminal};
+use crate::system::{logging, process, terminal, text};
 use crate::telegram::client::{Api, Client};
 use crate::telegram::delivery_error;
 use crate::telegram::error::ApiError;
@@ -50,6 +50,12 @@ pihook runs a Telegram bot.
 
 The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihook/pihook.toml. With the bot's token in
 $TELEGRAM_BOT_TOKEN, no settings file is needed.";
+
+/// Behind an error, which must not scroll away.
+const SHORT_USAGE: &str =
+    "Usage: pihook run [--config FILE], or cert, webhook, check, doctor. `pihook help` says more.";
+const COMMANDS: [&str; 7] = ["run", "cert", "webhook", "check", "doctor", "help", "version"];
+const OPTIONS: [&str; 8] = ["config", "host", "days", "out", "force", "json", "help", "version"];
 
 /// The kinds of update that the bot wants.
 type Kinds = &'static [&'static str];
@@ -152,12 +158,12 @@ pub fn main<B: Bot>(bot: B) -> ExitCode {
 fn start(program: &Program) -> ExitCode {
     let (code, why) = match options().and_then(|options| command(program, &options)) {
         Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Usage(why)) => (64, format!("{why}\n\n{USAGE}")),
+        Err(Failure::Usage(why)) => (64, format!("{why}\n{SHORT_USAGE}")),
         Err(Failure::Config(why)) => (78, why),
         Err(Failure::Other(why)) => (1, why),
     };
     if !why.is_empty() {
-        eprintln!("{}", lines(&mask(&why)));
+        warn(&why);
     }
     ExitCode::from(code)
 }
@@ -169,20 +175,30 @@ fn options() -> Result<Options, Failure> {
         match argument {
             Arg::Long("config") => options.config = Some(parser.value()?.into()),
             Arg::Long("host") => options.host = Some(parser.value()?.string()?),
-            Arg::Long("days") => options.days = Some(parser.value()?.parse()?),
+            Arg::Long("days") => options.days = Some(days(&parser.value()?.string()?)?),
             Arg::Long("out") => options.out = Some(parser.value()?.into()),
             Arg::Long("force") => options.force = true,
             Arg::Long("port-mapping") => options.port_mapping = Some(parser.value()?.string()?),
             Arg::Long("write-only") => options.write_only = true,
             Arg::Long("wait") => options.wait = true,
             Arg::Long("json") => options.json = true,
-            Arg::Long("help") | Arg::Short('h') => options.words = vec!["help".into()],
+            Arg::Long("help") | Arg::Short('h') => options.words.insert(0, "help".into()),
             Arg::Long("version") | Arg::Short('V') => options.words = vec!["version".into()],
             Arg::Value(word) => options.words.push(word.string()?),
-            _ => return Err(argument.unexpected().into()),
+            Arg::Long(name) => {
+                let meant =
+                    text::nearest(name, OPTIONS).map_or(String::new(), |meant| format!(" Did you mean --{meant}?"));
+                return Err(Failure::Usage(format!("There is no option --{name}.{meant}")));
+            }
+            Arg::Short(_) => return Err(argument.unexpected().into()),
         }
     }
     Ok(options)
+}
+
+fn days(text: &str) -> Result<u32, Failure> {
+    let days = text.parse().ok().filter(|days| (1..=36_500).contains(days));
+    days.ok_or_else(|| Failure::Usage(format!("--days must be a whole number from 1 to 36500, and {text:?} is not.")))
 }
 
 fn command(program: &Program, options: &Options) -> Result<(), Failure> {
@@ -200,15 +216,54 @@ fn command(program: &Program, options: &Options) -> Result<(), Failure> {
         ["check"] => check_settings(options),
         ["doctor"] => doctor(options, allowed_updates),
         ["help"] => print(USAGE),
+        ["help", command, ..] => help(command),
         ["version"] => print(concat!("pihook ", env!("CARGO_PKG_VERSION"))),
-        [] => Err(Failure::Usage("What shall it do?".into())),
-        _ => Err(Failure::Usage(format!("There is no command {:?}.", words.join(" ")))),
+        [] => Err(Failure::Usage("A command is missing.".into())),
+        ["webhook"] => Err(Failure::Usage("`pihook webhook` needs info, set or delete behind it.".into())),
+        ["webhook", what, ..] => Err(unknown("webhook ", what, &["info", "set", "delete"])),
+        [command, ..] if !COMMANDS.contains(&command) => Err(unknown("", command, &COMMANDS)),
+        [command, ..] => Err(Failure::Usage(format!("`pihook {command}` takes no word behind it."))),
     }
 }
 
+fn unknown(before: &str, word: &str, known: &[&'static str]) -> Failure {
+    let meant = text::nearest(word, known.iter().copied());
+    let meant = meant.map_or(String::new(), |meant| format!(" Did you mean `pihook {before}{meant}`?"));
+    Failure::Usage(format!("There is no command {:?}.{meant}", format!("{before}{word}")))
+}
+
+/// Prints the help for one command.
+fn help(command: &str) -> Result<(), Failure> {
+    let mut lines = USAGE.lines().skip_while(|line| !line.starts_with(&format!("  pihook {command} ")));
+    match (lines.next(), lines.next()) {
+        (Some(usage), Some(what)) => print(&format!("{usage}\n{what}")),
+        _ if ["help", "version"].contains(&command) => print(USAGE),
+        _ => Err(unknown("", command, &COMMANDS)),
+    }
+}
+
+/// Says what keeps nobody from success, beside what a command prints.
+fn warn(text: &str) {
+    // Where nobody reads it, the command goes on.
+    let _ = writeln!(io::stderr(), "{}", lines(&mask(text)));
+}
+
+/// Prints a command's result. Who closes the pipe has read enough: the command goes on to its end.
+///
+/// # Errors
+/// When it cannot be written: on a full disk, nobody must believe that it was.
 fn print(text: &str) -> Result<(), Failure> {
-    println!("{}", lines(&mask(text)));
-    Ok(())
+    write_out(&lines(&mask(text)))
+}
+
+/// Like [`print`], for what is clean.
+fn write_out(text: &str) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(why) if why.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Other(format!("The output cannot be written: {why}.")))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn environment(name: &str) -> Option<OsString> {
@@ -298,9 +353,6 @@ fn wait_until_it_works(options: &Options, allowed_updates: Kinds) -> Result<(), 
 
 fn cert(options: &Options) -> Result<(), Failure> {
     let days = options.days.unwrap_or(certificate::VALID_DAYS);
-    if !(1..=36_500).contains(&days) {
-        return Err(Failure::Usage("--days must be from 1 to 36500.".into()));
-    }
     // Only three settings count here: a certificate can be made before there is a token.
     let config = config::look(options.config.clone(), &environment)?;
     let config = config.map(|source| config::examine(&source, &environment).0);
@@ -318,7 +370,8 @@ fn cert(options: &Options) -> Result<(), Failure> {
 /// The host of --host, or else of the settings.
 fn certificate_host(options: &Options, config: Option<&Config>) -> Result<String, Failure> {
     let set = config.and_then(|config| config.public_host.given().map(str::to_owned));
-    let given = options.host.as_deref().map(|host| config::public_host(host, true)).transpose();
+    let own_api = config.is_some_and(Config::has_own_api);
+    let given = options.host.as_deref().map(|host| config::public_host(host, own_api)).transpose();
     let given = given.map_err(|what| Failure::Usage(format!("--host {what}.")))?;
     given.and_then(|host| host.given().map(str::to_owned)).or(set).ok_or_else(|| {
         Failure::Usage("No settings name the public_host: give --host, the address or name that Telegram calls.".into())
@@ -337,7 +390,7 @@ fn each_bot(
         .ok_or_else(|| Failure::Other("This home's address is not known yet: `pihook run` finds it.".into()))?;
     let api = Api::new(&config.api_url, 1);
     all(config.bots.iter().map(|bot| {
-        let registration = Registration::new(&config, bot, &api, &host, certificate.upload(), allowed_updates);
+        let registration = Registration::new(&config, bot, &api, &host, certificate.upload(&host), allowed_updates);
         (registration.bot(), act(&registration).map_err(|why| why.to_string()))
     }))
 }
@@ -420,7 +473,7 @@ fn set_in_time(registration: &Registration) -> Result<(), RegistrationError> {
             Err(RegistrationError::Api(ApiError::Refused { retry_after: Some(seconds), .. }))
                 if Instant::now() + Duration::from_secs(seconds.clamp(1, SET_TIMEOUT.as_secs())) < end =>
             {
-                eprintln!("bot {}: Telegram asks to wait {seconds} s.", registration.bot());
+                warn(&format!("bot {}: Telegram asks to wait {seconds} s.", registration.bot()));
                 thread::sleep(Duration::from_secs(seconds.max(1)));
             }
             done => return done,
@@ -441,8 +494,9 @@ fn check_settings(options: &Options) -> Result<(), Failure> {
     let (config, mut problems) = config::examine(&source, &environment);
     match identity::check_files(&config) {
         // `run` serves it: a Pi may start in 1970.
-        Err(why @ CertificateError::NotYetValid) => eprintln!("{why}"),
-        checked => problems.extend(checked.err().map(|why| why.to_string())),
+        Err(why @ CertificateError::NotYetValid(_)) => warn(&why.to_string()),
+        Err(why) => problems.push(why.to_string()),
+        Ok(doubts) => doubts.iter().for_each(|doubt| warn(doubt)),
     }
     print(config.to_string().trim_end())?;
     let comments: Vec<_> = config.consequences().iter().map(|sentence| format!("# {sentence}")).collect();
@@ -455,18 +509,22 @@ fn is_coloured() -> bool {
 }
 
 fn doctor(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
-    let mut findings = Vec::new();
+    let (mut findings, mut printed) = (Vec::new(), Ok(()));
     let coloured = is_coloured();
     let is_well = doctor::examine(options.config.clone(), &environment, allowed_updates, &mut |finding| {
         if options.json {
             findings.push(finding);
         } else {
             // Its colours must stay; the rest of it is clean.
-            println!("{}", mask(&finding.line(coloured)));
+            let line = write_out(&mask(&finding.line(coloured)));
+            if printed.is_ok() {
+                printed = line;
+            }
         }
     });
     if options.json {
         print(&serde_json::to_string_pretty(&findings).unwrap_or_default())?;
     }
+    printed?;
     if is_well { Ok(()) } else { Err(Failure::Other(String::new())) }
 }

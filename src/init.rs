@@ -146,9 +146,9 @@ fn new_token(config: &Config, has_one: bool) -> Result<Option<Token>, InitError>
 
 /// The token, and who it is, if Telegram can be asked.
 fn known_token(config: &Config, answer: &str) -> Result<Token, String> {
-    let token = Token::parse(answer).ok_or(match answer {
-        "" => "There is no token: @BotFather gives you one.",
-        _ => "This is no token: one looks like 123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11.",
+    let token = Token::parse(answer).map_err(|why| match answer {
+        "" => "There is no token: @BotFather gives you one.".into(),
+        _ => format!("This is no token: the answer {why}."),
     })?;
     match Client::new(Api::new(&config.api_url, 1), token.clone()).me() {
         Ok(me) => eprintln!("This is @{}.", printable(&me.username)),
@@ -229,7 +229,7 @@ fn check(path: &Path, text: &str, token: Option<&Token>, environment: Environmen
     let (config, mut problems) = config::examine_text(path, &text, &with_token);
     match identity::check_files(&config) {
         // A Pi may start in 1970.
-        Err(why @ CertificateError::NotYetValid) => eprintln!("{why}"),
+        Err(why @ CertificateError::NotYetValid(_)) => eprintln!("{why}"),
         checked => problems.extend(checked.err().map(|why| why.to_string())),
     }
     if problems.is_empty() { Ok(()) } else { Err(wrong(format!("{}\nThe settings are wrong.", problems.join("\n")))) }

@@ -47,7 +47,7 @@ pub mod cli;
 pub mod config;
 pub(crate) mod delivery;
 pub(crate) mod doctor;
-pub(crate) mod home;
+pub mod home;
 pub(crate) mod init;
 pub(crate) mod network;
 pub mod run;

@@ -29,7 +29,7 @@ use crate::delivery::switch::Seen;
 use crate::home::watch::{Hint, HomeNews, HomeWatch};
 use crate::system::runtime_dir::{self, RuntimeDirError};
 use crate::system::status::Status;
-use crate::system::{process, systemd};
+use crate::system::{port, process, systemd};
 use crate::telegram::client::{Api, Client};
 use crate::telegram::known_me::KnownMe;
 use crate::webhook::arrivals::Arrivals;
@@ -193,8 +193,32 @@ fn listen(config: &Config) -> Result<Option<TcpListener>, RunError> {
         }
         return Ok(None);
     }
-    let own = || TcpListener::bind(config.listen).map_err(system(format!("{} cannot be listened on", config.listen)));
+    let own = || TcpListener::bind(config.listen).map_err(|why| not_bound(config.listen, &why));
     given.map_or_else(own, Ok).map(Some)
+}
+
+/// Why nobody can listen there, and what to do.
+fn not_bound(listen: SocketAddr, why: &io::Error) -> RunError {
+    let port = listen.port();
+    let what = match why.kind() {
+        io::ErrorKind::AddrInUse => {
+            let owners = port::owners(port);
+            let by = if owners.is_empty() {
+                "a program of another user (`sudo ss -ltnp` names it)".into()
+            } else {
+                owners.join(" and ")
+            };
+            format!("{by} has the port. End that program, or set another port in listen")
+        }
+        io::ErrorKind::PermissionDenied => format!(
+            "only root may use ports below 1024. Set listen = \"0.0.0.0:8443\", and have the router forward port {port} to 8443"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have the address. Set listen = \"0.0.0.0:8443\"".into()
+        }
+        _ => return system(format!("{listen} cannot be listened on"))(io::Error::new(why.kind(), why.to_string())),
+    };
+    RunError::System(format!("{listen} cannot be listened on: {why}: {what}."))
 }
 
 fn address(listener: &TcpListener, config: &Config) -> Result<SocketAddr, RunError> {

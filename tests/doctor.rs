@@ -113,7 +113,9 @@ fn in_a_home_where_all_is_well_it_finds_nothing() {
         assert!(words.contains(line), "{line}: {words}");
     }
     assert!(!words.contains('\x1b') && !words.contains("AAHdq"), "{words}");
-    // It has done nothing: nobody was written to, and nothing was set.
+    // It has done nothing: nobody was written to, nothing was set, and the bot says nothing of it.
+    let log = ward.pihook.as_ref().unwrap().log().join("\n");
+    assert!(!log.contains("update 0"), "{log}");
     assert_eq!(ward.bot.sent().len(), 0);
     assert_eq!(ward.bot.wait_call("setWebhook", 1, SOON).unwrap().len(), 1);
 }

@@ -80,6 +80,20 @@ fn each_error_of_telegrams_is_told_once_with_its_cause_and_its_remedy() {
         ("Connection timed out", "the provider shares the address (CGNAT)", "pihook doctor"),
         ("Connection refused", "nothing listens at this port", "see that the bot runs"),
         ("Connection reset by peer", "closed the connection", "allow_from"),
+        ("Wrong response from the webhook: 408 Request Timeout", "did not arrive whole", "sends the update again"),
+        ("Wrong response from the webhook: 413 Payload Too Large", "no update of this size", "update pihook"),
+        ("Wrong response from the webhook: 502 Bad Gateway", "a proxy answers", "the address of listen"),
+        ("Wrong response from the webhook: 504 Gateway Timeout", "a proxy answers", "the address of listen"),
+        ("Broken pipe", "while Telegram still wrote", "journalctl"),
+        ("No route to host", "finds no way to this address", "pihook doctor"),
+        ("Network is unreachable", "finds no way to this address", "pihook doctor"),
+        ("Host is down", "finds no way to this address", "pihook doctor"),
+        // How a refusal by allow_from looks when Telegram had not yet written.
+        (
+            "SSL error {error:0A000126:SSL routines::unexpected eof while reading}",
+            "allow_from does not name",
+            "allow_from",
+        ),
         ("SSL error {error:0A00010B:SSL routines::wrong version number}", "speaks no TLS", "nothing else"),
         (
             "SSL error {error:0A00014D:SSL routines::legacy sigalg disallowed or unsupported}",

@@ -219,7 +219,7 @@ fn a_users_own_certificate_cannot_follow_and_is_not_touched() {
     // By its name it serves; that it ends is told, and left to its owner.
     let config = moving.home.read("pihook.toml").replace("'auto'", &format!("'{OLD}'"));
     moving.home.write("pihook.toml", &config);
-    moving.run().wait_log("ends soon: renew it");
+    moving.run().wait_log("ends within a day, or has ended: renew it");
     moving.pihook.as_ref().unwrap().wait_log("the webhook is registered");
     assert_eq!(moving.home.read("certs/webhook_cert.pem"), own);
 }

@@ -4,6 +4,7 @@ mod common;
 
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use common::{HOST, Home, SOON, TOKEN, eventually, settings, telegram, text};
@@ -234,6 +235,97 @@ fn a_wrong_command_line_is_told_how_it_goes() {
     let help = home.pihook(&["--help"]);
     assert!(help.status.success() && help.stderr.is_empty() && text(&help).contains("pihook check"));
     assert!(text(&home.pihook(&["--version"])).starts_with("pihook "));
+}
+
+#[test]
+fn a_slip_is_told_in_two_lines_with_what_was_meant() {
+    let home = Home::new("http://127.0.0.1:1");
+    for (arguments, words) in [
+        ("chek", "There is no command \"chek\". Did you mean `pihook check`?"),
+        ("webhook", "`pihook webhook` needs info, set or delete"),
+        ("webhook inof", "There is no command \"webhook inof\". Did you mean `pihook webhook info`?"),
+        ("check now", "`pihook check` takes no word behind it"),
+        ("help chek", "Did you mean `pihook check`?"),
+        ("cert --days abc", "--days must be a whole number from 1 to 36500, and \"abc\" is not"),
+        ("cert --days 0", "--days must be a whole number from 1 to 36500"),
+        ("run --confg x", "There is no option --confg. Did you mean --config?"),
+        ("walk", "There is no command \"walk\"."),
+        ("cert --host raspberrypi.local --config /dev/null", "--host is a name that only this home knows"),
+        ("cert --host 192.168.1.5 --config /dev/null", "--host 192.168.1.5 is a private or reserved address"),
+    ] {
+        let output = home.command(&[]).args(arguments.split(' ')).output().unwrap();
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(64), "{arguments}: {said}");
+        assert!(said.contains(words) && said.lines().count() == 2, "{arguments}: {said}");
+    }
+    for arguments in ["help cert", "cert --help"] {
+        let said = text(&home.command(&[]).args(arguments.split(' ')).output().unwrap());
+        assert_eq!(said.lines().next(), Some("  pihook cert [--host HOST] [--days N] [--out DIR] [--force]"), "{said}");
+        assert_eq!(said.lines().count(), 2);
+    }
+}
+
+#[test]
+fn a_closed_or_full_output_is_no_panic() {
+    let home = Home::new("http://127.0.0.1:1");
+    for arguments in [&["doctor"][..], &["doctor", "--json"], &["check"], &["help"], &["walk"]] {
+        let output = |to: std::process::Stdio| {
+            let command = &mut home.command(arguments);
+            let child = command.stdout(to).stderr(std::process::Stdio::piped()).spawn().unwrap();
+            let output = child.wait_with_output().unwrap();
+            assert!(!text(&output).contains("panicked"), "{arguments:?}: {}", text(&output));
+            assert!(output.status.code().is_some_and(|code| code != 101), "{arguments:?}: {output:?}");
+            output
+        };
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        output(writer.into());
+        let full = output(File::options().write(true).open("/dev/full").unwrap().into());
+        if arguments != ["walk"] {
+            assert!(
+                text(&full).contains("The output cannot be written: No space left"),
+                "{arguments:?}: {}",
+                text(&full)
+            );
+            assert_eq!(full.status.code(), Some(1));
+        }
+        // Nor is it one where the errors go.
+        let mut command = home.command(arguments);
+        command.stdout(std::process::Stdio::null()).stderr(File::options().write(true).open("/dev/full").unwrap());
+        assert_ne!(command.status().unwrap().code(), Some(101), "{arguments:?}");
+    }
+}
+
+#[test]
+fn who_may_not_read_a_file_is_told_to_use_sudo() {
+    let home = Home::with(&settings("http://127.0.0.1:1", ""), "[[bot]]\ntoken_file = 'token'\n");
+    home.write("token", TOKEN);
+    std::fs::set_permissions(home.folder.join("token"), PermissionsExt::from_mode(0o000)).unwrap();
+    for arguments in [&["check"][..], &["doctor"]] {
+        let mut command = home.command(arguments);
+        if home.folder.metadata().unwrap().uid() == 0 {
+            // Root may read all; somebody else may not even see the folder of the build.
+            let binary = home.folder.join("pihook");
+            std::fs::copy(command.get_program(), &binary).unwrap();
+            command = Command::new(binary);
+            command.args(arguments).current_dir(&home.folder).env_clear().uid(65534).gid(65534);
+        }
+        let said = text(&command.output().unwrap());
+        assert!(said.contains("token_file token cannot be read") && said.contains("sudo"), "{said}");
+        assert!(!said.contains("mend it"), "{said}");
+    }
+}
+
+#[test]
+fn who_has_the_port_is_told() {
+    let home = Home::new("http://127.0.0.1:1");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("listen = '{}'", taken.local_addr().unwrap());
+    home.write("pihook.toml", &home.read("pihook.toml").replace("listen = '127.0.0.1:0'", &listen));
+    let output = home.pihook(&["run"]);
+    let said = text(&output);
+    assert!(said.contains(&format!("(process {}) has the port", std::process::id())), "{said}");
+    assert!(output.status.code() == Some(1) && said.lines().count() == 1, "{said}");
 }
 
 #[test]

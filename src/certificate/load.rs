@@ -4,35 +4,33 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use pem::Pem;
 use rustls::crypto::ring;
-use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureAlgorithm};
-use x509_cert::Certificate as Parsed;
-use x509_cert::der::oid::AssociatedOid;
-use x509_cert::der::{Decode, Encode};
-use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{ExtendedKeyUsage, KeyUsage, SubjectAltName};
+use x509_cert::der::asn1::{AnyRef, OctetStringRef, UintRef};
+use x509_cert::der::{Reader, SliceReader};
 
 use super::error::CertificateError;
 use super::files::CertificateFiles;
+use super::x509::{X509, rsa_numbers};
+use crate::system::text;
 
 /// The organization in a certificate's subject that makes it ours: only such are renewed.
 pub(super) const OUR_ORGANIZATION: &str = "pihook";
-/// Extended key usage: TLS server.
-const SERVER_AUTH: &str = "1.3.6.1.5.5.7.3.1";
-/// Attributes of a subject.
-const COMMON_NAME: &str = "2.5.4.3";
-const ORGANIZATION: &str = "2.5.4.10";
+/// The ends of the lines around a certificate, by the other names that OpenSSL knows it by.
+const OTHER_LABELS: [&str; 2] = ["X509 CERTIFICATE-----", "TRUSTED CERTIFICATE-----"];
 
 /// A certificate with its key, as files hold it: ours and a user's own are loaded alike.
 pub struct Certificate {
     key: CertifiedKey,
+    /// As in the file, the server's own first.
+    pub(super) chain: Vec<X509>,
     pub(super) common_names: Vec<String>,
     pub(super) dns_names: Vec<String>,
     pub(super) addresses: Vec<IpAddr>,
@@ -40,8 +38,8 @@ pub struct Certificate {
     pub(super) not_after: SystemTime,
     pub(super) serves_tls: bool,
     is_ours: bool,
-    /// Whether one of the chain signed itself: then Telegram knows it only by upload.
-    pub(super) self_signed: bool,
+    /// Whether one of the file signed itself: then Telegram can know it by upload.
+    pub(super) has_root: bool,
 }
 
 /// Loads a certificate, the rest of its chain if it has one, and its key (PKCS#8, PKCS#1 or SEC1).
@@ -56,75 +54,87 @@ pub fn load(files: &CertificateFiles) -> Result<Certificate, CertificateError> {
 /// Like [`load`], where the files hold `pem` and `key_pem`.
 pub(super) fn parse(files: &CertificateFiles, pem: &[u8], key_pem: &[u8]) -> Result<Certificate, CertificateError> {
     let CertificateFiles { certificate, private_key: key } = files;
-    let not_certificate = || CertificateError::NotPem(certificate.clone(), "certificate");
-    let chain: Vec<_> =
-        CertificateDer::pem_slice_iter(pem).collect::<Result<_, PemError>>().map_err(|_| not_certificate())?;
-    let parsed: Vec<_> =
-        chain.iter().map(|der| Parsed::from_der(der)).collect::<Result<_, _>>().map_err(|_| not_certificate())?;
-    let leaf = parsed.first().ok_or_else(not_certificate)?;
-    let private = PrivateKeyDer::from_pem_slice(key_pem)
-        .map_err(|_| CertificateError::NotPem(key.clone(), "private key (without a password)"))?;
-    let signer = ring::sign::any_supported_type(&private).map_err(|_| CertificateError::Key(key.clone()))?;
+    let chain = read_chain(certificate, pem)?;
+    // It is never empty.
+    let leaf = &chain[0];
+    let private = private_key(key, key_pem)?;
+    let signer =
+        ring::sign::any_supported_type(&private).map_err(|_| CertificateError::Key(key.clone(), rsa(&private)))?;
 
-    let names = extension::<SubjectAltName>(leaf).map(|names| names.0).unwrap_or_default();
-    let validity = leaf.tbs_certificate.validity;
-    let self_signed = parsed.iter().any(|one| one.tbs_certificate.issuer == one.tbs_certificate.subject);
-
+    let ders = chain.iter().map(|one| one.der.clone()).collect();
     let loaded = Certificate {
-        key: CertifiedKey::new(chain, signer),
-        common_names: subject(leaf, COMMON_NAME),
-        dns_names: names.iter().filter_map(dns_name).collect(),
-        addresses: names.iter().filter_map(address).collect(),
-        not_before: UNIX_EPOCH + validity.not_before.to_unix_duration(),
-        not_after: UNIX_EPOCH + validity.not_after.to_unix_duration(),
-        serves_tls: serves_tls(leaf),
-        is_ours: self_signed && subject(leaf, ORGANIZATION) == [OUR_ORGANIZATION],
-        self_signed,
+        key: CertifiedKey::new(ders, signer),
+        common_names: leaf.common_names(),
+        dns_names: leaf.dns_names(),
+        addresses: leaf.addresses(),
+        not_before: leaf.not_before(),
+        not_after: leaf.not_after(),
+        serves_tls: leaf.serves_tls(),
+        is_ours: leaf.is_self_signed() && leaf.organizations() == [OUR_ORGANIZATION],
+        has_root: chain.iter().any(X509::is_self_signed),
+        chain,
     };
     // Not rustls' own comparison: it refuses certificates of version 1, which Telegram takes.
-    let public = leaf.tbs_certificate.subject_public_key_info.to_der().ok();
-    if loaded.key.key.public_key().map(|key| key.to_vec()) == public {
+    if loaded.key.key.public_key().map(|key| key.to_vec()) == loaded.chain[0].public_key() {
         Ok(loaded)
     } else {
         Err(CertificateError::Mismatch(certificate.clone(), key.clone()))
     }
 }
 
-fn extension<'a, T: Decode<'a> + AssociatedOid>(certificate: &'a Parsed) -> Option<T> {
-    certificate.tbs_certificate.get::<T>().ok().flatten().map(|(_, value)| value)
-}
-
-/// What OpenSSL calls the purpose `sslserver`.
-fn serves_tls(certificate: &Parsed) -> bool {
-    extension::<ExtendedKeyUsage>(certificate)
-        .is_none_or(|purposes| purposes.0.iter().any(|oid| oid.to_string() == SERVER_AUTH))
-        && extension::<KeyUsage>(certificate)
-            .is_none_or(|usage| usage.digital_signature() || usage.key_encipherment() || usage.key_agreement())
-}
-
-fn subject(certificate: &Parsed, attribute: &str) -> Vec<String> {
-    let names = certificate.tbs_certificate.subject.0.iter().flat_map(|name| name.0.iter());
-    names
-        .filter(|name| name.oid.to_string() == attribute)
-        .map(|name| String::from_utf8_lossy(name.value.value()).into_owned())
-        .collect()
-}
-
-fn dns_name(name: &GeneralName) -> Option<String> {
-    match name {
-        GeneralName::DnsName(name) => Some(name.to_string()),
-        _ => None,
+/// The certificates of a file: PEM with whatever stands around it, or one as DER.
+fn read_chain(path: &Path, content: &[u8]) -> Result<Vec<X509>, CertificateError> {
+    if let Some(one) = X509::read(content) {
+        return Ok(vec![one]);
     }
+    let mut text = lines(content);
+    for label in OTHER_LABELS {
+        text = text.replace(label, "CERTIFICATE-----");
+    }
+    let mut chain = Vec::new();
+    for (number, der) in (1..).zip(CertificateDer::pem_slice_iter(text.as_bytes())) {
+        match der.ok().and_then(|der| X509::read(&der)) {
+            Some(one) => chain.push(one),
+            None if chain.is_empty() => break,
+            None => return Err(CertificateError::Unreadable(path.to_owned(), number)),
+        }
+    }
+    if chain.is_empty() { Err(CertificateError::NotPem(path.to_owned(), "certificate")) } else { Ok(chain) }
 }
 
-fn address(name: &GeneralName) -> Option<IpAddr> {
-    match name {
-        GeneralName::IpAddress(bytes) => match bytes.as_bytes() {
-            v4 if v4.len() == 4 => <[u8; 4]>::try_from(v4).ok().map(IpAddr::from),
-            v6 => <[u8; 16]>::try_from(v6).ok().map(IpAddr::from),
-        },
-        _ => None,
-    }
+/// The text of a file, whatever ends its lines.
+fn lines(content: &[u8]) -> String {
+    text::decode(content).replace("\r\n", "\n").replace('\r', "\n")
+}
+
+fn private_key(path: &Path, content: &[u8]) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    let text = lines(content);
+    PrivateKeyDer::from_pem_slice(text.as_bytes())
+        .or_else(|why| PrivateKeyDer::try_from(content.to_vec()).map_err(|_| why))
+        .map_err(|_| CertificateError::NotPem(path.to_owned(), "private key (without a password)"))
+}
+
+/// The bits and the exponent of an RSA key.
+fn rsa(key: &PrivateKeyDer) -> Option<(usize, u64)> {
+    let der = match key {
+        PrivateKeyDer::Pkcs1(key) => key.secret_pkcs1_der(),
+        PrivateKeyDer::Pkcs8(key) => {
+            let mut reader = SliceReader::new(key.secret_pkcs8_der()).ok()?;
+            let inner = reader.sequence(|reader| {
+                let _version: UintRef = reader.decode()?;
+                let _algorithm: AnyRef = reader.decode()?;
+                let inner: OctetStringRef = reader.decode()?;
+                reader.tlv_bytes().map_or(Ok(inner), |_| Ok(inner))
+            });
+            inner.ok()?.as_bytes()
+        }
+        _ => return None,
+    };
+    let mut outer = SliceReader::new(der).ok()?;
+    let all: AnyRef = outer.decode().ok()?;
+    let mut reader = SliceReader::new(all.value()).ok()?;
+    let _version: UintRef = reader.decode().ok()?;
+    rsa_numbers(&mut reader).ok()
 }
 
 impl Certificate {
@@ -158,11 +168,11 @@ impl Certificate {
         self.common_names.iter().find_map(|name| name.parse().ok())
     }
 
-    /// What to upload with setWebhook, PEM: the certificates and nothing else of the file. None
-    /// when a public CA vouches for it: Telegram would trust the upload alone, and then refuse.
-    pub(crate) fn upload(&self) -> Option<String> {
+    /// What to upload with setWebhook for `host`, PEM: the certificates and nothing else of the file. None
+    /// when a public CA vouches for it: Telegram would trust the upload alone, and then look for an address elsewhere.
+    pub(crate) fn upload(&self, host: &str) -> Option<String> {
         let pem = |der: &CertificateDer| pem::encode(&Pem::new("CERTIFICATE", der.as_ref()));
-        self.self_signed.then(|| self.key.cert.iter().map(pem).collect())
+        self.is_uploaded(host).then(|| self.key.cert.iter().map(pem).collect())
     }
 
     /// TLS 1.2 and 1.3 with this certificate; no SNI is needed, since Telegram sends none for an address.

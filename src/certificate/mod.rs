@@ -1,13 +1,16 @@
 //! The webhook's certificate: made, loaded, held against what Telegram checks, and changed while connections come in.
 
+mod chain;
 mod check;
 mod error;
 mod files;
 mod load;
 mod make;
 pub mod rollover;
+mod x509;
 
-pub use error::CertificateError;
+pub use chain::ChainFault;
+pub use error::{CertificateError, NameRule};
 pub use files::CertificateFiles;
 pub use load::{Certificate, load};
 pub(crate) use make::{VALID_DAYS, renew};

@@ -1,5 +1,6 @@
 //! A TOML file, read key by key, so that all of its mistakes are found at once.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::hint;
 use crate::secret::mask;
 
 /// One table of the file. What is taken out of it is known; what is left at the end is a mistake.
@@ -16,21 +18,41 @@ pub(crate) struct Table<'t> {
     pub(crate) problems: Vec<String>,
     name: String,
     text: &'t str,
+    /// The line of its heading, if it has one.
+    heading: Option<Range<usize>>,
+    /// The keys that it can have, and where they stand.
+    known: HashMap<String, Option<Range<usize>>>,
+    /// The keys of the tables above it, or below it, and how those are called.
+    elsewhere: Vec<(String, &'static str)>,
 }
 
 impl<'t> Table<'t> {
-    /// Reads the text of the file at `path`. Where it is no TOML, that is the one problem.
+    /// Reads the text of the file at `path`. Where it is no TOML, those are all its problems.
     pub(crate) fn parse(path: &Path, text: &'t str) -> Self {
         let name = path.display().to_string();
-        match DeTable::parse(text) {
-            Ok(table) => Self { entries: table.into_inner(), problems: Vec::new(), name, text },
-            Err(error) => {
-                let mut table = Self { entries: DeTable::new(), problems: Vec::new(), name, text };
+        let (entries, errors) = DeTable::parse_recoverable(text);
+        let mut table = Self {
+            entries: if errors.is_empty() { entries.into_inner() } else { DeTable::new() },
+            problems: Vec::new(),
+            name,
+            text,
+            heading: None,
+            known: HashMap::new(),
+            elsewhere: Vec::new(),
+        };
+        let mut last = None;
+        for error in errors {
+            let line = table.line(error.span());
+            // One mistake is often several to the parser.
+            if line.is_none() || line != last {
+                let words = line.and_then(|line| text.lines().nth(line - 1)).and_then(hint::about_line);
                 // Not the error's Display: it quotes the line, and a token may stand in it.
-                table.problem_at(error.span(), &error.message().replace('\n', ", "));
-                table
+                let words = words.unwrap_or_else(|| error.message().replace('\n', ", "));
+                table.problem_at(error.span(), &words);
             }
+            last = line;
         }
+        table
     }
 
     /// Where it lies.
@@ -38,23 +60,32 @@ impl<'t> Table<'t> {
         PathBuf::from(&self.name)
     }
 
-    /// Notes a problem with a key that was taken already, or is missing.
+    /// Notes a problem with a key that was taken already, or is missing: `key` begins with its name.
     pub(crate) fn problem(&mut self, key: &str, what: &str) {
-        self.problem_at(None, &format!("{key} {what}"));
+        let place = self.known.get(key.split(' ').next().unwrap_or_default()).cloned().flatten();
+        self.problem_at(place, &format!("{key} {what}"));
     }
 
     fn problem_at(&mut self, place: Option<Range<usize>>, what: &str) {
-        let line = place.and_then(|place| self.text.get(..place.start)).map(|before| before.matches('\n').count() + 1);
+        let line = self.line(place.or(self.heading.clone()));
         let line = line.map_or(String::new(), |line| format!(", line {line}"));
-        self.problems.push(format!("{}{line}: {what}.", self.name));
+        let end = if what.ends_with('?') { "" } else { "." };
+        self.problems.push(format!("{}{line}: {what}{end}", self.name));
+    }
+
+    fn line(&self, place: Option<Range<usize>>) -> Option<usize> {
+        place.and_then(|place| self.text.get(..place.start)).map(|before| before.matches('\n').count() + 1)
     }
 
     fn take(&mut self, key: &str) -> Option<Spanned<DeValue<'t>>> {
-        self.entries.remove(key)
+        let value = self.entries.remove(key);
+        self.known.insert(key.to_owned(), value.as_ref().map(Spanned::span));
+        value
     }
 
     /// Whether the key is set, and not taken yet.
-    pub(crate) fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&mut self, key: &str) -> bool {
+        self.known.entry(key.to_owned()).or_default();
         self.entries.contains_key(key)
     }
 
@@ -91,7 +122,8 @@ impl<'t> Table<'t> {
             _ => None,
         };
         number.filter(|number| range.contains(number)).unwrap_or_else(|| {
-            let what = format!("{key} must be a whole number from {} to {}", range.start(), range.end());
+            let quotes = if value.get_ref().is_str() { ", without quotes" } else { "" };
+            let what = format!("{key} must be a whole number from {} to {}{quotes}", range.start(), range.end());
             self.problem_at(Some(value.span()), &what);
             default
         })
@@ -122,30 +154,47 @@ impl<'t> Table<'t> {
 
     /// Hands each `[[key]]` table to `read`, one empty table if there is none.
     pub(crate) fn tables(&mut self, key: &str, mut read: impl FnMut(&mut Table<'t>)) {
+        let above: Vec<_> = self.known.keys().map(|key| (key.clone(), "above the first [[bot]]")).collect();
         let items = match self.take(key).map(|value| (value.span(), value.into_inner())) {
-            None => vec![DeTable::new()],
+            None => vec![(None, DeTable::new())],
             Some((_, DeValue::Array(items))) if !items.is_empty() && items.iter().all(|it| it.get_ref().is_table()) => {
-                items.into_iter().filter_map(|item| into_table(item.into_inner())).collect()
+                items.into_iter().filter_map(|item| Some((Some(item.span()), into_table(item.into_inner())?))).collect()
             }
             Some((place, _)) => return self.problem_at(Some(place), &format!("{key} must be written as [[{key}]]")),
         };
-        for entries in items {
+        for (heading, entries) in items {
             let mut table = Table {
                 entries,
                 problems: std::mem::take(&mut self.problems),
                 name: self.name.clone(),
                 text: self.text,
+                heading,
+                known: HashMap::new(),
+                elsewhere: above.clone(),
             };
             read(&mut table);
             table.finish();
             self.problems = table.problems;
+            self.elsewhere = table.known.into_keys().map(|key| (key, "below a line [[bot]]")).collect();
         }
     }
 
     /// Notes every key that nobody took.
     pub(crate) fn finish(&mut self) {
         for key in std::mem::take(&mut self.entries).keys() {
-            let what = format!("{:?} is no setting here: deploy/pihook.toml has them all", key.get_ref());
+            let name: &str = key.get_ref();
+            let what = if let Some((_, place)) = self.elsewhere.iter().find(|(known, _)| known == name) {
+                // It is not missing.
+                let missing = format!("{}: {name} is missing", self.name);
+                self.problems.retain(|problem| !problem.starts_with(&missing));
+                format!("{name} belongs {place}")
+            } else {
+                let known: Vec<_> = self.known.keys().chain(self.elsewhere.iter().map(|(key, _)| key)).collect();
+                match hint::nearest(name, &known) {
+                    Some(meant) => format!("{name:?} is no setting here: did you mean {meant}?"),
+                    None => format!("{name:?} is no setting here: deploy/pihook.toml has them all"),
+                }
+            };
             self.problem_at(Some(key.span()), &what);
         }
     }

@@ -2,11 +2,14 @@
 
 pub(crate) mod edit;
 mod file;
+mod hint;
+mod host;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,10 +17,12 @@ use std::time::Duration;
 use nix::unistd;
 
 use self::file::Table;
+pub(crate) use self::host::{PublicHost, public_host};
 use crate::certificate::CertificateFiles;
-use crate::network::{self, Network};
+use crate::network::Network;
 use crate::secret::{Secret, mask_keys};
 use crate::system::files;
+use crate::system::text::decode;
 use crate::telegram::token::Token;
 
 /// Where the token may come from, for a bot that names none.
@@ -93,34 +98,6 @@ impl fmt::Display for Delivery {
     }
 }
 
-/// Where Telegram calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PublicHost {
-    /// An IPv4 address or a DNS name, in lower case.
-    Given(String),
-    /// Whatever this home's address is.
-    Auto,
-}
-
-impl PublicHost {
-    /// The host of the settings, if they name one.
-    pub(crate) fn given(&self) -> Option<&str> {
-        match self {
-            Self::Given(host) if !host.is_empty() => Some(host),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for PublicHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Given(host) => f.write_str(host),
-            Self::Auto => f.write_str("auto"),
-        }
-    }
-}
-
 /// One bot on the shared port.
 #[derive(Debug, Clone)]
 pub struct BotSettings {
@@ -133,6 +110,11 @@ pub struct BotSettings {
 }
 
 impl Config {
+    /// Whether the Bot API is one of the user's own, which calls private addresses and names, too.
+    pub(crate) fn has_own_api(&self) -> bool {
+        !is_telegrams(&self.api_url)
+    }
+
     /// The URL to register for `bot`, called at `host`.
     pub(crate) fn webhook_url(&self, bot: &BotSettings, host: &str) -> Secret {
         format!("https://{host}:{}{}", self.public_port, bot.path.expose()).into()
@@ -259,18 +241,18 @@ pub(crate) fn load_from(source: &Source, environment: Environment) -> Result<Con
 /// Like [`load_from`], but goes on: settings that are wrong have their default, or are empty.
 pub(crate) fn examine(source: &Source, environment: Environment) -> (Config, Vec<String>) {
     let Source::File(path) = source else { return examine_defaults(environment) };
-    match fs::read_to_string(path) {
-        Ok(text) => examine_text(path, &text, environment),
+    match fs::read(path) {
+        Ok(text) => examine_text(path, &decode(&text), environment),
         Err(why) => {
             let (config, _) = examine_text(path, "", environment);
-            (config, vec![format!("{} cannot be read: {why}.", path.display())])
+            (config, vec![format!("{} {}.", path.display(), unreadable(&why))])
         }
     }
 }
 
 /// Without a file, all that is ours lies in a folder of the user's, by the first bot's id; under systemd, in the unit's.
 fn examine_defaults(environment: Environment) -> (Config, Vec<String>) {
-    let token = environment(TOKEN_VARIABLE).and_then(|text| Token::parse(&text.to_string_lossy()));
+    let token = environment(TOKEN_VARIABLE).and_then(|text| Token::parse(&text.to_string_lossy()).ok());
     let id = token.map_or(0, |token| token.id());
     let absolute = |name: &str| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let of_user = || absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
@@ -291,7 +273,7 @@ fn examine_defaults(environment: Environment) -> (Config, Vec<String>) {
 pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Config, Vec<String>) {
     let mut table = Table::parse(path, text);
     // Where nothing could be read, nothing is missing.
-    let unread = table.problems.pop();
+    let unread = std::mem::take(&mut table.problems);
     let folder = path.parent().unwrap_or(Path::new(""));
 
     let api_url = table.parsed("api_url", TELEGRAM, api_url).unwrap_or_else(|| TELEGRAM.to_owned());
@@ -327,10 +309,7 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
         table.problem("address_services", "must name two or more: one alone is not believed");
     }
     table.finish();
-    match unread {
-        Some(problem) => (config, vec![problem]),
-        None => (config, table.problems),
-    }
+    (config, if unread.is_empty() { table.problems } else { unread })
 }
 
 /// Whether this is a Bot API server of one's own.
@@ -387,30 +366,16 @@ pub(crate) fn port_mapping(text: &str) -> Result<bool, String> {
     }
 }
 
-/// A host that Telegram can call; a Bot API server of one's own calls private addresses too.
-///
-/// # Errors
-/// What is wrong with it.
-pub(crate) fn public_host(host: &str, own_api: bool) -> Result<PublicHost, String> {
-    if host.eq_ignore_ascii_case("auto") {
-        return Ok(PublicHost::Auto);
-    }
-    let label_fits = |label: &str| {
-        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    let is_name =
-        host.len() <= 253 && host.split('.').all(label_fits) && !host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    match host.parse::<Ipv4Addr>() {
-        Ok(address) if network::is_reserved(address) && !own_api => {
-            Err(format!("{host} is a private or reserved address: set the one that the internet sees"))
+/// What helps who may not read a file of the bot.
+pub(crate) const WITH_SUDO: &str = "run it with sudo, or as the user that the bot runs as";
+
+/// Why a file cannot be read, and what to do.
+fn unreadable(why: &io::Error) -> String {
+    match why.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("cannot be read ({why}): {WITH_SUDO}")
         }
-        Err(_) if host.is_empty() => {
-            Err("is empty: set the IPv4 address or DNS name that Telegram calls, or \"auto\"".into())
-        }
-        Err(_) if !is_name => {
-            Err("must be an IPv4 address or a DNS name, without a port (Telegram calls no IPv6)".into())
-        }
-        _ => Ok(PublicHost::Given(host.to_ascii_lowercase())),
+        _ => format!("cannot be read: {why}"),
     }
 }
 
@@ -475,7 +440,7 @@ fn token(table: &mut Table, folder: &Path, environment: Environment) -> (Option<
     // systemd's credential, if this is its unit; else the file that it is made from.
     let credential = environment("CREDENTIALS_DIRECTORY").map_or(folder.to_owned(), PathBuf::from).join("token");
     let mut path = None;
-    let read = |path: &mut Option<PathBuf>, from: PathBuf| fs::read_to_string(&*path.insert(from));
+    let read = |path: &mut Option<PathBuf>, from: PathBuf| fs::read(&*path.insert(from)).map(|text| decode(&text));
     let (text, source) = match (given.is_empty(), file.is_empty()) {
         (false, false) => {
             table.problem("token", "and token_file are both set: leave one out");
@@ -499,9 +464,9 @@ fn token(table: &mut Table, folder: &Path, environment: Environment) -> (Option<
         },
     };
     match text.map(|text| Token::parse(&text)) {
-        Ok(Some(token)) => return (Some(token), path),
-        Ok(None) => table.problem(&source, "holds no token: one looks like 123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11"),
-        Err(why) => table.problem(&source, &format!("cannot be read: {why}")),
+        Ok(Ok(token)) => return (Some(token), path),
+        Ok(Err(what)) => table.problem(&source, &what),
+        Err(why) => table.problem(&source, &unreadable(&why)),
     }
     (None, None)
 }

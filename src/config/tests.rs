@@ -170,6 +170,71 @@ fn what_is_no_toml_is_told_with_its_line_alone() {
 }
 
 #[test]
+fn a_line_that_is_no_toml_is_told_its_right_form_and_each_has_its_line() {
+    let found = problems("public_host = 80.100.95.20\nlisten = 0.0.0.0:8443\n[[bot]]\ntoken = 110201543:AAH\n");
+    let expected = [
+        "pihook.toml, line 1: public_host needs quotes: public_host = \"80.100.95.20\".",
+        "pihook.toml, line 2: listen needs quotes: listen = \"0.0.0.0:8443\".",
+        "pihook.toml, line 4: token needs quotes: token = \"…\".",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_setting_in_the_wrong_place_is_told_its_right_one() {
+    let found = problems(&format!("[[bot]]\ntoken = '{TOKEN}'\npublic_host = 'a.b'\n"));
+    assert_eq!(found, ["pihook.toml, line 3: public_host belongs above the first [[bot]]."]);
+    let found = problems(&format!("public_host = 'a.b'\ntoken = '{TOKEN}'\n"));
+    assert!(found.contains(&"pihook.toml, line 2: token belongs below a line [[bot]].".to_owned()), "{found:?}");
+    let found = problems(&format!("publichost = 'a.b'\nmax_connections = '40'\n[[bot]]\ntoken = '{TOKEN}'\n"));
+    let expected = [
+        "line 2: max_connections must be a whole number from 1 to 100, without quotes.",
+        "line 1: \"publichost\" is no setting here: did you mean public_host?",
+    ];
+    for expected in expected {
+        assert!(found.iter().any(|found| found.ends_with(expected)), "{found:?}");
+    }
+}
+
+#[test]
+fn every_problem_of_what_stands_there_has_its_line() {
+    let found = problems(&format!(
+        "public_host = 'a.b'\npublic_port = 8444\n[[bot]]\ntoken = '{TOKEN}'\npath = 'x'\n\n[[bot]]\n[[bot]]\ntoken_file = '/nowhere'\n\
+         [[bot]]\ntoken = 'x'\n"
+    ));
+    let lines = [
+        "line 2: public_port",
+        "line 5: path",
+        "line 7: token_file is missing",
+        "line 9: token_file /nowhere",
+        "line 11: token holds",
+    ];
+    assert_eq!(found.len(), lines.len(), "{found:#?}");
+    for (found, line) in found.iter().zip(lines) {
+        assert!(found.contains(line), "{found} / {line}");
+    }
+}
+
+#[test]
+fn files_may_be_of_any_editor_and_a_token_may_stand_in_what_was_pasted() {
+    let folder = std::env::temp_dir().join(format!("pihook-editors-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let utf16 =
+        |text: &str| -> Vec<u8> { format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let settings = "public_host = 'a.b'\n[[bot]]\ntoken_file = 'token'\n";
+    for settings in [format!("\u{feff}{settings}").into_bytes(), utf16(settings)] {
+        for token in [utf16(TOKEN), format!("TELEGRAM_BOT_TOKEN=\"{TOKEN}\"\r\n").into_bytes()] {
+            fs::write(folder.join("pihook.toml"), &settings).unwrap();
+            fs::write(folder.join("token"), token).unwrap();
+            let (config, problems) = examine(&Source::File(folder.join("pihook.toml")), &|_| None);
+            assert_eq!(problems, [""; 0]);
+            assert_eq!(config.bots[0].token.expose(), TOKEN);
+        }
+    }
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
 fn without_a_file_all_lies_in_a_folder_of_the_users_by_the_bots_id() {
     let read = |variables: &[(&str, &str)]| {
         let variables: HashMap<_, _> = variables.iter().copied().collect();

@@ -94,7 +94,7 @@ pub(crate) fn known_host(config: &Config, certificate: &Certificate) -> Option<S
     }
 }
 
-/// Whether `certificate` can serve at `host` under these settings.
+/// Whether `certificate` can serve at `host` under these settings. Returns what cannot be known of it, a sentence each.
 ///
 /// # Errors
 /// Why not.
@@ -102,32 +102,35 @@ pub(crate) fn check_fit(
     config: &Config,
     certificate: &Certificate,
     host: Option<&str>,
-) -> Result<(), CertificateError> {
+) -> Result<Vec<String>, CertificateError> {
     if config.public_host == PublicHost::Auto && !certificate.is_ours() {
         return Err(CertificateError::NotOurs(config.certificate_files.certificate.clone()));
     }
-    host.map_or(Ok(()), |host| certificate.check(host, SystemTime::now()))
+    host.map_or(Ok(Vec::new()), |host| certificate.check(host, SystemTime::now()))
 }
 
 /// Whether the files hold a certificate that can serve under these settings, or none: then, and where one of ours does not
-/// fit, `pihook run` makes one.
+/// fit, `pihook run` makes one. Returns what cannot be judged.
 ///
 /// # Errors
 /// Why not.
-pub(crate) fn check_files(config: &Config) -> Result<(), CertificateError> {
+pub(crate) fn check_files(config: &Config) -> Result<Vec<String>, CertificateError> {
     if config.delivery == Delivery::Polling || !config.certificate_files.certificate.exists() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let certificate = certificate::load(&config.certificate_files)?;
-    if certificate.is_ours() { Ok(()) } else { check_fit(config, &certificate, config.public_host.given()) }
+    if certificate.is_ours() { Ok(Vec::new()) } else { check_fit(config, &certificate, config.public_host.given()) }
 }
 
 /// Like [`check_fit`], but with a warning alone where the certificate serves all the same.
 fn accept(certificate: &Certificate, host: Option<&str>, config: &Config) -> Result<(), CertificateError> {
     match check_fit(config, certificate, host) {
         // A Pi starts with a clock from the past, and Telegram has one of its own.
-        Err(why @ CertificateError::NotYetValid) => log::warn!("{why} It is served all the same."),
-        checked => checked?,
+        // And what stands behind the certificate is Telegram's to judge.
+        Err(why @ (CertificateError::NotYetValid(_) | CertificateError::Chain(_))) => {
+            log::warn!("{why} It is served all the same.");
+        }
+        checked => checked?.iter().for_each(|doubt| log::warn!("{doubt}")),
     }
     let key = &config.certificate_files.private_key;
     if files::is_world_accessible(key) {
@@ -220,9 +223,21 @@ impl<'c> Identity<'c> {
             }
         } else if !self.is_expiry_logged {
             self.is_expiry_logged = true;
-            log::warn!("The certificate {} ends soon: renew it.", self.config.certificate_files.certificate.display());
+            self.log_expiry();
         }
         CHECK_INTERVAL
+    }
+
+    /// Says what is wrong with the dates of a user's own certificate.
+    fn log_expiry(&self) {
+        let (path, now) = (self.config.certificate_files.certificate.display(), SystemTime::now());
+        match self.certificate.begins_in(now) {
+            Some(left) => log::warn!("{path}: {}", CertificateError::NotYetValid(left)),
+            None if self.certificate.days(now) == 0 => {
+                log::warn!("The certificate {path} ends within a day, or has ended: renew it.");
+            }
+            None => log::warn!("The certificate {path} ends in {} day(s): renew it.", self.certificate.days(now)),
+        }
     }
 
     /// Notes that Telegram has the registration of this digest. When Telegram has all of them, the old certificate is dropped.
@@ -282,7 +297,7 @@ pub(crate) struct Registrar {
 
 impl Registrar {
     fn registration(&self, config: &Config, bot: &BotSettings, host: &str, certificate: &Certificate) -> Registration {
-        Registration::new(config, bot, &self.api, host, certificate.upload(), self.allowed_updates)
+        Registration::new(config, bot, &self.api, host, certificate.upload(host), self.allowed_updates)
     }
 
     /// Hands each bot its registration. Returns their digests.

@@ -1,6 +1,5 @@
 //! Who listens at the port, and whether the bot answers there.
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedSt
 use super::finding::Doctor;
 use crate::certificate::Certificate;
 use crate::config::Config;
+use crate::system::port;
 use crate::webhook::connection::QUESTION;
 use crate::webhook::probe::loopback_for;
 
@@ -23,7 +23,7 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Checks the port, and the bot behind it.
 pub(crate) fn examine(doctor: &mut Doctor, config: &Config, certificate: Option<&Certificate>) {
     const CHECK: &str = "listener";
-    let owner = owner(config.listen.port());
+    let owner = port::owners(config.listen.port());
     if !owner.is_empty() && owner.iter().all(|owner| owner.starts_with("systemd ")) {
         // To connect would start it.
         return doctor.bad(CHECK, "systemd holds the port, and the bot does not run", "sudo systemctl start pihook");
@@ -161,32 +161,4 @@ impl ServerCertVerifier for PinnedCertificate {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
-}
-
-/// The programs that listen at a port, as far as this user may know.
-fn owner(port: u16) -> Vec<String> {
-    let sockets: Vec<_> =
-        ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().flat_map(|table| listening(table, port)).collect();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().filter(|process| {
-        let files = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
-        files
-            .filter_map(|file| fs::read_link(file.path()).ok())
-            .any(|link| sockets.iter().any(|socket| link.as_os_str() == &**socket))
-    });
-    processes
-        .filter_map(|process| {
-            let name = fs::read_to_string(process.path().join("comm")).ok()?;
-            Some(format!("{} (process {})", name.trim_end(), process.file_name().display()))
-        })
-        .collect()
-}
-
-/// What /proc/PID/fd calls the sockets that listen at a port.
-fn listening(table: &str, port: u16) -> Vec<String> {
-    const LISTEN: &str = "0A";
-    let table = fs::read_to_string(table).unwrap_or_default();
-    let end = format!(":{port:04X}");
-    let lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let ours = lines.filter(|fields| fields.len() > 9 && fields[1].ends_with(&end) && fields[3] == LISTEN);
-    ours.map(|fields| format!("socket:[{}]", fields[9])).collect()
 }

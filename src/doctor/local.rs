@@ -13,7 +13,8 @@ use crate::home::address::{self, AddressError};
 use crate::home::route;
 use crate::home::router::Router;
 use crate::home::services::Services;
-use crate::home::upnp::Gateway;
+use crate::home::upnp::{FindError, Gateway, UpnpError};
+use crate::secret::printable;
 use crate::system::files;
 
 /// Secrets that others can read.
@@ -55,17 +56,7 @@ pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certif
         doctor.warn(CHECK, format!("{} is not there", path.display()), "start the bot: it makes one");
         return None;
     }
-    let certificate = match certificate::load(&config.certificate_files) {
-        Ok(certificate) => certificate,
-        Err(why @ CertificateError::File(..)) => {
-            doctor.bad(CHECK, why.to_string(), "run the doctor as root, or as the user that the bot runs as");
-            return None;
-        }
-        Err(why) => {
-            doctor.bad(CHECK, why.to_string(), "put the right pair there, or move it away: then pihook makes one");
-            return None;
-        }
-    };
+    let certificate = load(doctor, CHECK, config)?;
     let (host, now) = (identity::known_host(config, &certificate), SystemTime::now());
     let days = certificate.days(now);
     match identity::check_fit(config, &certificate, host.as_deref()) {
@@ -73,18 +64,41 @@ pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certif
             doctor.bad(CHECK, why.to_string(), "move it away and restart the bot");
             return None;
         }
+        Err(why @ CertificateError::NotYetValid(_)) => {
+            doctor.bad(
+                CHECK,
+                why.to_string(),
+                "see that the clock is right; if it is, wait, or get one that counts now",
+            );
+        }
         Err(why) if certificate.is_ours() => doctor.bad(CHECK, why.to_string(), "restart the bot: it makes a new one"),
+        Err(why @ CertificateError::Chain(_)) => {
+            doctor.bad(CHECK, why.to_string(), "then restart the bot");
+        }
         Err(why) => doctor.bad(CHECK, why.to_string(), "make or get a new one"),
-        Ok(()) if certificate.renewal(now).is_zero() && !certificate.is_ours() => {
+        Ok(doubts) if !doubts.is_empty() => {
+            doctor.warn(CHECK, doubts.join(" "), "watch whether messages arrive; a usual certificate leaves no doubt");
+        }
+        Ok(_) if certificate.renewal(now).is_zero() && !certificate.is_ours() => {
             doctor.warn(CHECK, format!("it ends in {days} day(s)"), "renew it: pihook does so only with its own");
         }
-        Ok(()) => {
+        Ok(_) => {
             let owner = if certificate.is_ours() { "pihook's own" } else { "your own" };
             let kind = certificate.kind();
             doctor.good(CHECK, format!("{owner}, {kind}, for {days} more days"));
         }
     }
     Some(certificate)
+}
+
+fn load(doctor: &mut Doctor, check: &'static str, config: &Config) -> Option<Certificate> {
+    let (why, remedy) = match certificate::load(&config.certificate_files) {
+        Ok(certificate) => return Some(certificate),
+        Err(why @ CertificateError::File(..)) => (why, "run the doctor as root, or as the user that the bot runs as"),
+        Err(why) => (why, "put the right pair there, or move it away: then pihook makes one"),
+    };
+    doctor.bad(check, why.to_string(), remedy);
+    None
 }
 
 /// Whether the internet sees this home where Telegram is told to call. Returns the address that it sees.
@@ -149,7 +163,11 @@ fn router(
     let port = config.public_port;
     let here = gateway.and_then(|gateway| route::local_address(gateway).ok());
     // Only UPnP can be asked that.
-    match (gateway.and_then(Gateway::find).map(|gateway| gateway.forwarded(port)), own) {
+    let found = gateway.map_or(Err(FindError::Silent), Gateway::find);
+    if let Err(FindError::Unclear(what)) = &found {
+        return doctor.warn(CHECK, format!("it answers by UPnP, and {}", printable(what)), BY_HAND);
+    }
+    match (found.ok().map(|gateway| gateway.forwarded(port)), own) {
         (Some(Ok(Some(there))), _) if Some(there.ip()) == here => {
             doctor.good(CHECK, format!("it forwards port {port} to {there}, which is here"));
         }
@@ -160,6 +178,9 @@ fn router(
         ),
         (Some(Ok(None)), _) if config.port_mapping => {
             doctor.warn(CHECK, format!("it has no mapping of port {port}"), "start the bot: it asks for one");
+        }
+        (Some(Err(UpnpError::Refused(what))), _) => {
+            doctor.warn(CHECK, format!("it does not say what it forwards: {}", printable(&what)), BY_HAND);
         }
         (_, Some(own)) => {
             let found =

@@ -52,7 +52,8 @@ pub(crate) fn examine(
     match (&host, &certificate) {
         (Some(host), Some(certificate)) if polling.is_none() => {
             for bot in known {
-                let registration = Registration::new(&config, bot, &api, host, certificate.upload(), allowed_updates);
+                let registration =
+                    Registration::new(&config, bot, &api, host, certificate.upload(host), allowed_updates);
                 telegram::webhook(&mut doctor, &registration, address);
             }
         }
@@ -76,7 +77,12 @@ fn settings(doctor: &mut Doctor, given: Option<PathBuf>, environment: Environmen
     };
     let (config, problems) = config::examine(&source, environment);
     for problem in &problems {
-        doctor.bad(CHECK, problem, format!("mend it in {source}; the rest is checked when this is right"));
+        let remedy = if problem.contains(config::WITH_SUDO) {
+            "run the doctor with sudo; the rest is checked then".to_owned()
+        } else {
+            format!("mend it in {source}; the rest is checked when this is right")
+        };
+        doctor.bad(CHECK, problem, remedy);
     }
     if !problems.is_empty() {
         return None;

@@ -89,7 +89,7 @@ pub(crate) fn is_shared(address: Ipv4Addr) -> bool {
 }
 
 /// What a reserved address of a router means, and what to do.
-fn kind(address: Ipv4Addr) -> &'static str {
+pub(super) fn kind(address: Ipv4Addr) -> &'static str {
     match address {
         _ if is_shared(address) => {
             "your provider shares one address among customers (CGNAT), so nothing reaches you: ask it for a public IPv4 address"

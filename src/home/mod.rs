@@ -6,5 +6,5 @@ pub(crate) mod address;
 pub(crate) mod route;
 pub(crate) mod router;
 pub(crate) mod services;
-pub(crate) mod upnp;
+pub mod upnp;
 pub(crate) mod watch;

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use crab_nat::{InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, TimeoutConfig, natpmp, pcp};
 use tokio::runtime::{self, Runtime};
 
+use super::address::kind;
 use super::route;
-use super::upnp::{Gateway, UpnpError};
+use super::upnp::{FindError, Gateway, UpnpError};
 use crate::network::is_reserved;
 use crate::secret::printable;
 
@@ -65,10 +66,12 @@ pub(crate) enum RouterError {
     NoRouter,
     /// It speaks none of the three protocols, or not to us.
     Silent(u16),
+    /// It answers, and cannot be asked all the same.
+    Unclear(String, u16),
     /// It forwards the port elsewhere, or offers only another.
     Taken(String),
-    /// It has no address to forward from.
-    NoAddress,
+    /// It has no address to forward from, or only this one.
+    NoAddress(Option<Ipv4Addr>),
     /// What it says.
     Refused(String),
 }
@@ -84,10 +87,18 @@ impl fmt::Display for RouterError {
             Self::Taken(by) => {
                 write!(f, "the router's port is taken by {by}: remove that in its settings, or set another public_port")
             }
-            Self::NoAddress => f.write_str(
+            Self::Unclear(why, port) => write!(
+                f,
+                "the router answers by UPnP, and {}: switch port forwarding by UPnP on in its settings, or forward port {port} there by hand",
+                printable(why)
+            ),
+            Self::NoAddress(None) => f.write_str(
                 "the router has no address of its own on the internet: it is not connected, or your provider shares one \
                  among customers (CGNAT): ask it for a public IPv4 address",
             ),
+            Self::NoAddress(Some(address)) => {
+                write!(f, "the router's own address is {address}, which the internet does not know: {}", kind(*address))
+            }
             Self::Refused(why) => write!(f, "the router refused: {}", printable(why)),
         }
     }
@@ -133,7 +144,7 @@ impl Router {
         if self.silent.is_some_and(|(silent, asked)| silent == router && asked.elapsed() < SILENT_RETRY_INTERVAL) {
             return None;
         }
-        let address = self.natpmp_address(router).or_else(|| Gateway::find(router)?.address());
+        let address = self.natpmp_address(router).or_else(|| Gateway::find(router).ok()?.address());
         self.silent = address.is_none().then(|| (router, Instant::now()));
         address
     }
@@ -217,13 +228,28 @@ impl Router {
             }
             Err(failed) => Err(failed),
         };
-        let gateway = Gateway::find(router).ok_or_else(|| match failed {
-            Ok(lifetime) => too_short(lifetime),
-            Err(failed) => why_not(&failed, public, || self.natpmp_address(router)),
+        self.begin_upnp(router, public, local, &failed)
+    }
+
+    /// Asks by `UPnP` a router that has `failed` to answer the others, or forwards for too short a time.
+    fn begin_upnp(
+        &self,
+        router: Ipv4Addr,
+        public: u16,
+        local: u16,
+        failed: &Result<u32, natpmp::Failure>,
+    ) -> Result<MappingProtocol, RouterError> {
+        let before = || match failed {
+            Ok(lifetime) => too_short(*lifetime),
+            Err(failed) => why_not(failed, public, || self.natpmp_address(router)),
+        };
+        let gateway = Gateway::find(router).map_err(|why| match (why, before()) {
+            (FindError::Unclear(what), RouterError::Silent(port)) => RouterError::Unclear(what, port),
+            (_, why) => why,
         })?;
         match gateway.forward(public, local, self.lease) {
             Ok(()) => Ok(MappingProtocol::Upnp(gateway)),
-            Err(UpnpError::Refused(_)) if gateway.address().is_none_or(is_reserved) => Err(RouterError::NoAddress),
+            Err(UpnpError::Refused(why)) => Err(refused(why, gateway.said_address())),
             Err(why) => Err(why.into()),
         }
     }
@@ -244,6 +270,20 @@ impl Router {
     }
 }
 
+/// Why a router that answers by `UPnP` does not forward. `said` is the address that it says it has, 0.0.0.0 when it has none.
+fn refused(why: String, said: Option<Ipv4Addr>) -> RouterError {
+    match said {
+        Some(Ipv4Addr::UNSPECIFIED) => RouterError::NoAddress(None),
+        Some(address) if is_reserved(address) => RouterError::NoAddress(Some(address)),
+        Some(_) => RouterError::Refused(why),
+        // Routers with a private address are among these.
+        None => RouterError::Refused(format!(
+            "{why}; the router names no address of its own: perhaps it is not connected, or your provider shares one address \
+             among customers (CGNAT)"
+        )),
+    }
+}
+
 fn too_short(lifetime: u32) -> RouterError {
     RouterError::Refused(format!("it forwards the port for {lifetime} s at a time, and {MIN_LEASE} s are needed"))
 }
@@ -253,9 +293,10 @@ fn why_not(failed: &natpmp::Failure, public: u16, address: impl Fn() -> Option<I
     match failed {
         natpmp::Failure::Socket(_) | natpmp::Failure::Timeout => RouterError::Silent(public),
         // One with an address says the same when it cannot forward for another reason.
-        natpmp::Failure::NetworkFailure | natpmp::Failure::OutOfResources if address().is_none_or(is_reserved) => {
-            RouterError::NoAddress
-        }
+        failed @ (natpmp::Failure::NetworkFailure | natpmp::Failure::OutOfResources) => match address() {
+            Some(address) if !is_reserved(address) => RouterError::Refused(failed.to_string()),
+            address => RouterError::NoAddress(address),
+        },
         failed => RouterError::Refused(failed.to_string()),
     }
 }
@@ -308,9 +349,15 @@ mod tests {
     fn only_a_router_without_a_public_address_is_said_to_have_none() {
         let [public, shared] = [Ipv4Addr::new(80, 100, 95, 20), Ipv4Addr::new(100, 64, 0, 2)].map(Some);
         for failed in [natpmp::Failure::NetworkFailure, natpmp::Failure::OutOfResources] {
-            assert!(matches!(why_not(&failed, 8443, || None), RouterError::NoAddress));
-            assert!(matches!(why_not(&failed, 8443, || shared), RouterError::NoAddress));
+            assert!(matches!(why_not(&failed, 8443, || None), RouterError::NoAddress(_)));
+            assert!(matches!(why_not(&failed, 8443, || shared), RouterError::NoAddress(_)));
             assert!(matches!(why_not(&failed, 8443, || public), RouterError::Refused(_)));
         }
+        let by_upnp = |said| refused("Action Failed (501)".into(), said).to_string();
+        assert!(by_upnp(Some(Ipv4Addr::UNSPECIFIED)).contains("has no address of its own"));
+        assert!(by_upnp(shared).contains("own address is 100.64.0.2"));
+        assert_eq!(by_upnp(public), "the router refused: Action Failed (501)");
+        let silent = by_upnp(None);
+        assert!(silent.contains("refused: Action Failed (501)") && silent.contains("perhaps"), "{silent}");
     }
 }

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
 use ureq::tls::{Certificate, RootCerts};
+
+/// The system's certificates, or those of `SSL_CERT_FILE`.
+pub(crate) fn system() -> Vec<CertificateDer<'static>> {
+    rustls_native_certs::load_native_certs().certs
+}
 
 /// The system's certificates (`SSL_CERT_FILE` names others): they are renewed with the system, for
 /// years after this program was built. The list that was built in serves where there is none.
 pub(crate) fn roots() -> RootCerts {
-    let found = rustls_native_certs::load_native_certs();
-    let certificates: Vec<_> = found.certs.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+    let certificates: Vec<_> = system().iter().map(|der| Certificate::from_der(der).to_owned()).collect();
     if certificates.is_empty() {
         log::warn!("No CA certificates on this system: using the list built in. Install ca-certificates.");
         return RootCerts::WebPki;

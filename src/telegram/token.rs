@@ -11,20 +11,45 @@ pub struct Token {
     whole: Secret,
 }
 
+/// What a token looks like; a whole one here would be masked.
+const FORM: &str = "a token is a number, a colon, and 35 letters, digits, - or _";
+/// Telegram's limit (telegram-bot-api, `ClientManager::send`).
+const LENGTH_LIMIT: usize = 80;
+/// A key of so many characters is one whatever stands around it: Telegram's have 35.
+const KEY_LENGTH: std::ops::RangeInclusive<usize> = 30..=45;
+/// A bot's id has so many digits by now, and a time fewer.
+const ID_LENGTH: std::ops::RangeInclusive<usize> = 6..=16;
+
 impl Token {
-    /// Takes a token as it stands in a file, with or without a line end.
+    /// Takes a token as it stands in a file, and also what people paste: `BotFather`'s message around it, quotes, `NAME=` or
+    /// `bot` before it, characters that are not seen. What is not a token without doubt is refused.
     ///
     /// # Errors
-    /// `None` when Telegram could not have given it: it has the form `digits:letters`, at most 80
-    /// characters (telegram-bot-api, `ClientManager::send`).
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let text = text.trim();
+    /// What is wrong, in words that go on from the name of the setting. They hold nothing of the text.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let text: String = text.chars().filter(|c| !is_unseen(*c)).collect();
+        let bare = text.trim().trim_matches(['"', '\'', '`']);
+        if let Some(token) = Self::exact(bare) {
+            return Ok(token);
+        }
+        let mut found: Vec<Self> = Vec::new();
+        for token in candidates(&text).filter_map(Self::exact) {
+            if !found.contains(&token) {
+                found.push(token);
+            }
+        }
+        match found.len() {
+            1 => Ok(found.swap_remove(0)),
+            0 => Err(why_none(bare)),
+            count => Err(format!("holds {count} tokens: leave in the one of this bot")),
+        }
+    }
+
+    /// A token and nothing else: `digits:letters`, at most 80 characters.
+    fn exact(text: &str) -> Option<Self> {
         let (id, key) = text.split_once(':')?;
-        let well_formed = text.len() <= 80
-            && !id.starts_with(['0', '+'])
-            && !key.is_empty()
-            && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        let well_formed =
+            text.len() <= LENGTH_LIMIT && !id.starts_with(['0', '+']) && !key.is_empty() && key.chars().all(is_of_key);
         let id = id.parse().ok()?;
         well_formed.then(|| Self { id, whole: text.to_owned().into() })
     }
@@ -53,6 +78,60 @@ impl Token {
     }
 }
 
+fn is_of_key(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_' || c == '-'
+}
+
+/// Characters that are copied along and not seen: marks, joiners, soft hyphens, directions.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// The parts of a text that look like a token: digits, a colon, and a key.
+fn candidates(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices(':').filter_map(|(colon, _)| {
+        let (before, behind) = (&text[..colon], &text[colon + 1..]);
+        let id = before.len() - before.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        let key = behind.len() - behind.trim_start_matches(is_of_key).len();
+        (ID_LENGTH.contains(&id) && KEY_LENGTH.contains(&key)).then(|| &text[colon - id..=colon + key])
+    })
+}
+
+/// Why there is no token in `text`.
+fn why_none(text: &str) -> String {
+    let (id, key) = text.split_once([':', '\u{ff1a}']).unwrap_or((text, ""));
+    let is_key = |key: &str| KEY_LENGTH.contains(&key.len()) && key.chars().all(is_of_key);
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let foreign = text.chars().find(|c| !c.is_ascii());
+    let what = match foreign {
+        _ if text.is_empty() => "holds no token, it is empty: put the one there that BotFather gave you".to_owned(),
+        _ if text.contains("***") => {
+            "holds a token whose key is hidden by ***: copy the whole one from BotFather".to_owned()
+        }
+        Some(c) if text.chars().count() < 2 * LENGTH_LIMIT => format!(
+            "holds the character U+{:04X}, which no token has; it may look like a Latin one: copy the token from BotFather again",
+            u32::from(c)
+        ),
+        _ if key.is_empty() && digits(id.trim()) => {
+            "holds only the bot's number: the colon and the key behind it are missing".to_owned()
+        }
+        _ if key.is_empty() && is_key(text) => {
+            "holds only the key: the bot's number and a colon before it are missing".to_owned()
+        }
+        _ if id.ends_with(|c: char| c.is_ascii_digit())
+            && key.split_whitespace().count() > 1
+            && is_key(&key.split_whitespace().collect::<String>()) =>
+        {
+            "has a blank or a line end inside the token: write it on one line".to_owned()
+        }
+        _ if digits(id) && text.len() > LENGTH_LIMIT => {
+            format!("is too long: Telegram takes {LENGTH_LIMIT} characters")
+        }
+        _ => "holds no token: copy it from BotFather".to_owned(),
+    };
+    format!("{what} ({FORM})")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,7 +150,55 @@ mod tests {
     fn what_botfather_never_gave_is_refused() {
         let long = format!("1:{}", "a".repeat(80));
         for text in ["", "token", "110201543", ":abc", "0123:abc", "+1:abc", "1:", "1:a b", "1:a/b", "x:abc", &long] {
-            assert!(Token::parse(text).is_none(), "{text}");
+            assert!(Token::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_a_token_without_doubt_is_taken_out_of_what_was_pasted() {
+        let message = format!(
+            "Done! Congratulations on your new bot. You will find it at t.me/x_bot.\n\nUse this token to access the HTTP API:\n\
+             {TOKEN}\nKeep your token secure and store it safely: it can be used by anyone at 12:30."
+        );
+        for text in [
+            format!("\u{feff}{TOKEN}\r\n"),
+            format!("\"{TOKEN}\""),
+            format!("'{TOKEN}'\n"),
+            format!("`{TOKEN}`"),
+            format!("TELEGRAM_BOT_TOKEN={TOKEN}\n"),
+            format!("export TELEGRAM_BOT_TOKEN=\"{TOKEN}\"\n"),
+            format!("token = '{TOKEN}'"),
+            format!("bot{TOKEN}"),
+            format!("https://api.telegram.org/bot{TOKEN}/getMe"),
+            TOKEN.replace(':', "\u{200b}:\u{2060}"),
+            format!("{TOKEN}\n{TOKEN}\n"),
+            format!("“{TOKEN}”"),
+            message,
+        ] {
+            assert_eq!(Token::parse(&text).unwrap().expose(), TOKEN, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_told_what_it_lacks_and_nothing_of_it() {
+        let (id, key) = TOKEN.split_once(':').unwrap();
+        let other = "4839574812:AAFD39kkdpWt3ywyRZergyOLMaJhac60qcg";
+        for (text, words) in [
+            (String::new(), "holds no token, it is empty"),
+            ("  \n".into(), "it is empty"),
+            (id.to_owned(), "only the bot's number"),
+            (key.to_owned(), "only the key"),
+            (format!("{id}:***"), "hidden by ***"),
+            (TOKEN.replace("AA", "АА"), "U+0410"),
+            (TOKEN.replace(':', "："), "U+FF1A"),
+            (TOKEN.replace("vCH1", "vCH1\n"), "a line end inside"),
+            (format!("{TOKEN}\n{other}"), "holds 2 tokens"),
+            (format!("{id}:{}", "a".repeat(80)), "too long"),
+            ("hello".into(), "holds no token"),
+        ] {
+            let why = Token::parse(&text).unwrap_err();
+            assert!(why.contains(words), "{text}: {why}");
+            assert!(!why.contains("AHdq") && crate::secret::mask(&why) == why, "{why}");
         }
     }
 

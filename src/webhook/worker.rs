@@ -29,6 +29,9 @@ use crate::telegram::error::{ApiError, NEW_TOKEN};
 use crate::telegram::known_me::KnownMe;
 use crate::telegram::types::{Me, Update};
 
+/// The id in what the doctor sends to see whether the bot answers; Telegram's are positive. Nobody said anything.
+const NO_UPDATE: i64 = 0;
+
 /// Seconds after which Telegram is to deliver an update again that cannot be handled at this very moment.
 const RETRY_SOON: u64 = 1;
 
@@ -181,6 +184,9 @@ impl Shared {
                 return Answer::Done;
             }
         };
+        if update.update_id == NO_UPDATE {
+            return Answer::Done;
+        }
         let mut name = format!("bot {bot_id} update {}", update.update_id);
         let Some(me) = served.me.get() else {
             log::info!("{name}: 503, getMe has not answered yet");

@@ -1,0 +1,125 @@
+//! What was meant, where a line of the settings is no TOML or a key is unknown.
+
+use crate::secret::mask;
+use crate::system::text;
+
+/// Words that people use for a key.
+const OTHER_WORDS: [(&str, &str); 14] = [
+    ("host", "public_host"),
+    ("domain", "public_host"),
+    ("ip", "public_host"),
+    ("address", "public_host"),
+    ("port", "public_port"),
+    ("cert", "certificate"),
+    ("ssl_cert", "certificate"),
+    ("key", "private_key"),
+    ("upnp", "port_mapping"),
+    ("interval", "watch_interval"),
+    ("allowlist", "allow_from"),
+    ("whitelist", "allow_from"),
+    ("bot_token", "token"),
+    ("url", "public_host"),
+];
+/// Quotes that a word processor or a chat makes.
+const CURVED_QUOTES: [char; 9] = ['“', '”', '„', '‟', '«', '»', '‘', '’', '‚'];
+
+/// What is wrong with a line that is no TOML; None where the parser knows better.
+pub(super) fn about_line(line: &str) -> Option<String> {
+    let line = line.trim();
+    if line.starts_with('[') {
+        let is_bot = line.trim_matches(['[', ']', ' ']).eq_ignore_ascii_case("bot");
+        return is_bot.then(|| "a bot's heading is [[bot]], with two brackets on each side".into());
+    }
+    let Some((key, value)) = line.split_once('=') else {
+        let (key, value) = line.split_once(':').filter(|(key, _)| is_key(key.trim()))?;
+        return Some(format!("{} needs = in place of the colon: {}", key.trim(), right_form(key.trim(), value.trim())));
+    };
+    let (key, value) = (key.trim(), value.split(" #").next().unwrap_or_default().trim());
+    if !is_key(key) {
+        return None;
+    }
+    if value.is_empty() {
+        return Some(format!("{key} has no value: {}", right_form(key, "")));
+    }
+    if value.contains(CURVED_QUOTES) {
+        let value = value.trim_matches(CURVED_QUOTES);
+        return Some(format!("{key} has curved quotes: write straight ones, {}", right_form(key, value)));
+    }
+    let is_open = |quote: char| value.starts_with(quote) && value.matches(quote).count() == 1;
+    if is_open('"') || is_open('\'') {
+        return Some(format!("{key} lacks the quote at its end"));
+    }
+    let is_bare = !value.starts_with(['"', '\'', '[', '{']);
+    is_bare.then(|| format!("{key} needs quotes: {}", right_form(key, value)))
+}
+
+fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && text.len() < 30
+}
+
+/// The line as it should be. A value that can be a secret, or is long, is not repeated.
+fn right_form(key: &str, value: &str) -> String {
+    let value = value.trim_matches(['"', '\'']);
+    let is_plain = value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\') && value.len() <= 60;
+    let is_secret = key.contains("token") && !value.starts_with('/') || mask(value) != value;
+    if value.is_empty() || !is_plain || is_secret { format!("{key} = \"…\"") } else { format!("{key} = \"{value}\"") }
+}
+
+/// The known key that was meant by `key`.
+pub(super) fn nearest<'k>(key: &str, known: &[&'k String]) -> Option<&'k str> {
+    let plain = key.trim().to_lowercase().replace(['-', ' '], "_");
+    let other = OTHER_WORDS.iter().find(|(word, _)| *word == plain).map(|(_, meant)| *meant);
+    let by_word = known.iter().find(|known| Some(known.as_str()) == other);
+    by_word.map(|known| known.as_str()).or_else(|| text::nearest(&plain, known.iter().map(|known| known.as_str())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_no_toml_is_told_its_right_form() {
+        for (line, words) in [
+            ("public_host = 80.100.95.20", "public_host needs quotes: public_host = \"80.100.95.20\""),
+            ("listen = 0.0.0.0:8443 # all", "listen needs quotes: listen = \"0.0.0.0:8443\""),
+            ("token = 110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw", "token needs quotes: token = \"…\""),
+            (
+                "public_host: pi.example.org",
+                "public_host needs = in place of the colon: public_host = \"pi.example.org\"",
+            ),
+            ("public_host = “pi.example.org”", "curved quotes: write straight ones, public_host = \"pi.example.org\""),
+            ("public_host =", "public_host has no value"),
+            ("public_host = 'pi", "public_host lacks the quote at its end"),
+            ("[[bot]", "a bot's heading is [[bot]]"),
+        ] {
+            let found = about_line(line).unwrap();
+            assert!(found.contains(words), "{line}: {found}");
+        }
+        for line in ["", "= 1", "allow_from = ['a'", "[x", "hello"] {
+            assert_eq!(about_line(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_nearly_one_is_known() {
+        let known: Vec<String> =
+            ["public_host", "public_port", "listen", "token_file", "path", "certificate"].map(String::from).into();
+        let known: Vec<_> = known.iter().collect();
+        for (key, meant) in [
+            ("publichost", "public_host"),
+            ("Public-Host", "public_host"),
+            ("pubilc_host", "public_host"),
+            ("host", "public_host"),
+            ("port", "public_port"),
+            ("tokenfile", "token_file"),
+            ("lisen", "listen"),
+            ("cert", "certificate"),
+            ("paht", "path"),
+        ] {
+            assert_eq!(nearest(key, &known), Some(meant), "{key}");
+        }
+        for key in ["typo", "x", "", &"a".repeat(10_000)] {
+            assert_eq!(nearest(key, &known), None, "{key}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The host that Telegram calls, and what people write in its place.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::network;
+
+/// Where Telegram calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PublicHost {
+    /// An IPv4 address or a DNS name, in lower case.
+    Given(String),
+    /// Whatever this home's address is.
+    Auto,
+}
+
+impl PublicHost {
+    /// The host of the settings, if they name one.
+    pub(crate) fn given(&self) -> Option<&str> {
+        match self {
+            Self::Given(host) if !host.is_empty() => Some(host),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for PublicHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(host) => f.write_str(host),
+            Self::Auto => f.write_str("auto"),
+        }
+    }
+}
+
+/// Ends of names that only a home knows: its router, or multicast DNS.
+const HOME_ENDS: [&str; 9] =
+    ["local", "lan", "home", "localdomain", "localhost", "internal", "home.arpa", "intranet", "invalid"];
+
+/// A host that Telegram can call; a Bot API server of one's own calls private addresses and names, too.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn public_host(host: &str, own_api: bool) -> Result<PublicHost, String> {
+    let host = host.trim().to_lowercase();
+    if host == "auto" {
+        return Ok(PublicHost::Auto);
+    }
+    match host.parse::<Ipv4Addr>() {
+        Ok(address) if network::is_reserved(address) && !own_api => {
+            Err(format!("{host} is a private or reserved address: set the one that the internet sees"))
+        }
+        Ok(_) => Ok(PublicHost::Given(host)),
+        Err(_) => check_name(&host, own_api).map(|()| PublicHost::Given(host)),
+    }
+}
+
+/// Whether a host that is no address is a name that the internet knows.
+fn check_name(host: &str, own_api: bool) -> Result<(), String> {
+    let labels: Vec<_> = host.split('.').collect();
+    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    let is_plain = |label: &&str| label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let what = match host {
+        "" => "is empty: set the IPv4 address or DNS name that Telegram calls, or \"auto\"",
+        _ if host.contains("://") || host.contains('/') => {
+            "is a URL: leave the name or the address alone, without https:// and without /"
+        }
+        _ if host.trim_matches(['[', ']']).parse::<Ipv6Addr>().is_ok() => {
+            "is an IPv6 address, and Telegram calls none: set the IPv4 address, or \"auto\""
+        }
+        _ if host.rsplit_once(':').is_some_and(|(_, port)| is_port(port)) => {
+            "has a port at its end: leave it out, and set it as public_port"
+        }
+        _ if host.bytes().all(|b| b.is_ascii_digit() || b == b'.') => {
+            "is no IPv4 address: it has four numbers from 0 to 255, like 80.100.95.20"
+        }
+        _ if !host.is_ascii() => "has letters that no DNS name has: write a name like пример.рф in its xn-- form",
+        _ if host.len() > 253 || labels.iter().any(|label| label.len() > 63) => {
+            "is too long: a DNS name has 253 characters at most, and 63 between two dots"
+        }
+        _ if labels.iter().any(|label| label.is_empty()) => {
+            "is no DNS name: nothing stands before, behind or between its dots"
+        }
+        _ if !labels.iter().all(is_plain) => "must be an IPv4 address or a DNS name: letters, digits, - and dots",
+        _ if !own_api && HOME_ENDS.iter().any(|end| host == *end || host.ends_with(&format!(".{end}"))) => {
+            "is a name that only this home knows: set the address or name that the internet sees, or \"auto\""
+        }
+        _ if !own_api && labels.len() == 1 => {
+            "has no dot, and the internet knows no such name: set the whole name, the IPv4 address, or \"auto\""
+        }
+        _ => return Ok(()),
+    };
+    Err(what.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_telegram_cannot_call_is_told_why() {
+        for (host, words) in [
+            ("", "is empty"),
+            ("raspberrypi.local", "only this home knows"),
+            ("localhost", "only this home knows"),
+            ("pi.fritz.home.arpa", "only this home knows"),
+            ("PI.LAN", "only this home knows"),
+            ("my_pi", "has no dot"),
+            ("192.168.1.5", "private or reserved"),
+            ("https://pi.example.org", "is a URL"),
+            ("pi.example.org/hook", "is a URL"),
+            ("pi.example.org:8443", "has a port"),
+            ("80.100.95.20:8443", "has a port"),
+            ("80.100.95.256", "four numbers from 0 to 255"),
+            ("80.100.95", "four numbers from 0 to 255"),
+            ("2001:db8::1", "IPv6"),
+            ("[::1]", "IPv6"),
+            ("a..b", "between its dots"),
+            (".a.b", "between its dots"),
+            ("a b.c", "letters, digits"),
+            ("пример.рф", "xn--"),
+            (&format!("{}.org", "a".repeat(64)), "too long"),
+        ] {
+            let why = public_host(host, false).unwrap_err();
+            assert!(why.contains(words), "{host}: {why}");
+        }
+        for host in ["localhost", "my_pi", "192.168.1.5", "pi.local"] {
+            assert_eq!(public_host(host, true), Ok(PublicHost::Given(host.into())));
+        }
+        assert_eq!(public_host(" Pi.Example.org ", false), Ok(PublicHost::Given("pi.example.org".into())));
+        assert_eq!(public_host("AUTO", false), Ok(PublicHost::Auto));
+    }
+}
