@@ -389,7 +389,7 @@ fn a_call_tells_what_became_of_it() {
         (Some(Fault::CutInside(17)), true, head, false),
         (Some(Fault::CutAfter), true, "", false),
         (Some(Fault::CutBefore), false, "", false),
-        (Some(Fault::Html(502)), false, "HTTP/1.1 502 Bad Gateway\r\n", true),
+        (Some(Fault::Html(502)), false, "HTTP/1.1 502 Bad Gateway\r\n", false),
     ] {
         let wanted = fault.clone();
         telegram.on_call(move |_| wanted.clone());
