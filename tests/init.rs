@@ -75,7 +75,7 @@ fn a_wrong_answer_changes_nothing_and_is_not_shown() {
         ("this-is-no-token\n", "This is no token"),
         (&format!("{OTHER_TOKEN}\n"), "Telegram does not know this token"),
         (&format!("{TOKEN}\nperhaps-so\n"), "answered with y or n"),
-        (&format!("{TOKEN}\ny\nhttps://home.example.org\n"), "must be an IPv4 address or a DNS name"),
+        (&format!("{TOKEN}\ny\nhttps://home.example.org\n"), "is a URL"),
     ] {
         let output = init(&home, &["--write-only"], input);
         let said = text(&output);
