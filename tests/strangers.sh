@@ -90,11 +90,12 @@ slow() {
     done
     wait "$attack" || why+=("slowhttptest ended with $?: $(tail -n 1 "$scratch/slow.log")")
     attack=''
-    # Its table: seconds, closed, pending, connected, and 0 when its probe had no answer.
+    # Its table: seconds, closed, pending, connected, and 0 when its probe had no answer. Its probe comes from the address of
+    # the attack, and shares the few connections that this address has: half of its tries must get through.
     awk -F, 'NR > 1 { last = $0; down += $5 == 0; if ($4 > most) most = $4 } END { split(last, of, ",")
         print "slowhttptest: " of[1] " s, at most " most + 0 " connections, " of[2] " closed by then; service unavailable in " \
-            down + 0 " of " NR - 1 " seconds" }' "$scratch/slow.csv" | tee "$scratch/slow.verdict"
-    grep -q ' unavailable in 0 of [1-9]' "$scratch/slow.verdict" || why+=("slowhttptest found the service unavailable")
+            down + 0 " of " NR - 1 " seconds"; exit NR < 2 || down * 2 > NR - 1 }' "$scratch/slow.csv" ||
+        why+=("slowhttptest found the service unavailable")
     asked=$(wc -l <"$scratch/asked") served=$(grep -c '^404 ' "$scratch/asked") || true
     echo "a good client meanwhile: served $served times of $asked, in $(sort -k2 -n "$scratch/asked" | tail -n 1 | cut -d' ' -f2) s at most"
     ((served == asked && asked > 0)) || why+=("a good client was not served")
