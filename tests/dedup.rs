@@ -9,18 +9,9 @@ use std::time::{Duration, Instant};
 
 use common::scene::Scene;
 use common::tls::Tls;
-use common::{Home, Memory, SOON, TOKEN, settings, start, telegram};
+use common::{Home, SOON, TOKEN, remembering, settings, start, telegram};
 use nix::sys::signal::Signal;
-use simulated_telegram::{Bot, Cut, Fault, Telegram};
-
-/// A Telegram, one bot's account there, and the bot's home, which remembers across restarts as under systemd.
-fn remembering(test: &str) -> (Telegram, Bot, Home, Memory) {
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let memory = Memory::new(test);
-    let settings = settings(&telegram.api_url(), &memory.setting());
-    (telegram, bot, Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n")), memory)
-}
+use simulated_telegram::{Cut, Fault};
 
 #[test]
 fn a_lost_answer_costs_no_second_reply() {

@@ -227,15 +227,18 @@ fn a_users_own_certificate_cannot_follow_and_is_not_touched() {
 #[test]
 fn a_certificate_of_ours_is_renewed_before_its_end_while_it_serves() {
     let mut moving = Moving::new(OLD, "auto");
-    // It is valid for 30 s, and so due 10 s before its end: in 2 s.
-    moving.home.certificate(OLD, "pihook", -18, 12);
+    // The first call builds the tests' bot, which can take longer than that.
+    moving.home.pihook(&["help"]);
+    // It is valid for 36 s, and so due 12 s before its end: in 6 s, when also a slow machine has started.
+    moving.home.certificate(OLD, "pihook", -18, 18);
     let old = moving.home.read("certs/webhook_cert.pem");
     let key = moving.home.read("certs/webhook_pkey.pem");
     moving.run().wait_log("the webhook is registered");
     let pihook = moving.pihook.as_ref().unwrap();
     let mut kept = Tls::connect(pihook.address);
-    let mut said = 0;
+    let (mut said, end) = (0, Instant::now() + SOON);
     while moving.urls().len() < 2 || said < 20 {
+        assert!(Instant::now() < end, "the new certificate was registered at the start, or not at all");
         moving.bot.say(42, &said.to_string());
         said += 1;
         moving.bot.wait_delivered(said, SOON).unwrap();

@@ -4,18 +4,9 @@ mod common;
 
 use std::os::unix::process::ExitStatusExt;
 
-use common::{HOST, Home, Memory, Pihook, SOON, TOKEN, settings, telegram};
+use common::{HOST, Home, Pihook, SOON, remembering};
 use nix::sys::signal::Signal;
-use simulated_telegram::{Bot, Telegram};
-
-/// A Telegram, one bot's account there, and a home that remembers across restarts as under systemd.
-fn remembering(test: &str) -> (Telegram, Bot, Home, Memory) {
-    let telegram = telegram();
-    let bot = telegram.bot(TOKEN);
-    let memory = Memory::new(test);
-    let settings = settings(&telegram.api_url(), &memory.setting());
-    (telegram, bot, Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n")), memory)
-}
+use simulated_telegram::Telegram;
 
 /// Waits for the end of a process that panicked. Returns its last error; an emulator may say more behind it.
 fn aborted(pihook: Pihook) -> String {

