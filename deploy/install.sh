@@ -175,12 +175,26 @@ release() {
     done
 }
 
-# `pihook init` checks the answers, and only then keeps them. A later run asks for what is not there.
+# `pihook init` of the new release checks settings and answers, and only then keeps the answers. A later run asks for what is not
+# there.
 settings() {
-    local key
+    local key said code=0
     for key in token router host; do
         cat "$here/answer.$key" 2>/dev/null || echo
-    done | "$new/pihook" init --write-only >&2 || exit 1
+    done >"$here/answers"
+    said=$(timeout "$timeout" "$new/pihook" init --write-only <"$here/answers" 2>&1) || code=$?
+    if [[ $code == 64 ]]; then
+        # It is from before there was this command.
+        [[ -s $etc/token && -s $etc/pihook.toml ]] ||
+            fail "This release has no \`pihook init\` to check your answers. Nothing was changed. Deploy a later release."
+        return
+    fi
+    [[ -z $said ]] || echo "$said" >&2
+    case $code in
+    0) [[ -s $etc/token ]] || fail "\`pihook init\` of this release left no $etc/token. The release is not started." ;;
+    1) exit 1 ;; # It has said why.
+    *) fail "\`pihook init\` of this release failed (exit code $code): the release is broken. Nothing was changed." ;;
+    esac
 }
 
 # The current release and those that ran before it, the latest first; not by their age, as a Pi's clock may stand anywhere.

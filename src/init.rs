@@ -20,6 +20,10 @@ pub(crate) const SETTINGS: &str = "/etc/pihook/pihook.toml";
 const TEMPLATE: &str = include_str!("../deploy/pihook.toml");
 /// The unit's own folder: it can write nowhere else.
 const STATE: &str = "/var/lib/pihook";
+/// The token's file, beside the settings.
+const TOKEN: &str = "token";
+/// Where systemd hands out copies of its credentials.
+const CREDENTIALS: &str = "/run/credentials/";
 /// How often a person is asked for the same.
 const TRIES: usize = 3;
 
@@ -82,11 +86,15 @@ pub(crate) fn write_settings(path: &Path, given: &Given, environment: Environmen
     let config = config::examine_text(path, &text, environment).0;
     let known = config.bots.first().and_then(|bot| bot.file.clone());
     given.check(&config.api_url)?;
-    let named = edit::token_file(&text).map_or("token".into(), |(file, _)| file);
-    let place = known.clone().unwrap_or_else(|| path.with_file_name(named));
+    let place = token_place(path, &text, known.as_deref());
     let token = new_token(&config, known.is_some())?;
-    if token.is_some() && place == path {
-        return Err(wrong(format!("The token stands in {} itself: change it there.", path.display())));
+    let own = path.with_file_name(TOKEN);
+    if place.is_none() && (token.is_some() || is_units(path) && !own.exists()) {
+        return Err(wrong(format!(
+            "In {}, the first [[bot]] has `token` or `token_file`: remove that line, and run this again. Then the token is kept in {}.",
+            path.display(),
+            own.display()
+        )));
     }
     let port_mapping = port_mapping(given, is_first)?;
     let has_host = !is_first && (config.public_host == PublicHost::Auto || config.public_host.given().is_some());
@@ -99,9 +107,24 @@ pub(crate) fn write_settings(path: &Path, given: &Given, environment: Environmen
     }
     check(path, &new, token.as_ref(), environment)?;
     let is_new = before.as_deref() != Some(&new);
-    write(path, is_new.then_some(&new), &place, token.as_ref())
+    write(path, is_new.then_some(&new), &place.unwrap_or(own), token.as_ref())
         .map_err(|(file, why)| wrong(format!("{} cannot be written: {why}.{}", file.display(), as_root(&why))))?;
     Ok(is_new || token.is_some())
+}
+
+fn is_units(path: &Path) -> bool {
+    path == Path::new(SETTINGS)
+}
+
+/// The file for the token of the first bot. None where the settings have it in a place that is not for us to write: in
+/// themselves, in systemd's own copy, or, for the unit, in a file that its user cannot read. `known` is where it was read from.
+fn token_place(path: &Path, text: &str, known: Option<&Path>) -> Option<PathBuf> {
+    match edit::token_file(text) {
+        _ if known == Some(path) => None,
+        Some((file, _)) if is_units(path) || file.starts_with(CREDENTIALS) => None,
+        Some((file, _)) => Some(path.with_file_name(file)),
+        None => Some(path.with_file_name(TOKEN)),
+    }
 }
 
 fn as_root(why: &io::Error) -> &'static str {
@@ -112,7 +135,7 @@ fn as_root(why: &io::Error) -> &'static str {
 fn template(path: &Path) -> Result<String, InitError> {
     // It is found beside them all the same; and the unit's user gets it as a credential, and cannot read the file.
     let mut text = TEMPLATE.replace("\ntoken_file = ", "\n# token_file = ");
-    if path != Path::new(SETTINGS) {
+    if !is_units(path) {
         return Ok(text);
     }
     for (key, file) in [("certificate", "webhook_cert.pem"), ("private_key", "webhook_pkey.pem"), ("state_dir", "")] {
@@ -269,6 +292,20 @@ pub(crate) fn start_units(has_changed: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_token_is_kept_where_it_is_read() {
+        let (own, units) = (Path::new("/home/pi/pihook.toml"), Path::new(SETTINGS));
+        let place = |path, text, known: Option<&str>| token_place(path, text, known.map(Path::new));
+        let at = |place: &str| Some(PathBuf::from(place));
+        assert_eq!(place(own, "[[bot]]\n", None), at("/home/pi/token"));
+        assert_eq!(place(own, "[[bot]]\ntoken_file = 'a/b'", Some("/home/pi/a/b")), at("/home/pi/a/b"));
+        assert_eq!(place(own, "[[bot]]\ntoken_file = '/run/credentials/x.service/t'", None), None);
+        assert_eq!(place(own, "[[bot]]\ntoken = '1:a'", Some("/home/pi/pihook.toml")), None);
+        assert_eq!(place(units, "[[bot]]\n", Some("/etc/pihook/token")), at("/etc/pihook/token"));
+        // The unit's user cannot read it.
+        assert_eq!(place(units, "[[bot]]\ntoken_file = 'token'", Some("/etc/pihook/token")), None);
+    }
 
     #[test]
     fn the_units_settings_lie_where_it_can_read_and_write() {

@@ -59,7 +59,7 @@ pub(crate) fn wait(config: &Config) -> Option<Report> {
 /// A sentence that says that it runs and where to write to, and the link, if its name is known.
 ///
 /// # Errors
-/// That it does not run, or has a problem.
+/// That it does not run, has a problem, or is not reached.
 pub(crate) fn running(report: Option<&Report>) -> Result<(String, Option<String>), String> {
     let Some(report) = report else {
         return Err("pihook is not running: `sudo systemctl status pihook` says why.".into());
@@ -68,12 +68,20 @@ pub(crate) fn running(report: Option<&Report>) -> Result<(String, Option<String>
     if let Some(problem) = report.problem() {
         return Err(format!("pihook {version} is running, but: {problem}."));
     }
-    let doubt = if *works { "" } else { ", but Telegram has not called it yet" };
+    if !works {
+        let port = report.address.as_deref().and_then(|address| address.rsplit(':').next()).unwrap_or("8443");
+        let to = report.name().map(|name| format!(" to @{name}")).unwrap_or_default();
+        return Err(format!(
+            "pihook {version} is running, but Telegram has not called it in {} s. See that the router forwards port {port} to this \
+             machine, and write{to}: `sudo pihook status` shows whether the message arrived.",
+            WORKS_TIMEOUT.as_secs()
+        ));
+    }
     Ok(match report.name() {
         Some(name) => {
             let link = format!("https://t.me/{name}");
-            (format!("pihook {version} is running{doubt}. Write to @{name}: {link}"), Some(link))
+            (format!("pihook {version} is running. Write to @{name}: {link}"), Some(link))
         }
-        None => (format!("pihook {version} is running{doubt}."), None),
+        None => (format!("pihook {version} is running."), None),
     })
 }

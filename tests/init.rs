@@ -5,9 +5,14 @@ mod common;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Output, Stdio};
 
-use common::{HOST, Home, OTHER_TOKEN, TOKEN, telegram, text};
+use common::{HOST, Home, OTHER_TOKEN, TOKEN, eventually, telegram, text};
+use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::unistd::Pid;
 
 /// `pihook init ARGUMENTS` on settings of one line, with this on standard input.
 fn init(home: &Home, arguments: &[&str], input: &str) -> Output {
@@ -121,10 +126,25 @@ fn a_token_in_the_settings_is_not_replaced_beside_them() {
     let home = Home::new(&telegram.api_url());
     let before = home.read("pihook.toml");
     let output = init(&home, &["--write-only"], &format!("{TOKEN}\n"));
-    assert!(text(&output).contains("change it there"), "{}", text(&output));
+    assert!(text(&output).contains("remove that line"), "{}", text(&output));
     assert!(!home.folder.join("token").exists());
     succeeds(&init(&home, &["--write-only"], ""));
     assert_eq!(home.read("pihook.toml"), before);
+}
+
+#[test]
+fn a_signal_at_the_hidden_question_leaves_the_terminal_as_it_was() {
+    let home = Home::with("api_url = 'http://127.0.0.1:9'\n", "");
+    let terminal = openpty(None, None).unwrap();
+    let mut command = home.command(&["init", "--write-only", "--config"]);
+    command.arg(home.folder.join("pihook.toml")).stdin(terminal.slave.try_clone().unwrap());
+    let mut child = command.stderr(terminal.slave.try_clone().unwrap()).spawn().unwrap();
+    let echoes = || tcgetattr(&terminal.slave).unwrap().local_flags.contains(LocalFlags::ECHO);
+    assert!(echoes());
+    eventually("the question is asked", || !echoes());
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(2));
+    assert!(echoes());
 }
 
 #[test]

@@ -100,11 +100,12 @@ impl Health {
         info.last_error_message.clone().filter(|_| is_cut_off)
     }
 
-    /// Assesses what Telegram says at `now`; `agrees` is whether the webhook is the one that we set.
+    /// Assesses what Telegram says at `now`; `agrees` is whether the webhook is the one that we set, and `fault` what our own
+    /// check finds wrong with its certificate.
     pub(crate) fn assess(
         &mut self,
         info: &WebhookInfo,
-        agrees: Result<(), Difference>,
+        (agrees, fault): (Result<(), Difference>, Option<&str>),
         contest: &mut Contest,
         now: Instant,
     ) -> Verdict {
@@ -117,10 +118,14 @@ impl Health {
         }
         contest.won();
         let explained = message.and_then(delivery_error::explain);
-        if explained.is_some_and(|explanation| explanation.kind == Kind::Certificate) {
+        let is_certificate = explained.is_some_and(|explanation| explanation.kind == Kind::Certificate);
+        if let (true, Some(message), Some(fault)) = (is_certificate, message, fault) {
+            // The same certificate again would be refused again.
+            let words = format!("Telegram could not deliver: \"{message}\": {}", fault.trim_end_matches('.'));
+            self.problem = Some(Problem { words, is_unreachable: false });
+        } else if is_certificate {
             return self.repair(undelivered(message.unwrap_or_default()), false, contest, now);
-        }
-        if let Some(message) = message {
+        } else if let Some(message) = message {
             let is_unreachable = explained.is_some_and(|explanation| explanation.kind == Kind::Unreachable);
             self.problem = Some(Problem { words: undelivered(message), is_unreachable });
         } else if info.pending_update_count == 0 {
@@ -205,7 +210,7 @@ mod tests {
     #[test]
     fn an_error_is_told_while_it_is_news_or_something_waits() {
         let (now, mut health, mut contest) = scene();
-        let mut assess = |pending, error| health.assess(&info(pending, error), Ok(()), &mut contest, now);
+        let mut assess = |pending, error| health.assess(&info(pending, error), (Ok(()), None), &mut contest, now);
         let timeout = Some((1000, "Connection timed out"));
         assert_eq!(assess(0, None), Verdict::Well);
         assert!(
@@ -221,13 +226,13 @@ mod tests {
         let old = info(0, Some((1000, "Connection refused")));
         let (now, mut health, mut contest) = scene();
         health.found(&old, 0);
-        assert_eq!(health.assess(&old, Ok(()), &mut contest, now), Verdict::Well);
+        assert_eq!(health.assess(&old, (Ok(()), None), &mut contest, now), Verdict::Well);
     }
 
     #[test]
     fn a_pile_that_grows_is_told() {
         let (now, mut health, mut contest) = scene();
-        let mut assess = |pending| health.assess(&info(pending, None), Ok(()), &mut contest, now);
+        let mut assess = |pending| health.assess(&info(pending, None), (Ok(()), None), &mut contest, now);
         assert_eq!(
             [assess(10), assess(19), assess(0), assess(500)],
             [const { Verdict::Well }; 4],
@@ -247,7 +252,7 @@ mod tests {
         let mut repairs = Vec::new();
         for minute in (0..24 * 60).step_by(5) {
             let now = start + Duration::from_secs(minute * 60);
-            match health.assess(&info(0, None), Err(Difference::Other), &mut contest, now) {
+            match health.assess(&info(0, None), (Err(Difference::Other), None), &mut contest, now) {
                 Verdict::Repair(_) => repairs.push(minute),
                 Verdict::Problem(Problem { words, is_unreachable: false }) => {
                     assert!(words.contains("a token of its own"), "{words}");
@@ -259,23 +264,39 @@ mod tests {
         // Once it is left alone for long, the next time is like the first.
         let later = start + Duration::from_secs(10 * 86400);
         assert!(matches!(
-            health.assess(&info(0, None), Err(Difference::Missing), &mut contest, later),
+            health.assess(&info(0, None), (Err(Difference::Missing), None), &mut contest, later),
             Verdict::Repair(_)
         ));
         let soon = later + 2 * INTERVAL;
         assert!(matches!(
-            health.assess(&info(0, None), Err(Difference::Missing), &mut contest, soon),
+            health.assess(&info(0, None), (Err(Difference::Missing), None), &mut contest, soon),
             Verdict::Repair(_)
         ));
+    }
+
+    #[test]
+    fn a_certificate_that_is_known_to_be_refused_is_not_uploaded_again() {
+        let (now, mut health, mut contest) = scene();
+        let failed = "SSL error {error:0A000086:SSL routines::certificate verify failed}";
+        let fault = (Ok(()), Some("its issuer has expired."));
+        for date in [1000, 1001, 1001] {
+            let verdict = health.assess(&info(1, Some((date, failed))), fault, &mut contest, now);
+            let Verdict::Problem(Problem { words, is_unreachable: false }) = verdict else { panic!("{verdict:?}") };
+            assert_eq!(words, format!("Telegram could not deliver: \"{failed}\": its issuer has expired"));
+        }
+        assert_eq!(health.assess(&info(0, Some((1001, failed))), fault, &mut contest, now), Verdict::Well);
     }
 
     #[test]
     fn a_wrong_certificate_is_uploaded_again_but_not_for_ever() {
         let (now, mut health, mut contest) = scene();
         let failed = "SSL error {error:0A000086:SSL routines::certificate verify failed}";
-        assert!(matches!(health.assess(&info(1, Some((1000, failed))), Ok(()), &mut contest, now), Verdict::Repair(_)));
+        assert!(matches!(
+            health.assess(&info(1, Some((1000, failed))), (Ok(()), None), &mut contest, now),
+            Verdict::Repair(_)
+        ));
         health.set(0);
-        let again = health.assess(&info(1, Some((1001, failed))), Ok(()), &mut contest, now + INTERVAL);
+        let again = health.assess(&info(1, Some((1001, failed))), (Ok(()), None), &mut contest, now + INTERVAL);
         assert!(
             matches!(again, Verdict::Problem(Problem { words, is_unreachable: false }) if words.contains("again; it is set anew after a while"))
         );

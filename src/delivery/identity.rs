@@ -297,7 +297,12 @@ pub(crate) struct Registrar {
 
 impl Registrar {
     fn registration(&self, config: &Config, bot: &BotSettings, host: &str, certificate: &Certificate) -> Registration {
-        Registration::new(config, bot, &self.api, host, certificate.upload(host), self.allowed_updates)
+        let registration =
+            Registration::new(config, bot, &self.api, host, certificate.upload(host), self.allowed_updates);
+        // The clock here says nothing about Telegram's.
+        let fault = check_fit(config, certificate, Some(host)).err();
+        let fault = fault.filter(|why| !matches!(why, CertificateError::NotYetValid(_)));
+        registration.with_fault(fault.map(|why| why.to_string()))
     }
 
     /// Hands each bot its registration. Returns their digests.

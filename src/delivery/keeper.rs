@@ -172,7 +172,7 @@ impl Keeper {
         let is_secret_wrong = callbacks.observations.is_secret_wrong();
         let agrees = agrees.and(if is_secret_wrong { Err(Difference::Secret) } else { Ok(()) });
         let undelivered = self.health.undelivered(&info, arrivals).filter(|_| agrees.is_ok());
-        let verdict = self.health.assess(&info, agrees, contest, Instant::now());
+        let verdict = self.health.assess(&info, (agrees, self.registration.fault()), contest, Instant::now());
         match verdict {
             Verdict::Well => {
                 if callbacks.status.webhook(bot, None) {

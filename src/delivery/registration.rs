@@ -29,6 +29,8 @@ pub(crate) struct Registration {
     max_connections: u16,
     allowed_updates: &'static [&'static str],
     certificate: Option<String>,
+    /// Why Telegram cannot take the certificate, by our own check.
+    fault: Option<String>,
     /// Holds a digest of what was set last, and of what Telegram showed of it then, so that no secret lies there.
     note: PathBuf,
     digest: String,
@@ -114,10 +116,21 @@ impl Registration {
             max_connections: config.max_connections,
             allowed_updates,
             certificate,
+            fault: None,
             note: config.state_dir.join(format!("webhook-{}", bot.token.id())),
             digest,
             shown: Arc::default(),
         }
+    }
+
+    /// The same, where our own check has found this to be wrong with the certificate.
+    pub(crate) fn with_fault(self, fault: Option<String>) -> Self {
+        Self { fault, ..self }
+    }
+
+    /// What setting the webhook again cannot help: why Telegram refuses the certificate.
+    pub(crate) fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
     }
 
     /// Sets the webhook, unless Telegram has it already.

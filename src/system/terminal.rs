@@ -1,7 +1,12 @@
 //! A person at a terminal: questions, answers that are not shown, and a QR code.
 
 use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use qrcodegen::{QrCode, QrCodeEcc};
 
@@ -35,15 +40,24 @@ pub(crate) fn ask_hidden(question: &str) -> io::Result<Option<String>> {
         return read_line();
     }
     let stdin = io::stdin();
+    // A signal that ends the program must not leave a terminal without echo: it waits until that is restored.
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT].into_iter().collect();
+    signals.thread_block()?;
+    let signalled = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?;
     let before = tcgetattr(&stdin)?;
     let mut hidden = before.clone();
     hidden.local_flags.remove(LocalFlags::ECHO);
     // Before the question: an answer that comes at once is neither shown nor lost.
     tcsetattr(&stdin, SetArg::TCSANOW, &hidden)?;
     eprint!("{question} ");
-    let answer = read_line();
+    let mut either = [stdin.as_fd(), signalled.as_fd()].map(|file| PollFd::new(file, PollFlags::POLLIN));
+    // A terminal is ready when a whole line is. A pause (Ctrl-Z) interrupts the wait.
+    while poll(&mut either, PollTimeout::NONE) == Err(Errno::EINTR) {}
+    let answer = if either[1].any() == Some(true) { Ok(None) } else { read_line() };
     tcsetattr(&stdin, SetArg::TCSANOW, &before)?;
     eprintln!();
+    // One that has come ends the program here.
+    signals.thread_unblock()?;
     answer
 }
 

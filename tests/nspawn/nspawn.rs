@@ -68,6 +68,7 @@ fn main() {
         ("the same release once more", twice),
         ("a release is deployed without a watchdog", unwatched),
         ("a release that crashes is rolled back", crashing),
+        ("a release that cannot check the settings changes nothing", broken_at_init),
         ("a release that is ready but does not answer is rolled back", mute),
         ("a release that hangs is rolled back", hanging),
         ("a power cut while a release is tried", power_cut_on_trial),
@@ -136,13 +137,18 @@ impl Test {
 
     /// A program that passes for pihook until it is to run: then it does this, in C.
     fn stub(&self, run: &str) -> String {
+        self.stub_of("execv(\"/real\", words);", run)
+    }
+
+    /// Like [`Test::stub`]; and this is what its `pihook init` does.
+    fn stub_of(&self, init: &str, run: &str) -> String {
         let path = self.pi.file("stub");
         fs::copy(&self.binary, self.pi.file("root/real")).unwrap();
         let source = format!(
             "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>
             #include <sys/socket.h>\n#include <sys/un.h>
             int main(int count, char **words) {{
-                if (count > 1 && !strcmp(words[1], \"init\")) {{ execv(\"/real\", words); }}
+                if (count > 1 && !strcmp(words[1], \"init\")) {{ {init} }}
                 if (count > 1 && !strcmp(words[1], \"run\")) {{ {run} }}
                 puts(\"pihook 9.9.9\");
             }}"
@@ -330,6 +336,16 @@ fn unwatched(test: &mut Test) {
 
 fn crashing(test: &mut Test) {
     test.is_rolled_back(&test.stub("return 3;"));
+}
+
+fn broken_at_init(test: &mut Test) {
+    let (before, running) = (test.pi.current(), test.pi.property("InvocationID"));
+    let output = test.deploy(&test.stub_of("abort();", "return 3;"));
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("the release is broken. Nothing was changed."), "{}", text(&output));
+    assert_eq!((test.pi.current(), test.pi.property("InvocationID")), (before, running));
+    // One from before `pihook init` is taken all the same, as nothing is asked.
+    test.is_rolled_back(&test.stub_of("return 64;", "return 3;"));
 }
 
 fn mute(test: &mut Test) {

@@ -144,7 +144,7 @@ impl Pi {
     pub fn type_in(&self, arguments: &[&str], answers: &[&str]) -> (bool, String) {
         let command = self.command("pi@127.0.0.1", PORT, arguments);
         let words: Vec<_> = command.get_args().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
-        type_into(&format!("timeout {}", words.join(" ")), answers)
+        type_into(&format!("timeout --foreground {}", words.join(" ")), answers)
     }
 
     /// A command of root's there, on a terminal. For each prompt that it shows, the next of these is typed.

@@ -5,9 +5,11 @@ use std::env::{args, var_os};
 use std::os::unix::net::UnixDatagram;
 
 fn main() {
-    if args().nth(1).as_deref() != Some("run") {
-        println!("pihook 0.0.0");
-        return;
+    match args().nth(1).as_deref() {
+        Some("run") => {}
+        // The settings are good, and nothing is answered.
+        Some("init") => return,
+        _ => return println!("pihook 0.0.0"),
     }
     if cfg!(crashes) {
         std::process::abort();

@@ -136,13 +136,21 @@ impl Machine {
         self.ssh(&format!("mkdir -p {folder}; cat >{path} <<\\END\n{content}END\n"));
     }
 
-    /// Runs `deploy.sh` as the user pi for `binary`, one of the folder, with sudo's password and `input`; whether it succeeded,
-    /// and all it said.
-    pub fn deploy(&self, binary: &str, input: &str) -> (bool, String) {
+    /// Copies a file of the folder there.
+    pub fn copy(&self, name: &str, path: &str) {
+        let port = self.ssh.to_string();
+        let mut ssh = self.command("ssh", 120, "");
+        ssh.args(["-i", "key", "-p", &port, "root@127.0.0.1", &format!("cat >{path}")]);
+        let output = ssh.stdin(File::open(self.folder.join(name)).unwrap()).output().unwrap();
+        assert!(output.status.success(), "{}", all(&output));
+    }
+
+    /// Runs `deploy.sh` as the user pi, in the folder, with sudo's password and `input`; whether it succeeded, and all it said.
+    pub fn deploy(&self, arguments: &[&str], input: &str) -> (bool, String) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/deploy.sh");
         let port = self.ssh.to_string();
         let mut deploy = self.command(script, 300, &format!("{PASSWORD}\n{input}"));
-        let deploy = deploy.args(["pi@127.0.0.1", "--port", &port, "--identity", "key", "--binary", binary]);
+        let deploy = deploy.args(["pi@127.0.0.1", "--port", &port, "--identity", "key"]).args(arguments);
         let output = deploy.output().unwrap();
         (output.status.success(), all(&output))
     }

@@ -58,6 +58,7 @@ fn main() -> ExitCode {
     home.step("8. a full disk, and a read-only one", Home::full_and_read_only);
     home.step("9. figures", Home::figures);
     home.step("10. pages of 16 KiB, as on a Pi 5", Home::pi_5);
+    home.step("11. the package, from nothing to the first echo", Home::package);
     ExitCode::SUCCESS
 }
 
@@ -99,7 +100,19 @@ impl Home {
         self.pi.power_on();
         self.pi.wait_ssh();
         tell(start, "the bare system is up");
-        // deploy.sh would ask for the address, but knows no other Bot API.
+        self.write_settings();
+        self.pi.put("/root.pem", &fs::read_to_string(self.folder.join("root.pem")).unwrap());
+        self.pi.ssh("cat /root.pem >>/etc/ssl/certs/ca-certificates.crt");
+        self.telegram.route(HOST, 8443, self.pi.webhook);
+        self.bot.say(CHAT, "the first message");
+        let start = Instant::now();
+        self.deploy("pihook", &format!("{TOKEN}\n"), true);
+        self.bot.wait_sent(1, PATIENCE).unwrap();
+        tell(start, "the first echo");
+    }
+
+    /// deploy.sh and `pihook init` would ask for the address, but know no other Bot API.
+    fn write_settings(&self) {
         let port = self.telegram.api_url().rsplit(':').next().unwrap().to_owned();
         let settings = [
             &format!("public_host = '{HOST}'"),
@@ -110,14 +123,6 @@ impl Home {
             "[[bot]]\n",
         ];
         self.pi.put("/etc/pihook/pihook.toml", &settings.join("\n"));
-        self.pi.put("/root.pem", &fs::read_to_string(self.folder.join("root.pem")).unwrap());
-        self.pi.ssh("cat /root.pem >>/etc/ssl/certs/ca-certificates.crt");
-        self.telegram.route(HOST, 8443, self.pi.webhook);
-        self.bot.say(CHAT, "the first message");
-        let start = Instant::now();
-        self.deploy("pihook", &format!("{TOKEN}\n"), true);
-        self.bot.wait_sent(1, PATIENCE).unwrap();
-        tell(start, "the first echo");
     }
 
     fn another_version(&mut self) {
@@ -276,10 +281,26 @@ impl Home {
         self.echoes("deployed on a Pi 5");
     }
 
+    fn package(&mut self) {
+        let (succeeded, output) = self.pi.deploy(&["--uninstall"], "");
+        assert!(succeeded, "{output}");
+        self.write_settings();
+        self.pi.copy("pihook.deb", "/root/pihook.deb");
+        let start = Instant::now();
+        let said = self.pi.ssh("DEBIAN_FRONTEND=noninteractive apt-get install -y /root/pihook.deb 2>&1");
+        assert!(said.contains("Now run: sudo pihook init"), "{said}");
+        tell(start, "apt install");
+        let said = self.pi.ssh(&format!("echo '{TOKEN}' | pihook init 2>&1"));
+        tell(start, said.lines().last().unwrap_or_default());
+        assert!(said.contains("is running. Write to @"), "{said}");
+        self.echoes("by the package");
+        tell(start, "from apt install to the first echo");
+    }
+
     /// Runs `deploy.sh`; the version is to be taken, or to be rolled back.
     fn deploy(&self, version: &str, input: &str, taken: bool) {
         let start = Instant::now();
-        let (succeeded, output) = self.pi.deploy(version, input);
+        let (succeeded, output) = self.pi.deploy(&["--binary", version], input);
         assert!(succeeded == taken && (taken || output.contains("Rolled back")), "{output}");
         tell(start, &format!("deploy.sh: {}", output.lines().last().unwrap_or_default()));
     }
