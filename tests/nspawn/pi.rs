@@ -144,6 +144,7 @@ impl Pi {
     pub fn type_in(&self, arguments: &[&str], answers: &[&str]) -> (bool, String) {
         let command = self.command("pi@127.0.0.1", PORT, arguments);
         let words: Vec<_> = command.get_args().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+        // timeout leaves the foreground unless the shell of `script` executes it in its own place: not every shell does.
         type_into(&format!("timeout --foreground {}", words.join(" ")), answers)
     }
 
