@@ -79,6 +79,6 @@ Description: Telegram bot for a Raspberry Pi at home
 END
 
 package=$target/pihook_${version}_$architecture.deb
-dpkg-deb --root-owner-group -Zxz --build "$root" "$package.new" >/dev/null
-mv "$package.new" "$package"
+dpkg-deb --root-owner-group -Zxz --build "$root" "$package.$$" >/dev/null
+mv "$package.$$" "$package"
 echo "$package"
