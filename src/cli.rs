@@ -244,8 +244,7 @@ fn help(command: &str) -> Result<(), Failure> {
 
 /// Says what keeps nobody from success, beside what a command prints.
 fn warn(text: &str) {
-    // Where nobody reads it, the command goes on.
-    let _ = writeln!(io::stderr(), "{}", lines(&mask(text)));
+    terminal::say(&lines(&mask(text)));
 }
 
 /// Prints a command's result. Who closes the pipe has read enough: the command goes on to its end.
@@ -337,7 +336,7 @@ fn wait_until_it_works(options: &Options, allowed_updates: Kinds) -> Result<(), 
         });
         if let Some(cross) = cross {
             // Its colours must stay; the rest of it is clean.
-            eprintln!("{}", mask(&cross.line(is_coloured())));
+            terminal::say(&mask(&cross.line(is_coloured())));
             return Err(Failure::Other(String::new()));
         }
     }
@@ -345,10 +344,9 @@ fn wait_until_it_works(options: &Options, allowed_updates: Kinds) -> Result<(), 
     print(&sentence)?;
     match link {
         // It is made of colours.
-        Some(link) if io::stdout().is_terminal() => println!("{}", terminal::qr_code(&link).trim_end()),
-        _ => {}
+        Some(link) if io::stdout().is_terminal() => write_out(terminal::qr_code(&link).trim_end()),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn cert(options: &Options) -> Result<(), Failure> {

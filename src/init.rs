@@ -160,7 +160,7 @@ fn new_token(config: &Config, has_one: bool) -> Result<Option<Token>, InitError>
         }
         match known_token(config, &answer) {
             Ok(token) => return Ok(Some(token)),
-            Err(why) if tries < TRIES && terminal::is_there() => eprintln!("{why}"),
+            Err(why) if tries < TRIES && terminal::is_there() => terminal::say(&why),
             Err(why) => return Err(wrong(why)),
         }
         tries += 1;
@@ -174,15 +174,15 @@ fn known_token(config: &Config, answer: &str) -> Result<Token, String> {
         _ => format!("This is no token: the answer {why}."),
     })?;
     match Client::new(Api::new(&config.api_url, 1), token.clone()).me() {
-        Ok(me) => eprintln!("This is @{}.", printable(&me.username)),
+        Ok(me) => terminal::say(&format!("This is @{}.", printable(&me.username))),
         Err(why) if why.token_is_refused() => {
             return Err("Telegram does not know this token: get the right one from @BotFather.".into());
         }
         // A Pi may have no network yet, or a clock from 1970.
-        Err(why) => eprintln!(
-            "Telegram cannot be asked about the token now: {}. It is kept all the same.",
+        Err(why) => terminal::say(&format!(
+            "Telegram cannot be asked about the token now: {}. The token is kept all the same.",
             printable(&why.to_string())
-        ),
+        )),
     }
     Ok(token)
 }
@@ -200,7 +200,7 @@ fn port_mapping(given: &Given, is_first: bool) -> Result<Option<String>, InitErr
             Some("n" | "no" | "off") => return Ok(Some("off".into())),
             Some("") if is_first && terminal::is_there() => return Ok(Some("auto".into())),
             None | Some("") => return Ok(None),
-            Some(_) if terminal::is_there() => eprintln!("Answer y or n."),
+            Some(_) if terminal::is_there() => terminal::say("Answer y or n."),
             Some(_) => break,
         }
     }
@@ -229,7 +229,7 @@ fn host(given: &Given, api_url: &str, has_host: bool) -> Result<Option<String>, 
                 if tries == TRIES || !terminal::is_there() {
                     return Err(wrong(what));
                 }
-                eprintln!("{what}");
+                terminal::say(&what);
             }
         }
         tries += 1;
@@ -252,7 +252,7 @@ fn check(path: &Path, text: &str, token: Option<&Token>, environment: Environmen
     let (config, mut problems) = config::examine_text(path, &text, &with_token);
     match identity::check_files(&config) {
         // A Pi may start in 1970.
-        Err(why @ CertificateError::NotYetValid(_)) => eprintln!("{why}"),
+        Err(why @ CertificateError::NotYetValid(_)) => terminal::say(&why.to_string()),
         checked => problems.extend(checked.err().map(|why| why.to_string())),
     }
     if problems.is_empty() { Ok(()) } else { Err(wrong(format!("{}\nThe settings are wrong.", problems.join("\n")))) }

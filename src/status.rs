@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::config::Config;
 use crate::run;
 use crate::system::report::Report;
+use crate::system::terminal;
 use crate::telegram::error::NEW_TOKEN;
 
 /// Where the unit's folder for the workers' socket lies.
@@ -43,7 +44,7 @@ pub(crate) fn ask(config: &Config) -> Result<Report, String> {
 
 /// Asks until it works, at most 45 s; the last answer.
 pub(crate) fn wait(config: &Config) -> Option<Report> {
-    eprintln!("Waiting for Telegram, at most {} s…", WORKS_TIMEOUT.as_secs());
+    terminal::say(&format!("Waiting for Telegram, at most {} s…", WORKS_TIMEOUT.as_secs()));
     let end = Instant::now() + WORKS_TIMEOUT;
     // No time helps a token that is refused.
     let is_over = |report: &Report| report.works || report.problem().is_some_and(|why| why.contains(NEW_TOKEN));

@@ -15,6 +15,15 @@ const ANSWER_LIMIT: usize = 4096;
 /// Light modules around a QR code: two make do on a screen.
 const QUIET_ZONE: i32 = 2;
 
+/// Says this line. Where nobody reads it, the command continues.
+pub(crate) fn say(line: &str) {
+    show(&format!("{line}\n"));
+}
+
+fn show(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
 /// Whether a person can answer.
 pub(crate) fn is_there() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
@@ -26,7 +35,7 @@ pub(crate) fn is_there() -> bool {
 /// When the answer cannot be read.
 pub(crate) fn ask(question: &str) -> io::Result<Option<String>> {
     if is_there() {
-        eprint!("{question} ");
+        show(&format!("{question} "));
     }
     read_line()
 }
@@ -49,13 +58,13 @@ pub(crate) fn ask_hidden(question: &str) -> io::Result<Option<String>> {
     hidden.local_flags.remove(LocalFlags::ECHO);
     // Before the question: an answer that comes at once is neither shown nor lost.
     tcsetattr(&stdin, SetArg::TCSANOW, &hidden)?;
-    eprint!("{question} ");
+    show(&format!("{question} "));
     let mut either = [stdin.as_fd(), signalled.as_fd()].map(|file| PollFd::new(file, PollFlags::POLLIN));
     // A terminal is ready when a whole line is. A pause (Ctrl-Z) interrupts the wait.
     while poll(&mut either, PollTimeout::NONE) == Err(Errno::EINTR) {}
     let answer = if either[1].any() == Some(true) { Ok(None) } else { read_line() };
     tcsetattr(&stdin, SetArg::TCSANOW, &before)?;
-    eprintln!();
+    say("");
     // One that has come ends the program here.
     signals.thread_unblock()?;
     answer
@@ -63,7 +72,6 @@ pub(crate) fn ask_hidden(question: &str) -> io::Result<Option<String>> {
 
 /// Byte by byte, so that nothing behind the line is taken from whoever reads on.
 fn read_line() -> io::Result<Option<String>> {
-    let _ = io::stderr().flush();
     let (mut stdin, mut line) = (io::stdin().lock(), Vec::new());
     for byte in stdin.by_ref().bytes().take(ANSWER_LIMIT) {
         match byte? {

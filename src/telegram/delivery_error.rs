@@ -83,7 +83,7 @@ const NO_TLS: &str = "what answers at this address and port speaks no TLS that T
 const THEIRS: &str = "Telegram itself could not begin";
 
 const LOG: &str = "the bot's log has the reason (journalctl -u pihook)";
-const SET: &str = "`pihook webhook set` registers this bot's own anew";
+const SET: &str = "`pihook webhook set` sets this bot's own webhook again";
 const CHECK: &str = "`pihook check` says what is wrong with the certificate; if it finds nothing, `pihook webhook set` uploads \
                      the certificate again";
 const ADDRESS: &str = "`pihook doctor` compares the address with public_host";

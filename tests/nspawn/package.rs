@@ -151,6 +151,12 @@ pub fn init_again(test: &mut Test) {
     assert_eq!(test.pi.run(KEPT), kept);
     assert_ne!(test.pi.property("InvocationID"), running);
     test.echo();
+    // systemd hands the unit one file alone, and its user could read no other.
+    test.pi.run("cd /etc/pihook && cp -p pihook.toml kept && sed -i 's/^# token_file/token_file/' pihook.toml");
+    let said = test.pi.try_run_with("pihook init", format!("{TOKEN}\n").as_bytes()).unwrap_err();
+    assert!(said.contains("remove that line") && said.contains("Nothing was changed."), "{said}");
+    test.pi.run("cd /etc/pihook && mv kept pihook.toml");
+    assert_eq!(test.pi.run(KEPT), kept);
 }
 
 pub fn revoked(test: &mut Test) {

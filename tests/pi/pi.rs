@@ -287,14 +287,15 @@ impl Home {
         self.write_settings();
         self.pi.copy("pihook.deb", "/root/pihook.deb");
         let start = Instant::now();
-        let said = self.pi.ssh("DEBIAN_FRONTEND=noninteractive apt-get install -y /root/pihook.deb 2>&1");
+        // The image has no apt, whose way through dpkg is that of the containers.
+        let said = self.pi.ssh("dpkg --install /root/pihook.deb 2>&1");
         assert!(said.contains("Now run: sudo pihook init"), "{said}");
-        tell(start, "apt install");
+        tell(start, "dpkg --install");
         let said = self.pi.ssh(&format!("echo '{TOKEN}' | pihook init 2>&1"));
         tell(start, said.lines().last().unwrap_or_default());
         assert!(said.contains("is running. Write to @"), "{said}");
         self.echoes("by the package");
-        tell(start, "from apt install to the first echo");
+        tell(start, "from the package to the first echo");
     }
 
     /// Runs `deploy.sh`; the version is to be taken, or to be rolled back.
