@@ -70,13 +70,7 @@ pub(crate) fn running(report: Option<&Report>) -> Result<(String, Option<String>
         return Err(format!("pihook {version} is running, but: {problem}."));
     }
     if !works {
-        let port = report.address.as_deref().and_then(|address| address.rsplit(':').next()).unwrap_or("8443");
-        let to = report.name().map(|name| format!(" to @{name}")).unwrap_or_default();
-        return Err(format!(
-            "pihook {version} is running, but Telegram has not called it in {} s. See that the router forwards port {port} to this \
-             machine, and write{to}: `sudo pihook status` shows whether the message arrived.",
-            WORKS_TIMEOUT.as_secs()
-        ));
+        return Err(format!("pihook {version} is running, but {}", unreached(report)));
     }
     Ok(match report.name() {
         Some(name) => {
@@ -85,4 +79,40 @@ pub(crate) fn running(report: Option<&Report>) -> Result<(String, Option<String>
         }
         None => (format!("pihook {version} is running."), None),
     })
+}
+
+/// Where the doctor finds nothing wrong: what else keeps updates away, and what to do.
+fn unreached(report: &Report) -> String {
+    let seconds = WORKS_TIMEOUT.as_secs();
+    let Some((_, port)) = report.address.as_deref().and_then(|address| address.rsplit_once(':')) else {
+        return format!("no updates came to it in {seconds} s. `journalctl -u pihook` says why.");
+    };
+    let to = report.name().map(|name| format!(" to @{name}")).unwrap_or_default();
+    format!(
+        "Telegram has not called it in {seconds} s. See that the router forwards port {port} to this machine, and write{to}: \
+         `sudo pihook status` shows whether the message arrived."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::report::BotReport;
+
+    #[test]
+    fn what_gets_no_updates_does_not_work() {
+        let name = Some("my_bot".into());
+        let mut report = Report { bots: vec![BotReport { id: 7, name, problem: None }], ..Report::default() };
+        assert!(running(Some(&report)).unwrap_err().contains("but no updates came to it in 45 s"));
+        report.address = Some("80.100.95.20:443".into());
+        let why = running(Some(&report)).unwrap_err();
+        assert!(why.contains("forwards port 443 ") && why.contains("write to @my_bot:"), "{why}");
+        report.bots[0].problem = Some("the token is refused".into());
+        assert!(running(Some(&report)).unwrap_err().contains("but: the token is refused."));
+        report.works = true;
+        report.bots[0].problem = None;
+        let link = "https://t.me/my_bot".to_owned();
+        assert_eq!(running(Some(&report)), Ok((format!("pihook  is running. Write to @my_bot: {link}"), Some(link))));
+        assert!(running(None).unwrap_err().contains("not running"));
+    }
 }

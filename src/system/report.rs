@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const LIMIT: u64 = 1024 * 1024;
 
 /// The running bot's own account. Times are in seconds.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// The release that runs.
     pub(crate) version: String,
