@@ -5,12 +5,13 @@ mod common;
 
 use std::path::Path;
 
-use common::{HOST, Home, TOKEN, settings, telegram, text, tool};
+use common::{HOST, Home, SOON, TOKEN, settings, telegram, text, tool};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CidrSubnet, CustomExtension, DistinguishedName, DnType,
     DnValue, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
     SerialNumber, date_time_ymd,
 };
+use simulated_telegram::Bot;
 
 type Change = fn(&mut CertificateParams);
 type Issuer = CertifiedIssuer<'static, KeyPair>;
@@ -317,9 +318,11 @@ fn what_cannot_be_judged_here_is_a_warning() {
 }
 
 #[test]
-fn a_chain_that_telegram_refuses_is_served_with_a_warning_and_the_doctor_says_why() {
+fn a_chain_that_telegram_refuses_is_served_and_set_once_and_everyone_says_why() {
     let telegram = telegram();
-    let home = Home::new(&telegram.api_url());
+    let bot = telegram.bot(TOKEN);
+    let settings = settings(&telegram.api_url(), "delivery = 'webhook'\nwatch_interval = 1");
+    let home = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     let root = root(same);
     let (leaf, key) = leaf(&middle(&root, same), same);
     check(&home, &(leaf + &root.pem(), key));
@@ -328,6 +331,16 @@ fn a_chain_that_telegram_refuses_is_served_with_a_warning_and_the_doctor_says_wh
     assert!(line.contains("[WARN]") && line.contains("Home Middle"), "{line}");
     let said = text(&home.pihook(&["doctor"]));
     assert!(said.contains("✗ certificate: Telegram refuses this"), "{said}");
+    pihook.wait_log("the webhook is registered");
+    let looks =
+        |bot: &Bot, method: &str| bot.calls().iter().filter(|call| call.method.eq_ignore_ascii_case(method)).count();
+    for _ in 0..2 {
+        bot.fail("SSL error {error:0A000086:SSL routines::certificate verify failed}");
+        bot.wait_call("getWebhookInfo", looks(&bot, "getWebhookInfo") + 2, SOON).unwrap();
+    }
+    let line = pihook.wait_log("Telegram could not deliver: ");
+    assert!(line.contains("Home Middle"), "{line}");
+    assert_eq!(looks(&bot, "setWebhook"), 1, "the same chain again would be refused again");
 }
 
 /// A home whose settings name a host, and whose machine trusts this root.
