@@ -52,7 +52,8 @@ The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihoo
 $TELEGRAM_BOT_TOKEN, no settings file is needed.";
 
 /// Behind an error, which must not scroll away.
-const SHORT_USAGE: &str = "Usage: pihook init, run, status, cert, webhook, check or doctor. `pihook help` says more.";
+const SHORT_USAGE: &str =
+    "Usage: pihook run [--config FILE], or init, status, cert, webhook, check, doctor. `pihook help` says more.";
 const COMMANDS: [&str; 9] = ["init", "run", "status", "cert", "webhook", "check", "doctor", "help", "version"];
 const OPTIONS: [&str; 11] =
     ["config", "host", "port-mapping", "write-only", "wait", "days", "out", "force", "json", "help", "version"];

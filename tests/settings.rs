@@ -312,7 +312,7 @@ fn who_may_not_read_a_file_is_told_to_use_sudo() {
         }
         let said = text(&command.output().unwrap());
         assert!(said.contains("token_file token cannot be read") && said.contains("sudo"), "{said}");
-        assert!(!said.contains("mend it"), "{said}");
+        assert!(!said.contains("correct it"), "{said}");
     }
 }
 
