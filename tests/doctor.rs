@@ -127,10 +127,10 @@ const FAULTS: [Fault; 23] = [
     (
         "a setting is wrong",
         |ward| ward.set("listen", "max_connections = 0\nlisten"),
-        ["settings", "from 1 to 100", "correct it in"],
+        ["settings", "from 1 to 100", "mend it in"],
     ),
-    ("a key is misspelt", |ward| ward.set("listen", "lissen"), ["settings", "lissen", "correct it in"]),
-    ("the token is missing", |ward| ward.home.write("token", "").clear(), ["settings", "holds no token", "correct it"]),
+    ("a key is misspelt", |ward| ward.set("listen", "lissen"), ["settings", "lissen", "mend it in"]),
+    ("the token is missing", |ward| ward.home.write("token", "").clear(), ["settings", "holds no token", "mend it"]),
     (
         "the clock is wrong",
         |ward| {

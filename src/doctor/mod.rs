@@ -80,7 +80,7 @@ fn settings(doctor: &mut Doctor, given: Option<PathBuf>, environment: Environmen
         let remedy = if problem.contains(config::WITH_SUDO) {
             "run the doctor with sudo; the rest is checked then".to_owned()
         } else {
-            format!("correct it in {source}; the rest is checked when this is right")
+            format!("mend it in {source}; the rest is checked when this is right")
         };
         doctor.bad(CHECK, problem, remedy);
     }
