@@ -239,12 +239,17 @@ fn each_bot(
     act: impl Fn(&Registration) -> Result<String, RegistrationError>,
 ) -> Result<(), Failure> {
     let config = load(options, &environment)?;
-    let certificate = certificate::load(&config.certificate_files).map_err(RunError::from)?;
-    let host = identity::known_host(&config, &certificate)
-        .ok_or_else(|| Failure::Other("This home's address is not known yet: `pihook run` finds it.".into()))?;
+    let (host, upload) = if config.tls {
+        let certificate = certificate::load(&config.certificate_files).map_err(RunError::from)?;
+        (identity::known_host(&config, &certificate), certificate.upload())
+    } else {
+        (config.public_host.given().map(str::to_owned), None)
+    };
+    let host =
+        host.ok_or_else(|| Failure::Other("This home's address is not known yet: `pihook run` finds it.".into()))?;
     let api = Api::new(&config.api_url, 1);
     all(config.bots.iter().map(|bot| {
-        let registration = Registration::new(&config, bot, &api, &host, certificate.upload(), allowed_updates);
+        let registration = Registration::new(&config, bot, &api, &host, upload.clone(), allowed_updates);
         (registration.bot(), act(&registration).map_err(|why| why.to_string()))
     }))
 }
@@ -347,7 +352,7 @@ fn check_settings(options: &Options) -> Result<(), Failure> {
     let source = config::find(options.config.clone(), &environment)?;
     let (config, mut problems) = config::examine(&source, &environment);
     // Where there is no certificate, or one of ours that does not fit, `run` makes one.
-    if config.delivery != Delivery::Polling && config.certificate_files.certificate.exists() {
+    if config.delivery != Delivery::Polling && config.tls && config.certificate_files.certificate.exists() {
         let loaded = certificate::load(&config.certificate_files);
         let checked = loaded.and_then(|certificate| {
             if certificate.is_ours() {

@@ -220,3 +220,30 @@ fn who_asks_and_who_opens_is_told() {
     assert_eq!(problems("delivery = 'poll'\n[[bot]]\ntoken = '1:a'").len(), 1);
     assert_eq!(problems("delivery = 'polling'\naddress_services = []\n[[bot]]\ntoken = '1:a'"), [""; 0]);
 }
+
+#[test]
+fn where_tls_ends_elsewhere_the_defaults_are_those_of_a_proxy_on_this_machine() {
+    let read = |text: &str| read(text, &[("TELEGRAM_BOT_TOKEN", TOKEN)]);
+    let (config, problems) = read("tls = 'off'\npublic_host = 'bot.example.org'");
+    assert_eq!(problems, [""; 0]);
+    assert_eq!((config.public_port, config.listen.to_string().as_str()), (443, "127.0.0.1:8443"));
+    assert!(config.known().is_empty() && config.allow_from[0].contains("127.0.0.1".parse().unwrap()));
+    assert!(config.consequences().join(" ").contains("plain HTTP at 127.0.0.1:8443"));
+    for (more, problem) in [
+        ("", "public_host must be a DNS name with tls"),
+        ("public_host = 'auto'", "public_host must be a DNS name with tls"),
+        ("public_host = '80.100.95.20'", "public_host must be a DNS name with tls"),
+        ("public_host = 'a.b'\nlisten = '0.0.0.0:8443'", "listen must be 127.0.0.1 or a private address"),
+        ("public_host = 'a.b'\nlisten = '80.100.95.20:8443'", "listen must be 127.0.0.1 or a private address"),
+        ("public_host = 'a.b'\nport_mapping = 'auto'", "port_mapping must be \"off\""),
+        ("public_host = 'a.b'\npublic_port = 8444", "public_port must be 443, 80, 88 or 8443"),
+    ] {
+        let found = read(&format!("tls = 'off'\n{more}")).1;
+        assert!(found.len() == 1 && found[0].contains(problem), "{more}: {found:?}");
+    }
+    for good in ["listen = '192.168.1.5:80'", "listen = '[::1]:8443'", "public_port = 8443", "address_services = []"] {
+        assert_eq!(read(&format!("tls = 'off'\npublic_host = 'a.b'\n{good}")).1, [""; 0], "{good}");
+    }
+    assert_eq!(read("tls = 'off'\ndelivery = 'polling'").1, [""; 0]);
+    assert!(read("tls = 'no'").1[0].contains("tls must be \"on\" or \"off\""));
+}

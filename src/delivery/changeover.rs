@@ -30,6 +30,7 @@ impl<'c> ChangeOver<'c> {
         let (note, now) = (PollingNote::new(config), Instant::now());
         let before = note.read().filter(|_| config.delivery == Delivery::Auto);
         let mut this = Self { switch: None, identity, note, status };
+        let here = |switch: Switch| if config.tls { switch } else { switch.behind_proxy() };
         match (&mut this.identity, before) {
             (None, _) => {
                 registrar.poll(|_| None);
@@ -37,12 +38,12 @@ impl<'c> ChangeOver<'c> {
             }
             (Some(identity), Some(words)) => {
                 identity.poll();
-                this.switch = Some(Switch::polling(config.watch_interval, now));
+                this.switch = Some(here(Switch::polling(config.watch_interval, now)));
                 this.say_polling(&Reason::Before(words));
             }
             (Some(identity), None) => {
                 identity.register();
-                let switch = Switch::new(identity.has_host(), config.watch_interval, now);
+                let switch = here(Switch::new(identity.has_host(), config.watch_interval, now));
                 this.switch = Some(switch).filter(|_| config.delivery == Delivery::Auto);
             }
         }

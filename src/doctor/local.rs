@@ -19,7 +19,8 @@ use crate::system::files;
 /// Secrets that others can read.
 pub(crate) fn files(doctor: &mut Doctor, config: &Config) {
     const CHECK: &str = "files";
-    let secrets = config.bots.iter().filter_map(|bot| bot.file.as_ref()).chain([&config.certificate_files.private_key]);
+    let key = config.tls.then_some(&config.certificate_files.private_key);
+    let secrets = config.bots.iter().filter_map(|bot| bot.file.as_ref()).chain(key);
     let open: Vec<_> =
         secrets.filter(|path| files::is_world_accessible(path)).map(|path| path.display().to_string()).collect();
     if open.is_empty() {

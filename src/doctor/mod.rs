@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use self::finding::Doctor;
 pub(crate) use self::finding::Finding;
+use crate::certificate::Certificate;
 use crate::config::{self, Config, Delivery, Environment};
 use crate::delivery::identity;
 use crate::delivery::polling_note;
@@ -39,7 +40,7 @@ pub(crate) fn examine(
         known.iter().for_each(|bot| telegram::no_webhook(&mut doctor, bot, &api));
         return doctor.is_well();
     }
-    let certificate = local::certificate(&mut doctor, &config);
+    let certificate = if config.tls { local::certificate(&mut doctor, &config) } else { None };
     listener::examine(&mut doctor, &config, certificate.as_ref());
     let host = match &certificate {
         Some(certificate) => identity::known_host(&config, certificate),
@@ -47,17 +48,24 @@ pub(crate) fn examine(
     };
     // What the home lacks is told, but a bot that polls works without it.
     doctor.is_lenient = polling.is_some();
-    let address = local::address(&mut doctor, &config, host.as_deref());
+    // A proxy or a tunnel before the bot can be anywhere.
+    let address = if config.tls { local::address(&mut doctor, &config, host.as_deref()) } else { None };
     doctor.is_lenient = false;
-    match (&host, &certificate) {
-        (Some(host), Some(certificate)) if polling.is_none() => {
+    match &host {
+        Some(host) if polling.is_none() && (certificate.is_some() || !config.tls) => {
             for bot in known {
-                let registration = Registration::new(&config, bot, &api, host, certificate.upload(), allowed_updates);
+                let upload = certificate.as_ref().and_then(Certificate::upload);
+                let registration = Registration::new(&config, bot, &api, host, upload, allowed_updates);
                 telegram::webhook(&mut doctor, &registration, address);
             }
         }
         _ if polling.is_some() => known.iter().for_each(|bot| telegram::no_webhook(&mut doctor, bot, &api)),
         _ => {}
+    }
+    if !config.tls {
+        let unknown = "whether the proxy or the tunnel passes Telegram's calls on: only Telegram's own calls show that";
+        doctor.warn("not known from here", unknown, "write to the bot, and run this again if it does not answer");
+        return doctor.is_well();
     }
     let unknown = "whether the router lets Telegram in: only Telegram's own calls show that, since many routers do not let \
                    a home call its own address";
