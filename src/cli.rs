@@ -247,7 +247,7 @@ fn each_bot(
     };
     let host =
         host.ok_or_else(|| Failure::Other("This home's address is not known yet: `pihook run` finds it.".into()))?;
-    let api = Api::new(&config.api_url, 1);
+    let api = Api::new(&config.api_url, config.proxy.as_ref(), 1);
     all(config.bots.iter().map(|bot| {
         let registration = Registration::new(&config, bot, &api, &host, upload.clone(), allowed_updates);
         (registration.bot(), act(&registration).map_err(|why| why.to_string()))
@@ -280,7 +280,7 @@ fn webhook_info(options: &Options, allowed_updates: Kinds) -> Result<(), Failure
 
 /// Like [`each_bot`], where there is no certificate, and so no registration.
 fn each_poller(config: &Config, act: impl Fn(&Client) -> Result<String, ApiError>) -> Result<(), Failure> {
-    let api = Api::new(&config.api_url, 1);
+    let api = Api::new(&config.api_url, config.proxy.as_ref(), 1);
     all(config.bots.iter().map(|bot| {
         let said = act(&Client::new(api.clone(), bot.token.clone()));
         (bot.token.id(), said.map_err(|why| why.to_string()))

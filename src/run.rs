@@ -121,13 +121,16 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(system("The runtime"))?;
     let socket = config.runtime_dir.join("workers.sock");
     let parts = SharedParts {
-        api: Api::new(&config.api_url, capacity.workers + config.bots.len()),
+        api: Api::new(&config.api_url, config.proxy.as_ref(), capacity.workers + config.bots.len()),
         status: Arc::default(),
         arrivals: Arc::default(),
         handover: Arc::new(Handover::new(socket.clone(), capacity.workers)),
         observations: config.bots.iter().map(|_| Arc::default()).collect(),
         runtime: runtime.handle().clone(),
     };
+    if let Some(proxy) = &config.proxy {
+        log::info!("The Bot API is called through the proxy {proxy}.");
+    }
     let allowed_updates = bot.allowed_updates();
     let known_mes: Vec<_> = config.bots.iter().map(|bot| Arc::new(known_me(config, bot))).collect();
     let served = served_bots(config, &parts.api, &known_mes, &parts.observations);
@@ -147,7 +150,8 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     let identity = prepared.map(|prepared| Identity::new(config, prepared, Arc::clone(&registrar)));
     let edge = edge(config, &parts, capacity.limits, routes(config, &probe_route), rollover);
     watch_over(&parts, address.map(|address| Probe::new(address, &probe_route, config.tls)), deadlines)?;
-    let changeover = ChangeOver::begin(config, identity, &registrar, Arc::clone(&parts.status));
+    let changeover =
+        ChangeOver::begin(config, identity, &registrar, Arc::clone(&parts.status), Arc::clone(&parts.arrivals));
     serve(&runtime, listener.map(|listener| (edge, listener)), &parts, Supervised { events, changeover, registrar })?;
     if let Some(home) = home {
         home.end();

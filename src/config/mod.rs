@@ -17,6 +17,7 @@ use crate::certificate::CertificateFiles;
 use crate::network::{self, Network};
 use crate::secret::{Secret, mask_keys};
 use crate::system::files;
+use crate::telegram::proxy::{self, Proxy};
 use crate::telegram::token::Token;
 
 /// Where the token may come from, for a bot that names none.
@@ -58,6 +59,8 @@ pub struct Config {
     pub(crate) certificate_files: CertificateFiles,
     /// The Bot API, without a slash at the end.
     pub(crate) api_url: String,
+    /// What leads to the Bot API, if it is not called directly.
+    pub(crate) proxy: Option<Proxy>,
     /// Whether the router is asked to forward `public_port`.
     pub(crate) port_mapping: bool,
     /// URLs that answer with the address that they are called from.
@@ -338,6 +341,7 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
         runtime_dir: directory(&mut table, ("runtime_dir", "run", "RUNTIME_DIRECTORY"), folder, environment),
         bots: bots(&mut table, folder, environment),
         own_folder: None,
+        proxy: proxy(&mut table, &api_url, environment),
         api_url,
     };
     let follows = config.public_host == PublicHost::Auto && config.delivery != Delivery::Polling;
@@ -369,6 +373,21 @@ fn api_url(url: &str) -> Result<String, String> {
         return Err("must use https: only a Bot API server of your own may be called by http".into());
     }
     Ok(url.to_owned())
+}
+
+/// The proxy of the settings, or else of the environment, if the Bot API is not to be called without.
+fn proxy(table: &mut Table, api_url: &str, environment: Environment) -> Option<Proxy> {
+    let read = |text: &str| if text.is_empty() { Ok(None) } else { Proxy::parse(text).map(Some) };
+    let (is_set, set) = (table.has("proxy"), table.parsed("proxy", "", read).flatten());
+    let variable = |name: &&str| environment(name).filter(|text| !text.is_empty());
+    let no_proxy = ["no_proxy", "NO_PROXY"].iter().find_map(variable).unwrap_or_default();
+    if is_set || proxy::goes_direct(api_url, &no_proxy.to_string_lossy()) {
+        return set.filter(|_| !proxy::goes_direct(api_url, &no_proxy.to_string_lossy()));
+    }
+    let of_https: &[&str] = if api_url.starts_with("https:") { &["https_proxy", "HTTPS_PROXY"] } else { &[] };
+    let (name, text) =
+        of_https.iter().chain(&["all_proxy", "ALL_PROXY"]).find_map(|name| Some((*name, variable(name)?)))?;
+    Proxy::parse(&text.to_string_lossy()).map_err(|what| table.problem(name, &what)).ok()
 }
 
 fn address_service(url: &str, own_api: bool) -> Result<String, String> {
@@ -555,6 +574,9 @@ impl fmt::Display for Config {
         writeln!(f, "certificate      = {:?}", self.certificate_files.certificate)?;
         writeln!(f, "private_key      = {:?}", self.certificate_files.private_key)?;
         writeln!(f, "api_url          = {:?}", self.api_url)?;
+        if let Some(proxy) = &self.proxy {
+            writeln!(f, "proxy            = \"{proxy}\"")?;
+        }
         writeln!(f, "allow_from       = [{}]", networks.join(", "))?;
         writeln!(f, "max_connections  = {}", self.max_connections)?;
         writeln!(f, "address_services = {:?}", self.address_services)?;

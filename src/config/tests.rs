@@ -247,3 +247,42 @@ fn where_tls_ends_elsewhere_the_defaults_are_those_of_a_proxy_on_this_machine() 
     assert_eq!(read("tls = 'off'\ndelivery = 'polling'").1, [""; 0]);
     assert!(read("tls = 'no'").1[0].contains("tls must be \"on\" or \"off\""));
 }
+
+#[test]
+fn the_proxy_is_that_of_the_settings_or_of_the_environment_and_its_password_never_shows() {
+    let token = ("TELEGRAM_BOT_TOKEN", TOKEN);
+    let proxy = |text: &str, variables: &[(&str, &str)]| {
+        let (config, problems) = read(text, &[variables, &[token]].concat());
+        assert!(!format!("{config}{config:?}{problems:?}").contains("s3cret"), "{text} {variables:?}");
+        assert_eq!(problems, [""; 0], "{text} {variables:?}");
+        config.proxy.map(|proxy| proxy.to_string()).unwrap_or_default()
+    };
+    let set = "proxy = 'socks5://me:s3cret@proxy.lan'";
+    assert_eq!(proxy("", &[]), "");
+    assert_eq!(proxy(set, &[("HTTPS_PROXY", "http://a:1")]), "socks5://proxy.lan:1080");
+    assert_eq!(proxy("proxy = ''", &[("HTTPS_PROXY", "http://a:1")]), "", "none, whatever the environment says");
+    for (variables, expected) in [
+        (&[("HTTPS_PROXY", "http://me:s3cret@a:1")][..], "http://a:1"),
+        (&[("https_proxy", "a:1"), ("HTTPS_PROXY", "b:1"), ("ALL_PROXY", "c:1")], "http://a:1"),
+        (&[("HTTPS_PROXY", ""), ("ALL_PROXY", "socks5://c:1")], "socks5://c:1"),
+        (&[("all_proxy", "c:1")], "http://c:1"),
+        (&[("HTTP_PROXY", "http://d:1")], ""),
+        (&[("ALL_PROXY", "c:1"), ("NO_PROXY", "a.b,.telegram.org")], ""),
+        (&[("ALL_PROXY", "socks4://s3cret"), ("no_proxy", "*")], ""),
+    ] {
+        assert_eq!(proxy("", variables), expected, "{variables:?}");
+    }
+    assert_eq!(proxy(set, &[("NO_PROXY", "api.telegram.org")]), "", "it holds for the settings, too");
+    let local = "api_url = 'http://192.168.1.9:8081'";
+    assert_eq!(proxy(local, &[("HTTPS_PROXY", "a:1"), ("ALL_PROXY", "c:1")]), "http://c:1");
+    assert_eq!(proxy(&format!("{set}\napi_url = 'http://[::1]:8081'"), &[("ALL_PROXY", "c:1")]), "");
+    for (text, variables, problem) in [
+        ("proxy = 'ftp://me:s3cret@a'", &[][..], "line 1: proxy must be like http://"),
+        ("proxy = 5", &[], "line 1: proxy must be a string"),
+        ("", &[("HTTPS_PROXY", "socks4://me:s3cret@a")], "HTTPS_PROXY must be like http://"),
+    ] {
+        let (config, problems) = read(text, &[variables, &[token]].concat());
+        assert!(problems.len() == 1 && problems[0].contains(problem), "{problems:?}");
+        assert!(!format!("{config:?}{problems:?}").contains("s3cret"));
+    }
+}

@@ -8,6 +8,7 @@ use super::polling_note::PollingNote;
 use super::switch::{Change, Reason, Seen, Switch};
 use crate::config::{Config, Delivery};
 use crate::system::status::Status;
+use crate::webhook::arrivals::Arrivals;
 
 /// How the updates of all bots come.
 pub(crate) struct ChangeOver<'c> {
@@ -17,6 +18,7 @@ pub(crate) struct ChangeOver<'c> {
     pub(crate) identity: Option<Identity<'c>>,
     note: PollingNote,
     status: Arc<Status>,
+    arrivals: Arc<Arrivals>,
 }
 
 impl<'c> ChangeOver<'c> {
@@ -26,10 +28,11 @@ impl<'c> ChangeOver<'c> {
         identity: Option<Identity<'c>>,
         registrar: &Registrar,
         status: Arc<Status>,
+        arrivals: Arc<Arrivals>,
     ) -> Self {
         let (note, now) = (PollingNote::new(config), Instant::now());
         let before = note.read().filter(|_| config.delivery == Delivery::Auto);
-        let mut this = Self { switch: None, identity, note, status };
+        let mut this = Self { switch: None, identity, note, status, arrivals };
         let here = |switch: Switch| if config.tls { switch } else { switch.behind_proxy() };
         match (&mut this.identity, before) {
             (None, _) => {
@@ -71,7 +74,8 @@ impl<'c> ChangeOver<'c> {
             }
             Some(Change::Poll(reason)) => {
                 identity.poll();
-                self.explain(&reason);
+                let source = self.arrivals.from_home().filter(|_| reason == Reason::NothingArrives);
+                self.explain(&source.map_or(reason, Reason::RewrittenSource));
             }
             Some(Change::Explain(reason)) => self.explain(&reason),
             Some(Change::Proven) => {

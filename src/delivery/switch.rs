@@ -3,6 +3,7 @@
 //! All bots share one port and one certificate, and a TLS handshake names no bot. So all bots use the webhook, or all poll.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::system::pause::EscalatingPause;
@@ -48,14 +49,16 @@ pub(crate) enum Seen {
 pub(crate) enum Reason {
     /// Nothing arrived in time.
     NothingArrives,
+    /// The same, but for connections from this address of the home, which `allow_from` does not name.
+    RewrittenSource(IpAddr),
     /// What waits is not delivered; Telegram's words.
     Undelivered(String),
+    /// The same, where a reverse proxy or a tunnel stands before us.
+    NotPassedOn(String),
     /// The provider shares one address among customers.
     SharedAddress,
     /// No address is known.
     NoAddress,
-    /// The same, where a reverse proxy or a tunnel stands before us.
-    NotPassedOn(String),
     /// Telegram's words.
     Refused(String),
     /// The settings say so.
@@ -71,6 +74,12 @@ impl fmt::Display for Reason {
             "to get them directly, have the router forward the port to this Pi, or set port_mapping = \"auto\"";
         match self {
             Self::NothingArrives => write!(f, "nothing from Telegram reaches this Pi; {FORWARD}"),
+            Self::RewrittenSource(address) => write!(
+                f,
+                "nothing from Telegram reaches this Pi, but calls come from {address}; if that is the router, it rewrites the source of \
+                 what it forwards: to get them directly, add it to allow_from, allow_from = [\"149.154.160.0/20\", \
+                 \"91.108.4.0/22\", \"{address}\"]"
+            ),
             Self::Undelivered(why) => write!(f, "Telegram could not deliver ({why}); {FORWARD}"),
             Self::NotPassedOn(why) => write!(
                 f,

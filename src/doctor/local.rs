@@ -101,7 +101,13 @@ pub(crate) fn address(doctor: &mut Doctor, config: &Config, host: Option<&str>) 
             return None;
         }
         Err(why) => {
-            doctor.warn(CHECK, why.to_string(), "see that address_services can be reached; then run this again");
+            let remedy = match config.proxy {
+                None => "see that address_services can be reached; then run this again",
+                Some(_) => {
+                    "where only the proxy leads out, that is so, and nothing gets in: set delivery = \"polling\""
+                }
+            };
+            doctor.warn(CHECK, why.to_string(), remedy);
             return None;
         }
     };

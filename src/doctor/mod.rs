@@ -28,7 +28,7 @@ pub(crate) fn examine(
     let mut doctor = Doctor::new(say);
     let Some(config) = settings(&mut doctor, given, environment) else { return false };
     local::files(&mut doctor, &config);
-    let api = Api::new(&config.api_url, 1);
+    let api = Api::new(&config.api_url, config.proxy.as_ref(), 1);
     let is_there = telegram::reach(&mut doctor, &config, &api);
     let known = if is_there { telegram::tokens(&mut doctor, &config, &api) } else { Vec::new() };
     let polling = polling_note::reason(&config);
