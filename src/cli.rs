@@ -384,12 +384,18 @@ fn each_bot(
     act: impl Fn(&Registration) -> Result<String, RegistrationError>,
 ) -> Result<(), Failure> {
     let config = load(options, &environment)?;
-    let certificate = certificate::load(&config.certificate_files).map_err(RunError::from)?;
-    let host = identity::known_host(&config, &certificate)
-        .ok_or_else(|| Failure::Other("This home's address is not known yet: `pihook run` finds it.".into()))?;
-    let api = Api::new(&config.api_url, 1);
+    let certificate =
+        config.tls.then(|| certificate::load(&config.certificate_files)).transpose().map_err(RunError::from)?;
+    let host = match &certificate {
+        Some(certificate) => identity::known_host(&config, certificate),
+        None => config.public_host.given().map(str::to_owned),
+    };
+    let host =
+        host.ok_or_else(|| Failure::Other("This home's address is not known yet: `pihook run` finds it.".into()))?;
+    let api = Api::new(&config.api_url, config.proxy.as_ref(), 1);
     all(config.bots.iter().map(|bot| {
-        let registration = Registration::new(&config, bot, &api, &host, certificate.upload(&host), allowed_updates);
+        let upload = certificate.as_ref().and_then(|certificate| certificate.upload(&host));
+        let registration = Registration::new(&config, bot, &api, &host, upload, allowed_updates);
         (registration.bot(), act(&registration).map_err(|why| why.to_string()))
     }))
 }
@@ -420,7 +426,7 @@ fn webhook_info(options: &Options, allowed_updates: Kinds) -> Result<(), Failure
 
 /// Like [`each_bot`], where there is no certificate, and so no registration.
 fn each_poller(config: &Config, act: impl Fn(&Client) -> Result<String, ApiError>) -> Result<(), Failure> {
-    let api = Api::new(&config.api_url, 1);
+    let api = Api::new(&config.api_url, config.proxy.as_ref(), 1);
     all(config.bots.iter().map(|bot| {
         let said = act(&Client::new(api.clone(), bot.token.clone()));
         (bot.token.id(), said.map_err(|why| why.to_string()))

@@ -173,7 +173,7 @@ fn known_token(config: &Config, answer: &str) -> Result<Token, String> {
         "" => "There is no token: @BotFather gives you one.".into(),
         _ => format!("This is no token: the answer {why}."),
     })?;
-    match Client::new(Api::new(&config.api_url, 1), token.clone()).me() {
+    match Client::new(Api::new(&config.api_url, config.proxy.as_ref(), 1), token.clone()).me() {
         Ok(me) => terminal::say(&format!("This is @{}.", printable(&me.username))),
         Err(why) if why.token_is_refused() => {
             return Err("Telegram does not know this token: get the right one from @BotFather.".into());

@@ -89,9 +89,28 @@ pub(crate) fn is_reserved(address: Ipv4Addr) -> bool {
     }
 }
 
+/// Whether this is an address of this machine alone, or of a home's own network.
+pub(crate) fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn private_are_this_machine_and_a_homes_network_and_no_more() {
+        for text in ["127.0.0.1", "127.9.9.9", "192.168.1.5", "10.0.0.1", "172.17.0.1", "169.254.1.1", "::1", "fd00::1"]
+        {
+            assert!(is_private(text.parse().unwrap()), "{text}");
+        }
+        for text in ["0.0.0.0", "::", "80.100.95.20", "100.64.0.1", "172.32.0.1", "2001:db8::1", "::ffff:8.8.8.8"] {
+            assert!(!is_private(text.parse().unwrap()), "{text}");
+        }
+    }
 
     fn holds(network: &str, peer: &str) -> bool {
         network.parse::<Network>().unwrap().contains(peer.parse().unwrap())

@@ -19,7 +19,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use crate::bot::Bot;
 use crate::certificate::CertificateError;
 use crate::certificate::rollover::Rollover;
-use crate::config::{BotSettings, Config, Delivery};
+use crate::config::{BotSettings, Config, Delivery, PLAIN_NEEDS_PRIVATE};
 use crate::delivery::bot_delivery::BotDelivery;
 use crate::delivery::changeover::ChangeOver;
 use crate::delivery::identity::{self, Identity, Prepared, Registrar};
@@ -27,6 +27,7 @@ use crate::delivery::keeper::Callbacks;
 use crate::delivery::poller::{PollDeadline, PollSettings};
 use crate::delivery::switch::Seen;
 use crate::home::watch::{Hint, HomeNews, HomeWatch};
+use crate::network;
 use crate::system::runtime_dir::{self, RuntimeDirError};
 use crate::system::status::Status;
 use crate::system::{port, process, systemd};
@@ -122,13 +123,16 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(system("The runtime"))?;
     let socket = config.runtime_dir.join(SOCKET);
     let parts = SharedParts {
-        api: Api::new(&config.api_url, capacity.workers + config.bots.len()),
+        api: Api::new(&config.api_url, config.proxy.as_ref(), capacity.workers + config.bots.len()),
         status: Arc::default(),
         arrivals: Arc::default(),
         handover: Arc::new(Handover::new(socket.clone(), capacity.workers)),
         observations: config.bots.iter().map(|_| Arc::default()).collect(),
         runtime: runtime.handle().clone(),
     };
+    if let Some(proxy) = &config.proxy {
+        log::info!("The Bot API is called through the proxy {proxy}.");
+    }
     let allowed_updates = bot.allowed_updates();
     let known_mes: Vec<_> = config.bots.iter().map(|bot| Arc::new(known_me(config, bot))).collect();
     let served = served_bots(config, &parts.api, &known_mes, &parts.observations);
@@ -141,16 +145,17 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
         (Some(address), Some(prepared)) => watch_home(config, address.port(), prepared, &parts.status, &sender)?,
         _ => None,
     };
-    let rollover = prepared.as_ref().map(Prepared::rollover);
+    let rollover = prepared.as_ref().and_then(Prepared::rollover);
     let callbacks = |index| callbacks(config, &parts, (index, rollover.clone()), &sender, home.as_ref());
     let (bots, deadlines) = start_deliveries(config, &parts, allowed_updates, known_mes, callbacks)?;
     let registrar = Arc::new(Registrar { api: parts.api.clone(), allowed_updates, bots });
     let identity =
         prepared.map(|prepared| Identity::new(config, prepared, Arc::clone(&registrar), Arc::clone(&parts.status)));
-    let edge = rollover.map(|rollover| edge(config, &parts, capacity.limits, routes(config, &probe_route), rollover));
-    watch_over(&parts, address.map(|address| Probe::new(address, &probe_route)), deadlines)?;
-    let changeover = ChangeOver::begin(config, identity, &registrar, Arc::clone(&parts.status));
-    serve(&runtime, edge.zip(listener), &parts, Supervised { events, changeover, registrar })?;
+    let edge = edge(config, &parts, capacity.limits, routes(config, &probe_route), rollover);
+    watch_over(&parts, address.map(|address| Probe::new(address, &probe_route, config.tls)), deadlines)?;
+    let changeover =
+        ChangeOver::begin(config, identity, &registrar, Arc::clone(&parts.status), Arc::clone(&parts.arrivals));
+    serve(&runtime, listener.map(|listener| (edge, listener)), &parts, Supervised { events, changeover, registrar })?;
     if let Some(home) = home {
         home.end();
     }
@@ -158,7 +163,13 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     Ok(())
 }
 
-fn edge(config: &Config, parts: &SharedParts, limits: Limits, routes: Vec<Route>, rollover: Arc<Rollover>) -> Edge {
+fn edge(
+    config: &Config,
+    parts: &SharedParts,
+    limits: Limits,
+    routes: Vec<Route>,
+    rollover: Option<Arc<Rollover>>,
+) -> Edge {
     Edge {
         allow_from: config.allow_from.clone(),
         known: config.known(),
@@ -223,6 +234,12 @@ fn not_bound(listen: SocketAddr, why: &io::Error) -> RunError {
 
 fn address(listener: &TcpListener, config: &Config) -> Result<SocketAddr, RunError> {
     let address = listener.local_addr().map_err(system("The listening socket"))?;
+    if !config.tls && !network::is_private(address.ip()) {
+        return Err(RunError::Config(format!(
+            "The listener is at {address}: it {PLAIN_NEEDS_PRIVATE}. Set ListenStream=127.0.0.1:{} in pihook.socket.",
+            address.port()
+        )));
+    }
     // Only a socket of systemd's can have another; 0 is any.
     if ![0, address.port()].contains(&config.listen.port()) {
         log::warn!("systemd holds the port {}: set ListenStream= in pihook.socket, not `listen`.", address.port());
@@ -353,7 +370,12 @@ impl Capacity {
                 "Only {files} files can be open at once, and {needed} are needed: raise LimitNOFILE, or lower max_connections."
             )));
         }
-        let limits = Limits { known, strangers: STRANGER_CONNECTIONS, address: CONNECTIONS_OF_STRANGER, all };
+        let (strangers, address) = match config.tls {
+            true => (STRANGER_CONNECTIONS, CONNECTIONS_OF_STRANGER),
+            // All come from the proxy's address, Telegram's too, and none is known before it has shown path and secret.
+            false => (known, known),
+        };
+        let limits = Limits { known, strangers, address, all };
         Ok(Self { workers, limits })
     }
 }
@@ -527,8 +549,8 @@ fn take(event: Event, changeover: &mut ChangeOver<'_>) {
 }
 
 fn reload(identity: Option<&mut Identity<'_>>) {
-    match identity.map(Identity::reload) {
-        None => log::info!("There is no certificate to load: the bots poll."),
+    match identity.filter(|identity| identity.has_certificate()).map(Identity::reload) {
+        None => log::info!("There is no certificate to load: the bots poll, or TLS ends elsewhere."),
         Some(Ok(())) => log::info!("The certificate was loaded anew."),
         Some(Err(why)) => log::error!("The old certificate stays: {why}"),
     }

@@ -234,7 +234,7 @@ fn an_idle_connection_ends_after_75_seconds() {
             handover: Arc::new(Handover::new(home.folder.join("none"), 1)),
             arrivals: Arc::new(Arrivals::default()),
             slots: Mutex::new(Slots::new(limits)),
-            rollover: Arc::new(Rollover::new(Arc::new(tls))),
+            rollover: Some(Arc::new(Rollover::new(Arc::new(tls)))),
             observations: Vec::new(),
         }),
     };

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -195,14 +195,42 @@ fn the_socket_that_systemd_bound_is_served() {
 }
 
 #[test]
-fn what_systemd_handed_over_must_be_a_listener() {
-    let home = Home::new("http://127.0.0.1:1");
+fn the_probe_feeds_the_watchdog_by_plain_http_where_tls_ends_elsewhere() {
+    let settings = "tls = 'off'\npublic_host = 'a.b'\nlisten = '127.0.0.1:0'\napi_url = 'http://127.0.0.1:1'\n";
+    let home = Home::with(settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let systemd = Systemd::new(&home);
+    let mut command = systemd.command(&home);
+    command.env("WATCHDOG_USEC", "400000");
+    let _pihook = Pihook::start(command);
+    systemd.wait("WATCHDOG=1");
+}
+
+#[test]
+fn a_socket_of_systemd_that_the_internet_reaches_is_refused_where_tls_ends_elsewhere() {
+    let settings = "tls = 'off'\npublic_host = 'a.b'\napi_url = 'http://127.0.0.1:1'\n";
+    let home = Home::with(settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let output = handed_over(&home, Stdio::from(OwnedFd::from(listener)));
+    assert_eq!(output.status.code(), Some(78));
+    let said = common::text(&output);
+    assert!(said.contains(&format!("The listener is at 0.0.0.0:{port}: it must be 127.0.0.1")), "{said}");
+    assert!(said.contains(&format!("Set ListenStream=127.0.0.1:{port} in pihook.socket")), "{said}");
+}
+
+/// Runs the program to its end, with this as the socket of systemd's.
+fn handed_over(home: &Home, socket: Stdio) -> Output {
     let run = home.command(&["run"]);
     let mut command = Command::new("sh");
     command.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\" 3<&0", "sh"]);
     command.arg(run.get_program()).args(run.get_args()).current_dir(&home.folder).env_clear();
-    command.stdin(File::open("/dev/null").unwrap());
-    let output = command.output().unwrap();
+    command.stdin(socket).output().unwrap()
+}
+
+#[test]
+fn what_systemd_handed_over_must_be_a_listener() {
+    let home = Home::new("http://127.0.0.1:1");
+    let output = handed_over(&home, File::open("/dev/null").unwrap().into());
     assert_eq!(output.status.code(), Some(1));
     assert!(common::text(&output).contains("The socket that systemd handed over"), "{}", common::text(&output));
 }

@@ -19,10 +19,11 @@ use nix::unistd;
 use self::file::Table;
 pub(crate) use self::host::{PublicHost, public_host};
 use crate::certificate::CertificateFiles;
-use crate::network::Network;
+use crate::network::{self, Network};
 use crate::secret::{Secret, mask_keys};
 use crate::system::files;
 use crate::system::text::decode;
+use crate::telegram::proxy::{self, Proxy};
 use crate::telegram::token::Token;
 
 /// Where the token may come from, for a bot that names none.
@@ -36,6 +37,12 @@ const ADDRESS_SERVICES: [&str; 3] =
     ["https://api.ipify.org", "https://checkip.amazonaws.com", "https://ipv4.icanhazip.com"];
 /// The only ports that Telegram calls.
 const TELEGRAMS_PORTS: [u16; 4] = [443, 80, 88, 8443];
+/// `public_port`, `listen` and `allow_from`, where TLS ends here and where it does not.
+const TLS_DEFAULTS: (u16, &str, &[&str]) = (8443, "0.0.0.0:8443", &TELEGRAMS_NETWORKS);
+const PLAIN_DEFAULTS: (u16, &str, &[&str]) = (443, "127.0.0.1:8443", &["::/0"]);
+/// What goes over the listener without TLS can be read by everyone on the way.
+pub(crate) const PLAIN_NEEDS_PRIVATE: &str =
+    "must be 127.0.0.1 or a private address with tls = \"off\": what is sent there is not encrypted";
 /// Where settings are looked for.
 const PLACES: [&str; 2] = ["pihook.toml", "/etc/pihook/pihook.toml"];
 /// Telegram builds its request head in 4096 bytes and falls silent when it does not fit.
@@ -50,12 +57,16 @@ pub struct Config {
     pub(crate) public_host: PublicHost,
     /// The port that Telegram calls.
     pub(crate) public_port: u16,
+    /// Whether TLS ends here; else a reverse proxy or a tunnel before us ends it.
+    pub(crate) tls: bool,
     /// Where we listen.
     pub(crate) listen: SocketAddr,
     /// The certificate that Telegram is shown, and its key.
     pub(crate) certificate_files: CertificateFiles,
     /// The Bot API, without a slash at the end.
     pub(crate) api_url: String,
+    /// What leads to the Bot API, if it is not called directly.
+    pub(crate) proxy: Option<Proxy>,
     /// Whether the router is asked to forward `public_port`.
     pub(crate) port_mapping: bool,
     /// URLs that answer with the address that they are called from.
@@ -123,21 +134,30 @@ impl Config {
     /// What the settings have others asked, and what they have opened, a sentence each.
     pub(crate) fn consequences(&self) -> [String; 2] {
         let is_fixed = matches!(&self.public_host, PublicHost::Given(host) if host.parse::<Ipv4Addr>().is_ok());
-        let asked = if is_fixed || self.delivery == Delivery::Polling {
+        let asked = if !self.tls {
+            "The bot asks no outside service for this home's address.".to_owned()
+        } else if is_fixed || self.delivery == Delivery::Polling {
             "The bot asks no outside service for this home's address; `pihook doctor` does.".to_owned()
         } else {
             format!("The bot asks these services for this home's address: {}.", self.address_services.join(", "))
         };
         let opened = match (self.delivery, self.port_mapping) {
             (Delivery::Polling, _) => "The bot opens no port, and polls.".to_owned(),
+            _ if !self.tls => {
+                format!("The bot speaks plain HTTP at {}: a reverse proxy or a tunnel before it ends TLS.", self.listen)
+            }
             (_, true) => format!("The bot has the router open port {} to the internet.", self.public_port),
             (_, false) => "The bot leaves the router as it is: you forward the port, or set port_mapping.".to_owned(),
         };
         [asked, opened]
     }
 
-    /// The networks of those who may connect and are no strangers: Telegram's, and all of `allow_from` but "everyone".
+    /// The networks of those who may connect and are no strangers: Telegram's, and all of `allow_from` but "everyone". None where
+    /// TLS ends elsewhere: all connections come from the proxy then, whoever is behind it.
     pub(crate) fn known(&self) -> Vec<Network> {
+        if !self.tls {
+            return Vec::new();
+        }
         let telegram = TELEGRAMS_NETWORKS.iter().filter_map(|network| network.parse().ok());
         self.allow_from.iter().copied().filter(|network| !network.is_everyone()).chain(telegram).collect()
     }
@@ -278,14 +298,17 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
 
     let api_url = table.parsed("api_url", TELEGRAM, api_url).unwrap_or_else(|| TELEGRAM.to_owned());
     let own_api = is_own_api(&api_url);
+    let tls = table.parsed("tls", "on", tls).unwrap_or(true);
+    let (port, address, networks) = if tls { TLS_DEFAULTS } else { PLAIN_DEFAULTS };
     let config = Config {
         delivery: table.parsed("delivery", "auto", delivery).unwrap_or(Delivery::Auto),
         public_host: table
             .parsed("public_host", "auto", |host| public_host(host, own_api))
             .unwrap_or_else(|| PublicHost::Given(String::new())),
-        public_port: public_port(&mut table, own_api),
+        public_port: public_port(&mut table, port, own_api),
+        tls,
         listen: table
-            .parsed("listen", "0.0.0.0:8443", listen)
+            .parsed("listen", address, |text| listen(text, tls))
             .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 8443))),
         certificate_files: CertificateFiles {
             certificate: folder.join(table.string("certificate", "certs/webhook_cert.pem")),
@@ -294,18 +317,20 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
         port_mapping: table.parsed("port_mapping", "off", port_mapping).unwrap_or_default(),
         address_services: table.list("address_services", &ADDRESS_SERVICES, |url| address_service(url, own_api)),
         watch_interval: Duration::from_secs(table.number("watch_interval", 300, 1..=3600).into()),
-        allow_from: table.list("allow_from", &TELEGRAMS_NETWORKS, |text| {
-            text.parse().map_err(|why| format!("has {text:?}, which {why}"))
-        }),
+        allow_from: table
+            .list("allow_from", networks, |text| text.parse().map_err(|why| format!("has {text:?}, which {why}"))),
         max_connections: table.number("max_connections", 40, 1..=100),
         state_dir: directory(&mut table, ("state_dir", "state", "STATE_DIRECTORY"), folder, environment),
         runtime_dir: directory(&mut table, ("runtime_dir", "run", "RUNTIME_DIRECTORY"), folder, environment),
         bots: bots(&mut table, folder, environment),
         own_folder: None,
+        proxy: proxy(&mut table, &api_url, environment),
         api_url,
     };
     let follows = config.public_host == PublicHost::Auto && config.delivery != Delivery::Polling;
-    if follows && config.address_services.iter().collect::<HashSet<_>>().len() < 2 {
+    if !tls && config.delivery != Delivery::Polling {
+        check_behind_proxy(&mut table, &config);
+    } else if follows && config.address_services.iter().collect::<HashSet<_>>().len() < 2 {
         table.problem("address_services", "must name two or more: one alone is not believed");
     }
     table.finish();
@@ -333,6 +358,21 @@ fn api_url(url: &str) -> Result<String, String> {
         return Err("must use https: only a Bot API server of your own may be called by http".into());
     }
     Ok(url.to_owned())
+}
+
+/// The proxy of the settings, or else of the environment, if the Bot API is not to be called without.
+fn proxy(table: &mut Table, api_url: &str, environment: Environment) -> Option<Proxy> {
+    let read = |text: &str| if text.is_empty() { Ok(None) } else { Proxy::parse(text).map(Some) };
+    let (is_set, set) = (table.has("proxy"), table.parsed("proxy", "", read).flatten());
+    let variable = |name: &&str| environment(name).filter(|text| !text.is_empty());
+    let no_proxy = ["no_proxy", "NO_PROXY"].iter().find_map(variable).unwrap_or_default();
+    if is_set || proxy::goes_direct(api_url, &no_proxy.to_string_lossy()) {
+        return set.filter(|_| !proxy::goes_direct(api_url, &no_proxy.to_string_lossy()));
+    }
+    let of_https: &[&str] = if api_url.starts_with("https:") { &["https_proxy", "HTTPS_PROXY"] } else { &[] };
+    let (name, text) =
+        of_https.iter().chain(&["all_proxy", "ALL_PROXY"]).find_map(|name| Some((*name, variable(name)?)))?;
+    Proxy::parse(&text.to_string_lossy()).map_err(|what| table.problem(name, &what)).ok()
 }
 
 fn address_service(url: &str, own_api: bool) -> Result<String, String> {
@@ -379,16 +419,41 @@ fn unreadable(why: &io::Error) -> String {
     }
 }
 
-fn public_port(table: &mut Table, own_api: bool) -> u16 {
-    let port = table.number("public_port", 8443, 1..=65535);
+fn tls(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("must be \"on\" or \"off\"".into()),
+    }
+}
+
+/// Where TLS ends elsewhere, the certificate is that of a name, and the router is none of our business.
+fn check_behind_proxy(table: &mut Table, config: &Config) {
+    let host = match &config.public_host {
+        PublicHost::Given(host) => host.as_str(),
+        PublicHost::Auto => "auto",
+    };
+    // An empty one was wrong, and is told already.
+    if host == "auto" || host.parse::<Ipv4Addr>().is_ok() {
+        let what = "must be a DNS name with tls = \"off\": the one that the proxy or the tunnel has a certificate for";
+        table.problem("public_host", what);
+    }
+    if config.port_mapping {
+        table.problem("port_mapping", "must be \"off\" with tls = \"off\": the router would open the port without TLS");
+    }
+}
+
+fn public_port(table: &mut Table, default: u16, own_api: bool) -> u16 {
+    let port = table.number("public_port", default, 1..=65535);
     if !own_api && !TELEGRAMS_PORTS.contains(&port) {
         table.problem("public_port", "must be 443, 80, 88 or 8443: Telegram calls no other");
     }
     port
 }
 
-fn listen(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "must be an address and a port, like 0.0.0.0:8443".into())
+fn listen(text: &str, tls: bool) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| "must be an address and a port, like 0.0.0.0:8443")?;
+    if tls || network::is_private(address.ip()) { Ok(address) } else { Err(PLAIN_NEEDS_PRIVATE.into()) }
 }
 
 /// A folder of ours; systemd says where it is to be by an environment variable.
@@ -479,10 +544,14 @@ impl fmt::Display for Config {
         writeln!(f, "public_host      = \"{}\"", self.public_host)?;
         writeln!(f, "public_port      = {}", self.public_port)?;
         writeln!(f, "port_mapping     = \"{}\"", if self.port_mapping { "auto" } else { "off" })?;
+        writeln!(f, "tls              = \"{}\"", if self.tls { "on" } else { "off" })?;
         writeln!(f, "listen           = \"{}\"", self.listen)?;
         writeln!(f, "certificate      = {:?}", self.certificate_files.certificate)?;
         writeln!(f, "private_key      = {:?}", self.certificate_files.private_key)?;
         writeln!(f, "api_url          = {:?}", self.api_url)?;
+        if let Some(proxy) = &self.proxy {
+            writeln!(f, "proxy            = \"{proxy}\"")?;
+        }
         writeln!(f, "allow_from       = [{}]", networks.join(", "))?;
         writeln!(f, "max_connections  = {}", self.max_connections)?;
         writeln!(f, "address_services = {:?}", self.address_services)?;

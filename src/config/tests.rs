@@ -285,3 +285,69 @@ fn who_asks_and_who_opens_is_told() {
     assert_eq!(problems("delivery = 'poll'\n[[bot]]\ntoken = '1:a'").len(), 1);
     assert_eq!(problems("delivery = 'polling'\naddress_services = []\n[[bot]]\ntoken = '1:a'"), [""; 0]);
 }
+
+#[test]
+fn where_tls_ends_elsewhere_the_defaults_are_those_of_a_proxy_on_this_machine() {
+    let read = |text: &str| read(text, &[("TELEGRAM_BOT_TOKEN", TOKEN)]);
+    let (config, problems) = read("tls = 'off'\npublic_host = 'bot.example.org'");
+    assert_eq!(problems, [""; 0]);
+    assert_eq!((config.public_port, config.listen.to_string().as_str()), (443, "127.0.0.1:8443"));
+    assert!(config.known().is_empty() && config.allow_from[0].contains("127.0.0.1".parse().unwrap()));
+    assert!(config.consequences().join(" ").contains("plain HTTP at 127.0.0.1:8443"));
+    for (more, problem) in [
+        ("", "public_host must be a DNS name with tls"),
+        ("public_host = 'auto'", "public_host must be a DNS name with tls"),
+        ("public_host = '80.100.95.20'", "public_host must be a DNS name with tls"),
+        ("public_host = 'a.b'\nlisten = '0.0.0.0:8443'", "listen must be 127.0.0.1 or a private address"),
+        ("public_host = 'a.b'\nlisten = '80.100.95.20:8443'", "listen must be 127.0.0.1 or a private address"),
+        ("public_host = 'a.b'\nport_mapping = 'auto'", "port_mapping must be \"off\""),
+        ("public_host = 'a.b'\npublic_port = 8444", "public_port must be 443, 80, 88 or 8443"),
+    ] {
+        let found = read(&format!("tls = 'off'\n{more}")).1;
+        assert!(found.len() == 1 && found[0].contains(problem), "{more}: {found:?}");
+    }
+    for good in ["listen = '192.168.1.5:80'", "listen = '[::1]:8443'", "public_port = 8443", "address_services = []"] {
+        assert_eq!(read(&format!("tls = 'off'\npublic_host = 'a.b'\n{good}")).1, [""; 0], "{good}");
+    }
+    assert_eq!(read("tls = 'off'\ndelivery = 'polling'").1, [""; 0]);
+    assert!(read("tls = 'no'").1[0].contains("tls must be \"on\" or \"off\""));
+}
+
+#[test]
+fn the_proxy_is_that_of_the_settings_or_of_the_environment_and_its_password_never_shows() {
+    let token = ("TELEGRAM_BOT_TOKEN", TOKEN);
+    let proxy = |text: &str, variables: &[(&str, &str)]| {
+        let (config, problems) = read(text, &[variables, &[token]].concat());
+        assert!(!format!("{config}{config:?}{problems:?}").contains("s3cret"), "{text} {variables:?}");
+        assert_eq!(problems, [""; 0], "{text} {variables:?}");
+        config.proxy.map(|proxy| proxy.to_string()).unwrap_or_default()
+    };
+    let set = "proxy = 'socks5://me:s3cret@proxy.lan'";
+    assert_eq!(proxy("", &[]), "");
+    assert_eq!(proxy(set, &[("HTTPS_PROXY", "http://a:1")]), "socks5://proxy.lan:1080");
+    assert_eq!(proxy("proxy = ''", &[("HTTPS_PROXY", "http://a:1")]), "", "none, whatever the environment says");
+    for (variables, expected) in [
+        (&[("HTTPS_PROXY", "http://me:s3cret@a:1")][..], "http://a:1"),
+        (&[("https_proxy", "a:1"), ("HTTPS_PROXY", "b:1"), ("ALL_PROXY", "c:1")], "http://a:1"),
+        (&[("HTTPS_PROXY", ""), ("ALL_PROXY", "socks5://c:1")], "socks5://c:1"),
+        (&[("all_proxy", "c:1")], "http://c:1"),
+        (&[("HTTP_PROXY", "http://d:1")], ""),
+        (&[("ALL_PROXY", "c:1"), ("NO_PROXY", "a.b,.telegram.org")], ""),
+        (&[("ALL_PROXY", "socks4://s3cret"), ("no_proxy", "*")], ""),
+    ] {
+        assert_eq!(proxy("", variables), expected, "{variables:?}");
+    }
+    assert_eq!(proxy(set, &[("NO_PROXY", "api.telegram.org")]), "", "it holds for the settings, too");
+    let local = "api_url = 'http://192.168.1.9:8081'";
+    assert_eq!(proxy(local, &[("HTTPS_PROXY", "a:1"), ("ALL_PROXY", "c:1")]), "http://c:1");
+    assert_eq!(proxy(&format!("{set}\napi_url = 'http://[::1]:8081'"), &[("ALL_PROXY", "c:1")]), "");
+    for (text, variables, problem) in [
+        ("proxy = 'ftp://me:s3cret@a'", &[][..], "line 1: proxy must be like http://"),
+        ("proxy = 5", &[], "line 1: proxy must be a string"),
+        ("", &[("HTTPS_PROXY", "socks4://me:s3cret@a")], "HTTPS_PROXY must be like http://"),
+    ] {
+        let (config, problems) = read(text, &[variables, &[token]].concat());
+        assert!(problems.len() == 1 && problems[0].contains(problem), "{problems:?}");
+        assert!(!format!("{config:?}{problems:?}").contains("s3cret"));
+    }
+}

@@ -8,6 +8,7 @@ use super::polling_note::PollingNote;
 use super::switch::{Change, Reason, Seen, Switch};
 use crate::config::{Config, Delivery};
 use crate::system::status::Status;
+use crate::webhook::arrivals::Arrivals;
 
 /// How the updates of all bots come.
 pub(crate) struct ChangeOver<'c> {
@@ -17,6 +18,7 @@ pub(crate) struct ChangeOver<'c> {
     pub(crate) identity: Option<Identity<'c>>,
     note: PollingNote,
     status: Arc<Status>,
+    arrivals: Arc<Arrivals>,
 }
 
 impl<'c> ChangeOver<'c> {
@@ -26,10 +28,12 @@ impl<'c> ChangeOver<'c> {
         identity: Option<Identity<'c>>,
         registrar: &Registrar,
         status: Arc<Status>,
+        arrivals: Arc<Arrivals>,
     ) -> Self {
         let (note, now) = (PollingNote::new(config), Instant::now());
         let before = note.read().filter(|_| config.delivery == Delivery::Auto);
-        let mut this = Self { switch: None, identity, note, status };
+        let mut this = Self { switch: None, identity, note, status, arrivals };
+        let here = |switch: Switch| if config.tls { switch } else { switch.behind_proxy() };
         match (&mut this.identity, before) {
             (None, _) => {
                 registrar.poll(|_| None);
@@ -37,12 +41,12 @@ impl<'c> ChangeOver<'c> {
             }
             (Some(identity), Some(words)) => {
                 identity.poll();
-                this.switch = Some(Switch::polling(config.watch_interval, now));
+                this.switch = Some(here(Switch::polling(config.watch_interval, now)));
                 this.say_polling(&Reason::Before(words));
             }
             (Some(identity), None) => {
                 identity.register();
-                let switch = Switch::new(identity.has_host(), config.watch_interval, now);
+                let switch = here(Switch::new(identity.has_host(), config.watch_interval, now));
                 this.switch = Some(switch).filter(|_| config.delivery == Delivery::Auto);
             }
         }
@@ -79,7 +83,8 @@ impl<'c> ChangeOver<'c> {
             }
             Some(Change::Poll(reason)) => {
                 identity.poll();
-                self.explain(&reason);
+                let source = self.arrivals.from_home().filter(|_| reason == Reason::NothingArrives);
+                self.explain(&source.map_or(reason, Reason::RewrittenSource));
             }
             Some(Change::Explain(reason)) => self.explain(&reason),
             Some(Change::Proven) => {

@@ -1,4 +1,5 @@
 //! The identity by which Telegram knows this bot: a host and a certificate. They change together, and are registered together.
+//! Where TLS ends elsewhere, the certificate is somebody else's, and there is a host alone.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -28,8 +29,8 @@ pub(crate) struct Identity<'c> {
     config: &'c Config,
     /// None until the address is known.
     host: Option<String>,
-    certificate: Certificate,
-    rollover: Arc<Rollover>,
+    /// None where TLS ends elsewhere.
+    tls: Option<Tls>,
     registrar: Arc<Registrar>,
     /// There is no webhook for now: nothing is registered.
     is_polling: bool,
@@ -43,19 +44,24 @@ pub(crate) struct Identity<'c> {
 pub(crate) struct Prepared {
     /// None until the address is known.
     host: Option<String>,
+    tls: Option<Tls>,
+}
+
+/// The certificate, and how the edge shows it.
+struct Tls {
     certificate: Certificate,
     rollover: Arc<Rollover>,
 }
 
 impl Prepared {
-    /// The certificates that the edge shows.
-    pub(crate) fn rollover(&self) -> Arc<Rollover> {
-        Arc::clone(&self.rollover)
+    /// The certificates that the edge shows; None where TLS ends elsewhere.
+    pub(crate) fn rollover(&self) -> Option<Arc<Rollover>> {
+        self.tls.as_ref().map(|tls| Arc::clone(&tls.rollover))
     }
 
     /// The address that was used last, if it was one.
     pub(crate) fn last_address(&self) -> Option<Ipv4Addr> {
-        self.certificate.address()
+        self.tls.as_ref()?.certificate.address()
     }
 }
 
@@ -64,6 +70,9 @@ impl Prepared {
 /// # Errors
 /// When a certificate cannot be made, or a user's own does not fit.
 pub(crate) fn prepare(config: &Config) -> Result<Prepared, CertificateError> {
+    if !config.tls {
+        return Ok(Prepared { host: config.public_host.given().map(str::to_owned), tls: None });
+    }
     let files = &config.certificate_files;
     let mut certificate = if files.certificate.exists() { certificate::load(files)? } else { make_first(config)? };
     let host = known_host(config, &certificate);
@@ -75,7 +84,7 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared, CertificateError> {
     }
     accept(&certificate, host.as_deref(), config)?;
     let rollover = Arc::new(Rollover::new(tls(&certificate)?));
-    Ok(Prepared { host, certificate, rollover })
+    Ok(Prepared { host, tls: Some(Tls { certificate, rollover }) })
 }
 
 fn make_first(config: &Config) -> Result<Certificate, CertificateError> {
@@ -115,7 +124,7 @@ pub(crate) fn check_fit(
 /// # Errors
 /// Why not.
 pub(crate) fn check_files(config: &Config) -> Result<Vec<String>, CertificateError> {
-    if config.delivery == Delivery::Polling || !config.certificate_files.certificate.exists() {
+    if config.delivery == Delivery::Polling || !config.tls || !config.certificate_files.certificate.exists() {
         return Ok(Vec::new());
     }
     let certificate = certificate::load(&config.certificate_files)?;
@@ -151,12 +160,11 @@ fn renew(host: &str, config: &Config) -> Result<Certificate, CertificateError> {
 impl<'c> Identity<'c> {
     /// Begins with what [`prepare`] found. Nothing is registered yet.
     pub(crate) fn new(config: &'c Config, prepared: Prepared, registrar: Arc<Registrar>, status: Arc<Status>) -> Self {
-        let Prepared { host, certificate, rollover } = prepared;
+        let Prepared { host, tls } = prepared;
         Self {
             config,
             host,
-            certificate,
-            rollover,
+            tls,
             registrar,
             is_polling: false,
             wanted: BTreeSet::new(),
@@ -175,7 +183,7 @@ impl<'c> Identity<'c> {
         self.is_polling = true;
         self.wanted.clear();
         // Nobody is left who knows the old certificate.
-        self.rollover.finish();
+        self.finish_rollover();
         self.register();
     }
 
@@ -189,9 +197,13 @@ impl<'c> Identity<'c> {
     pub(crate) fn moved(&mut self, address: Ipv4Addr) {
         log::info!("This home's address is {address}.");
         self.host = Some(address.to_string());
-        if self.certificate.names(&address.to_string()) {
+        if self.tls.as_ref().is_some_and(|tls| tls.certificate.names(&address.to_string())) {
             self.register();
         }
+    }
+
+    fn finish_rollover(&self) {
+        self.tls.iter().for_each(|tls| tls.rollover.finish());
     }
 
     /// Takes the files' certificate in place of the one that is served, and registers it.
@@ -202,10 +214,16 @@ impl<'c> Identity<'c> {
         self.adopt(certificate::load(&self.config.certificate_files)?)
     }
 
+    /// Whether TLS ends here, so that there is a certificate.
+    pub(crate) fn has_certificate(&self) -> bool {
+        self.tls.is_some()
+    }
+
     fn adopt(&mut self, new: Certificate) -> Result<(), CertificateError> {
+        let Some(shown) = &mut self.tls else { return Ok(()) };
         accept(&new, self.host.as_deref(), self.config)?;
-        self.rollover.begin(tls(&new)?);
-        self.certificate = new;
+        shown.rollover.begin(tls(&new)?);
+        shown.certificate = new;
         self.is_expiry_logged = false;
         self.register();
         Ok(())
@@ -213,37 +231,37 @@ impl<'c> Identity<'c> {
 
     /// Renews a certificate of ours that ends soon, or that is for another host. Returns how long to wait before the next look.
     pub(crate) fn renew(&mut self) -> Duration {
-        let Some(host) = self.host.clone() else { return CHECK_INTERVAL };
-        if self.certificate.is_good_for(&host, SystemTime::now()) {
-            return self.certificate.renewal(SystemTime::now()).min(CHECK_INTERVAL);
+        let (Some(host), Some(tls)) = (self.host.clone(), &self.tls) else { return CHECK_INTERVAL };
+        if tls.certificate.is_good_for(&host, SystemTime::now()) {
+            return tls.certificate.renewal(SystemTime::now()).min(CHECK_INTERVAL);
         }
-        if self.certificate.is_ours() {
+        if tls.certificate.is_ours() {
             if let Err(why) = renew(&host, self.config).and_then(|new| self.adopt(new)) {
                 log::error!("No certificate could be made for {host}: {why}");
             }
         } else if !self.is_expiry_logged {
             self.is_expiry_logged = true;
-            self.log_expiry();
+            self.log_expiry(&tls.certificate);
         }
         CHECK_INTERVAL
     }
 
     /// Says what is wrong with the dates of a user's own certificate.
-    fn log_expiry(&self) {
+    fn log_expiry(&self, certificate: &Certificate) {
         let (path, now) = (self.config.certificate_files.certificate.display(), SystemTime::now());
-        match self.certificate.begins_in(now) {
+        match certificate.begins_in(now) {
             Some(left) => log::warn!("{path}: {}", CertificateError::NotYetValid(left)),
-            None if self.certificate.days(now) == 0 => {
+            None if certificate.days(now) == 0 => {
                 log::warn!("The certificate {path} ends within a day, or has ended: renew it.");
             }
-            None => log::warn!("The certificate {path} ends in {} day(s): renew it.", self.certificate.days(now)),
+            None => log::warn!("The certificate {path} ends in {} day(s): renew it.", certificate.days(now)),
         }
     }
 
     /// Notes that Telegram has the registration of this digest. When Telegram has all of them, the old certificate is dropped.
     pub(crate) fn registered(&mut self, digest: &str) {
         if self.wanted.remove(digest) && self.wanted.is_empty() {
-            self.rollover.finish();
+            self.finish_rollover();
             self.reached.registered();
         }
     }
@@ -267,16 +285,17 @@ impl<'c> Identity<'c> {
         let (config, registrar) = (self.config, &self.registrar);
         let registration = |index| {
             let bot = config.bots.get(index)?;
-            Some(registrar.registration(config, bot, self.host.as_ref()?, &self.certificate))
+            Some(registrar.registration(config, bot, self.host.as_ref()?, self.tls.as_ref()))
         };
         if self.is_polling {
             registrar.poll(registration);
-            self.rollover.finish();
+            self.finish_rollover();
             self.reached.begin(&BTreeSet::new());
         } else if let Some(host) = &self.host {
             self.wanted = registrar.register(registration, must_set);
             self.reached.begin(&self.wanted);
-            self.reached.status.serves(format!("{host}:{}", config.public_port), self.certificate.end());
+            let end = self.tls.as_ref().map(|tls| tls.certificate.end());
+            self.reached.status.serves(format!("{host}:{}", config.public_port), end);
         }
     }
 }
@@ -296,11 +315,12 @@ pub(crate) struct Registrar {
 }
 
 impl Registrar {
-    fn registration(&self, config: &Config, bot: &BotSettings, host: &str, certificate: &Certificate) -> Registration {
-        let registration =
-            Registration::new(config, bot, &self.api, host, certificate.upload(host), self.allowed_updates);
+    fn registration(&self, config: &Config, bot: &BotSettings, host: &str, tls: Option<&Tls>) -> Registration {
+        let certificate = tls.map(|tls| &tls.certificate);
+        let upload = certificate.and_then(|certificate| certificate.upload(host));
+        let registration = Registration::new(config, bot, &self.api, host, upload, self.allowed_updates);
+        let fault = certificate.and_then(|certificate| check_fit(config, certificate, Some(host)).err());
         // The clock here says nothing about Telegram's.
-        let fault = check_fit(config, certificate, Some(host)).err();
         let fault = fault.filter(|why| !matches!(why, CertificateError::NotYetValid(_)));
         registration.with_fault(fault.map(|why| why.to_string()))
     }

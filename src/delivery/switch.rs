@@ -3,6 +3,7 @@
 //! All bots share one port and one certificate, and a TLS handshake names no bot. So all bots use the webhook, or all poll.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::system::pause::EscalatingPause;
@@ -48,8 +49,12 @@ pub(crate) enum Seen {
 pub(crate) enum Reason {
     /// Nothing arrived in time.
     NothingArrives,
+    /// The same, but for connections from this address of the home, which `allow_from` does not name.
+    RewrittenSource(IpAddr),
     /// What waits is not delivered; Telegram's words.
     Undelivered(String),
+    /// The same, where a reverse proxy or a tunnel stands before us.
+    NotPassedOn(String),
     /// The provider shares one address among customers.
     SharedAddress,
     /// No address is known.
@@ -69,7 +74,18 @@ impl fmt::Display for Reason {
             "to get them directly, have the router forward the port to this Pi, or set port_mapping = \"auto\"";
         match self {
             Self::NothingArrives => write!(f, "nothing from Telegram reaches this Pi; {FORWARD}"),
+            Self::RewrittenSource(address) => write!(
+                f,
+                "nothing from Telegram reaches this Pi, but calls come from {address}; if that is the router, it rewrites the source of \
+                 what it forwards: to get them directly, add it to allow_from, allow_from = [\"149.154.160.0/20\", \
+                 \"91.108.4.0/22\", \"{address}\"]"
+            ),
             Self::Undelivered(why) => write!(f, "Telegram could not deliver ({why}); {FORWARD}"),
+            Self::NotPassedOn(why) => write!(
+                f,
+                "Telegram could not deliver ({why}); to get them directly, have the proxy or the tunnel pass the bot's path on to \
+                 the address in listen"
+            ),
             Self::SharedAddress => f.write_str(
                 "the provider shares one address among customers (CGNAT); to get them directly, ask it for a public IPv4 address",
             ),
@@ -101,6 +117,8 @@ pub(crate) struct Switch {
     state: State,
     tries: EscalatingPause,
     hint_pause: Duration,
+    /// TLS ends here, so that Telegram's first connection is seen, which comes with the set and before any update.
+    sees_handshakes: bool,
     is_shared: bool,
     is_hinted: bool,
 }
@@ -127,6 +145,7 @@ impl Switch {
             state: State::Webhook { is_proven: false, deadline },
             tries: EscalatingPause::new(interval * first, interval * longest),
             hint_pause: interval / HINT_DIVISOR,
+            sees_handshakes: true,
             is_shared: false,
             is_hinted: false,
         }
@@ -137,6 +156,11 @@ impl Switch {
         let mut switch = Self::new(true, interval, now);
         switch.poll(now, Reason::Settings);
         switch
+    }
+
+    /// The same, where TLS ends elsewhere: only an update shows that Telegram gets in, and only its words that it does not.
+    pub(crate) fn behind_proxy(self) -> Self {
+        Self { sees_handshakes: false, ..self }
     }
 
     /// Whether arrivals matter now.
@@ -175,7 +199,8 @@ impl Switch {
                 }
                 Seen::Set(has_arrived) => {
                     *is_proven = has_arrived;
-                    *deadline = (!has_arrived).then(|| (now + ARRIVAL_TIMEOUT, Reason::NothingArrives));
+                    let must_arrive = self.sees_handshakes && !has_arrived;
+                    *deadline = must_arrive.then(|| (now + ARRIVAL_TIMEOUT, Reason::NothingArrives));
                     has_arrived.then_some(Change::Proven)
                 }
                 Seen::Arrival if !*is_proven => {
@@ -184,7 +209,8 @@ impl Switch {
                     Some(Change::Proven)
                 }
                 Seen::SharedAddress if !*is_proven => Some(self.poll(now, Reason::SharedAddress)),
-                Seen::Undelivered(why) => Some(self.poll(now, Reason::Undelivered(why))),
+                Seen::Undelivered(why) if self.sees_handshakes => Some(self.poll(now, Reason::Undelivered(why))),
+                Seen::Undelivered(why) => Some(self.poll(now, Reason::NotPassedOn(why))),
                 Seen::Refused(why) => Some(self.poll(now, Reason::Refused(why))),
                 Seen::Time => {
                     let (_, reason) = deadline.take_if(|(deadline, _)| *deadline <= now)?;
@@ -264,6 +290,19 @@ mod tests {
         assert_eq!(scene.see(14, Seen::Time), None);
         assert_eq!(scene.see(15, Seen::Time), polls(Reason::NothingArrives));
         assert_eq!(scene.see(16, Seen::Time), None);
+    }
+
+    #[test]
+    fn behind_a_proxy_silence_is_no_reason_to_poll_and_an_error_is() {
+        let mut scene = Scene::new(true);
+        scene.switch = scene.switch.behind_proxy();
+        assert_eq!((scene.see(1, Seen::Set(false)), scene.due()), (None, None));
+        assert_eq!(scene.see(10_000, Seen::Time), None);
+        assert_eq!(scene.see(10_001, Seen::Arrival), Some(Change::Proven));
+        assert_eq!(scene.see(10_002, Seen::Undelivered("502".into())), polls(Reason::NotPassedOn("502".into())));
+        // It is tried again, and believed until the next error.
+        assert_eq!(scene.see(10_602, Seen::Time), Some(Change::Try));
+        assert_eq!((scene.due(), scene.see(10_603, Seen::Set(false)), scene.due()), (Some(10_662), None, None));
     }
 
     #[test]

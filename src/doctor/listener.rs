@@ -37,12 +37,14 @@ pub(crate) fn examine(doctor: &mut Doctor, config: &Config, certificate: Option<
         }
     };
     let by = if owner.is_empty() { "a program of another user".to_owned() } else { owner.join(" and ") };
-    let Some(certificate) = certificate else {
+    if certificate.is_none() && config.tls {
         return doctor.warn(CHECK, format!("{} is held by {by}", config.listen), "see what is said of the certificate");
-    };
+    }
     match ask(stream, config, certificate) {
         Ok(200) => {
-            doctor.good(CHECK, format!("{} is held by {by}, and answers as Telegram's calls need", config.listen));
+            let how =
+                if config.tls { "as Telegram's calls need" } else { "by plain HTTP, for the proxy or the tunnel" };
+            doctor.good(CHECK, format!("{} is held by {by}, and answers {how}", config.listen));
         }
         Ok(status) => doctor.bad(
             CHECK,
@@ -66,10 +68,12 @@ pub(crate) fn examine(doctor: &mut Doctor, config: &Config, certificate: Option<
     }
 }
 
-/// Asks as Telegram does, with an update that means nothing. Only the owner of our key gets to see it.
-fn ask(mut stream: TcpStream, config: &Config, certificate: &Certificate) -> io::Result<u16> {
+/// Asks as Telegram does, with an update that means nothing. Only the owner of our key gets to see it; without TLS, whoever
+/// listens at this machine's or this home's own address.
+fn ask(mut stream: TcpStream, config: &Config, certificate: Option<&Certificate>) -> io::Result<u16> {
     stream.set_read_timeout(Some(STEP_TIMEOUT))?;
     stream.set_write_timeout(Some(STEP_TIMEOUT))?;
+    let Some(certificate) = certificate else { return ask_bots(&mut stream, config) };
     let provider = Arc::new(ring::default_provider());
     let pinned =
         PinnedCertificate { certificate: certificate.leaf().clone().into_owned(), provider: Arc::clone(&provider) };
@@ -81,7 +85,10 @@ fn ask(mut stream: TcpStream, config: &Config, certificate: &Certificate) -> io:
         .with_no_client_auth();
     let name = ServerName::from(stream.peer_addr()?.ip());
     let mut connection = ClientConnection::new(Arc::new(tls), name).map_err(io::Error::other)?;
-    let mut stream = Stream::new(&mut connection, &mut stream);
+    ask_bots(&mut Stream::new(&mut connection, &mut stream), config)
+}
+
+fn ask_bots(stream: &mut (impl Read + Write), config: &Config) -> io::Result<u16> {
     let body = str::from_utf8(QUESTION).map_err(io::Error::other)?;
     for bot in &config.bots {
         let request = format!(
@@ -92,7 +99,7 @@ fn ask(mut stream: TcpStream, config: &Config, certificate: &Certificate) -> io:
             body.len()
         );
         stream.write_all(request.as_bytes())?;
-        let status = status(&mut stream)?;
+        let status = status(stream)?;
         if status != 200 {
             return Ok(status);
         }

@@ -20,7 +20,8 @@ use crate::system::files;
 /// Secrets that others can read.
 pub(crate) fn files(doctor: &mut Doctor, config: &Config) {
     const CHECK: &str = "files";
-    let secrets = config.bots.iter().filter_map(|bot| bot.file.as_ref()).chain([&config.certificate_files.private_key]);
+    let key = config.tls.then_some(&config.certificate_files.private_key);
+    let secrets = config.bots.iter().filter_map(|bot| bot.file.as_ref()).chain(key);
     let open: Vec<_> =
         secrets.filter(|path| files::is_world_accessible(path)).map(|path| path.display().to_string()).collect();
     if open.is_empty() {
@@ -114,7 +115,13 @@ pub(crate) fn address(doctor: &mut Doctor, config: &Config, host: Option<&str>) 
             return None;
         }
         Err(why) => {
-            doctor.warn(CHECK, why.to_string(), "see that address_services can be reached; then run this again");
+            let remedy = match config.proxy {
+                None => "see that address_services can be reached; then run this again",
+                Some(_) => {
+                    "where only the proxy leads out, that is so, and nothing gets in: set delivery = \"polling\""
+                }
+            };
+            doctor.warn(CHECK, why.to_string(), remedy);
             return None;
         }
     };

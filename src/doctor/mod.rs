@@ -27,7 +27,7 @@ pub(crate) fn examine(
     let mut doctor = Doctor::new(say);
     let Some(config) = settings(&mut doctor, given, environment) else { return false };
     local::files(&mut doctor, &config);
-    let api = Api::new(&config.api_url, 1);
+    let api = Api::new(&config.api_url, config.proxy.as_ref(), 1);
     let is_there = telegram::reach(&mut doctor, &config, &api);
     let known = if is_there { telegram::tokens(&mut doctor, &config, &api) } else { Vec::new() };
     let polling = polling_note::reason(&config);
@@ -39,7 +39,7 @@ pub(crate) fn examine(
         known.iter().for_each(|bot| telegram::no_webhook(&mut doctor, bot, &api));
         return doctor.is_well();
     }
-    let certificate = local::certificate(&mut doctor, &config);
+    let certificate = if config.tls { local::certificate(&mut doctor, &config) } else { None };
     listener::examine(&mut doctor, &config, certificate.as_ref());
     let host = match &certificate {
         Some(certificate) => identity::known_host(&config, certificate),
@@ -47,18 +47,24 @@ pub(crate) fn examine(
     };
     // What the home lacks is told, but a bot that polls works without it.
     doctor.is_lenient = polling.is_some();
-    let address = local::address(&mut doctor, &config, host.as_deref());
+    // A proxy or a tunnel before the bot can be anywhere.
+    let address = if config.tls { local::address(&mut doctor, &config, host.as_deref()) } else { None };
     doctor.is_lenient = false;
-    match (&host, &certificate) {
-        (Some(host), Some(certificate)) if polling.is_none() => {
+    match &host {
+        Some(host) if polling.is_none() && (certificate.is_some() || !config.tls) => {
             for bot in known {
-                let registration =
-                    Registration::new(&config, bot, &api, host, certificate.upload(host), allowed_updates);
+                let upload = certificate.as_ref().and_then(|certificate| certificate.upload(host));
+                let registration = Registration::new(&config, bot, &api, host, upload, allowed_updates);
                 telegram::webhook(&mut doctor, &registration, address);
             }
         }
         _ if polling.is_some() => known.iter().for_each(|bot| telegram::no_webhook(&mut doctor, bot, &api)),
         _ => {}
+    }
+    if !config.tls {
+        let unknown = "whether the proxy or the tunnel passes Telegram's calls on: only Telegram's own calls show that";
+        doctor.warn("not known from here", unknown, "write to the bot, and run this again if it does not answer");
+        return doctor.is_well();
     }
     let unknown = "whether the router lets Telegram in: only Telegram's own calls show that, since many routers do not let \
                    a home call its own address";

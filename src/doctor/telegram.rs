@@ -14,6 +14,7 @@ use crate::system::clock::unix_now;
 use crate::telegram::client::{Api, Client};
 use crate::telegram::clock_skew;
 use crate::telegram::delivery_error;
+use crate::telegram::proxy::Proxy;
 use crate::telegram::types::WebhookInfo;
 
 const CHECK: &str = "webhook";
@@ -24,8 +25,10 @@ const RECENT_SECONDS: u64 = 3600;
 /// Whether the Bot API answers, by a name that is found, with a certificate and a time that are right.
 pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
     let url = config.api_url.parse::<Uri>().unwrap_or_default();
-    let host = url.host().unwrap_or_default();
-    if let Err(why) = (host, 0).to_socket_addrs() {
+    // The proxy looks the Bot API's name up, and here is perhaps no DNS.
+    let proxy = config.proxy.as_ref();
+    let host = proxy.map_or_else(|| url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned(), Proxy::host);
+    if let Err(why) = (host.as_str(), 0).to_socket_addrs() {
         let remedy = match route::gateway(&route::table()) {
             None => "this machine has no network: see to the cable or the Wi-Fi",
             Some(_) => "see which DNS server /etc/resolv.conf names, and whether the router gives another",
@@ -40,7 +43,8 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
                 None => doctor.good("clock", "right, by Telegram's"),
             }
             doctor.good("DNS", format!("{host} is found"));
-            doctor.good("Bot API", format!("{} answers", config.api_url));
+            let way = proxy.map_or(String::new(), |proxy| format!(", through the proxy {proxy}"));
+            doctor.good("Bot API", format!("{} answers{way}", config.api_url));
             true
         }
         Err(why) => {
@@ -49,11 +53,11 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
                 doctor.bad("clock", words, SET_CLOCK);
             } else {
                 doctor.good("DNS", format!("{host} is found"));
-                doctor.bad(
-                    "Bot API",
-                    words,
-                    "see that no firewall is in the way, and that ca-certificates is installed",
-                );
+                let remedy = match proxy {
+                    None => "see that no firewall is in the way, and that ca-certificates is installed",
+                    Some(_) => "see that the proxy runs, and that it lets this machine through to the Bot API",
+                };
+                doctor.bad("Bot API", words, remedy);
             }
             false
         }

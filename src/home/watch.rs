@@ -69,7 +69,7 @@ impl HomeWatch {
         tell: impl Fn(HomeNews) + Send + 'static,
     ) -> io::Result<Option<Self>> {
         let is_address = matches!(&config.public_host, PublicHost::Given(host) if host.parse::<Ipv4Addr>().is_ok());
-        if is_address && !config.port_mapping {
+        if !config.tls || (is_address && !config.port_mapping) {
             return Ok(None);
         }
         let (hints, hinted) = mpsc::channel();

@@ -27,7 +27,7 @@ struct Facts {
     /// Telegram has reached the webhook as it is set now.
     is_reached: bool,
     /// Where Telegram calls, and when the certificate ends.
-    served: Option<(String, SystemTime)>,
+    served: Option<(String, Option<SystemTime>)>,
     /// The last problem of a webhook or of the home, and when it began.
     trouble: Option<(Instant, String)>,
 }
@@ -107,8 +107,8 @@ impl Status {
         self.facts().is_reached = is_reached;
     }
 
-    /// Notes where Telegram calls (`HOST:PORT`), and when the certificate ends.
-    pub(crate) fn serves(&self, address: String, certificate_end: SystemTime) {
+    /// Notes where Telegram calls (`HOST:PORT`), and when the certificate ends, if there is one here.
+    pub(crate) fn serves(&self, address: String, certificate_end: Option<SystemTime>) {
         self.facts().served = Some((address, certificate_end));
     }
 
@@ -121,7 +121,7 @@ impl Status {
         // A bot that polls is well once getUpdates has returned.
         let works = is_well && (facts.is_reached || facts.webhooks.is_empty());
         let served = facts.served.as_ref().filter(|_| !does_poll);
-        let end = served.and_then(|(_, end)| end.duration_since(UNIX_EPOCH).ok());
+        let end = served.and_then(|(_, end)| end.as_ref()?.duration_since(UNIX_EPOCH).ok());
         let trouble = facts.trouble.as_ref();
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),

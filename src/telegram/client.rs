@@ -17,6 +17,7 @@ use ureq::{Agent, Body, RequestBuilder};
 
 use super::clock_skew;
 use super::error::ApiError;
+use super::proxy::Proxy;
 use super::queue::QueuedUpdate;
 use super::resolver::CachingResolver;
 use super::token::Token;
@@ -44,15 +45,17 @@ const PAGE_LIMIT: u64 = 2 * 1024 * 1024;
 pub(crate) struct Api {
     /// Without a slash at its end.
     url: String,
+    /// What leads there, if it is not called directly.
+    proxy: Option<Proxy>,
     connections: usize,
     /// Made at the first call: reading the system's certificates must not delay the start.
     agent: Arc<OnceLock<Agent>>,
 }
 
 impl Api {
-    /// The server at `url`, keeping up to `connections` idle connections.
-    pub(crate) fn new(url: &str, connections: usize) -> Self {
-        Self { url: url.to_owned(), connections, agent: Arc::default() }
+    /// The server at `url`, called through `proxy` if there is one, keeping up to `connections` idle connections.
+    pub(crate) fn new(url: &str, proxy: Option<&Proxy>, connections: usize) -> Self {
+        Self { url: url.to_owned(), proxy: proxy.cloned(), connections, agent: Arc::default() }
     }
 
     /// Whether the server answers at all; the `Date` of its answer.
@@ -60,8 +63,19 @@ impl Api {
     /// # Errors
     /// See [`ApiError`].
     pub(crate) fn reach(&self) -> Result<Option<String>, ApiError> {
-        let response = self.agent().get(&self.url).call()?;
+        let response = self.agent().get(&self.url).call().map_err(|why| self.failed(why))?;
         Ok(response.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned))
+    }
+
+    /// What an error means; it names the proxy, which can be what failed.
+    fn failed(&self, error: ureq::Error) -> ApiError {
+        match (ApiError::from(error), &self.proxy) {
+            (ApiError::Unreachable(why), Some(proxy)) => {
+                ApiError::Unreachable(format!("{why}, with the proxy {proxy}"))
+            }
+            (ApiError::Unanswered(why), Some(proxy)) => ApiError::Unanswered(format!("{why}, with the proxy {proxy}")),
+            (error, _) => error,
+        }
     }
 
     fn agent(&self) -> &Agent {
@@ -69,7 +83,9 @@ impl Api {
             let mut config = Agent::config_builder()
                 .http_status_as_error(false)
                 .max_redirects(0)
-                .ip_family(IpFamily::Ipv4Only)
+                .ip_family(IpFamily::Any)
+                // The environment was read with the settings.
+                .proxy(self.proxy.as_ref().and_then(Proxy::for_ureq))
                 .user_agent(concat!("pihook/", env!("CARGO_PKG_VERSION")))
                 .timeout_global(Some(CALL_TIMEOUT))
                 .timeout_resolve(Some(CONNECT_TIMEOUT))
@@ -82,10 +98,10 @@ impl Api {
                 .output_buffer_size(BUFFER_SIZE)
                 .max_idle_connections(self.connections)
                 .max_idle_connections_per_host(self.connections);
-            if self.url.starts_with("https:") {
+            if self.url.starts_with("https:") || self.proxy.as_ref().is_some_and(Proxy::has_tls) {
                 config = config.tls_config(TlsConfig::builder().root_certs(ca_roots::roots()).build());
             }
-            Agent::with_parts(config.build(), transport::connector(), CachingResolver::default())
+            Agent::with_parts(config.build(), transport::connector(self.proxy.as_ref()), CachingResolver::default())
         })
     }
 }
@@ -247,7 +263,7 @@ impl Client {
         send: impl FnOnce(RequestBuilder<WithBody>) -> Result<Response<Body>, ureq::Error>,
     ) -> Result<Answer, ApiError> {
         let url = format!("{}/bot{}/{method}", self.api.url, self.token.expose());
-        let mut response = send(self.api.agent().post(url))?;
+        let mut response = send(self.api.agent().post(url)).map_err(|why| self.api.failed(why))?;
         if let Some(date) = response.headers().get("date").and_then(|date| date.to_str().ok()) {
             clock_skew::warn_if_off(date);
         }

@@ -103,9 +103,8 @@ impl From<ureq::Error> for ApiError {
                 Self::Unanswered("its answer is not to be understood".into())
             }
             E::BodyExceedsLimit(_) => Self::TooLarge,
-            E::ConnectionFailed | E::ConnectProxyFailed(_) | E::InvalidProxyUrl => {
-                Self::Unreachable("no connection".into())
-            }
+            E::ConnectProxyFailed(reason) => Self::Unreachable(proxy_words(&reason)),
+            E::ConnectionFailed | E::InvalidProxyUrl => Self::Unreachable("no connection".into()),
             // The rest are mistakes in how a request is built; some of them quote the URL.
             _ => Self::Unreachable("the request could not be made".into()),
         }
@@ -116,6 +115,15 @@ fn tls(error: &rustls::Error) -> ApiError {
     let why = clock_skew::explain(error).unwrap_or_else(|| error.to_string());
     // rustls lists every name of a certificate that is not the one it wants.
     ApiError::Unreachable(printable(&format!("TLS failed: {why}")))
+}
+
+/// What a proxy that lets nothing through says, or the way to it.
+fn proxy_words(reason: &str) -> String {
+    let wants_user = ["407", "no acceptable auth methods", "unknown auth method", "authentication failed"];
+    if wants_user.iter().any(|words| reason.contains(words)) {
+        return "it wants another user and password: write them into its URL, http://user:password@…".into();
+    }
+    printable(reason)
 }
 
 fn never_connected(kind: ErrorKind) -> bool {
@@ -197,5 +205,7 @@ mod tests {
         let reset = std::io::Error::from(ErrorKind::ConnectionReset);
         assert!(matches!(ApiError::from(ureq::Error::Io(reset)), ApiError::Unanswered(_)));
         assert!(matches!(ApiError::from(ureq::Error::Timeout(Timeout::RecvResponse)), ApiError::Unanswered(_)));
+        let proxy = ureq::Error::ConnectProxyFailed("proxy server responded 407/407".into());
+        assert!(matches!(ApiError::from(proxy), ApiError::Unreachable(why) if why.contains("user and password")));
     }
 }

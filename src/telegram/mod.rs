@@ -5,6 +5,7 @@ pub(crate) mod clock_skew;
 pub mod delivery_error;
 pub(crate) mod error;
 pub(crate) mod known_me;
+pub(crate) mod proxy;
 pub(crate) mod queue;
 mod resolver;
 mod rich_message;

@@ -1,28 +1,60 @@
-//! The connections to the Bot API: ureq's, but for three things that it does not do. A request leaves as one piece, not as
-//! head and body; what the other side does not acknowledge is given up soon; and a kept connection that turns out to be
-//! dead says so, in place of an error that could mean anything.
+//! The connections to the Bot API: ureq's, but for four things that it does not do. A request leaves as one piece, not as
+//! head and body; what the other side does not acknowledge is given up soon; a kept connection that turns out to be
+//! dead says so, in place of an error that could mean anything; and where IPv4 leads nowhere, IPv6 is tried soon.
 
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::mem;
-use std::net::TcpStream;
-use std::time::Duration;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
 use ureq::Error;
+use ureq::http::Uri;
 use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, RustlsConnector,
-    Transport,
+    SocksConnector, Transport,
 };
+
+use super::proxy::Proxy;
 
 /// Bytes that a connection buffers each way; ureq's default is 128 KiB, for each of 40 connections and more.
 pub(crate) const BUFFER_SIZE: usize = 8 * 1024;
 /// For the acknowledgement of what was sent: after this the network is gone, or the router has forgotten the connection.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes the connections.
-pub(crate) fn connector() -> impl Connector<Out = ReusableTransport<impl Transport>> {
-    ConnectProxyConnector::default().chain(TcpConnector).chain(RustlsConnector::default()).chain(ReuseConnector)
+/// For IPv4 to connect, where there is IPv6 too. The kernel asks twice in this time.
+const FALLBACK_TIME: Duration = Duration::from_millis(1500);
+
+/// Makes the connections, through this proxy if there is one.
+pub(crate) fn connector(proxy: Option<&Proxy>) -> impl Connector<Out = ReusableTransport<impl Transport>> {
+    let proxy = proxy.and_then(Proxy::for_ureq).map(|proxy| proxy.uri().clone());
+    // Inside out, since each takes what the one before has made.
+    ProxyConnector(ConnectProxyConnector::default())
+        .chain(ProxyConnector(SocksConnector::default()))
+        .chain(TcpConnector)
+        .chain(RustlsConnector::default())
+        .chain(ReuseConnector { proxy })
+}
+
+/// A proxy's, whose errors all mean that no connection to the Bot API came about.
+#[derive(Debug)]
+struct ProxyConnector<C>(C);
+
+impl<In: Transport, C: Connector<In>> Connector<In> for ProxyConnector<C> {
+    type Out = C::Out;
+
+    fn connect(&self, details: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, Error> {
+        self.0.connect(details, chained).map_err(|error| match error {
+            Error::Io(why) if !is_tls_error(&why) => Error::ConnectProxyFailed(why.to_string()),
+            other => other,
+        })
+    }
+}
+
+/// The handshake's errors come wrapped.
+fn is_tls_error(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
 /// A connection broke before a byte of the answer came, since it had been kept and was dead, or the network was gone.
@@ -47,23 +79,51 @@ impl<In: Transport> Connector<In> for TcpConnector {
         if let Some(proxy) = proxy {
             return Ok(Some(Either::A(proxy)));
         }
-        let each = *details.timeout.after / u32::try_from(details.addrs.len().max(1)).unwrap_or(1);
-        let mut result = Err(Error::ConnectionFailed);
-        for address in &details.addrs {
-            result = TcpStream::connect_timeout(address, each).map_err(|why| match why.kind() {
-                io::ErrorKind::TimedOut => Error::Timeout(details.timeout.reason),
-                _ => Error::Io(why),
-            });
-            if result.is_ok() {
-                break;
-            }
-        }
-        let stream = result?;
+        let connected = connect(&details.addrs, *details.timeout.after);
+        let stream = connected.map_err(|why| match why.kind() {
+            io::ErrorKind::TimedOut => Error::Timeout(details.timeout.reason),
+            _ => Error::Io(why),
+        })?;
         stream.set_nodelay(true)?;
         let milliseconds = u32::try_from(UNACKNOWLEDGED_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
         setsockopt(&stream, TcpUserTimeout, &milliseconds).map_err(io::Error::from)?;
         Ok(Some(Either::B(TcpTransport { stream, buffers: LazyBuffers::new(BUFFER_SIZE, BUFFER_SIZE) })))
     }
+}
+
+/// Connects to one of these addresses: by IPv4; where that does not connect soon, by IPv6; and if that leads nowhere, by IPv4 in
+/// the time that is left.
+fn connect(addresses: &[SocketAddr], limit: Duration) -> io::Result<TcpStream> {
+    let end = Instant::now() + limit;
+    let (v4, v6): (Vec<_>, Vec<_>) = addresses.iter().partition(|address| address.is_ipv4());
+    let first = if v6.is_empty() { limit } else { FALLBACK_TIME.min(limit / 2) };
+    let mut result = connect_within(&v4, first);
+    if result.is_err() && !v6.is_empty() {
+        let is_slow = result.as_ref().is_err_and(|why| why.kind() == io::ErrorKind::TimedOut);
+        let left = end.saturating_duration_since(Instant::now());
+        let by_v6 = connect_within(&v6, if is_slow { left / 2 } else { left });
+        if by_v6.is_ok() || v4.is_empty() {
+            return by_v6;
+        }
+        if is_slow {
+            result = connect_within(&v4, end.saturating_duration_since(Instant::now()));
+        }
+    }
+    result
+}
+
+/// Tries one after the other; each has its share of the time.
+fn connect_within(addresses: &[&SocketAddr], limit: Duration) -> io::Result<TcpStream> {
+    // Zero would be refused.
+    let each = (limit / u32::try_from(addresses.len().max(1)).unwrap_or(1)).max(Duration::from_millis(1));
+    let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
+    for address in addresses {
+        result = TcpStream::connect_timeout(address, each);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
 }
 
 #[derive(Debug)]
@@ -118,13 +178,19 @@ impl Transport for TcpTransport {
 }
 
 #[derive(Debug)]
-struct ReuseConnector;
+struct ReuseConnector {
+    /// The proxy's own URI: a connection to it is made here, too, and the one to the Bot API lies within.
+    proxy: Option<Uri>,
+}
 
 impl<In: Transport> Connector<In> for ReuseConnector {
     type Out = ReusableTransport<In>;
 
-    fn connect(&self, _: &ConnectionDetails, connection: Option<In>) -> Result<Option<Self::Out>, Error> {
-        Ok(connection.map(|inner| ReusableTransport { inner, unsent: Vec::new(), used: false, answering: false }))
+    fn connect(&self, details: &ConnectionDetails, connection: Option<In>) -> Result<Option<Self::Out>, Error> {
+        let is_to_proxy = self.proxy.as_ref() == Some(details.uri);
+        let reusable =
+            |inner| ReusableTransport { inner, unsent: Vec::new(), is_to_proxy, used: false, answering: false };
+        Ok(connection.map(reusable))
     }
 }
 
@@ -134,6 +200,8 @@ pub(crate) struct ReusableTransport<T> {
     inner: T,
     /// The request, as far as it was made: it is sent when its answer is awaited.
     unsent: Vec<u8>,
+    /// Another one lies within, and knows what its calls are.
+    is_to_proxy: bool,
     /// It has served a call before this one.
     used: bool,
     /// Something of the answer is there.
@@ -163,7 +231,7 @@ impl<T: Transport> ReusableTransport<T> {
     fn classify(&self, error: Error) -> Error {
         let unacknowledged = |why: &io::Error| why.raw_os_error() == Some(nix::errno::Errno::ETIMEDOUT as i32);
         match error {
-            Error::Io(why) if !self.answering && (self.used || unacknowledged(&why)) => {
+            Error::Io(why) if !self.is_to_proxy && !self.answering && (self.used || unacknowledged(&why)) => {
                 Error::Other(Box::new(StaleConnection(why.to_string())))
             }
             other => other,
@@ -177,7 +245,7 @@ impl<T: Transport> Transport for ReusableTransport<T> {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.used |= mem::take(&mut self.answering);
+        self.used |= mem::take(&mut self.answering) && !self.is_to_proxy;
         let output = &self.inner.buffers().output()[..amount];
         self.unsent.extend_from_slice(output);
         if self.unsent.len() < BUFFER_SIZE { Ok(()) } else { self.send(timeout).map_err(|why| self.classify(why)) }
@@ -205,9 +273,8 @@ impl<T: Transport> Transport for ReusableTransport<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{SocketAddr, TcpListener};
+    use std::net::TcpListener;
     use std::thread;
-    use std::time::Instant;
     use ureq::Agent;
     use ureq::unversioned::resolver::DefaultResolver;
 
@@ -223,7 +290,7 @@ mod tests {
 
     fn agent() -> Agent {
         let config = Agent::config_builder().timeout_global(Some(LIMIT)).build();
-        Agent::with_parts(config, connector(), DefaultResolver::default())
+        Agent::with_parts(config, connector(None), DefaultResolver::default())
     }
 
     #[test]
@@ -242,6 +309,38 @@ mod tests {
             assert!(matches!(error, Error::Timeout(_)), "{scheme}: {error:?}");
             assert!((LIMIT..5 * LIMIT).contains(&start.elapsed()), "{scheme}: {:?}", start.elapsed());
         }
+    }
+
+    /// Loopback addresses at which nobody answers, not even with a refusal: the backlog of this listener is full.
+    fn silent() -> (TcpListener, Vec<TcpStream>, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let waiting = std::iter::from_fn(|| TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok());
+        (listener, waiting.take(10).collect(), address)
+    }
+
+    #[test]
+    fn ipv6_is_tried_soon_where_ipv4_does_not_connect_and_never_before_it() {
+        let (_listener, _waiting, silent) = silent();
+        let v6 = TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap();
+        let refused: SocketAddr = v6;
+        let there = TcpListener::bind("[::1]:0").unwrap();
+        let v6 = there.local_addr().unwrap();
+        let start = Instant::now();
+        let stream = connect(&[v6, silent], Duration::from_secs(5)).unwrap();
+        assert!(stream.peer_addr().unwrap() == v6 && start.elapsed() >= FALLBACK_TIME, "{:?}", start.elapsed());
+        let v4 = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = connect(&[v6, v4.local_addr().unwrap()], Duration::from_secs(5)).unwrap();
+        assert!(stream.peer_addr().unwrap().is_ipv4(), "IPv4 comes first");
+        let gone = SocketAddr::from(([127, 0, 0, 1], 1));
+        assert_eq!(connect(&[gone, v6], LIMIT).unwrap().peer_addr().unwrap(), v6);
+        assert_eq!(connect(&[v6], LIMIT).unwrap().peer_addr().unwrap(), v6);
+        // What IPv4 says counts, and it has all of the time.
+        assert_eq!(connect(&[gone, refused], LIMIT).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let start = Instant::now();
+        assert_eq!(connect(&[silent, refused], LIMIT).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(start.elapsed() >= LIMIT * 9 / 10, "{:?}", start.elapsed());
     }
 
     #[test]

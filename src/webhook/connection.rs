@@ -1,4 +1,4 @@
-//! One connection: ends its TLS, and serves one whole, bounded request after the other.
+//! One connection: ends its TLS, unless that ends elsewhere, and serves one whole, bounded request after the other.
 
 use std::collections::hash_map::RandomState;
 use std::future::Future;
@@ -8,13 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustls::server::Acceptor;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use super::arrivals::Arrivals;
 use super::auth::{self, Authorized, Recipient, Route};
@@ -55,8 +54,8 @@ pub struct Shared {
     pub handover: Arc<Handover>,
     /// The open connections, and what ends each.
     pub slots: Mutex<Slots<AbortHandle>>,
-    /// The certificate of new connections; it can be changed at any time.
-    pub rollover: Arc<Rollover>,
+    /// The certificate of new connections; it can be changed at any time. None where TLS ends before us.
+    pub rollover: Option<Arc<Rollover>>,
     /// What shows that Telegram gets in.
     pub arrivals: Arc<Arrivals>,
     /// Each bot's, by its place in the settings.
@@ -95,11 +94,10 @@ impl Session<'_> {
     pub(super) async fn serve(&self, stream: TcpStream, stop: watch::Receiver<bool>) -> io::Result<()> {
         // Without it every first answer waits 40 ms for the peer's delayed acknowledgement.
         stream.set_nodelay(true)?;
-        let stream = within(HEAD_TIMEOUT, self.handshake(stream)).await?;
-        self.reached(Stage::Encrypted);
-        if !self.stranger && !self.is_local {
-            self.shared.arrivals.add();
-        }
+        let stream: Box<dyn Stream> = match &self.shared.rollover {
+            Some(rollover) => Box::new(within(HEAD_TIMEOUT, self.handshake(stream, rollover)).await?),
+            None => Box::new(stream),
+        };
         let mut connection = Connection { stream, read: Vec::new(), stop };
         loop {
             match self.request(&mut connection).await {
@@ -111,20 +109,57 @@ impl Session<'_> {
         }
     }
 
-    async fn handshake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    async fn handshake(&self, stream: TcpStream, rollover: &Rollover) -> io::Result<impl Stream + use<>> {
         let greeted = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        self.greet()?;
+        let shown = rollover.current();
+        let accepted = greeted.into_stream(shown.clone()).await;
+        let knows_other = !self.stranger && accepted.as_ref().is_err_and(is_alert) && rollover.rejected(&shown);
+        if accepted.is_ok() {
+            self.reached(Stage::Encrypted);
+        }
+        // It is let in; also who is so, and knows the other certificate.
+        if knows_other || (accepted.is_ok() && !self.stranger && !self.is_local) {
+            self.shared.arrivals.add();
+        }
+        accepted
+    }
+
+    /// Takes the connection among those that have begun to speak.
+    fn greet(&self) -> io::Result<()> {
         match self.shared.slots().greet(self.number, now(), random_below) {
             Slot::Free => {}
             Slot::Evict(evicted) => evicted.abort(),
             Slot::Full => return Err(io::ErrorKind::QuotaExceeded.into()),
         }
-        let shown = self.shared.rollover.current();
-        let accepted = greeted.into_stream(shown.clone()).await;
-        if !self.stranger && accepted.as_ref().is_err_and(is_alert) && self.shared.rollover.rejected(&shown) {
-            // It is let in, and knows the other certificate.
-            self.shared.arrivals.add();
+        Ok(())
+    }
+
+    async fn head(&self, connection: &mut Connection, deadline: Instant) -> Result<Authorized, SessionError> {
+        let shared = self.shared;
+        loop {
+            let head = match shared.rollover {
+                Some(_) => request::head(&connection.read)?,
+                None => request::proxied_head(&connection.read)?,
+            };
+            if let Some(head) = head {
+                if shared.rollover.is_none() {
+                    self.greet()?;
+                }
+                return auth::authorize(&head, &shared.routes).map_err(|refusal| {
+                    if refusal == Refusal::WrongSecret
+                        && let Some(observations) = shared.observations_of(auth::recipient(&head, &shared.routes))
+                    {
+                        observations.wrong_secret(now());
+                    }
+                    let whole = head.length.saturating_add(head.content_length.unwrap_or_default());
+                    let unread = whole.saturating_sub(connection.read.len());
+                    SessionError::refused(refusal, if refusal == Refusal::TooLarge { unread } else { 0 })
+                });
+            }
+            connection.read.reserve(4096);
+            connection.read_some(request::HEAD_LIMIT, deadline).await?;
         }
-        accepted
     }
 
     fn reached(&self, stage: Stage) {
@@ -136,7 +171,7 @@ impl Session<'_> {
         if !connection.next_begins().await? {
             return Ok(false);
         }
-        let authorized = connection.head(Instant::now() + HEAD_TIMEOUT, self.shared).await?;
+        let authorized = self.head(connection, Instant::now() + HEAD_TIMEOUT).await?;
         self.reached(Stage::Proven);
         if let Some(observations) = self.shared.observations_of(Some(authorized.recipient)) {
             observations.right_secret();
@@ -208,8 +243,13 @@ impl From<io::Error> for SessionError {
     }
 }
 
+/// TCP, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
 struct Connection {
-    stream: TlsStream<TcpStream>,
+    stream: Box<dyn Stream>,
     /// What was read of the current request.
     read: Vec<u8>,
     stop: watch::Receiver<bool>,
@@ -228,25 +268,6 @@ impl Connection {
             () = stop_requested(&mut self.stop) => return Ok(false),
         }
         Ok(true)
-    }
-
-    async fn head(&mut self, deadline: Instant, shared: &Shared) -> Result<Authorized, SessionError> {
-        loop {
-            if let Some(head) = request::head(&self.read)? {
-                return auth::authorize(&head, &shared.routes).map_err(|refusal| {
-                    if refusal == Refusal::WrongSecret
-                        && let Some(observations) = shared.observations_of(auth::recipient(&head, &shared.routes))
-                    {
-                        observations.wrong_secret(now());
-                    }
-                    let whole = head.length.saturating_add(head.content_length.unwrap_or_default());
-                    let is_proven = refusal == Refusal::TooLarge;
-                    SessionError::refused(refusal, if is_proven { whole.saturating_sub(self.read.len()) } else { 0 })
-                });
-            }
-            self.read.reserve(4096);
-            self.read_some(request::HEAD_LIMIT, deadline).await?;
-        }
     }
 
     async fn fill(&mut self, length: usize, deadline: Instant) -> Result<(), SessionError> {

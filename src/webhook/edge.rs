@@ -73,6 +73,7 @@ impl Edge {
         if !ours && !among(&self.allow_from) {
             // Closed without a word: the internet is full of them.
             if is_at_home(address) {
+                self.shared.arrivals.closed_from_home(address);
                 FROM_HOME.warn(format_args!(
                     "{address} was closed: allow_from does not name it. If your router rewrites the source of what it \
                      forwards, Telegram's calls come from there: then add \"{address}\" to allow_from."

@@ -35,8 +35,8 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// Asks the listener at this address through `route`.
-    pub(crate) fn new(listener: SocketAddr, route: &Route) -> Self {
+    /// Asks the listener at this address through `route`, with TLS or without.
+    pub(crate) fn new(listener: SocketAddr, route: &Route, tls: bool) -> Self {
         let config = Agent::config_builder()
             // It is our own listener, whatever certificate it shows.
             .tls_config(TlsConfig::builder().disable_verification(true).build())
@@ -45,7 +45,8 @@ impl Probe {
             .timeout_global(Some(PROBE_TIMEOUT))
             .build();
         let address = SocketAddr::new(loopback_for(listener.ip()), listener.port());
-        let url = format!("https://{address}{}", route.path.expose());
+        let scheme = if tls { "https" } else { "http" };
+        let url = format!("{scheme}://{address}{}", route.path.expose());
         Self { agent: config.into(), url: url.into(), secret_token: route.secret_token.clone() }
     }
 

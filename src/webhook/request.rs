@@ -83,6 +83,20 @@ pub struct Head<'b> {
 /// # Errors
 /// The refusal that it deserves. What is incomplete is refused as soon as it can no longer be right.
 pub fn head(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
+    read_head(bytes, 1)
+}
+
+/// Like [`head`], from a reverse proxy: nginx asks by HTTP/1.0 as long as nobody tells it otherwise. Such a connection ends with
+/// the answer.
+///
+/// # Errors
+/// As [`head`].
+pub fn proxied_head(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
+    read_head(bytes, 0)
+}
+
+/// `oldest` is the lowest minor version of HTTP/1 that is taken.
+fn read_head(bytes: &[u8], oldest: u8) -> Result<Option<Head<'_>>, Refusal> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let length = match request.parse(&bytes[..bytes.len().min(HEAD_LIMIT)]) {
@@ -93,11 +107,15 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
     };
     // httparse takes a bare LF for a line end; other servers do not.
     let bare_lf = bytes[..length].split_inclusive(|b| *b == b'\n').any(|line| !line.ends_with(b"\r\n"));
-    let (Some(method), Some(path), Some(1), false) = (request.method, request.path, request.version, bare_lf) else {
+    let (Some(method), Some(path), Some(version), false) = (request.method, request.path, request.version, bare_lf)
+    else {
         return Err(Refusal::BadRequest);
     };
-    let mut head =
-        Head { method, path, content_type: None, secret_token: None, content_length: None, length, close: false };
+    if version < oldest {
+        return Err(Refusal::BadRequest);
+    }
+    let close = version == 0;
+    let mut head = Head { method, path, content_type: None, secret_token: None, content_length: None, length, close };
     for header in request.headers.iter() {
         read_header(&mut head, header)?;
     }
@@ -209,6 +227,18 @@ mod tests {
         ] {
             assert_eq!(refusal(text), Some(Refusal::BadRequest), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_proxy_may_ask_by_http_1_0_and_its_connection_ends() {
+        let old = TELEGRAMS.replace("HTTP/1.1", "HTTP/1.0");
+        assert_eq!(head(old.as_bytes()), Err(Refusal::BadRequest));
+        assert!(proxied_head(old.as_bytes()).unwrap().unwrap().close, "whatever its Connection says");
+        let (new, old) = (proxied_head(TELEGRAMS.as_bytes()).unwrap(), head(TELEGRAMS.as_bytes()).unwrap());
+        assert_eq!(new, old);
+        let chunked = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert_eq!(proxied_head(chunked.as_bytes()), Err(Refusal::BadRequest));
+        assert_eq!(proxied_head(b"POST /\r\n\r\n"), Err(Refusal::BadRequest));
     }
 
     #[test]

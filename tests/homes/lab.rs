@@ -72,6 +72,7 @@ impl Lab {
             "ip addr add 8.8.100.254/24 dev outside",
             "ip addr add 8.8.101.254/24 dev outside",
             "ip addr add 100.64.0.254/24 dev outside",
+            "ip addr add 192.168.1.254/24 dev outside",
             "ip addr add 149.154.160.1/32 dev lo",
             "ip -n pi link set eth0 up",
             "ip -n router link set lan up",
@@ -83,6 +84,37 @@ impl Lab {
             run(command);
         }
         Lab { work: work.to_owned(), miniupnpd: None }
+    }
+
+    /// The same without a router: the Pi has the public address.
+    pub fn direct(work: &Path) -> Lab {
+        let lab = Lab::start(work);
+        for command in [
+            "ip -n pi link del eth0",
+            "ip -n router link set wan netns pi name eth0",
+            "ip -n pi addr add 8.8.100.1/24 dev eth0",
+            "ip -n pi link set eth0 up",
+            "ip -n pi route add default via 8.8.100.254",
+        ] {
+            run(command);
+        }
+        lab
+    }
+
+    /// What the provider does with addresses that it shares, or a second router before the first: the internet sees this one.
+    pub fn carrier(&self, shared: &str) {
+        run("ip addr add 8.8.102.1/32 dev lo");
+        run("nft add table ip carrier");
+        run("nft add chain ip carrier input { type nat hook input priority 100; }");
+        run(&format!("nft add rule ip carrier input ip saddr {shared} snat to 8.8.102.1"));
+    }
+
+    /// The router forwards this port to the Pi, as somebody has set it there.
+    pub fn forward(&self, port: u16) {
+        run(&format!(
+            "ip netns exec router nft add rule inet miniupnpd prerouting iifname wan tcp dport {port} dnat ip to {PI}"
+        ));
+        run(&format!("ip netns exec router nft add rule inet miniupnpd forward ip daddr {PI} accept"));
     }
 
     /// The provider gives the router this address; its network has the gateway .254.

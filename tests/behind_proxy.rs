@@ -1,0 +1,228 @@
+//! TLS that ends elsewhere: a reverse proxy or a tunnel before the bot. `tests/homes/run` does it with Caddy and nginx.
+
+mod common;
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use common::authority::authority;
+use common::{Home, Pihook, SOON, TOKEN, eventually, text};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use simulated_telegram::{Bot, Options, Telegram};
+
+const NAME: &str = "bot.example.org";
+
+/// How the proxy asks the bot.
+#[derive(Clone, Copy)]
+enum Upstream {
+    /// As Caddy and cloudflared do: one connection for many requests.
+    Kept,
+    /// As nginx does by default: HTTP/1.0, and a connection for each request.
+    Old,
+}
+
+/// A reverse proxy with a certificate for [`NAME`].
+struct Front {
+    address: SocketAddr,
+    /// It cannot reach the bot: 502.
+    is_broken: Arc<AtomicBool>,
+    root: String,
+}
+
+impl Front {
+    fn start(bot: SocketAddr, upstream: Upstream) -> Front {
+        let (root, (certificate, key)) = authority(NAME, |_| {});
+        let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let config = Arc::new(config.with_single_cert(vec![certificate], key).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let front = Front { address: listener.local_addr().unwrap(), is_broken: Arc::default(), root };
+        let is_broken = Arc::clone(&front.is_broken);
+        thread::spawn(move || {
+            for tcp in listener.incoming().map_while(Result::ok) {
+                let (config, is_broken) = (Arc::clone(&config), Arc::clone(&is_broken));
+                thread::spawn(move || {
+                    let mut client = StreamOwned::new(ServerConnection::new(config).unwrap(), tcp);
+                    let mut kept = None;
+                    while pass_on(&mut client, &mut kept, bot, upstream, &is_broken).is_ok() {}
+                });
+            }
+        });
+        front
+    }
+}
+
+/// One request and its answer.
+fn pass_on(
+    client: &mut (impl Read + Write),
+    kept: &mut Option<TcpStream>,
+    bot: SocketAddr,
+    upstream: Upstream,
+    is_broken: &AtomicBool,
+) -> io::Result<()> {
+    let head = read_head(client)?;
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap_or("0");
+    let mut body = vec![0; length.parse().unwrap()];
+    client.read_exact(&mut body)?;
+    if is_broken.load(Ordering::Relaxed) {
+        return client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+    }
+    let answer = match upstream {
+        Upstream::Kept => {
+            let stream = match kept {
+                Some(stream) => stream,
+                None => kept.insert(TcpStream::connect(bot)?),
+            };
+            let head =
+                head.replace("\r\n\r\n", "\r\nX-Forwarded-For: 149.154.167.1\r\nX-Forwarded-Proto: https\r\n\r\n");
+            stream.write_all(&[head.as_bytes(), &body].concat())?;
+            read_head(stream)?
+        }
+        Upstream::Old => {
+            let mut stream = TcpStream::connect(bot)?;
+            let head = head.replace("HTTP/1.1", "HTTP/1.0").replace("Connection: keep-alive", "Connection: close");
+            stream.write_all(&[head.as_bytes(), &body].concat())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            answer.replace("Connection: close\r\n", "")
+        }
+    };
+    client.write_all(answer.as_bytes())
+}
+
+fn read_head(stream: &mut impl Read) -> io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).map_err(io::Error::other)
+}
+
+/// A port that nobody has at this moment.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A bot behind a proxy, which Telegram reaches.
+fn scene(upstream: Upstream, more: &str) -> (Telegram, Bot, Home, Front, Pihook) {
+    let listen = free_address();
+    let front = Front::start(listen, upstream);
+    let options = Options { speed: 10.0, roots: front.root.clone(), ..Options::default() };
+    let telegram = Telegram::start(options).unwrap();
+    telegram.route(NAME, 443, front.address);
+    let bot = telegram.bot(TOKEN);
+    let settings = format!(
+        "tls = 'off'\npublic_host = '{NAME}'\nlisten = '{listen}'\napi_url = '{}'\n{more}\n",
+        telegram.api_url()
+    );
+    let home = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let pihook = home.run();
+    pihook.wait_log("the webhook is registered");
+    (telegram, bot, home, front, pihook)
+}
+
+#[test]
+fn an_echo_comes_through_a_proxy_that_keeps_its_connection_and_one_that_speaks_http_1_0() {
+    for upstream in [Upstream::Kept, Upstream::Old] {
+        let (_telegram, bot, home, _front, pihook) = scene(upstream, "");
+        let call = &bot.wait_call("setWebhook", 1, SOON).unwrap()[0];
+        assert_eq!(call.text("url"), format!("https://{NAME}:443/{TOKEN}/"));
+        for number in 0..20 {
+            bot.say(number % 3, &number.to_string());
+        }
+        bot.wait_sent(20, SOON).unwrap();
+        bot.wait_none_pending(SOON).unwrap();
+        assert!(bot.deliveries().iter().all(|delivery| delivery.succeeded()), "{:#?}", bot.deliveries());
+        assert_eq!(bot.webhook_info()["has_custom_certificate"], false, "nothing is uploaded");
+        assert!(!home.folder.join("certs").exists(), "nothing is made");
+        pihook.wait_log("Telegram reaches this Pi: updates come by webhook");
+        let doctor = home.pihook(&["doctor"]);
+        let said = text(&doctor);
+        assert!(doctor.status.success() && said.contains("and answers by plain HTTP"), "{said}");
+        assert!(said.contains("registered, and nothing waits") && !said.contains("certificate"), "{said}");
+        assert!(!said.contains("public address") && !said.contains("router"), "{said}");
+        assert!(pihook.stop().0.success());
+    }
+}
+
+#[test]
+fn a_proxy_that_passes_nothing_on_has_the_bot_poll_as_soon_as_telegram_says_so() {
+    let (_telegram, bot, home, front, pihook) = scene(Upstream::Kept, "watch_interval = 2");
+    front.is_broken.store(true, Ordering::Relaxed);
+    bot.say(1, "a");
+    let line = pihook.wait_log("Updates are polled: ");
+    assert!(line.contains("502 Bad Gateway") && line.contains("have the proxy or the tunnel pass"), "{line}");
+    bot.wait_sent(1, SOON).unwrap();
+    let said = text(&home.pihook(&["doctor"]));
+    assert!(said.contains("✓ delivery: updates are polled: Telegram could not deliver"), "{said}");
+    // And back, when it does.
+    front.is_broken.store(false, Ordering::Relaxed);
+    eventually("the webhook is set again", || bot.webhook_info()["url"] != "");
+    bot.say(1, "b");
+    bot.wait_sent(2, SOON).unwrap();
+}
+
+#[test]
+fn strangers_behind_the_same_proxy_lock_nobody_out() {
+    let (_telegram, bot, _home, _front, pihook) = scene(Upstream::Old, "");
+    // All of them, and Telegram, have the proxy's address; they send a part of a head, or nothing.
+    let strangers: Vec<_> = (0..400)
+        .map(|number| {
+            let mut stream = TcpStream::connect(pihook.address).unwrap();
+            if number % 2 == 0 {
+                stream.write_all(b"POST /x").unwrap();
+            }
+            stream
+        })
+        .collect();
+    for number in 0..50 {
+        bot.say(number, "hello");
+    }
+    bot.wait_sent(50, SOON).unwrap();
+    drop(strangers);
+}
+
+#[test]
+fn a_stranger_gets_nothing_and_the_secret_alone_is_let_in() {
+    let (_telegram, bot, _home, _front, pihook) = scene(Upstream::Kept, "");
+    let secret = bot.wait_call("setWebhook", 1, SOON).unwrap()[0].text("secret_token");
+    let ask = |version: &str, path: &str, secret: &str| {
+        let mut stream = TcpStream::connect(pihook.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let body = "{\"update_id\":0}";
+        let request = format!(
+            "POST {path} HTTP/{version}\r\nX-Telegram-Bot-Api-Secret-Token: {secret}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        read_head(&mut stream).unwrap().split(' ').nth(1).unwrap().to_owned()
+    };
+    let path = format!("/{TOKEN}/");
+    assert_eq!(ask("1.1", &path, &secret), "200");
+    assert_eq!(ask("1.0", &path, &secret), "200");
+    assert_eq!(ask("1.0", &path, "x"), "403");
+    assert_eq!(ask("1.1", "/", &secret), "404");
+}
+
+#[test]
+fn a_listener_that_others_could_hear_is_refused() {
+    let home = Home::with(
+        &format!("tls = 'off'\npublic_host = '{NAME}'\nlisten = '0.0.0.0:0'\n"),
+        &format!("[[bot]]\ntoken = '{TOKEN}'\n"),
+    );
+    let output = home.pihook(&["run"]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output).contains("listen must be 127.0.0.1 or a private address"), "{}", text(&output));
+}

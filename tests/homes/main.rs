@@ -1,0 +1,21 @@
+//! Homes in network namespaces, with real routers and proxies and a simulated Telegram: `tests/homes/run`, as root.
+
+mod changes;
+#[path = "../common/mod.rs"]
+mod common;
+mod internet;
+mod lab;
+mod places;
+mod router;
+
+fn main() {
+    // Two lines of title, and lo.
+    let sees_itself_alone = std::fs::read_to_string("/proc/self/net/dev").is_ok_and(|table| table.lines().count() == 3);
+    assert!(sees_itself_alone, "tests/homes/run starts this: it makes networks");
+    match std::env::args().nth(1).as_deref() {
+        Some("router") => router::main(),
+        Some("changes") => changes::main(),
+        Some(home) => places::main(home.parse().unwrap()),
+        None => panic!("name a home, 1 to 14, or `router`, or `changes`"),
+    }
+}
