@@ -15,8 +15,9 @@ use ureq::unversioned::transport::{
     Transport,
 };
 
-/// Bytes that a connection buffers each way; ureq's default is 128 KiB, for each of 40 connections and more.
-pub(crate) const BUFFER_SIZE: usize = 8 * 1024;
+/// Bytes that a connection buffers each way; ureq's default is 128 KiB, for each of 40 connections and more. With less than
+/// 10 KiB ureq 3.5 resizes a buffer, and fills it with zeros, at every call.
+pub(crate) const BUFFER_SIZE: usize = 10 * 1024;
 /// For the acknowledgement of what was sent: after this the network is gone, or the router has forgotten the connection.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(5);
 
