@@ -6,9 +6,11 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::mem;
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt::TcpUserTimeout};
 use ureq::Error;
 use ureq::unversioned::transport::{
     Buffers, ConnectProxyConnector, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, RustlsConnector,
@@ -111,10 +113,8 @@ impl Transport for TcpTransport {
 
     fn is_open(&mut self) -> bool {
         // What comes unasked is as bad as an end.
-        let nothing = |read: io::Result<usize>| read.is_err_and(|why| why.kind() == io::ErrorKind::WouldBlock);
-        self.stream.set_nonblocking(true).is_ok()
-            && nothing(self.stream.read(&mut [0]))
-            && self.stream.set_nonblocking(false).is_ok()
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        recv(self.stream.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
     }
 }
 
@@ -125,7 +125,13 @@ impl<In: Transport> Connector<In> for ReuseConnector {
     type Out = ReusableTransport<In>;
 
     fn connect(&self, _: &ConnectionDetails, connection: Option<In>) -> Result<Option<Self::Out>, Error> {
-        Ok(connection.map(|inner| ReusableTransport { inner, unsent: Vec::new(), used: false, answering: false }))
+        Ok(connection.map(|inner| ReusableTransport {
+            inner,
+            unsent: Vec::new(),
+            used: false,
+            answering: false,
+            kept: false,
+        }))
     }
 }
 
@@ -139,6 +145,8 @@ pub(crate) struct ReusableTransport<T> {
     used: bool,
     /// Something of the answer is there.
     answering: bool,
+    /// It was put away after its answer.
+    kept: bool,
 }
 
 impl<T: Transport> ReusableTransport<T> {
@@ -162,7 +170,7 @@ impl<T: Transport> ReusableTransport<T> {
 
     /// Calls the connection stale if the kernel gave up on unacknowledged bytes, or the other side had closed it before.
     fn classify(&self, error: Error) -> Error {
-        let unacknowledged = |why: &io::Error| why.raw_os_error() == Some(nix::errno::Errno::ETIMEDOUT as i32);
+        let unacknowledged = |why: &io::Error| why.raw_os_error() == Some(Errno::ETIMEDOUT as i32);
         match error {
             Error::Io(why) if !self.answering && (self.used || unacknowledged(&why)) => {
                 Error::Other(Box::new(StaleConnection(why.to_string())))
@@ -179,6 +187,7 @@ impl<T: Transport> Transport for ReusableTransport<T> {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.used |= mem::take(&mut self.answering);
+        self.kept = false;
         let output = &self.inner.buffers().output()[..amount];
         self.unsent.extend_from_slice(output);
         if self.unsent.len() < BUFFER_SIZE { Ok(()) } else { self.send(timeout).map_err(|why| self.classify(why)) }
@@ -195,7 +204,8 @@ impl<T: Transport> Transport for ReusableTransport<T> {
     }
 
     fn is_open(&mut self) -> bool {
-        self.inner.is_open()
+        // ureq asks when it puts a connection away, and when it takes it out again: only the second answer counts.
+        !mem::replace(&mut self.kept, true) || self.inner.is_open()
     }
 
     fn is_tls(&self) -> bool {
@@ -206,7 +216,8 @@ impl<T: Transport> Transport for ReusableTransport<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{SocketAddr, TcpListener};
+    use std::net::{Shutdown, SocketAddr, TcpListener};
+    use std::sync::{Arc, Barrier};
     use std::thread;
     use std::time::Instant;
     use ureq::Agent;
@@ -242,6 +253,41 @@ mod tests {
             let error = agent().post(format!("{scheme}://{address}/")).send("").unwrap_err();
             assert!(matches!(error, Error::Timeout(_)), "{scheme}: {error:?}");
             assert!((LIMIT..5 * LIMIT).contains(&start.elapsed()), "{scheme}: {:?}", start.elapsed());
+        }
+    }
+
+    #[test]
+    fn a_kept_connection_is_used_again_only_while_it_is_open_and_silent() {
+        fn answer(stream: &mut TcpStream) {
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        }
+        // What the server says between two calls, before it ends the connection; None where it does not.
+        for unasked in [None, Some(&b""[..]), Some(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}/", listener.local_addr().unwrap());
+            let turns = Arc::new(Barrier::new(2));
+            let turn = Arc::clone(&turns);
+            let server = thread::spawn(move || {
+                let mut stream = listener.accept().unwrap().0;
+                answer(&mut stream);
+                turn.wait();
+                if let Some(unasked) = unasked {
+                    stream.write_all(unasked).unwrap();
+                    stream.shutdown(Shutdown::Write).unwrap();
+                }
+                turn.wait();
+                if unasked.is_some() {
+                    stream = listener.accept().unwrap().0;
+                }
+                answer(&mut stream);
+            });
+            let agent = agent();
+            agent.post(&url).send("").unwrap();
+            turns.wait();
+            turns.wait();
+            agent.post(&url).send("").unwrap();
+            server.join().unwrap();
         }
     }
 
