@@ -65,7 +65,8 @@ impl<In: Transport> Connector<In> for TcpConnector {
         stream.set_nodelay(true)?;
         let milliseconds = u32::try_from(UNACKNOWLEDGED_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
         setsockopt(&stream, TcpUserTimeout, &milliseconds).map_err(io::Error::from)?;
-        Ok(Some(Either::B(TcpTransport { stream, buffers: LazyBuffers::new(BUFFER_SIZE, BUFFER_SIZE) })))
+        let buffers = LazyBuffers::new(BUFFER_SIZE, BUFFER_SIZE);
+        Ok(Some(Either::B(TcpTransport { stream, buffers, read_timeout: None, write_timeout: None })))
     }
 }
 
@@ -73,6 +74,15 @@ impl<In: Transport> Connector<In> for TcpConnector {
 struct TcpTransport {
     stream: TcpStream,
     buffers: LazyBuffers,
+    /// As the kernel has them.
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+}
+
+/// Rounded up: so it is the same from call to call, and the kernel need not be told again.
+fn whole_seconds(timeout: NextTimeout) -> Option<Duration> {
+    let time = *timeout.not_zero()?;
+    Some(Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0)))
 }
 
 impl TcpTransport {
@@ -94,13 +104,21 @@ impl Transport for TcpTransport {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         Self::in_time(timeout)?;
-        self.stream.set_write_timeout(timeout.not_zero().map(|time| *time))?;
+        let longest = whole_seconds(timeout);
+        if self.write_timeout != longest {
+            self.stream.set_write_timeout(longest)?;
+            self.write_timeout = longest;
+        }
         self.stream.write_all(&self.buffers.output()[..amount]).map_err(|why| Self::timed(why, timeout))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         Self::in_time(timeout)?;
-        self.stream.set_read_timeout(timeout.not_zero().map(|time| *time))?;
+        let longest = whole_seconds(timeout);
+        if self.read_timeout != longest {
+            self.stream.set_read_timeout(longest)?;
+            self.read_timeout = longest;
+        }
         let amount = loop {
             match self.stream.read(self.buffers.input_append_buf()) {
                 Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
