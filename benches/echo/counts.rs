@@ -16,7 +16,7 @@ use crate::load::Load;
 use crate::report::{Cell, Metric, Report};
 use crate::{Result, WARM_UP};
 
-const LOAD: Duration = Duration::from_secs(2);
+const ECHOES: usize = 1000;
 const CELL: Cell = Cell { connections: 1, api_ms: 0, handshakes: false };
 
 pub async fn measure(kind: Kind, api: &Api, report: &mut Report) -> Result<()> {
@@ -26,7 +26,7 @@ pub async fn measure(kind: Kind, api: &Api, report: &mut Report) -> Result<()> {
     }
     if is_there("valgrind") {
         // Two lives: the difference is free of what a start and an end cost.
-        let (short, long) = (instructions(kind, api, LOAD / 4).await?, instructions(kind, api, LOAD).await?);
+        let (short, long) = (instructions(kind, api, ECHOES / 4).await?, instructions(kind, api, ECHOES).await?);
         report.add(kind, Metric::Instructions, Some(CELL), (long.0 - short.0) / (long.1 - short.1) / 1e3);
     }
     Ok(())
@@ -62,26 +62,35 @@ async fn system_calls(kind: Kind, api: &Api) -> Result<f64> {
     }
     // The bot's other threads come after its first one.
     sleep(WARM_UP).await;
-    let echoes = load.run(LOAD, api).await?.round_trips.len();
+    let echoes = run(&mut load, ECHOES, api).await?;
     kill(Pid::from_raw(strace.id().try_into()?), Signal::SIGINT)?;
     strace.wait()?;
     let text = fs::read_to_string(counted)?;
     let total = text.lines().find(|line| line.ends_with(" total")).and_then(|line| line.split_whitespace().nth(3));
     let total: f64 = total.ok_or("strace has no sum")?.parse()?;
-    Ok(total / echoes as f64)
+    Ok(total / echoes)
 }
 
-/// How many a life with so long a load has, and its echoes.
-async fn instructions(kind: Kind, api: &Api, time: Duration) -> Result<(f64, f64)> {
+/// How many a life with at least so many echoes has, and its echoes.
+async fn instructions(kind: Kind, api: &Api, at_least: usize) -> Result<(f64, f64)> {
     let counted = file("instructions");
     let log = format!("--log-file={}", counted.display());
     let valgrind = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", &log];
     let (bot, _) = Running::start_with(kind, api, &valgrind).await?;
     let mut load = Load::open(&bot, 1).await?;
-    let echoes = load.run(time, api).await?.round_trips.len();
+    let echoes = run(&mut load, at_least, api).await?;
     drop(load);
     bot.end()?;
     let text = fs::read_to_string(counted)?;
     let sum = text.lines().find_map(|line| line.split("I   refs:").nth(1)).ok_or("valgrind has no sum")?;
-    Ok((sum.trim().replace(',', "").parse()?, echoes as f64))
+    Ok((sum.trim().replace(',', "").parse()?, echoes))
+}
+
+/// Has at least so many updates echoed; how many there were.
+async fn run(load: &mut Load<'_>, at_least: usize, api: &Api) -> Result<f64> {
+    let mut echoes = 0;
+    while echoes < at_least {
+        echoes += load.run(WARM_UP, api).await?.round_trips.len();
+    }
+    Ok(echoes as f64)
 }
