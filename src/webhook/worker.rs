@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tiny_http::{Method, Request, Response, Server};
+use tiny_http::{Method, Request, Server};
 
 use super::dedup::{Claim, Claimed, DedupWindow};
 use super::in_flight::InFlight;
@@ -70,6 +70,16 @@ impl Answer {
         match self {
             Self::Done => 200,
             Self::Later(_) => 503,
+        }
+    }
+
+    fn write_to(&self, writer: &mut impl io::Write) -> io::Result<()> {
+        match self {
+            Self::Done => writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+            Self::Later(seconds) => write!(
+                writer,
+                "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n"
+            ),
         }
     }
 }
@@ -146,14 +156,10 @@ impl Shared {
             // The handover opens a connection so, and the probe asks whether a worker answers.
             _ => Answer::Done,
         };
-        let mut response = Response::empty(answer.status());
-        if let Answer::Later(seconds) = answer
-            && let Ok(header) = format!("Retry-After: {seconds}").parse::<tiny_http::Header>()
-        {
-            response.add_header(header);
-        }
-        // The edge is gone with its connection; Telegram delivers the update again.
-        let _ = request.respond(response);
+        // By hand: tiny_http would make a date and a server's name for each, and nobody reads them.
+        // A failure is the edge gone with its connection; Telegram delivers the update again.
+        let mut writer = request.into_writer();
+        let _ = answer.write_to(&mut writer).and_then(|()| writer.flush());
     }
 
     fn answer(&self, served: &ServedBot, body: Vec<u8>) -> Answer {
