@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tiny_http::{Method, Request, Server};
 
+use super::answers::{Answer, Answers};
 use super::dedup::{Claim, Claimed, DedupWindow};
 use super::in_flight::InFlight;
 use super::observations::Observations;
@@ -56,38 +57,11 @@ pub(crate) struct ServedBot {
     pub(crate) observations: Arc<Observations>,
 }
 
-/// What the webhook answers, and with it what becomes of the update.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// 200: it is dealt with, and never comes again.
-    Done,
-    /// 503: Telegram keeps it, and brings it back after so many seconds.
-    Later(u64),
-}
-
-impl Answer {
-    fn status(&self) -> u16 {
-        match self {
-            Self::Done => 200,
-            Self::Later(_) => 503,
-        }
-    }
-
-    fn write_to(&self, writer: &mut impl io::Write) -> io::Result<()> {
-        match self {
-            Self::Done => writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
-            Self::Later(seconds) => write!(
-                writer,
-                "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n"
-            ),
-        }
-    }
-}
-
 /// What all workers share.
 struct Shared {
     bot: Arc<dyn Bot>,
     served: Vec<ServedBot>,
+    answers: Arc<Answers>,
     outage: Outage,
     status: Arc<Status>,
     /// For workers that wait for what another one does: the others must be enough.
@@ -120,11 +94,12 @@ pub(crate) fn start(
     workers: usize,
     bot: Arc<dyn Bot>,
     served: Vec<ServedBot>,
+    answers: Arc<Answers>,
     status: Arc<Status>,
 ) -> io::Result<()> {
     let server = Arc::new(Server::from_listener(listener, None).map_err(io::Error::other)?);
     let waiting = Seats { taken: AtomicUsize::new(0), count: workers / WAITING_SHARE };
-    let shared = Arc::new(Shared { bot, served, outage: Outage::default(), status, waiting });
+    let shared = Arc::new(Shared { bot, served, answers, outage: Outage::default(), status, waiting });
     for number in 0..workers {
         let (server, shared) = (Arc::clone(&server), Arc::clone(&shared));
         let work = move || {
@@ -144,7 +119,11 @@ impl Shared {
     /// Not inlined: a thread that waits for requests would hold the stack of all this, 12 KiB more (measured: 0.5 MiB in all).
     #[inline(never)]
     fn serve(&self, mut request: Request) {
-        let bot = request.url().strip_prefix('/').and_then(|index| index.parse::<usize>().ok());
+        // "/REQUEST/BOT", as the handover writes it.
+        let mut path = request.url().split('/').skip(1);
+        let mut next = || path.next();
+        let Some(number) = next().and_then(|number| number.parse().ok()) else { return };
+        let bot = next().and_then(|index| index.parse::<usize>().ok());
         let answer = match bot.and_then(|index| self.served.get(index)) {
             Some(served) if *request.method() == Method::Post => {
                 let mut body = Vec::with_capacity(request.body_length().unwrap_or_default());
@@ -156,10 +135,9 @@ impl Shared {
             // The handover opens a connection so, and the probe asks whether a worker answers.
             _ => Answer::Done,
         };
-        // By hand: tiny_http would make a date and a server's name for each, and nobody reads them.
-        // A failure is the edge gone with its connection; Telegram delivers the update again.
-        let mut writer = request.into_writer();
-        let _ = answer.write_to(&mut writer).and_then(|()| writer.flush());
+        // Without a word, which needs a writer: a request that is dropped as it is answers 500.
+        drop(request.into_writer());
+        self.answers.give(number, answer);
     }
 
     fn answer(&self, served: &ServedBot, body: Vec<u8>) -> Answer {
