@@ -136,7 +136,7 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     let allowed_updates = bot.allowed_updates();
     let known_mes: Vec<_> = config.bots.iter().map(|bot| Arc::new(known_me(config, bot))).collect();
     let served = served_bots(config, &parts.api, &known_mes, &parts.observations);
-    start_workers(&socket, capacity.workers, bot, served, &parts.status)?;
+    start_workers(&socket, capacity.workers, bot, served, &parts)?;
     let probe_route = probe::route().map_err(|_| RunError::System("The system has no random numbers.".into()))?;
 
     let address = listener.as_ref().map(|listener| address(listener, config)).transpose()?;
@@ -426,10 +426,11 @@ fn start_workers(
     workers: usize,
     bot: Arc<dyn Bot>,
     served: Vec<ServedBot>,
-    status: &Arc<Status>,
+    shared: &SharedParts,
 ) -> Result<(), RunError> {
     let listener = runtime_dir::listen_at(socket).map_err(system(format!("The socket {}", socket.display())))?;
-    worker::start(listener, workers, bot, served, status.clone()).map_err(system("The workers cannot be started"))
+    let (answers, status) = (Arc::clone(&shared.handover.answers), Arc::clone(&shared.status));
+    worker::start(listener, workers, bot, served, answers, status).map_err(system("The workers cannot be started"))
 }
 
 fn dedup_window(path: &Path) -> DedupWindow {

@@ -5,10 +5,18 @@ use std::mem::take;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::time::sleep;
+use tokio_rustls::TlsAcceptor;
+
+use crate::Result;
+use crate::common::authority::authority;
 
 #[derive(Default)]
 struct State {
@@ -23,17 +31,29 @@ struct State {
 #[derive(Clone)]
 pub struct Api {
     pub url: String,
+    /// Whom the bots are to trust, PEM; none for plain HTTP.
+    pub root: Option<String>,
     state: Arc<Mutex<State>>,
 }
 
 impl Api {
-    pub async fn start() -> io::Result<Api> {
+    pub async fn start(with_tls: bool) -> Result<Api> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let api = Api { url: format!("http://{}", listener.local_addr()?), state: Arc::default() };
+        let (scheme, port) = (if with_tls { "https" } else { "http" }, listener.local_addr()?.port());
+        let (root, acceptor) =
+            if with_tls { tls().map(|(root, acceptor)| (Some(root), Some(acceptor)))? } else { (None, None) };
+        let api = Api { url: format!("{scheme}://localhost:{port}"), root, state: Arc::default() };
         let server = api.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(server.clone().serve(stream));
+                stream.set_nodelay(true).expect("a connection");
+                let (server, acceptor) = (server.clone(), acceptor.clone());
+                tokio::spawn(async move {
+                    match acceptor {
+                        Some(acceptor) => server.serve(acceptor.accept(stream).await?).await,
+                        None => server.serve(stream).await,
+                    }
+                });
             }
         });
         Ok(api)
@@ -58,8 +78,7 @@ impl Api {
         take(&mut self.state().registered)
     }
 
-    async fn serve(self, mut stream: TcpStream) -> io::Result<()> {
-        stream.set_nodelay(true)?;
+    async fn serve(self, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
         let mut input = Vec::with_capacity(4096);
         loop {
             let Some((head, end)) = ends(&input).filter(|(_, end)| input.len() >= *end) else {
@@ -77,8 +96,20 @@ impl Api {
             let length = answer.len();
             let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
             stream.write_all((head + &answer).as_bytes()).await?;
+            stream.flush().await?;
         }
     }
+}
+
+/// A new authority's root, and a server that it vouches for.
+fn tls() -> Result<(String, TlsAcceptor)> {
+    let (root, (certificate, key)) = authority("localhost", |_| ());
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes())?];
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes())?)?;
+    Ok((root, TlsAcceptor::from(Arc::new(config))))
 }
 
 /// Where the head and where the body of a request end, once its head is there.

@@ -1,11 +1,13 @@
-//! The two bots as processes: started, watched, and ended.
+//! The bots as processes: built, started, watched, and ended.
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
-use std::{fs, thread};
+use std::{env, fs, thread};
 
+use nix::sys::signal::{Signal, kill};
 use nix::time::ClockId;
 use nix::unistd::Pid;
 use pihook::certificate::{self, CertificateFiles};
@@ -15,25 +17,51 @@ use tokio::time::sleep;
 
 use crate::Result;
 use crate::api::Api;
-use crate::common::{HOST, Home, SOON, TOKEN};
+use crate::common::{HOST, Home, Memory, SOON, TOKEN};
 
-/// Updates that either bot works on at once.
+/// Updates that a bot with threads works on at once.
 const WORKERS: usize = 40;
-const BARE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/bare/Cargo.toml");
-const BARE_TARGET: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/bare");
 
 /// Which bot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Pihook,
     Bare,
+    Frankenstein,
 }
 
-/// Builds the bot that ours is measured against.
-pub fn build_bare() -> Result<()> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--release", "--locked", "--manifest-path", BARE, "--target-dir", BARE_TARGET]);
-    if cargo.status()?.success() { Ok(()) } else { Err("benches/bare cannot be built".into()) }
+impl Kind {
+    pub const ALL: [Kind; 3] = [Kind::Pihook, Kind::Bare, Kind::Frankenstein];
+
+    /// Its crate's folder here, and its program.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Kind::Pihook => (".", "pihook"),
+            Kind::Bare => ("benches/bare", "bare"),
+            Kind::Frankenstein => ("benches/frankenstein", "frankenstein-echo"),
+        }
+    }
+
+    /// Builds it by itself: with a benchmark of its own crate come the features of the tests.
+    pub fn build(self) -> Result<()> {
+        let (folder, program) = self.names();
+        if self == Kind::Pihook && env::var_os("PIHOOK_BINARY").is_some() {
+            return Ok(());
+        }
+        let manifest = format!("{}/{folder}/Cargo.toml", env!("CARGO_MANIFEST_DIR"));
+        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args(["build", "--release", "--locked", "--bin", program, "--manifest-path", &manifest]);
+        cargo.arg("--target-dir").arg(format!("{}/{program}", env!("CARGO_TARGET_TMPDIR")));
+        if cargo.status()?.success() { Ok(()) } else { Err(format!("{program} cannot be built").into()) }
+    }
+
+    fn path(self) -> PathBuf {
+        let (_, program) = self.names();
+        let given = env::var_os("PIHOOK_BINARY").filter(|_| self == Kind::Pihook);
+        let built = format!("{}/{program}/release/{program}", env!("CARGO_TARGET_TMPDIR"));
+        // It runs in another folder.
+        given.map_or(built.into(), |given| std::path::absolute(given).expect("a path"))
+    }
 }
 
 /// A bot as it runs; it is killed with the value.
@@ -43,19 +71,26 @@ pub struct Running {
     address: SocketAddr,
     trust: Trust,
     _home: Home,
+    _memory: Memory,
 }
 
 impl Running {
     /// Starts one, and says how long it took until the first TLS handshake was through.
     pub async fn start(kind: Kind, api: &Api) -> Result<(Running, Duration)> {
+        Running::start_with(kind, api, &[]).await
+    }
+
+    /// The same within another program, of which these are the words.
+    pub async fn start_with(kind: Kind, api: &Api, within: &[&str]) -> Result<(Running, Duration)> {
         let address = free_address().ok_or("no port is free")?;
-        let home = home(address, &api.url)?;
+        let memory = Memory::new("bench");
+        let home = home(address, &api.url, &memory)?;
         let trust = Trust::uploaded(home.read("certs/webhook_cert.pem").as_bytes())?;
-        let mut command = command(kind, &home, address, &api.url);
+        let mut command = command(kind, &home, address, api, within);
         command.stdout(Stdio::null()).stderr(Stdio::piped());
 
         let start = Instant::now();
-        let mut bot = Running { kind, child: command.spawn()?, address, trust, _home: home };
+        let mut bot = Running { kind, child: command.spawn()?, address, trust, _home: home, _memory: memory };
         while let Err(why) = bot.connect().await {
             if bot.child.try_wait()?.is_some() || start.elapsed() > SOON {
                 return Err(format!("{kind:?} does not serve: {why}").into());
@@ -85,7 +120,7 @@ impl Running {
         Target::new(&format!("https://{HOST}:8443/{TOKEN}/"), Some(secret.expose())).expect("a URL")
     }
 
-    fn pid(&self) -> Result<Pid> {
+    pub fn pid(&self) -> Result<Pid> {
         Ok(Pid::from_raw(self.child.id().try_into()?))
     }
 
@@ -96,10 +131,21 @@ impl Running {
 
     /// A line of its `/proc/PID/status`, in MiB.
     pub fn memory(&self, line: &str) -> Result<f64> {
+        Ok(self.status(line)?.trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
+    }
+
+    /// A line of its `/proc/PID/status`.
+    pub fn status(&self, line: &str) -> Result<String> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
         let line = status.lines().find_map(|text| text.strip_prefix(line)).ok_or("no such line")?;
-        let kib: f64 = line.trim_start_matches(':').trim_end_matches("kB").trim().parse()?;
-        Ok(kib / 1024.0)
+        Ok(line.trim_start_matches(':').trim().to_owned())
+    }
+
+    /// Ends it as systemd does, so that what it runs within has its say.
+    pub fn end(mut self) -> Result<()> {
+        kill(self.pid()?, Signal::SIGTERM)?;
+        self.child.wait()?;
+        Ok(())
     }
 }
 
@@ -117,10 +163,11 @@ fn free_address() -> Option<SocketAddr> {
     addresses.find(|address| TcpListener::bind(address).is_ok())
 }
 
-/// A folder with settings, certificate and key, for either bot.
-fn home(address: SocketAddr, api_url: &str) -> Result<Home> {
+/// A folder with settings, certificate and key, for any of the bots.
+fn home(address: SocketAddr, api_url: &str, memory: &Memory) -> Result<Home> {
     let settings = format!(
-        "public_host = '{HOST}'\nlisten = '{address}'\nallow_from = ['127.0.0.0/8']\napi_url = '{api_url}'\nmax_connections = {WORKERS}\n"
+        "public_host = '{HOST}'\nlisten = '{address}'\nallow_from = ['127.0.0.0/8']\napi_url = '{api_url}'\nmax_connections = {WORKERS}\n{}\n",
+        memory.setting()
     );
     let home = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     let pair = certificate::make(HOST, 30, SystemTime::now(), None)?;
@@ -128,16 +175,22 @@ fn home(address: SocketAddr, api_url: &str) -> Result<Home> {
     Ok(home)
 }
 
-fn command(kind: Kind, home: &Home, address: SocketAddr, api_url: &str) -> Command {
+fn command(kind: Kind, home: &Home, address: SocketAddr, api: &Api, within: &[&str]) -> Command {
+    let mut words = within.iter().map(PathBuf::from).chain([kind.path()]);
+    let mut command = Command::new(words.next().expect("the bot itself"));
+    command.args(words).current_dir(&home.folder).stdin(Stdio::null()).env_clear();
+    if let Some(root) = &api.root {
+        command.env("SSL_CERT_FILE", home.write("roots.pem", root));
+    }
     if kind == Kind::Pihook {
-        let mut command = home.command_of("pihook", &["run"]);
         // As deploy/pihook.service has it.
-        command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
+        command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0").arg("run");
         return command;
     }
-    let mut command = Command::new(format!("{BARE_TARGET}/release/bare"));
-    command.arg(address.to_string()).args(["certs/webhook_cert.pem", "certs/webhook_pkey.pem", api_url, TOKEN]);
-    command.arg(WORKERS.to_string()).current_dir(&home.folder).env_clear();
+    command.arg(address.to_string()).args(["certs/webhook_cert.pem", "certs/webhook_pkey.pem", &api.url, TOKEN]);
+    if kind == Kind::Bare {
+        command.arg(WORKERS.to_string());
+    }
     command
 }
 

@@ -14,9 +14,11 @@ use crate::bot::Running;
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// Connections to one bot.
-pub struct Load {
+pub struct Load<'b> {
+    bot: &'b Running,
     connections: Vec<Connection>,
-    target: Target,
+    /// Each update comes on a new connection.
+    handshakes: bool,
 }
 
 /// What a load saw.
@@ -33,28 +35,41 @@ impl Run {
     }
 }
 
-impl Load {
+impl<'b> Load<'b> {
     /// Opens one connection after the other: a burst of them can leave some of bare's without a thread.
-    pub async fn open(bot: &Running, count: usize) -> Result<Load> {
+    pub async fn open(bot: &'b Running, count: usize) -> Result<Self> {
         let mut connections = Vec::with_capacity(count);
         for _ in 0..count {
             connections.push(bot.connect().await?);
         }
-        Ok(Load { connections, target: bot.target() })
+        Ok(Load { bot, connections, handshakes: false })
+    }
+
+    /// Sends each update on a connection of its own, one after the other.
+    pub async fn with_handshakes(bot: &'b Running) -> Result<Self> {
+        Ok(Load { handshakes: true, ..Load::open(bot, 1).await? })
     }
 
     /// Sends updates for so long, and sees to it that each was answered and echoed once.
     pub async fn run(&mut self, time: Duration, api: &Api) -> Result<Run> {
         let (first, start) = (NEXT.load(Ordering::Relaxed), Instant::now());
-        let mut tasks = JoinSet::new();
-        for connection in self.connections.drain(..) {
-            tasks.spawn(send(connection, self.target.clone(), start + time));
-        }
         let mut round_trips = Vec::new();
-        while let Some(task) = tasks.join_next().await {
-            let (connection, times) = task??;
-            self.connections.push(connection);
-            round_trips.extend(times);
+        if self.handshakes {
+            while start.elapsed() < time {
+                let begin = Instant::now();
+                send(&mut self.bot.connect().await?, &self.bot.target()).await?;
+                round_trips.push(begin.elapsed());
+            }
+        } else {
+            let mut tasks = JoinSet::new();
+            for connection in self.connections.drain(..) {
+                tasks.spawn(keep_sending(connection, self.bot.target(), start + time));
+            }
+            while let Some(task) = tasks.join_next().await {
+                let (connection, times) = task??;
+                self.connections.push(connection);
+                round_trips.extend(times);
+            }
         }
         let time = start.elapsed();
         let mut echoes = api.take_echoes();
@@ -67,18 +82,23 @@ impl Load {
     }
 }
 
-async fn send(mut connection: Connection, target: Target, end: Instant) -> Result<(Connection, Vec<Duration>)> {
+async fn keep_sending(mut connection: Connection, target: Target, end: Instant) -> Result<(Connection, Vec<Duration>)> {
     let mut times = Vec::new();
     while Instant::now() < end {
-        let update = update(NEXT.fetch_add(1, Ordering::Relaxed));
-        let start = Instant::now();
-        let response = connection.post(&target, update.as_bytes()).await?;
-        times.push(start.elapsed());
-        if response.code != 200 {
-            return Err(format!("an update was answered {} {}", response.code, response.reason).into());
-        }
+        times.push(send(&mut connection, &target).await?);
     }
     Ok((connection, times))
+}
+
+/// Sends one update; how long its answer took.
+async fn send(connection: &mut Connection, target: &Target) -> Result<Duration> {
+    let update = update(NEXT.fetch_add(1, Ordering::Relaxed));
+    let start = Instant::now();
+    let response = connection.post(target, update.as_bytes()).await?;
+    if response.code != 200 {
+        return Err(format!("an update was answered {} {}", response.code, response.reason).into());
+    }
+    Ok(start.elapsed())
 }
 
 /// A private text message. The number at its end is how its echo is known again.

@@ -1,13 +1,19 @@
-//! `cargo bench`: what an echo costs, beside the same bot written the obvious way (`benches/bare`).
+//! `cargo bench --bench echo`: what an echo costs, beside two other bots that do no more than that.
 //!
-//! Both bots take turns, several rounds, each started afresh, and a line of the table is the median of the rounds.
-//! A cell is a number of keep-alive TLS connections with one update in flight each, and a Bot API (plain HTTP, on
-//! this machine) that answers at once or after 50 ms. Every update must be answered 200 and echoed exactly once;
-//! otherwise there is no table.
+//! * `benches/bare`: the obvious way on tiny_http and ureq, without the edge, the limits and the memory of ours;
+//! * `benches/frankenstein`: frankenstein and axum, as their documentation has them.
+//!
+//! All are built with LTO; the others at opt-level 3 throughout. They take turns, several rounds, each started afresh, and a
+//! line of the table is the median of the rounds. Updates come over keep-alive TLS connections with one in flight on each, or
+//! each on a new connection. A Bot API on this machine answers at once or after 50 ms: by plain HTTP, or over TLS as the real one
+//! does, with `cargo bench --bench echo -- tls`. With `-- counts` only system calls and instructions are counted. Every update must be answered 200 and echoed exactly once; otherwise there is
+//! no table.
 //!
 //! How to read it:
-//! * `CPU per echo` is what the bot's process used, all threads, user and system, divided by its echoes. It hardly
-//!   depends on what else the machine does, so it is the line to compare changes by.
+//! * `CPU` is what the bot's process used, all threads, user and system, divided by its echoes. It hardly depends on what
+//!   else the machine does.
+//! * `system calls` and `instructions` are an echo's, at one connection; the instructions are those outside the kernel. What else
+//!   the machine does has no part in them, so they are the lines to compare changes by.
 //! * `echoes per second` and `round trip` are with bot, load and Bot API sharing the cores: on two cores the load
 //!   side is part of what they measure. With one connection they follow from the latency, with a Bot API of 50 ms
 //!   they are bounded by connections / 50 ms.
@@ -15,7 +21,7 @@
 //!   connections under load.
 //! * `exec to TLS` is from before the fork to a completed handshake, tried again and again.
 //! * `CPU idle` is what the bot uses while nobody connects.
-//! * `ratio` is ours divided by bare's. A budget that is `over` does not fail: time depends on the machine.
+//! * A ratio is ours divided by theirs.
 //!
 //! `PIHOOK_BINARY` names another binary of ours to measure.
 
@@ -23,6 +29,7 @@ mod api;
 mod bot;
 #[path = "../../tests/common/mod.rs"]
 mod common;
+mod counts;
 mod load;
 mod report;
 
@@ -37,45 +44,53 @@ use report::{Cell, Metric, Report};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
+/// Odd: the middle one counts.
 const ROUNDS: usize = 5;
-const CELLS: [Cell; 4] = [
-    Cell { connections: 1, api_ms: 0 },
-    Cell { connections: 1, api_ms: 50 },
-    Cell { connections: 40, api_ms: 0 },
-    Cell { connections: 40, api_ms: 50 },
+const CELLS: [Cell; 5] = [
+    Cell { connections: 40, api_ms: 0, handshakes: false },
+    Cell { connections: 1, api_ms: 0, handshakes: false },
+    Cell { connections: 1, api_ms: 0, handshakes: true },
+    Cell { connections: 40, api_ms: 50, handshakes: false },
+    Cell { connections: 1, api_ms: 50, handshakes: false },
 ];
 /// The most that Telegram opens.
 const CROWD: usize = 100;
 /// Starts in each round.
 const STARTS: usize = 4;
 
-const WARM_UP: Duration = Duration::from_millis(300);
-const MEASURE: Duration = Duration::from_millis(1500);
+const WARM_UP: Duration = Duration::from_millis(200);
+const MEASURE: Duration = Duration::from_millis(1200);
 /// Until what was opened or closed has had its effect.
 const SETTLE: Duration = Duration::from_millis(200);
 
 fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let has = |word: &str| arguments.iter().any(|argument| argument == word);
     // `cargo test --all-targets` comes by here too.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        println!("This takes two minutes: `cargo bench` runs it.");
+    if !has("--bench") {
+        println!("This takes four minutes: `cargo bench --bench echo` runs it.");
         return Ok(());
     }
-    bot::build_bare()?;
+    Kind::ALL.into_iter().try_for_each(Kind::build)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(measure())?;
+    let report = runtime.block_on(measure(has("tls"), if has("counts") { 0 } else { ROUNDS }))?;
     print!("{report}");
     Ok(())
 }
 
-async fn measure() -> Result<Report> {
-    let api = Api::start().await?;
-    let mut report = Report::new(ROUNDS);
-    for round in 0..ROUNDS {
-        let mut kinds = [Kind::Pihook, Kind::Bare];
-        // Whoever comes second finds the machine warmer.
-        kinds.rotate_left(round % 2);
+async fn measure(with_tls: bool, rounds: usize) -> Result<Report> {
+    let api = Api::start(with_tls).await?;
+    let mut report = Report::new(rounds, with_tls);
+    for kind in Kind::ALL {
+        eprintln!("counting: {kind:?}");
+        counts::measure(kind, &api, &mut report).await?;
+    }
+    for round in 0..rounds {
+        let mut kinds = Kind::ALL;
+        // Whoever comes later finds the machine warmer.
+        kinds.rotate_left(round % Kind::ALL.len());
         for kind in kinds {
-            eprintln!("round {} of {ROUNDS}: {kind:?}", round + 1);
+            eprintln!("round {} of {rounds}: {kind:?}", round + 1);
             api.answer_after(Duration::ZERO);
             for _ in 0..STARTS {
                 let (_, time) = Running::start(kind, &api).await?;
@@ -95,6 +110,7 @@ async fn one_life(kind: Kind, api: &Api, report: &mut Report) -> Result<()> {
     for cell in CELLS {
         one_cell(&bot, cell, api, report).await?;
     }
+    api.answer_after(Duration::ZERO);
     let mut crowd = Load::open(&bot, CROWD).await?;
     crowd.run(MEASURE / 2, api).await?;
     drop(crowd);
@@ -109,7 +125,10 @@ async fn one_life(kind: Kind, api: &Api, report: &mut Report) -> Result<()> {
 
 async fn one_cell(bot: &Running, cell: Cell, api: &Api, report: &mut Report) -> Result<()> {
     api.answer_after(Duration::from_millis(cell.api_ms));
-    let mut load = Load::open(bot, cell.connections).await?;
+    let mut load = match cell.handshakes {
+        true => Load::with_handshakes(bot).await?,
+        false => Load::open(bot, cell.connections).await?,
+    };
     load.run(WARM_UP, api).await?;
     let before = bot.cpu()?;
     let run = load.run(MEASURE, api).await?;

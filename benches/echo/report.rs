@@ -1,7 +1,8 @@
-//! The figures, and the table that they end up in.
+//! The figures, and the table that they end up in: Markdown, as the README has it.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
 use std::thread::available_parallelism;
 
 use crate::bot::Kind;
@@ -10,6 +11,8 @@ use crate::bot::Kind;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
     CpuPerEcho,
+    SystemCalls,
+    Instructions,
     EchoesPerSecond,
     RoundTripMedian,
     RoundTrip99,
@@ -22,51 +25,49 @@ pub enum Metric {
 /// The load that it is measured under.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cell {
-    pub connections: usize,
     pub api_ms: u64,
+    pub handshakes: bool,
+    pub connections: usize,
 }
 
 impl Metric {
     fn name(self) -> &'static str {
         match self {
-            Self::CpuPerEcho => "CPU per echo, µs",
+            Self::CpuPerEcho => "CPU, µs",
+            Self::SystemCalls => "system calls",
+            Self::Instructions => "instructions, thousands",
             Self::EchoesPerSecond => "echoes per second",
             Self::RoundTripMedian => "round trip p50, ms",
             Self::RoundTrip99 => "round trip p99, ms",
-            Self::IdleRss => "RSS idle, MiB",
-            Self::PeakRss => "RSS peak, MiB",
-            Self::ExecToTls => "exec to TLS, ms",
+            Self::IdleRss => "RSS idle, MiB (budget 5)",
+            Self::PeakRss => "RSS peak, MiB (budget 10)",
+            Self::ExecToTls => "exec to TLS, ms (budget 10)",
             Self::IdleCpu => "CPU idle, ms per s",
-        }
-    }
-
-    /// What we allow ourselves, at most.
-    fn budget(self, cell: Option<Cell>) -> Option<f64> {
-        match (self, cell) {
-            (Self::CpuPerEcho, Some(Cell { connections: 40, api_ms: 0 })) => Some(100.0),
-            (Self::IdleRss, _) => Some(5.0),
-            (Self::PeakRss | Self::ExecToTls, _) => Some(10.0),
-            _ => None,
         }
     }
 }
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let api = if self.api_ms == 0 { "at once".to_owned() } else { format!("after {} ms", self.api_ms) };
-        write!(f, "{:>2} conn., API {api}", self.connections)
+        match self {
+            Self { handshakes: true, .. } => f.write_str("a handshake each")?,
+            Self { connections: 1, .. } => f.write_str("1 connection")?,
+            Self { connections, .. } => write!(f, "{connections} connections")?,
+        }
+        if self.api_ms > 0 { write!(f, ", API after {} ms", self.api_ms) } else { Ok(()) }
     }
 }
 
 /// The values of every round.
 pub struct Report {
     rounds: usize,
+    with_tls: bool,
     values: BTreeMap<(Metric, Option<Cell>), BTreeMap<Kind, Vec<f64>>>,
 }
 
 impl Report {
-    pub fn new(rounds: usize) -> Self {
-        Self { rounds, values: BTreeMap::new() }
+    pub fn new(rounds: usize, with_tls: bool) -> Self {
+        Self { rounds, with_tls, values: BTreeMap::new() }
     }
 
     pub fn add(&mut self, kind: Kind, metric: Metric, cell: Option<Cell>, value: f64) {
@@ -76,22 +77,36 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cores = available_parallelism().map_or(0, usize::from);
-        writeln!(f, "\nMedians of {} rounds. The bot, the load and the Bot API share {cores} cores.\n", self.rounds)?;
-        writeln!(f, "{:<20}{:<25}{:>9}{:>9}{:>8}  budget", "", "", "pihook", "bare", "ratio")?;
+        let (cores, way) =
+            (available_parallelism().map_or(0, usize::from), if self.with_tls { "TLS" } else { "plain HTTP" });
+        writeln!(
+            f,
+            "\nMedians of {} rounds. The bot, the load and the Bot API ({way}) share {cores} cores: {}.\n",
+            self.rounds,
+            processor()
+        )?;
+        let [bare, axum, to_bare, to_axum] = ["tiny_http + ureq", "frankenstein + axum", "ratio", "ratio"];
+        writeln!(f, "| {:<56} | {:>6} | {bare} | {to_bare} | {axum} | {to_axum} |", "an echo's", "pihook")?;
+        writeln!(f, "|{:-<58}|{:->8}|{:->18}|{:->7}|{:->21}|{:->7}|", "", ":", ":", ":", ":", ":")?;
         for ((metric, cell), values) in &self.values {
-            let [ours, bare] = [Kind::Pihook, Kind::Bare].map(|kind| median(&values[&kind]));
-            let cell_name = cell.map_or(String::new(), |cell| cell.to_string());
-            write!(f, "{:<20}{cell_name:<25}", metric.name())?;
-            let ratio = if bare > 0.0 { format!("{:.2}", ours / bare) } else { "–".into() };
-            write!(f, "{:>9}{:>9}{ratio:>8}", number(ours), number(bare))?;
-            if let Some(budget) = metric.budget(*cell) {
-                write!(f, "  {} {budget}", if ours <= budget { "within" } else { "over" })?;
-            }
-            writeln!(f)?;
+            let [ours, bare, axum] = Kind::ALL.map(|kind| median(&values[&kind]));
+            let name = cell.map_or(metric.name().into(), |cell| format!("{}: {cell}", metric.name()));
+            let (to_bare, to_axum) = (ratio(ours, bare), ratio(ours, axum));
+            let [ours, bare, axum] = [ours, bare, axum].map(number);
+            writeln!(f, "| {name:<56} | {ours:>6} | {bare:>16} | {to_bare:>5} | {axum:>19} | {to_axum:>5} |")?;
         }
         Ok(())
     }
+}
+
+fn ratio(ours: f64, theirs: f64) -> String {
+    if theirs > 0.0 { format!("{:.2}", ours / theirs) } else { "–".into() }
+}
+
+fn processor() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    name.trim_start_matches([' ', '\t', ':']).to_owned()
 }
 
 fn median(values: &[f64]) -> f64 {

@@ -6,9 +6,11 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::mem;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt::TcpUserTimeout};
 use ureq::Error;
 use ureq::http::Uri;
 use ureq::unversioned::transport::{
@@ -18,8 +20,9 @@ use ureq::unversioned::transport::{
 
 use super::proxy::Proxy;
 
-/// Bytes that a connection buffers each way; ureq's default is 128 KiB, for each of 40 connections and more.
-pub(crate) const BUFFER_SIZE: usize = 8 * 1024;
+/// Bytes that a connection buffers each way; ureq's default is 128 KiB, for each of 40 connections and more. With less than
+/// 10 KiB ureq 3.5 resizes a buffer, and fills it with zeros, at every call.
+pub(crate) const BUFFER_SIZE: usize = 10 * 1024;
 /// For the acknowledgement of what was sent: after this the network is gone, or the router has forgotten the connection.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -87,7 +90,8 @@ impl<In: Transport> Connector<In> for TcpConnector {
         stream.set_nodelay(true)?;
         let milliseconds = u32::try_from(UNACKNOWLEDGED_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
         setsockopt(&stream, TcpUserTimeout, &milliseconds).map_err(io::Error::from)?;
-        Ok(Some(Either::B(TcpTransport { stream, buffers: LazyBuffers::new(BUFFER_SIZE, BUFFER_SIZE) })))
+        let buffers = LazyBuffers::new(BUFFER_SIZE, BUFFER_SIZE);
+        Ok(Some(Either::B(TcpTransport { stream, buffers, read_timeout: None, write_timeout: None })))
     }
 }
 
@@ -130,6 +134,15 @@ fn connect_within(addresses: &[&SocketAddr], limit: Duration) -> io::Result<TcpS
 struct TcpTransport {
     stream: TcpStream,
     buffers: LazyBuffers,
+    /// As the kernel has them.
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+}
+
+/// Rounded up: so it is the same from call to call, and the kernel need not be told again.
+fn whole_seconds(timeout: NextTimeout) -> Option<Duration> {
+    let time = *timeout.not_zero()?;
+    Some(Duration::from_secs(time.as_secs() + u64::from(time.subsec_nanos() > 0)))
 }
 
 impl TcpTransport {
@@ -151,13 +164,21 @@ impl Transport for TcpTransport {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         Self::in_time(timeout)?;
-        self.stream.set_write_timeout(timeout.not_zero().map(|time| *time))?;
+        let longest = whole_seconds(timeout);
+        if self.write_timeout != longest {
+            self.stream.set_write_timeout(longest)?;
+            self.write_timeout = longest;
+        }
         self.stream.write_all(&self.buffers.output()[..amount]).map_err(|why| Self::timed(why, timeout))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         Self::in_time(timeout)?;
-        self.stream.set_read_timeout(timeout.not_zero().map(|time| *time))?;
+        let longest = whole_seconds(timeout);
+        if self.read_timeout != longest {
+            self.stream.set_read_timeout(longest)?;
+            self.read_timeout = longest;
+        }
         let amount = loop {
             match self.stream.read(self.buffers.input_append_buf()) {
                 Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
@@ -170,10 +191,8 @@ impl Transport for TcpTransport {
 
     fn is_open(&mut self) -> bool {
         // What comes unasked is as bad as an end.
-        let nothing = |read: io::Result<usize>| read.is_err_and(|why| why.kind() == io::ErrorKind::WouldBlock);
-        self.stream.set_nonblocking(true).is_ok()
-            && nothing(self.stream.read(&mut [0]))
-            && self.stream.set_nonblocking(false).is_ok()
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        recv(self.stream.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
     }
 }
 
@@ -188,9 +207,14 @@ impl<In: Transport> Connector<In> for ReuseConnector {
 
     fn connect(&self, details: &ConnectionDetails, connection: Option<In>) -> Result<Option<Self::Out>, Error> {
         let is_to_proxy = self.proxy.as_ref() == Some(details.uri);
-        let reusable =
-            |inner| ReusableTransport { inner, unsent: Vec::new(), is_to_proxy, used: false, answering: false };
-        Ok(connection.map(reusable))
+        Ok(connection.map(|inner| ReusableTransport {
+            inner,
+            unsent: Vec::new(),
+            is_to_proxy,
+            used: false,
+            answering: false,
+            kept: false,
+        }))
     }
 }
 
@@ -206,6 +230,8 @@ pub(crate) struct ReusableTransport<T> {
     used: bool,
     /// Something of the answer is there.
     answering: bool,
+    /// It was put away after its answer.
+    kept: bool,
 }
 
 impl<T: Transport> ReusableTransport<T> {
@@ -229,7 +255,7 @@ impl<T: Transport> ReusableTransport<T> {
 
     /// Calls the connection stale if the kernel gave up on unacknowledged bytes, or the other side had closed it before.
     fn classify(&self, error: Error) -> Error {
-        let unacknowledged = |why: &io::Error| why.raw_os_error() == Some(nix::errno::Errno::ETIMEDOUT as i32);
+        let unacknowledged = |why: &io::Error| why.raw_os_error() == Some(Errno::ETIMEDOUT as i32);
         match error {
             Error::Io(why) if !self.is_to_proxy && !self.answering && (self.used || unacknowledged(&why)) => {
                 Error::Other(Box::new(StaleConnection(why.to_string())))
@@ -246,6 +272,7 @@ impl<T: Transport> Transport for ReusableTransport<T> {
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
         self.used |= mem::take(&mut self.answering) && !self.is_to_proxy;
+        self.kept = false;
         let output = &self.inner.buffers().output()[..amount];
         self.unsent.extend_from_slice(output);
         if self.unsent.len() < BUFFER_SIZE { Ok(()) } else { self.send(timeout).map_err(|why| self.classify(why)) }
@@ -262,7 +289,9 @@ impl<T: Transport> Transport for ReusableTransport<T> {
     }
 
     fn is_open(&mut self) -> bool {
-        self.inner.is_open()
+        // ureq asks when it puts a connection away, and when it takes it out again: only the second answer counts.
+        let is_put_away = !self.is_to_proxy && !mem::replace(&mut self.kept, true);
+        is_put_away || self.inner.is_open()
     }
 
     fn is_tls(&self) -> bool {
@@ -273,7 +302,8 @@ impl<T: Transport> Transport for ReusableTransport<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{Shutdown, TcpListener};
+    use std::sync::{Arc, Barrier};
     use std::thread;
     use ureq::Agent;
     use ureq::unversioned::resolver::DefaultResolver;
@@ -341,6 +371,41 @@ mod tests {
         let start = Instant::now();
         assert_eq!(connect(&[silent, refused], LIMIT).unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(start.elapsed() >= LIMIT * 9 / 10, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_kept_connection_is_used_again_only_while_it_is_open_and_silent() {
+        fn answer(stream: &mut TcpStream) {
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+        }
+        // What the server says between two calls, before it ends the connection; None where it does not.
+        for unasked in [None, Some(&b""[..]), Some(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}/", listener.local_addr().unwrap());
+            let turns = Arc::new(Barrier::new(2));
+            let turn = Arc::clone(&turns);
+            let server = thread::spawn(move || {
+                let mut stream = listener.accept().unwrap().0;
+                answer(&mut stream);
+                turn.wait();
+                if let Some(unasked) = unasked {
+                    stream.write_all(unasked).unwrap();
+                    stream.shutdown(Shutdown::Write).unwrap();
+                }
+                turn.wait();
+                if unasked.is_some() {
+                    stream = listener.accept().unwrap().0;
+                }
+                answer(&mut stream);
+            });
+            let agent = agent();
+            agent.post(&url).send("").unwrap();
+            turns.wait();
+            turns.wait();
+            agent.post(&url).send("").unwrap();
+            server.join().unwrap();
+        }
     }
 
     #[test]

@@ -191,12 +191,9 @@ impl Session<'_> {
         // Nothing of this request is kept: a large one must not cost its memory while idle.
         let mut body = std::mem::take(&mut connection.read);
         body.drain(..authorized.head);
-        let mut answer = within(ANSWER_TIMEOUT, self.shared.handover.ask(authorized.recipient, body)).await?;
+        let answer = within(ANSWER_TIMEOUT, self.shared.handover.ask(authorized.recipient, body)).await?;
         let is_last = authorized.close || *connection.stop.borrow();
-        if is_last {
-            announce_close(&mut answer);
-        }
-        connection.write(&answer).await?;
+        connection.write(answer.http(is_last).as_bytes()).await?;
         Ok(!is_last)
     }
 }
@@ -205,14 +202,6 @@ impl Session<'_> {
 fn body_timeout(bytes: usize) -> Duration {
     let seconds = u64::try_from(bytes / SLOWEST_LINE).unwrap_or(u64::MAX);
     BODY_TIMEOUT.saturating_add(Duration::from_secs(seconds)).min(LONGEST_BODY_TIMEOUT)
-}
-
-/// Has the answer say that it is the connection's last: else Telegram may write its next request into the closing connection.
-fn announce_close(answer: &mut Vec<u8>) {
-    if answer.ends_with(b"\r\n\r\n") {
-        answer.truncate(answer.len() - 2);
-        answer.extend_from_slice(b"Connection: close\r\n\r\n");
-    }
 }
 
 /// Why a connection is not served any further.

@@ -1,4 +1,5 @@
-//! Hands whole requests to tiny_http over kept Unix connections.
+//! Hands whole requests to tiny_http over kept Unix connections. The answers come back another way, so that nothing is ever
+//! there to be read.
 //!
 //! tiny_http's pool loses count of its idle threads when connections arrive at once, and then leaves
 //! some without a thread. So they are opened one at a time, each only after the one before was answered.
@@ -6,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,6 +15,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::timeout;
 
+use super::answers::{Answer, Answers};
 use super::auth::Recipient;
 use super::body_budget::BodyBudget;
 use crate::system::lock::lock;
@@ -22,11 +24,15 @@ use crate::system::lock::lock;
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
 /// Seconds after which an update that nobody answered goes to a worker again.
 const RETRY_SOON: u64 = 1;
+/// In a path, where an update's has its bot's place in the settings.
+const NO_BOT: &str = "none";
 
 /// The connections to the workers: as many as were ever needed at once, at most one for each worker.
 pub struct Handover {
     /// The memory for large bodies, here and with the workers.
     pub(super) bodies: BodyBudget,
+    /// The way back from the workers.
+    pub(crate) answers: Arc<Answers>,
     socket: PathBuf,
     /// Of updates, as many as can have a worker; the others wait for their turn here, where they are not in the probe's way.
     turns: Semaphore,
@@ -43,7 +49,8 @@ impl Handover {
     pub fn new(socket: PathBuf, workers: usize) -> Self {
         let [turns, free] = [workers; 2].map(Semaphore::new);
         let (idle, opening, in_flight) = (Mutex::default(), AsyncMutex::default(), Mutex::default());
-        Self { bodies: BodyBudget::default(), socket, turns, workers: free, idle, opening, in_flight }
+        let (bodies, answers) = (BodyBudget::default(), Arc::default());
+        Self { bodies, answers, socket, turns, workers: free, idle, opening, in_flight }
     }
 
     /// Has a bot's update dealt with that Telegram did not send here by itself.
@@ -53,13 +60,10 @@ impl Handover {
     pub(crate) async fn deliver(&self, bot: usize, update: &[u8]) -> Result<(), u64> {
         let _room = self.bodies.room_for(update.len()).await.ok_or(RETRY_SOON)?;
         let asked = timeout(ANSWER_TIMEOUT, self.ask(Recipient::Bot(bot), update.to_vec())).await;
-        let answer = asked.ok().and_then(Result::ok).ok_or(RETRY_SOON)?;
-        let answer = String::from_utf8_lossy(&answer).to_ascii_lowercase();
-        if answer.starts_with("http/1.1 200 ") {
-            return Ok(());
+        match asked.ok().and_then(Result::ok).ok_or(RETRY_SOON)? {
+            Answer::Done => Ok(()),
+            Answer::Later(seconds) => Err(seconds),
         }
-        let seconds = answer.lines().find_map(|line| line.strip_prefix("retry-after:")?.trim().parse().ok());
-        Err(seconds.unwrap_or(RETRY_SOON))
     }
 
     /// How many updates of a bot are being dealt with.
@@ -67,17 +71,17 @@ impl Handover {
         lock(&self.in_flight).get(&bot).copied().unwrap_or_default()
     }
 
-    /// Has an update answered: waits for a worker, and for its whole answer, a head without a body. The probe gets the
-    /// first worker that is free, however many updates wait.
+    /// Has an update answered: waits for a worker, and for its answer. The probe gets the first worker that is free, however
+    /// many updates wait.
     ///
     /// # Errors
     /// When the connection breaks. It is not used again.
-    pub(crate) async fn ask(&self, recipient: Recipient, body: Vec<u8>) -> io::Result<Vec<u8>> {
+    pub(crate) async fn ask(&self, recipient: Recipient, body: Vec<u8>) -> io::Result<Answer> {
         // The semaphores are never closed; if they were, nothing would be lost by going on. The worker is given back first.
         let _counted = Counted::new(&self.in_flight, recipient);
-        let (_turn, path) = match recipient {
-            Recipient::Bot(index) => (self.turns.acquire().await.ok(), format!("/{index}")),
-            Recipient::Probe => (None, "/probe".to_owned()),
+        let (_turn, bot) = match recipient {
+            Recipient::Bot(index) => (self.turns.acquire().await.ok(), index.to_string()),
+            Recipient::Probe => (None, NO_BOT.to_owned()),
         };
         let _worker = self.workers.acquire().await;
         let kept = lock(&self.idle).pop();
@@ -85,10 +89,7 @@ impl Handover {
             Some(stream) => stream,
             None => self.open().await?,
         };
-        let head = format!("POST {path} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len());
-        let mut request = body;
-        request.splice(..0, head.into_bytes());
-        let answer = exchange(&mut stream, request).await?;
+        let answer = self.exchange(&mut stream, &bot, body).await?;
         lock(&self.idle).push(stream);
         Ok(answer)
     }
@@ -97,8 +98,25 @@ impl Handover {
         let _alone = self.opening.lock().await;
         let mut stream = UnixStream::connect(&self.socket).await?;
         // Any answer shows that this connection has got a thread.
-        exchange(&mut stream, b"GET / HTTP/1.1\r\n\r\n".to_vec()).await?;
+        self.exchange(&mut stream, NO_BOT, Vec::new()).await?;
         Ok(stream)
+    }
+
+    /// Sends a request, and keeps nothing of it while its answer is awaited.
+    async fn exchange(&self, stream: &mut UnixStream, bot: &str, body: Vec<u8>) -> io::Result<Answer> {
+        let (number, answer) = self.answers.to_next();
+        let head = format!("POST /{number}/{bot} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len());
+        let mut request = body;
+        request.splice(..0, head.into_bytes());
+        stream.write_all(&request).await?;
+        drop(request);
+        let mut nothing = [0];
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            // tiny_http refuses the request, or ends the connection.
+            _ = stream.read(&mut nothing) => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
     }
 }
 
@@ -128,49 +146,54 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Sends a request, and keeps nothing of it while its answer is awaited.
-async fn exchange(stream: &mut UnixStream, request: Vec<u8>) -> io::Result<Vec<u8>> {
-    stream.write_all(&request).await?;
-    drop(request);
-    let mut answer = Vec::with_capacity(256);
-    while !answer.ends_with(b"\r\n\r\n") {
-        if stream.read_buf(&mut answer).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-    Ok(answer)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufRead, BufReader, Write};
-    use std::os::unix::net::UnixListener;
-    use std::sync::Arc;
+    use std::io::{BufRead, BufReader, Lines};
+    use std::os::unix::net::{UnixListener, UnixStream as BlockingStream};
     use std::sync::mpsc;
-    use tokio::runtime;
+    use std::thread;
+    use tokio::runtime::{self, Runtime};
     use tokio::task::{JoinSet, yield_now};
+
+    /// A handover for one worker, and the socket that it connects to.
+    fn handover(name: &str) -> (Arc<Handover>, UnixListener) {
+        let socket = std::env::temp_dir().join(format!("pihook-{name}-{}", std::process::id()));
+        let listener = UnixListener::bind(&socket).unwrap();
+        (Arc::new(Handover::new(socket, 1)), listener)
+    }
+
+    fn runtime() -> Runtime {
+        runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    fn accept(listener: &UnixListener) -> Lines<BufReader<BlockingStream>> {
+        BufReader::new(listener.accept().unwrap().0).lines()
+    }
+
+    /// The number of the next request, and the bot that it is for.
+    fn next(requests: &mut Lines<BufReader<BlockingStream>>) -> Option<(u64, String)> {
+        let line = requests.map_while(Result::ok).find(|line| line.starts_with("POST "))?;
+        let (number, bot) = line.split(' ').nth(1)?.strip_prefix('/')?.split_once('/')?;
+        Some((number.parse().ok()?, bot.to_owned()))
+    }
 
     #[test]
     fn the_probe_waits_for_one_answer_and_not_for_all_updates() {
-        let socket = std::env::temp_dir().join(format!("pihook-handover-{}", std::process::id()));
-        let listener = UnixListener::bind(&socket).unwrap();
+        let (handover, listener) = handover("turns");
         let (begin, may_answer) = mpsc::channel();
         // One worker, on the one connection that there is for it.
-        let worker = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let requests = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
-            let mut asked = Vec::new();
-            for line in requests.filter(|line| line.contains(" HTTP/1.1")) {
+        let answers = Arc::clone(&handover.answers);
+        let worker = thread::spawn(move || {
+            let (mut requests, mut asked) = (accept(&listener), Vec::new());
+            while let Some((number, bot)) = next(&mut requests) {
                 may_answer.recv().unwrap();
-                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-                asked.push(line);
+                answers.give(number, Answer::Done);
+                asked.push(bot);
             }
             asked
         });
-        let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let handover = Arc::new(Handover::new(socket.clone(), 1));
+        runtime().block_on(async {
             let mut all = JoinSet::new();
             for recipient in [[Recipient::Bot(0); 4].as_slice(), &[Recipient::Probe]].concat() {
                 let handover = Arc::clone(&handover);
@@ -181,9 +204,53 @@ mod tests {
             (0..6).for_each(|_| begin.send(()).unwrap());
             all.join_all().await;
         });
-        std::fs::remove_file(socket).unwrap();
-        let asked: Vec<_> = worker.join().unwrap();
-        let asked: Vec<_> = asked.iter().map(|line| line.trim_end_matches(" HTTP/1.1")).collect();
-        assert_eq!(asked, ["GET /", "POST /0", "POST /probe", "POST /0", "POST /0", "POST /0"]);
+        std::fs::remove_file(&handover.socket).unwrap();
+        drop(handover);
+        assert_eq!(worker.join().unwrap(), [NO_BOT, "0", NO_BOT, "0", "0", "0"]);
+    }
+
+    #[test]
+    fn who_gives_up_leaves_nothing_to_the_next() {
+        let (handover, listener) = handover("given-up");
+        let (taken, is_taken) = tokio::sync::oneshot::channel();
+        let answers = Arc::clone(&handover.answers);
+        let worker = thread::spawn(move || {
+            let mut given_up = accept(&listener);
+            answers.give(next(&mut given_up).unwrap().0, Answer::Done);
+            let late = next(&mut given_up).unwrap().0;
+            taken.send(()).unwrap();
+            let mut requests = accept(&listener);
+            answers.give(next(&mut requests).unwrap().0, Answer::Done);
+            let number = next(&mut requests).unwrap().0;
+            answers.give(late, Answer::Later(1));
+            answers.give(number, Answer::Later(2));
+            next(&mut given_up)
+        });
+        let answer = runtime().block_on(async {
+            tokio::select! {
+                _ = handover.ask(Recipient::Bot(0), Vec::new()) => panic!("nobody answered"),
+                _ = is_taken => {}
+            }
+            handover.ask(Recipient::Bot(0), Vec::new()).await.unwrap()
+        });
+        std::fs::remove_file(&handover.socket).unwrap();
+        assert_eq!(answer, Answer::Later(2));
+        assert_eq!(worker.join().unwrap(), None, "its connection is closed");
+    }
+
+    #[test]
+    fn an_end_of_the_connection_is_no_reason_to_wait() {
+        let (handover, listener) = handover("end");
+        let answers = Arc::clone(&handover.answers);
+        let worker = thread::spawn(move || {
+            let mut requests = accept(&listener);
+            answers.give(next(&mut requests).unwrap().0, Answer::Done);
+            let _unanswered = next(&mut requests).unwrap();
+        });
+        let asked = runtime().block_on(handover.ask(Recipient::Bot(0), Vec::new()));
+        std::fs::remove_file(&handover.socket).unwrap();
+        worker.join().unwrap();
+        assert_eq!(asked.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert!(lock(&handover.idle).is_empty());
     }
 }

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tiny_http::{Method, Request, Response, Server};
+use tiny_http::{Method, Request, Server};
 
+use super::answers::{Answer, Answers};
 use super::dedup::{Claim, Claimed, DedupWindow};
 use super::in_flight::InFlight;
 use super::observations::Observations;
@@ -60,28 +61,11 @@ pub(crate) struct ServedBot {
     pub(crate) observations: Arc<Observations>,
 }
 
-/// What the webhook answers, and with it what becomes of the update.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// 200: it is dealt with, and never comes again.
-    Done,
-    /// 503: Telegram keeps it, and brings it back after so many seconds.
-    Later(u64),
-}
-
-impl Answer {
-    fn status(&self) -> u16 {
-        match self {
-            Self::Done => 200,
-            Self::Later(_) => 503,
-        }
-    }
-}
-
 /// What all workers share.
 struct Shared {
     bot: Arc<dyn Bot>,
     served: Vec<ServedBot>,
+    answers: Arc<Answers>,
     outage: Outage,
     status: Arc<Status>,
     /// For workers that wait for what another one does: the others must be enough.
@@ -114,11 +98,12 @@ pub(crate) fn start(
     workers: usize,
     bot: Arc<dyn Bot>,
     served: Vec<ServedBot>,
+    answers: Arc<Answers>,
     status: Arc<Status>,
 ) -> io::Result<()> {
     let server = Arc::new(Server::from_listener(listener, None).map_err(io::Error::other)?);
     let waiting = Seats { taken: AtomicUsize::new(0), count: workers / WAITING_SHARE };
-    let shared = Arc::new(Shared { bot, served, outage: Outage::default(), status, waiting });
+    let shared = Arc::new(Shared { bot, served, answers, outage: Outage::default(), status, waiting });
     for number in 0..workers {
         let (server, shared) = (Arc::clone(&server), Arc::clone(&shared));
         let work = move || {
@@ -140,10 +125,14 @@ impl Shared {
     fn serve(&self, mut request: Request) {
         if request.url() == report::PATH {
             // Whoever asked may be gone again.
-            let _ = request.respond(Response::from_data(self.report()));
+            let _ = request.respond(tiny_http::Response::from_data(self.report()));
             return;
         }
-        let bot = request.url().strip_prefix('/').and_then(|index| index.parse::<usize>().ok());
+        // "/REQUEST/BOT", as the handover writes it.
+        let mut path = request.url().split('/').skip(1);
+        let mut next = || path.next();
+        let Some(number) = next().and_then(|number| number.parse().ok()) else { return };
+        let bot = next().and_then(|index| index.parse::<usize>().ok());
         let answer = match bot.and_then(|index| self.served.get(index)) {
             Some(served) if *request.method() == Method::Post => {
                 let mut body = Vec::with_capacity(request.body_length().unwrap_or_default());
@@ -155,14 +144,9 @@ impl Shared {
             // The handover opens a connection so, and the probe asks whether a worker answers.
             _ => Answer::Done,
         };
-        let mut response = Response::empty(answer.status());
-        if let Answer::Later(seconds) = answer
-            && let Ok(header) = format!("Retry-After: {seconds}").parse::<tiny_http::Header>()
-        {
-            response.add_header(header);
-        }
-        // The edge is gone with its connection; Telegram delivers the update again.
-        let _ = request.respond(response);
+        // Without a word, which needs a writer: a request that is dropped as it is answers 500.
+        drop(request.into_writer());
+        self.answers.give(number, answer);
     }
 
     /// How the program is, for `pihook status`.

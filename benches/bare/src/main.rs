@@ -10,6 +10,7 @@ use std::{env, fs, thread};
 use serde_json::{Value, json};
 use tiny_http::{Request, Response, Server, SslConfig};
 use ureq::Agent;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 const USAGE: &str = "bare LISTEN_ADDR CERT_PEM KEY_PEM API_URL TOKEN THREADS   (a key in PKCS#8)";
 
@@ -18,7 +19,12 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let [listen, certificate, key, api, token, threads] = arguments.as_slice() else { return Err(USAGE.into()) };
     let tls = SslConfig { certificate: fs::read(certificate)?, private_key: fs::read(key)? };
     let server = Arc::new(Server::https(listen, tls)?);
-    let agent = Agent::new_with_defaults();
+    let mut config = Agent::config_builder();
+    if let Some(file) = env::var_os("SSL_CERT_FILE") {
+        let roots = [Certificate::from_pem(&fs::read(file)?)?];
+        config = config.tls_config(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).build());
+    }
+    let agent = Agent::new_with_config(config.build());
     let workers: Vec<_> = (0..threads.parse()?)
         .map(|_| {
             let (server, agent) = (Arc::clone(&server), agent.clone());
