@@ -2,6 +2,7 @@
 //! its first echo is told, and what the doctor says.
 
 use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
@@ -91,7 +92,8 @@ const PLACES: [Place; 14] = [
     Place {
         name: "a provider that shares its address (CGNAT)",
         build: |scene| {
-            scene.router("100.64.0.2", UPNP).carrier("100.64.0.0/10");
+            scene.router("100.64.0.2", MUTE).carrier("100.64.0.0/10");
+            scene.tell_address("100.64.0.2");
         },
         settings: "",
         way: Way::Polling,
@@ -101,7 +103,8 @@ const PLACES: [Place; 14] = [
     Place {
         name: "a second router before the first",
         build: |scene| {
-            scene.router("192.168.1.2", UPNP).carrier("192.168.1.0/24");
+            scene.router("192.168.1.2", MUTE).carrier("192.168.1.0/24");
+            scene.tell_address("192.168.1.2");
         },
         settings: "",
         way: Way::Polling,
@@ -287,6 +290,12 @@ impl Scene {
         }
     }
 
+    /// The router says by NAT-PMP what its own address is, as most do; Debian's miniupnpd says none that is not public.
+    fn tell_address(&mut self, address: &str) {
+        let this = std::env::current_exe().unwrap().display().to_string();
+        self.program(&this, "router", &["nat-pmp".into(), address.into()], ":5351");
+    }
+
     /// Nothing of the Pi gets further than to the router.
     fn shut_in(&self) {
         run("ip netns exec router nft insert rule inet miniupnpd filter_forward drop");
@@ -295,8 +304,8 @@ impl Scene {
     fn program(&mut self, name: &str, namespace: &str, arguments: &[String], ready: &str) {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", namespace, name]).args(arguments);
-        let program = Program::start(name, &self.home.folder, command);
-        self.programs.push(program);
+        let log = name.rsplit('/').next().unwrap();
+        self.programs.push(Program::start(log, &self.home.folder, command));
         eventually(&format!("{name} listens"), || {
             output(&format!("ip netns exec {namespace} ss -Hltun")).contains(ready)
         });
@@ -402,6 +411,23 @@ impl Scene {
         self.programs.push(Program::start("tayga", &self.home.folder, command));
         self.program("unbound", "router", &["-d".into(), "-c".into(), unbound], ":53");
         name_server(&self.home.folder, "fd00:77::1");
+    }
+}
+
+/// A router that speaks NAT-PMP (RFC 6886): it says its address, and forwards nothing.
+pub fn speak_nat_pmp(address: &str) {
+    let address: Ipv4Addr = address.parse().unwrap();
+    let socket = UdpSocket::bind("192.168.77.1:5351").unwrap();
+    let mut request = [0; 1100];
+    while let Ok((length, peer)) = socket.recv_from(&mut request) {
+        let answer = match request[..length] {
+            [0, 0, ..] => [&[0, 128, 0, 0, 0, 0, 0, 1][..], &address.octets()].concat(),
+            // Not authorized.
+            [0, kind, ..] => [&[0, 128 | kind, 0, 2, 0, 0, 0, 1][..], &[0; 8]].concat(),
+            // Another version, which is PCP.
+            _ => vec![0, 128, 0, 1, 0, 0, 0, 1],
+        };
+        socket.send_to(&answer, peer).unwrap();
     }
 }
 
