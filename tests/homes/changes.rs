@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use simulated_telegram::Bot;
+use simulated_telegram::{Bot, Delivery};
 
 use crate::common::{Home, Pihook, TOKEN, eventually};
 use crate::internet::Internet;
@@ -118,7 +118,7 @@ impl Changes {
 
     fn is_webhook(&self) -> bool {
         let url = self.bot.webhook_info()["url"].as_str().unwrap_or_default().to_owned();
-        url.contains(PUBLIC) && self.bot.deliveries().last().is_some_and(|last| last.succeeded())
+        url.contains(PUBLIC) && self.bot.deliveries().last().is_some_and(Delivery::succeeded)
     }
 
     fn answers(&self) -> usize {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use simulated_telegram::Bot;
+use simulated_telegram::{Bot, Delivery};
 
 use crate::common::{Home, Pihook, TOKEN, eventually, text};
 use crate::internet::{Internet, NAME, Program, name_server};
@@ -230,7 +230,7 @@ pub fn main(number: usize) {
     let seconds = start.elapsed().as_secs_f64();
     assert_eq!(sent[0].text, "hello");
     scene.bot.wait_none_pending(PATIENCE).unwrap();
-    let is_pushed = scene.bot.deliveries().iter().any(|delivery| delivery.succeeded());
+    let is_pushed = scene.bot.deliveries().iter().any(Delivery::succeeded);
     let way = if is_pushed { Way::Webhook } else { Way::Polling };
     assert_eq!(way, place.way, "{:#?}", scene.log());
     let said = scene.doctor(place.doctor);
@@ -431,7 +431,7 @@ pub fn speak_nat_pmp(address: &str) {
     }
 }
 
-/// With port_mapping = "auto", the webhook works in this home.
+/// With `port_mapping = "auto"`, the webhook works in this home.
 fn opens_the_port(scene: &mut Scene) {
     scene.settings = "port_mapping = 'auto'".into();
     let start = Instant::now();
