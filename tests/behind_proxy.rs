@@ -15,7 +15,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use simulated_telegram::{Bot, Options, Telegram};
+use simulated_telegram::{Bot, Delivery, Options, Telegram};
 
 const NAME: &str = "bot.example.org";
 
@@ -143,7 +143,7 @@ fn an_echo_comes_through_a_proxy_that_keeps_its_connection_and_one_that_speaks_h
         }
         bot.wait_sent(20, SOON).unwrap();
         bot.wait_none_pending(SOON).unwrap();
-        assert!(bot.deliveries().iter().all(|delivery| delivery.succeeded()), "{:#?}", bot.deliveries());
+        assert!(bot.deliveries().iter().all(Delivery::succeeded), "{:#?}", bot.deliveries());
         assert_eq!(bot.webhook_info()["has_custom_certificate"], false, "nothing is uploaded");
         assert!(!home.folder.join("certs").exists(), "nothing is made");
         pihook.wait_log("Telegram reaches this Pi: updates come by webhook");

@@ -83,7 +83,7 @@ impl<'c> ChangeOver<'c> {
             }
             Some(Change::Poll(reason)) => {
                 identity.poll();
-                let source = self.arrivals.from_home().filter(|_| reason == Reason::NothingArrives);
+                let source = self.arrivals.last_from_home().filter(|_| reason == Reason::NothingArrives);
                 self.explain(&source.map_or(reason, Reason::RewrittenSource));
             }
             Some(Change::Explain(reason)) => self.explain(&reason),

@@ -46,7 +46,7 @@ pub(crate) struct Api {
     /// Without a slash at its end.
     url: String,
     /// What leads there, if it is not called directly.
-    proxy: Option<Proxy>,
+    proxy: Option<Arc<Proxy>>,
     connections: usize,
     /// Made at the first call: reading the system's certificates must not delay the start.
     agent: Arc<OnceLock<Agent>>,
@@ -55,7 +55,7 @@ pub(crate) struct Api {
 impl Api {
     /// The server at `url`, called through `proxy` if there is one, keeping up to `connections` idle connections.
     pub(crate) fn new(url: &str, proxy: Option<&Proxy>, connections: usize) -> Self {
-        Self { url: url.to_owned(), proxy: proxy.cloned(), connections, agent: Arc::default() }
+        Self { url: url.to_owned(), proxy: proxy.cloned().map(Arc::new), connections, agent: Arc::default() }
     }
 
     /// Whether the server answers at all; the `Date` of its answer.
@@ -85,7 +85,7 @@ impl Api {
                 .max_redirects(0)
                 .ip_family(IpFamily::Any)
                 // The environment was read with the settings.
-                .proxy(self.proxy.as_ref().and_then(Proxy::for_ureq))
+                .proxy(self.proxy.as_deref().and_then(Proxy::for_ureq))
                 .user_agent(concat!("pihook/", env!("CARGO_PKG_VERSION")))
                 .timeout_global(Some(CALL_TIMEOUT))
                 .timeout_resolve(Some(CONNECT_TIMEOUT))
@@ -98,10 +98,10 @@ impl Api {
                 .output_buffer_size(BUFFER_SIZE)
                 .max_idle_connections(self.connections)
                 .max_idle_connections_per_host(self.connections);
-            if self.url.starts_with("https:") || self.proxy.as_ref().is_some_and(Proxy::has_tls) {
+            if self.url.starts_with("https:") || self.proxy.as_deref().is_some_and(Proxy::has_tls) {
                 config = config.tls_config(TlsConfig::builder().root_certs(ca_roots::roots()).build());
             }
-            Agent::with_parts(config.build(), transport::connector(self.proxy.as_ref()), CachingResolver::default())
+            Agent::with_parts(config.build(), transport::connector(self.proxy.as_deref()), CachingResolver::default())
         })
     }
 }

@@ -57,7 +57,7 @@ impl<In: Transport, C: Connector<In>> Connector<In> for ProxyConnector<C> {
 
 /// The handshake's errors come wrapped.
 fn is_tls_error(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
 }
 
 /// A connection broke before a byte of the answer came, since it had been kept and was dead, or the network was gone.

@@ -35,7 +35,7 @@ impl Arrivals {
     }
 
     /// The last such address. Where nothing else arrives, it is that of a router that rewrites the sources of what it forwards.
-    pub(crate) fn from_home(&self) -> Option<IpAddr> {
+    pub(crate) fn last_from_home(&self) -> Option<IpAddr> {
         *lock(&self.from_home)
     }
 

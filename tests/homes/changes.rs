@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use simulated_telegram::Bot;
+use simulated_telegram::{Bot, Delivery};
 
 use crate::common::{Home, Pihook, TOKEN, eventually};
 use crate::internet::Internet;
@@ -18,9 +18,12 @@ const ALL: Speech = Speech { packets: true, upnp: true };
 const CGNAT: &str = "100.64.0.2";
 const PUBLIC: &str = "8.8.100.1";
 const CHATS: i64 = 5;
-/// Between two messages of each chat, and between two kills.
+/// Between two messages of each chat; and how long the bot lives at least, and at most five times as long: a change-over needs the
+/// seconds that Telegram gets to call.
 const PACE: Duration = Duration::from_millis(100);
-const LIFE: Duration = Duration::from_secs(4);
+const LIFE: Duration = Duration::from_millis(2500);
+/// Kills in each of the three homes.
+const KILLS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 struct Changes {
@@ -59,17 +62,20 @@ pub fn main() {
             count
         })
     };
-    changes.live(|changes| !changes.is_webhook() && changes.answers() > 100);
+    changes.live(|changes| !changes.is_webhook() && changes.kills >= KILLS);
     let start = Instant::now();
     changes.move_to(PUBLIC);
     changes.live(Changes::is_webhook);
     println!("          {:.1} s from CGNAT to the webhook", start.elapsed().as_secs_f64());
-    let (start, before) = (Instant::now(), changes.answers());
-    changes.live(|changes| changes.answers() > before + 200);
+    let before = changes.kills;
+    changes.live(|changes| changes.kills >= before + KILLS);
+    let start = Instant::now();
     changes.move_to(CGNAT);
     let before = changes.answers();
-    changes.live(|changes| !changes.is_webhook() && changes.answers() > before + 200);
-    println!("          {:.1} s from the webhook to polling, with 200 answers", start.elapsed().as_secs_f64());
+    changes.live(|changes| !changes.is_webhook() && changes.answers() > before + 100);
+    println!("          {:.1} s from the webhook to 100 polled answers", start.elapsed().as_secs_f64());
+    let before = changes.kills;
+    changes.live(|changes| changes.kills >= before + KILLS);
     is_over.store(true, Ordering::Relaxed);
     let count: usize = writer.join().unwrap();
     changes.bot.wait_none_pending(PATIENCE).unwrap_or_else(|why| panic!("{why}: {:#?}", changes.log()));
@@ -95,7 +101,6 @@ impl Changes {
             if self.pihook.is_none() {
                 self.start();
             }
-            // A change-over takes longer than a life would be: it needs the seconds that Telegram gets to call.
             if self.last_kill.elapsed() > LIFE * u32::try_from(1 + self.kills % 5).unwrap() {
                 // SIGKILL.
                 self.pihook = None;
@@ -113,7 +118,7 @@ impl Changes {
 
     fn is_webhook(&self) -> bool {
         let url = self.bot.webhook_info()["url"].as_str().unwrap_or_default().to_owned();
-        url.contains(PUBLIC) && self.bot.deliveries().last().is_some_and(|last| last.succeeded())
+        url.contains(PUBLIC) && self.bot.deliveries().last().is_some_and(Delivery::succeeded)
     }
 
     fn answers(&self) -> usize {

@@ -9,10 +9,16 @@ mod places;
 mod router;
 
 fn main() {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    if let [word, address] = &words[..]
+        && word == "nat-pmp"
+    {
+        return places::speak_nat_pmp(address);
+    }
     // Two lines of title, and lo.
     let sees_itself_alone = std::fs::read_to_string("/proc/self/net/dev").is_ok_and(|table| table.lines().count() == 3);
     assert!(sees_itself_alone, "tests/homes/run starts this: it makes networks");
-    match std::env::args().nth(1).as_deref() {
+    match words.first().map(String::as_str) {
         Some("router") => router::main(),
         Some("changes") => changes::main(),
         Some(home) => places::main(home.parse().unwrap()),
