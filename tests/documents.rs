@@ -60,3 +60,13 @@ fn the_readmes_have_all_settings_with_their_defaults() {
         }
     }
 }
+
+#[test]
+fn both_readmes_show_the_same_bot() {
+    let [english, russian] = ["README.md", "README.ru.md"].map(|readme| {
+        let readme = read(readme);
+        readme.split("```rust\n").nth(1).unwrap().split("```").next().unwrap().to_owned()
+    });
+    // tests/own_crate.rs builds and runs it.
+    assert_eq!(russian.replace("Привет!", "Hello!"), english);
+}
