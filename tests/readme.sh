@@ -94,7 +94,7 @@ runs 'cargo run --example demo -- buttons' 'bot: (shows) Coffee it is.' <<<$'hel
 runs 'cargo install --locked --path .'
 runs 'pihook help' 'pihook init'
 runs 'read -rs TELEGRAM_BOT_TOKEN && export TELEGRAM_BOT_TOKEN' <<<secret
-mkdir "$scratch/work" && ln -s "$PWD" "$scratch/pihook"
+mkdir "$scratch/work" && ln -s "$PWD" "$scratch/work/pihook"
 pushd "$scratch/work" >/dev/null
 runs 'pihook cert --host 80.100.95.20' webhook_pkey.pem
 runs 'openssl genrsa -out webhook_pkey.pem 2048'
