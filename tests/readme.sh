@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 documents=(README.md README.ru.md CHANGELOG.md certs/README.md deploy/README.md .github/*.md)
 with_commands=(README.md README.ru.md certs/README.md deploy/README.md)
-programs='sudo|cargo|pihook|man|journalctl|openssl|apt|apt-get|dpkg|rustup|chmod|read|pip|systemctl|deploy/[a-z_]+\.sh|tests/[a-z/]+(\.sh)?'
+programs='sudo|cargo|pihook|man|journalctl|openssl|apt|apt-get|dpkg|rustup|chmod|read|systemctl|deploy/[a-z_]+\.sh|tests/[a-z/]+(\.sh)?'
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export PATH=$scratch/bin:$PATH CARGO_INSTALL_ROOT=$scratch
@@ -138,7 +138,7 @@ elsewhere $lab/hosts.rs '"--rollback"' 'deploy/deploy.sh pi@raspberrypi.local --
 elsewhere $lab/package.rs '"--remove"' 'deploy/deploy.sh pi@raspberrypi.local --remove'
 elsewhere $lab/hosts.rs '"--uninstall"' 'deploy/deploy.sh pi@raspberrypi.local --uninstall'
 # The first is a mode of a file that the reader names. The others are the lesson's, or change this machine's clock.
-skipped 'chmod 600' 'sudo apt-get install openssl' 'openssl genrsa …' 'openssl req … -x509 …' 'pip install cherrypy' 'sudo timedatectl set-ntp true'
+skipped 'chmod 600' 'sudo apt-get install openssl' 'openssl genrsa …' 'openssl req … -x509 …' 'sudo timedatectl set-ntp true'
 
 all=$(commands "${with_commands[@]}")
 while read -r command; do
