@@ -2,7 +2,8 @@
 # Checks what the documents say: `bash tests/readme.sh`. Links lead to files and headings that exist. Every command of the documents
 # is run here as it stands, or is named below with the test that runs it. A command that is neither is an error.
 #
-# A command is an indented line, or inline code that begins with a program's name. Other text stands between ``` lines.
+# A command is an indented line, or inline code that begins with a program's name. Text below the name of a file in brackets is that
+# file's, and other text stands between ``` lines.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -25,9 +26,9 @@ commands() {
     perl -CSD -ne '
         $fenced = !$fenced, next if /^```/;
         next if $fenced;
-        if (/^ {4,}(\S.*)$/ && $blank) { print "$1\n"; next }
+        if (/^ {4,}(\S.*)$/ && $blank) { print "$1\n" unless $above =~ m{\(`/}; next }
         for my $code (/`([^`]+)`/g) { print "$code\n" if $code =~ m{^('"$programs"')( |$)} && $code =~ m{[ /]} }
-        $blank = /^\s*$/;
+        ($blank = /^\s*$/) or $above = $_;
     ' "$@" | sort -u
 }
 
