@@ -51,6 +51,10 @@ sed 's|/opt/pihook/current/|/usr/bin/|' "$here/pihook.service" >"$root/usr/lib/s
 cp "$here/pihook.socket" "$root/usr/lib/systemd/system"
 cp "$here/pihook.toml" "$doc/examples"
 gzip -9 -n <"$here/../CHANGELOG.md" >"$doc/changelog.gz"
+man=$root/usr/share/man
+mkdir -p "$man"/man{1,5}
+gzip -9 -n <"$here/pihook.1" >"$man/man1/pihook.1.gz"
+"$here/settings_page.sh" | gzip -9 -n >"$man/man5/pihook.toml.5.gz"
 {
     printf 'Format: %s\nUpstream-Name: pihook\n\nFiles: *\nCopyright: %s\nLicense: Expat\n' \
         https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/ "$(sed -n 's/^Copyright (c) //p' "$here/../LICENSE")"

@@ -120,6 +120,22 @@ pub trait Bot: Send + Sync + 'static {
 }
 
 /// One call of the [Bot API](https://core.telegram.org/bots/api#available-methods): a method and its parameters.
+///
+/// ```
+/// use pihook::bot::{Call, Update};
+/// use serde_json::json;
+///
+/// let json = br#"{"update_id": 7, "message": {"message_id": 5, "text": "hi", "chat": {"id": 42}}}"#;
+/// let update = Update::parse(json.to_vec()).unwrap();
+/// let message = update.message.as_ref().unwrap();
+/// // A copy of the message. If Telegram refuses that, a text. And after it, a dice.
+/// let calls = vec![
+///     Call::copy(message).or(Call::reply(message, "I cannot copy this.")),
+///     Call::new("sendDice", &json!({"chat_id": message.chat.id})),
+/// ];
+/// assert_eq!(calls[0].method(), "copyMessage");
+/// assert_eq!(calls[1].parameters()["chat_id"], 42);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     method: &'static str,

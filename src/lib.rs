@@ -1,38 +1,40 @@
-//! pihook: a Telegram bot for a Raspberry Pi at home. The bot itself is handed in: [`bot::Bot`] is what you write, and
-//! [`cli::main`] is all that your `main` calls.
+//! pihook: a Telegram bot for a Raspberry Pi at home.
+//!
+//! You write a bot: a type that implements [`bot::Bot`]. Your `main` calls [`cli::main`] with it, and your program has all commands
+//! of pihook. [`bot`] and [`telegram::types`] are all that a bot needs. The rest of this page is for those who change pihook.
 //!
 //! # The journey of one update
 //!
-//! Telegram connects to [`webhook::edge`] (async, one thread). The edge closes connections that the allowlist does not name. A
-//! [`webhook::connection`] ends TLS, and reads one request under limits of time and size. [`webhook::request`] frames the
-//! request, and [`webhook::auth`] decides by path and secret whether it is let in. A whole request then goes over
-//! [`webhook::handover`]'s Unix connections to tiny_http, where a blocking [`webhook::worker`] parses the update, asks
-//! [`webhook::dedup`] whether it was answered before and the [`bot`] what to do, and makes the bot's calls with
-//! [`telegram::client`]. Only then is the update answered: 200 when it is dealt with, 503 when Telegram is to bring it back, as
-//! [`webhook::retry`] decides. Telegram is the queue; [`webhook::postponed`] keeps the calls that are left until it does.
+//! 1. [`webhook::edge`] accepts Telegram's connection. It closes connections that the allowlist does not name.
+//! 2. [`webhook::connection`] makes the TLS handshake and reads one request. Time and size are limited.
+//! 3. [`webhook::request`] reads the head of the request. [`webhook::auth`] checks path and secret.
+//! 4. [`webhook::handover`] passes the whole request over a Unix socket to tiny_http.
+//! 5. [`webhook::worker`] parses the update. [`webhook::dedup`] knows whether it was answered before.
+//! 6. The [`bot`] returns the calls to make. [`telegram::client`] makes them.
+//! 7. Telegram gets 200 when the update is done. Otherwise it gets 503, and sends the update again: [`webhook::retry`] decides.
+//!    Meanwhile, [`webhook::postponed`] keeps the calls that are left.
 //!
-//! Where nothing gets in, [`delivery::poller`] asks Telegram for updates, and hands them to the same workers.
+//! Where nothing gets in, [`delivery::poller`] asks Telegram for updates and passes them to the same workers.
 //! [`delivery::switch`] decides between the two.
 //!
 //! # The rooms
 //!
-//! Imports point down this list, never back up. `tests/layers.rs` checks that.
+//! A room may use the rooms below it in this list, and none above it. `tests/layers.rs` checks that.
 //!
 //! - [`cli`]: the command line.
-//! - [`init`]: asks, checks and writes what a bot needs.
+//! - [`init`]: asks for what a bot needs, checks it and writes it.
 //! - [`status`]: asks the running bot how it is, and waits until it works.
-//! - [`run`]: the wiring of `pihook run`, and its supervisor.
-//! - [`doctor`]: what is wrong, and what to do about it. It may look at everything.
-//! - [`delivery`]: how updates get here, by webhook or by polling. It keeps the webhook registered, and the certificate up to
-//!   date.
+//! - [`run`]: starts everything for `pihook run`, and supervises it.
+//! - [`doctor`]: finds what is wrong and says what to do. It may use all rooms; only [`cli`] uses it.
+//! - [`delivery`]: webhook or polling. It keeps the webhook registered and the certificate up to date.
 //! - [`home`]: this Pi's address and router.
-//! - [`webhook`]: inbound, from the first TCP packet to the answer.
+//! - [`webhook`]: incoming requests, from the first TCP packet to the answer.
 //! - [`config`]: `pihook.toml` and the environment.
-//! - [`bot`]: the seam. A bot knows it and [`telegram::types`] alone; `src/echo.rs`, in the program, is one.
+//! - [`bot`]: the interface of a bot. A bot uses only this room and [`telegram::types`]. `src/echo.rs`, in the program, is one.
 //! - [`telegram`]: the Bot API.
-//! - [`certificate`]: made, loaded, checked, rolled over.
+//! - [`certificate`]: makes, loads, checks and renews the certificate.
 //! - [`system`]: the machine: process, log, systemd, files.
-//! - [`secret`] and [`network`] know no other room.
+//! - [`secret`] and [`network`] use no other room.
 //!
 //! Only the edge with its connections, the way to the workers, and the supervisor in [`run`] are async.
 

@@ -248,6 +248,17 @@ pub struct WebhookInfo {
 }
 
 /// The bot itself, as getMe describes it: `https://core.telegram.org/bots/api#user`.
+///
+/// ```
+/// use pihook::bot::{Me, Update};
+///
+/// // In a test, you make one. The program gets it from Telegram.
+/// let me = Me { id: 110201543, first_name: "Echo".into(), username: "echo_bot".into() };
+/// let json = br#"{"update_id": 7, "message": {"message_id": 5, "text": "/help@other_bot", "chat": {"id": -100}}}"#;
+/// let update = Update::parse(json.to_vec()).unwrap();
+/// // In a group, this command is for another bot.
+/// assert_eq!(update.message.unwrap().command(&me), None);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Me {
     /// The first half of its token.
