@@ -130,9 +130,7 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
         observations: config.bots.iter().map(|_| Arc::default()).collect(),
         runtime: runtime.handle().clone(),
     };
-    if let Some(proxy) = &config.proxy {
-        log::info!("The Bot API is called through the proxy {proxy}.");
-    }
+    log_proxy(config);
     let allowed_updates = bot.allowed_updates();
     let known_mes: Vec<_> = config.bots.iter().map(|bot| Arc::new(known_me(config, bot))).collect();
     let served = served_bots(config, &parts.api, &known_mes, &parts.observations);
@@ -206,6 +204,12 @@ fn listen(config: &Config) -> Result<Option<TcpListener>, RunError> {
     }
     let own = || TcpListener::bind(config.listen).map_err(|why| not_bound(config.listen, &why));
     given.map_or_else(own, Ok).map(Some)
+}
+
+fn log_proxy(config: &Config) {
+    if let Some(proxy) = &config.proxy {
+        log::info!("The Bot API is called through the proxy {proxy}.");
+    }
 }
 
 /// Why nobody can listen there, and what to do.
