@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::unistd::{AccessFlags, access};
+
 use crate::certificate::CertificateError;
 use crate::config::{self, Config, Environment, PublicHost, edit};
 use crate::delivery::identity;
@@ -76,6 +78,7 @@ fn wrong(what: impl fmt::Display) -> InitError {
 /// # Errors
 /// What is wrong with an answer, or why nothing could be written.
 pub(crate) fn write_settings(path: &Path, given: &Given, environment: Environment) -> Result<bool, InitError> {
+    may_write(path)?;
     let before = match fs::read_to_string(path) {
         Ok(text) => Some(text),
         Err(why) if why.kind() == io::ErrorKind::NotFound => None,
@@ -125,6 +128,15 @@ fn token_place(path: &Path, text: &str, known: Option<&Path>) -> Option<PathBuf>
         Some((file, _)) => Some(path.with_file_name(file)),
         None => Some(path.with_file_name(TOKEN)),
     }
+}
+
+/// Whether the settings can be written, before anybody answers for nothing.
+fn may_write(path: &Path) -> Result<(), InitError> {
+    let folder = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    access(folder, AccessFlags::W_OK).map_err(|why| {
+        let why = io::Error::from(why);
+        wrong(format!("{} cannot be written: {why}.{}", path.display(), as_root(&why)))
+    })
 }
 
 fn as_root(why: &io::Error) -> &'static str {

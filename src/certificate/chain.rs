@@ -34,7 +34,7 @@ impl fmt::Display for ChainFault {
             Self::Alone(issuer) => write!(
                 f,
                 "Telegram refuses this certificate: \"{issuer}\" signed it, and the file does not hold that one. \
-                 Use the file with the whole chain (certbot calls it fullchain.pem); behind one of your own CA, add the CA's certificate."
+                 Use the file with the whole chain (certbot calls it fullchain.pem); for a CA of your own, add the CA's certificate behind it."
             ),
             Self::Missing(which, issuer) => write!(
                 f,
@@ -43,7 +43,7 @@ impl fmt::Display for ChainFault {
             ),
             Self::NotSigned(which, issuer) => write!(
                 f,
-                "Telegram refuses this chain: the \"{issuer}\" in the file did not sign \"{which}\". Put the certificate there that did."
+                "Telegram refuses this chain: the \"{issuer}\" in the file did not sign \"{which}\". Put the certificate that did into the file."
             ),
             Self::Unfit(which, why) => {
                 write!(f, "Telegram refuses the certificate \"{which}\": {why}. Make or get another one in its place.")
@@ -126,7 +126,7 @@ impl<'c> Path<'c> {
     fn check_one(&self, place: usize, now: SystemTime) -> Result<(), String> {
         let one = self.0[place];
         if let Some(extension) = one.unknown_extension() {
-            return Err(format!("it has a critical extension ({extension}) that nobody knows"));
+            return Err(format!("it has a critical extension ({extension}) that Telegram does not know"));
         }
         if one.has_weak_key() {
             return Err("its key is too weak: RSA must have 2048 bits or more".into());

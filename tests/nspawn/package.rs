@@ -106,6 +106,9 @@ pub fn first_installation(test: &mut Test) {
     let (_, shown) = test.pi.type_in_as_root("pihook run", &[]);
     assert!(shown.contains("`sudo pihook init` asks for what is missing."), "{shown}");
 
+    // Nobody answers for nothing.
+    assert!(test.pi.try_run("runuser -u pi -- pihook init </dev/null").unwrap_err().contains("Run it with sudo."));
+
     let begin = Instant::now();
     let answers = ["not-a-token", TOKEN, "n", "10.0.0.1", HOST];
     let (succeeded, shown) = test.pi.type_in_as_root("pihook init", &answers);

@@ -268,7 +268,8 @@ impl Gateway {
     }
 }
 
-/// What there is of an answer. Routers count wrongly what they send, or end it in the middle: what came is looked at.
+/// What there is of an answer. Routers count wrongly what they send, or end it in the middle: what came is looked at. Where a router
+/// names far too small a length, the rest is lost, as it is to other clients (miniupnpc).
 fn read(answer: &mut Response<Body>) -> Vec<u8> {
     let mut reader = answer.body_mut().with_config().limit(ANSWER_LIMIT).reader();
     let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
