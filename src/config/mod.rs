@@ -322,9 +322,9 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
         max_connections: table.number("max_connections", 40, 1..=100),
         state_dir: directory(&mut table, ("state_dir", "state", "STATE_DIRECTORY"), folder, environment),
         runtime_dir: directory(&mut table, ("runtime_dir", "run", "RUNTIME_DIRECTORY"), folder, environment),
+        proxy: proxy(&mut table, &api_url, environment),
         bots: bots(&mut table, folder, environment),
         own_folder: None,
-        proxy: proxy(&mut table, &api_url, environment),
         api_url,
     };
     let follows = config.public_host == PublicHost::Auto && config.delivery != Delivery::Polling;
