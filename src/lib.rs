@@ -6,7 +6,7 @@
 //! # The journey of one update
 //!
 //! 1. [`webhook::edge`] accepts Telegram's connection. It closes connections that the allowlist does not name.
-//! 2. [`webhook::connection`] makes the TLS handshake and reads one request. Time and size are limited.
+//! 2. [`webhook::connection`] makes the TLS handshake, unless a proxy before the bot does, and reads one request. Time and size are limited.
 //! 3. [`webhook::request`] reads the head of the request. [`webhook::auth`] checks path and secret.
 //! 4. [`webhook::handover`] passes the whole request over a Unix socket to tiny_http.
 //! 5. [`webhook::worker`] parses the update. [`webhook::dedup`] knows whether it was answered before.

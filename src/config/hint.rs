@@ -61,7 +61,8 @@ fn is_key(text: &str) -> bool {
 fn right_form(key: &str, value: &str) -> String {
     let value = value.trim_matches(['"', '\'']);
     let is_plain = value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\') && value.len() <= 60;
-    let is_secret = key.contains("token") && !value.starts_with('/') || mask(value) != value;
+    // A proxy's password, too.
+    let is_secret = key.contains("token") && !value.starts_with('/') || value.contains('@') || mask(value) != value;
     if value.is_empty() || !is_plain || is_secret { format!("{key} = \"…\"") } else { format!("{key} = \"{value}\"") }
 }
 
@@ -83,6 +84,7 @@ mod tests {
             ("public_host = 80.100.95.20", "public_host needs quotes: public_host = \"80.100.95.20\""),
             ("listen = 0.0.0.0:8443 # all", "listen needs quotes: listen = \"0.0.0.0:8443\""),
             ("token = 110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw", "token needs quotes: token = \"…\""),
+            ("proxy = http://me:s3cret@proxy.lan:3128", "proxy needs quotes: proxy = \"…\""),
             (
                 "public_host: pi.example.org",
                 "public_host needs = in place of the colon: public_host = \"pi.example.org\"",

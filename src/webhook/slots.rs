@@ -49,7 +49,7 @@ struct Open<T> {
 pub(crate) enum Stage {
     /// It is connected, and nothing has come.
     Waiting,
-    /// A whole `ClientHello` has come.
+    /// A whole `ClientHello` has come; where TLS ends before us, a whole request head.
     Greeted,
     /// The TLS handshake is finished.
     Encrypted,
