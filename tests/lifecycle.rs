@@ -117,7 +117,7 @@ fn a_second_instance_is_told_that_there_is_one() {
     let first = home.run();
     let second = home.pihook(&["run"]);
     assert_eq!(second.status.code(), Some(1));
-    assert!(text(&second).contains("Another pihook uses run"), "{}", text(&second));
+    assert!(text(&second).contains("Another pihook process uses runtime_dir run"), "{}", text(&second));
 
     let port = first.address.port();
     let same_port = settings("http://127.0.0.1:1", "").replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
@@ -155,5 +155,5 @@ fn a_key_that_everyone_can_read_is_told() {
     let key = home.folder.join("certs/webhook_pkey.pem");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
     pihook.signal(Signal::SIGHUP);
-    pihook.wait_log("webhook_pkey.pem: chmod 600 it");
+    pihook.wait_log("webhook_pkey.pem. Run: chmod 600 ");
 }

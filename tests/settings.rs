@@ -23,7 +23,7 @@ fn check_finds_all_mistakes_at_once() {
         "443, 80, 88 or 8443",
         "\"typo\" is no setting",
         "token_file nowhere cannot be read",
-        "holds no certificate",
+        "does not contain a certificate",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -176,7 +176,7 @@ fn a_token_in_the_wrong_place_never_shows() {
     let mut command = home.command(&["run"]);
     command.env("STATE_DIRECTORY", TOKEN).env("RUNTIME_DIRECTORY", format!("{TOKEN}/run"));
     let pihook = common::Pihook::start(command);
-    let line = pihook.wait_log("The webhook will be set again at the next start");
+    let line = pihook.wait_log("At the next start, the bot sets the webhook again");
     assert!(line.contains("110201543:***/webhook-110201543"), "{line}");
     assert!(!pihook.log().join("\n").contains("AAHdq"));
     // where what is wrong is told all the same.

@@ -77,7 +77,7 @@ fn readiness_health_and_the_end_are_told() {
     systemd.wait("bot 110201543: webhook registered");
     bot.say(42, "hello");
     bot.wait_delivered(1, SOON).unwrap();
-    systemd.wait("STATUS=1 updates answered, the last ");
+    systemd.wait("STATUS=1 update answered, the last ");
     let log = pihook.log().join("\n");
     assert_eq!(log.matches("update ").count(), 1, "the probe is not in the log: {log}");
     assert!(pihook.stop().0.success());
@@ -148,11 +148,11 @@ fn one_that_polls_tells_so_and_feeds_the_watchdog() {
     command.env("WATCHDOG_USEC", "400000");
     let pihook = Pihook::start_polling(command);
     systemd.wait("READY=1");
-    systemd.wait("bot 110201543: polling; updates are polled: the settings");
+    systemd.wait("bot 110201543: polling; updates come by polling: the settings");
     systemd.wait("WATCHDOG=1");
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
-    systemd.wait("1 updates answered, the last ");
+    systemd.wait("1 update answered, the last ");
     let doctor = common::text(&home.pihook(&["doctor"]));
     assert!(
         doctor.contains("✓ process: the bot runs") && doctor.contains("✓ webhook: bot 110201543: none"),
@@ -161,7 +161,7 @@ fn one_that_polls_tells_so_and_feeds_the_watchdog() {
     assert!(pihook.stop().0.success());
     systemd.wait("STOPPING=1");
     let doctor = home.pihook(&["doctor"]);
-    assert!(common::text(&doctor).contains("✗ process: the bot does not run"), "{}", common::text(&doctor));
+    assert!(common::text(&doctor).contains("✗ process: the bot is not running"), "{}", common::text(&doctor));
     assert_eq!(doctor.status.code(), Some(1));
 }
 

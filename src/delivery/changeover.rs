@@ -78,7 +78,7 @@ impl<'c> ChangeOver<'c> {
         match switch.see(seen, Instant::now()) {
             None => {}
             Some(Change::Try) => {
-                log::info!("The webhook is tried.");
+                log::info!("pihook tries the webhook.");
                 identity.try_webhook();
             }
             Some(Change::Poll(reason)) => {
@@ -101,7 +101,7 @@ impl<'c> ChangeOver<'c> {
     }
 
     fn say_polling(&self, reason: &Reason) {
-        log::info!("Updates are polled: {reason}.");
+        log::info!("Updates come by polling: {reason}.");
         self.status.polling_reason(Some(reason.to_string()));
     }
 }

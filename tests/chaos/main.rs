@@ -98,7 +98,7 @@ impl Way {
         match self {
             Way::Polling => {
                 let pihook = Pihook::start_polling(home.command(&["run"]));
-                pihook.wait_log("updates are polled");
+                pihook.wait_log("updates come by polling");
                 pihook
             }
             _ => home.run(),
@@ -359,7 +359,7 @@ impl Lives {
     /// How often it went from one way to the other.
     fn changes(&self) -> usize {
         let ways = self.log.iter().filter_map(|line| match line {
-            line if line.contains("Updates are polled:") => Some(Way::Polling),
+            line if line.contains("Updates come by polling:") => Some(Way::Polling),
             line if line.contains("updates come by webhook") => Some(Way::Webhook),
             _ => None,
         });

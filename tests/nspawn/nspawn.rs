@@ -223,7 +223,7 @@ impl Load {
 fn wrong_answers(test: &mut Test) {
     for (answers, complaint) in [
         ("", "There is no answer to the question: The bot's token"),
-        ("7205550123:AAGm4wrong-Xy9kQ2wRtL0pZ7sVbE3cJ5h\n\n80.100.95.20\n", "Telegram does not know this token"),
+        ("7205550123:AAGm4wrong-Xy9kQ2wRtL0pZ7sVbE3cJ5h\n\n80.100.95.20\n", "Telegram does not accept this token"),
         ("this-is-a-password\n\n80.100.95.20\n", "This is no token"),
         (&format!("{TOKEN}\n\n10.0.0.1\n"), "is a private"),
         (&format!("{TOKEN}\nperhaps-so\n80.100.95.20\n"), "answered with y or n"),
@@ -275,7 +275,7 @@ fn status(test: &mut Test) {
         test.pi.property("StatusText").contains("bot 7205550123: webhook registered")
     });
     test.echo();
-    eventually("the status line counts", || test.pi.property("StatusText").contains("1 updates answered"));
+    eventually("the status line counts", || test.pi.property("StatusText").contains("1 update answered"));
     let said = succeeds(&test.pi.deploy(&["--status"], ""));
     for line in [
         "bot          @number_7205550123_bot",
@@ -290,7 +290,7 @@ fn status(test: &mut Test) {
     assert!(said.contains("Listening on 0.0.0.0:8443.") && said.contains(": 200 in "), "{said}");
     // Nothing of what the doctor looks at is out of its sight, and the outside services are: there is no internet.
     let said = test.pi.run("/opt/pihook/current/pihook doctor --config /etc/pihook/pihook.toml");
-    for line in ["✓ files: ", "✓ token: bot 7205550123", "✓ certificate: pihook's own", "✓ listener: ", "✓ webhook: "]
+    for line in ["✓ files: ", "✓ token: bot 7205550123", "✓ certificate: made by pihook", "✓ listener: ", "✓ webhook: "]
     {
         assert!(said.contains(line), "{line}: {said}");
     }
@@ -423,7 +423,7 @@ fn comes_back_from(signal: &str, test: &Test) {
 
 /// How many replies were on their way to Telegram when the program ended: it cannot know whether they arrived.
 fn doubtful(test: &Test) -> usize {
-    test.pi.run("journalctl --unit pihook.service | grep -c 'may come twice' || true").parse().unwrap()
+    test.pi.run("journalctl --unit pihook.service | grep -c 'may arrive twice' || true").parse().unwrap()
 }
 
 fn power_cut(test: &mut Test) {
