@@ -120,25 +120,29 @@ fn chains_that_telegram_refuses_do_not_pass_and_are_told_apart() {
     let cases: Vec<(&str, (String, String), &str)> = vec![
         ("intermediate missing", missing, "\"Home Middle\" signed it"),
         ("intermediate expired", triple(same, expired, same), "\"Home Middle\": it expired"),
-        ("intermediate no CA", triple(same, |p| p.is_ca = IsCa::ExplicitNoCa, same), "\"Home Middle\": it is no CA"),
+        ("intermediate no CA", triple(same, |p| p.is_ca = IsCa::ExplicitNoCa, same), "\"Home Middle\": it is not a CA"),
         (
             "intermediate for clients",
             triple(same, for_clients, same),
-            "\"Home Middle\": it may not sign for TLS servers",
+            "\"Home Middle\": it is not allowed to sign certificates of TLS servers",
         ),
-        ("another root of the same name", signed_by_other, "the \"Home Root\" in the file did not sign"),
+        ("another root of the same name", signed_by_other, "the certificate \"Home Root\" in the file did not sign"),
         ("root expired", pair(expired, same), "\"Home Root\": it expired"),
-        ("root no CA", pair(|p| p.is_ca = IsCa::ExplicitNoCa, same), "\"Home Root\": it is no CA"),
+        ("root no CA", pair(|p| p.is_ca = IsCa::ExplicitNoCa, same), "\"Home Root\": it is not a CA"),
         (
             "root without keyCertSign",
             pair(|p| p.key_usages = vec![KeyUsagePurpose::DigitalSignature], same),
             "\"Home Root\": its key usage does not contain keyCertSign",
         ),
-        ("root for clients", pair(for_clients, same), "\"Home Root\": it may not sign for TLS servers"),
+        (
+            "root for clients",
+            pair(for_clients, same),
+            "\"Home Root\": it is not allowed to sign certificates of TLS servers",
+        ),
         (
             "root for any purpose",
             pair(|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any], same),
-            "\"Home Root\": it may not sign for TLS servers",
+            "\"Home Root\": it is not allowed to sign certificates of TLS servers",
         ),
         (
             "path length",

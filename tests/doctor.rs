@@ -216,7 +216,7 @@ const FAULTS: [Fault; 23] = [
             ward.telegram.bot(OTHER_TOKEN);
             ward.home.write("token", OTHER_TOKEN);
         },
-        ["listener", "answers 404", "restart the bot"],
+        ["listener", "answers with status 404", "restart the bot"],
     ),
     ("the address has changed", |ward| ward.say("80.100.95.99"), ["public address", "80.100.95.99", "\"auto\""]),
     (

@@ -78,7 +78,7 @@ fn a_wrong_answer_changes_nothing_and_is_not_shown() {
         ("", "There is no token"),
         ("\n", "There is no token"),
         ("this-is-no-token\n", "This is no token"),
-        (&format!("{OTHER_TOKEN}\n"), "Telegram does not accept this token"),
+        (&format!("{OTHER_TOKEN}\n"), "Telegram does not know this token"),
         (&format!("{TOKEN}\nperhaps-so\n"), "answered with y or n"),
         (&format!("{TOKEN}\ny\nhttps://home.example.org\n"), "is a URL"),
     ] {

@@ -155,7 +155,7 @@ fn one_that_polls_tells_so_and_feeds_the_watchdog() {
     systemd.wait("1 update answered, the last ");
     let doctor = common::text(&home.pihook(&["doctor"]));
     assert!(
-        doctor.contains("✓ process: the bot runs") && doctor.contains("✓ webhook: bot 110201543: none"),
+        doctor.contains("✓ process: the bot runs") && doctor.contains("✓ webhook: bot 110201543: no webhook is set"),
         "{doctor}"
     );
     assert!(pihook.stop().0.success());

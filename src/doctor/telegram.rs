@@ -120,7 +120,7 @@ pub(crate) fn no_webhook(doctor: &mut Doctor, bot: &BotSettings, api: &Api) {
             doctor.good(
                 CHECK,
                 format!(
-                    "bot {id}: no webhook is set, as polling needs it; {} updates wait at Telegram",
+                    "bot {id}: no webhook is set, which is right for polling; {} updates wait at Telegram",
                     info.pending_update_count
                 ),
             );
