@@ -149,19 +149,22 @@ fn a_providers_shared_address_is_recognized_and_explained() {
     let line = moving.run().wait_log("which is not a public address");
     assert!(line.contains(CGNAT) && line.contains("CGNAT") && line.contains("public IPv4 address"), "{line}");
     let pihook = moving.pihook.as_ref().unwrap();
-    pihook.wait_log("Updates come by polling: the provider shares one address among customers (CGNAT)");
+    pihook.wait_log("Updates arrive by polling: the provider shares one address among customers (CGNAT)");
     moving.bot.say(42, "polled");
     moving.bot.wait_sent(1, SOON).unwrap();
     // The doctor knows what the home lacks, and finds no fault in it.
     let said = text(&moving.home.pihook(&["doctor"]));
-    assert!(said.contains("✓ delivery: updates come by polling: the provider shares"), "{said}");
-    assert!(said.contains("! public address: ") && said.contains("✓ webhook: bot 110201543: none"), "{said}");
+    assert!(said.contains("✓ delivery: updates arrive by polling: the provider shares"), "{said}");
+    assert!(
+        said.contains("! public address: ") && said.contains("✓ webhook: bot 110201543: no webhook is set"),
+        "{said}"
+    );
     // It listens at a port that only the test knows.
     assert!(!said.lines().any(|line| line.starts_with('✗') && !line.contains("listener")), "{said}");
     assert_eq!(moving.urls(), [""; 0]);
     // It goes on by itself once there is an address.
     moving.say([OLD; 3]);
-    pihook.wait_log("Telegram reaches this Pi: updates come by webhook");
+    pihook.wait_log("Telegram reaches this Pi: updates arrive by webhook");
     moving.bot.say(42, "at last");
     moving.bot.wait_delivered(1, SOON).unwrap();
     moving.bot.wait_sent(2, SOON).unwrap();
@@ -176,10 +179,10 @@ fn while_nobody_says_where_the_home_is_the_bot_polls() {
     moving.bot.say(42, "polled");
     moving.bot.wait_sent(1, SOON).unwrap();
     assert!((19..30).contains(&start.elapsed().as_secs()), "{:?} {:#?}", start.elapsed(), pihook.log());
-    let line = pihook.wait_log("Updates come by polling: ");
+    let line = pihook.wait_log("Updates arrive by polling: ");
     assert!(line.contains("address is not known") && line.contains("pihook doctor"), "{line}");
     moving.say([OLD; 3]);
-    pihook.wait_log("Telegram reaches this Pi: updates come by webhook");
+    pihook.wait_log("Telegram reaches this Pi: updates arrive by webhook");
     moving.bot.say(42, "direct");
     moving.bot.wait_delivered(1, SOON).unwrap();
 }

@@ -148,7 +148,7 @@ fn one_that_polls_tells_so_and_feeds_the_watchdog() {
     command.env("WATCHDOG_USEC", "400000");
     let pihook = Pihook::start_polling(command);
     systemd.wait("READY=1");
-    systemd.wait("bot 110201543: polling; updates come by polling: the settings");
+    systemd.wait("bot 110201543: polling; updates arrive by polling: the settings");
     systemd.wait("WATCHDOG=1");
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();

@@ -88,7 +88,7 @@ impl<'c> ChangeOver<'c> {
             }
             Some(Change::Explain(reason)) => self.explain(&reason),
             Some(Change::Proven) => {
-                log::info!("Telegram reaches this Pi: updates come by webhook.");
+                log::info!("Telegram reaches this Pi: updates arrive by webhook.");
                 self.note.write(None);
                 self.status.polling_reason(None);
             }
@@ -101,7 +101,7 @@ impl<'c> ChangeOver<'c> {
     }
 
     fn say_polling(&self, reason: &Reason) {
-        log::info!("Updates come by polling: {reason}.");
+        log::info!("Updates arrive by polling: {reason}.");
         self.status.polling_reason(Some(reason.to_string()));
     }
 }

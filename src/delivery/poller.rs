@@ -267,7 +267,7 @@ impl Poller {
     fn say_polling(&self) {
         let bot = self.settings.client.bot();
         if self.settings.status.polling(bot, None) {
-            log::info!("bot {bot}: updates come by polling.");
+            log::info!("bot {bot}: updates arrive by polling.");
         }
     }
 

@@ -32,7 +32,7 @@ pub(crate) fn examine(
     let known = if is_there { telegram::tokens(&mut doctor, &config, &api) } else { Vec::new() };
     let polling = polling_note::reason(&config);
     if let Some(reason) = &polling {
-        doctor.good("delivery", format!("updates come by polling: {reason}"));
+        doctor.good("delivery", format!("updates arrive by polling: {reason}"));
     }
     if config.delivery == Delivery::Polling {
         local::process(&mut doctor, &config);

@@ -182,7 +182,7 @@ impl fmt::Display for Status {
             write!(f, "; bot {bot}: polling")?;
         }
         if let Some(reason) = &facts.polling {
-            write!(f, "; updates come by polling: {reason}")?;
+            write!(f, "; updates arrive by polling: {reason}")?;
         }
         Ok(())
     }
@@ -204,7 +204,7 @@ mod tests {
         assert!(status.polling(7, None) && !status.polling(7, None));
         status.polling_reason(Some("nothing arrives".into()));
         assert!(
-            status.to_string().ends_with(" ago; bot 7: polling; updates come by polling: nothing arrives"),
+            status.to_string().ends_with(" ago; bot 7: polling; updates arrive by polling: nothing arrives"),
             "{status}"
         );
         assert!(status.polling(7, Some("no network".into())));

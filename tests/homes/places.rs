@@ -41,8 +41,8 @@ enum Way {
     Polling,
 }
 
-const POLLED: &str = "✓ delivery: updates come by polling: ";
-const NOTHING_ARRIVES: &str = "updates come by polling: Telegram's calls do not reach this Pi";
+const POLLED: &str = "✓ delivery: updates arrive by polling: ";
+const NOTHING_ARRIVES: &str = "updates arrive by polling: Telegram's calls do not reach this Pi";
 const ONLY_PROXY: &str = "only through the proxy; Telegram cannot call the bot then";
 const OFF: &str = "tls = 'off'\npublic_host = 'bot.example.org'";
 

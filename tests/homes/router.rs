@@ -113,7 +113,7 @@ impl Test {
         by_chat.values().for_each(|texts| assert_eq!(*texts, expected));
     }
 
-    /// Waits until updates come by webhook, at this host.
+    /// Waits until updates arrive by webhook, at this host.
     fn wait_webhook(&self, host: &str) {
         let url = format!("https://{host}:8443/{TOKEN}/");
         eventually("the webhook is set", || self.bot.webhook_info()["url"] == url.as_str());
@@ -255,17 +255,17 @@ fn shared_address(test: &mut Test) {
         test.lab.boot(speech);
         let start = Instant::now();
         // The router says it, or what arrives does.
-        let line = test.run().wait_log("Updates come by polling: ");
+        let line = test.run().wait_log("Updates arrive by polling: ");
         println!("          {}", line.split("] ").nth(1).unwrap_or_default());
         test.echoes();
         println!("          {:.1} s until the echo came", start.elapsed().as_secs_f64());
         test.pihook.as_ref().unwrap().wait_log("CGNAT");
         let said = text(&test.doctor());
-        assert!(said.contains("✓ delivery: updates come by polling") && !said.contains('✗'), "{said}");
+        assert!(said.contains("✓ delivery: updates arrive by polling") && !said.contains('✗'), "{said}");
         test.pihook = None;
     }
     // With an address of its own the home gets its webhook back.
-    test.run().wait_log("bot 110201543: updates come by polling");
+    test.run().wait_log("bot 110201543: updates arrive by polling");
     test.lab.address(FIRST);
     let start = Instant::now();
     test.wait_webhook(FIRST);
