@@ -142,7 +142,7 @@ fn a_folder_that_would_wear_out_is_not_written_to() {
     if common::tool("stat", &["-f", "-c", "%T", "."], &home.folder).stdout.starts_with(b"tmpfs") {
         return;
     }
-    pihook.wait_log("not remembered across a restart");
+    pihook.wait_log("Cannot keep the list of answered updates across a restart");
     bot.say(42, "hello");
     bot.wait_delivered(1, SOON).unwrap();
     assert!(!on_disk.exists());

@@ -82,7 +82,7 @@ fn where_nothing_gets_in_the_first_echo_comes_soon_after_the_start() {
     assert!(deleted.iter().all(|call| call.text("drop_pending_updates").is_empty()));
     assert!(home.read("state/polling").contains("Telegram's calls do not"));
     let info = text(&home.pihook(&["webhook", "info"]));
-    assert!(info.contains("updates arrive by polling: Telegram's calls do not reach this Pi"), "{info}");
+    assert!(info.contains("Updates arrive by polling: Telegram's calls do not reach this Pi"), "{info}");
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn a_stop_does_not_wait_for_the_poll_and_tells_what_is_through() {
     begun.recv_timeout(SOON).unwrap();
     pihook.signal(Signal::SIGTERM);
     let (status, log) = pihook.wait();
-    assert!(status.success() && !log.iter().any(|line| line.contains("not answered in 10 s")), "{status}: {log:#?}");
+    assert!(status.success() && !log.iter().any(|line| line.contains("not finished in 10 s")), "{status}: {log:#?}");
     assert_eq!((bot.sent().len(), bot.pending()), (1, 0));
 }
 
@@ -446,7 +446,7 @@ fn a_token_in_the_environment_is_all_that_is_needed() {
     let said = text(&output);
     assert!(output.status.success() && said.contains("/home/pi/.local/state/pihook/110201543/"), "{said}");
     assert!(said.contains("delivery         = \"auto\"") && said.contains("public_host      = \"auto\""), "{said}");
-    assert!(said.contains("# The bot asks these services for this home's address: https://api.ipify.org"), "{said}");
+    assert!(said.contains("# The bot asks these services for your public address: https://api.ipify.org"), "{said}");
     let output = command(&[]).output().unwrap();
     assert_eq!(output.status.code(), Some(78));
     assert!(text(&output).contains("set HOME or XDG_STATE_HOME"), "{}", text(&output));
@@ -457,7 +457,7 @@ fn a_token_in_the_environment_is_all_that_is_needed() {
     run.env("TELEGRAM_BOT_TOKEN", TOKEN).env("XDG_STATE_HOME", &file);
     let output = run.output().unwrap();
     assert_eq!(output.status.code(), Some(78), "{}", text(&output));
-    assert!(text(&output).contains("cannot be made"), "{}", text(&output));
+    assert!(text(&output).contains("Cannot create the folder"), "{}", text(&output));
     let left: Vec<_> = std::fs::read_dir(&folder.folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["file"]);
 }

@@ -135,7 +135,7 @@ fn an_echo_goes_through_each_kind_of_proxy_and_its_connections_are_kept() {
             let home = home(&format!("http://{NAME}:8081"), &setting);
             let pihook = run(&home, &environment);
             let shown = format!("{scheme}://{}", proxy.address);
-            pihook.wait_log(&format!("The Bot API is called through the proxy {shown}."));
+            pihook.wait_log(&format!("Calls to the Bot API go through the proxy {shown}."));
             let before = bot.sent().len();
             for number in 0..20 {
                 bot.say(1, &number.to_string());

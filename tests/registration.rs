@@ -190,7 +190,7 @@ fn the_command_line_shows_sets_and_removes_it() {
     assert!(said(&["webhook", "info"]).contains("the webhook is not set"));
     assert!(said(&["webhook", "set"]).contains("the webhook is set"));
     let info = said(&["webhook", "info"]);
-    assert!(info.contains("as these settings want it") && info.contains("updates waiting: 0"), "{info}");
+    assert!(info.contains("the webhook matches the settings") && info.contains("waiting updates: 0"), "{info}");
     assert!(said(&["webhook", "delete"]).contains("removed"));
     assert_eq!(bot.webhook_info()["url"], "");
 
