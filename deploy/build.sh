@@ -6,7 +6,7 @@
 #   deploy/build.sh debian     Debian's rustc-web with the arm64 standard library, and aarch64-linux-gnu-gcc
 #   deploy/build.sh cross      cross, in Docker: runs on the oldest Raspberry Pi OS (see cross.toml)
 #
-# What follows goes to cargo: `deploy/build.sh --example counter` builds one of the other bots.
+# More arguments go to cargo: `deploy/build.sh --example counter` builds one of the other bots.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -45,12 +45,12 @@ debian)
     RUSTC=/usr/bin/rustc cargo "${build[@]}"
     ;;
 "")
-    echo "Nothing here builds for $triple: install cross and Docker, or run \`rustup target add $triple\`" \
+    echo "This machine cannot build for $triple. Install cross and Docker, or run \`rustup target add $triple\`" \
         "and \`apt install gcc-aarch64-linux-gnu libc6-dev-arm64-cross\`." >&2
     exit 69 # EX_UNAVAILABLE of sysexits.h
     ;;
 *)
-    echo "usage: deploy/build.sh [rustup | cross | debian] [ARGUMENTS OF CARGO]" >&2
+    echo "Usage: deploy/build.sh [rustup | cross | debian] [ARGUMENTS OF CARGO]" >&2
     exit 64
     ;;
 esac

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs pihook on a Pi over ssh, and checks that it serves there:
+# Installs pihook on a Pi over ssh, and checks that it works:
 #
 #   deploy/deploy.sh pi@host [--binary FILE]   installs the binary, by default the one that build.sh built, and restarts
-#   deploy/deploy.sh pi@host --rollback        goes back to the previous release
+#   deploy/deploy.sh pi@host --rollback        starts the previous release again
 #   deploy/deploy.sh pi@host --status          shows its state
 #   deploy/deploy.sh pi@host --logs            shows its log; on a terminal, also each new line
 #   deploy/deploy.sh pi@host --remove          removes the program, and keeps settings, token and certificate
-#   deploy/deploy.sh pi@host --uninstall       removes all of it
+#   deploy/deploy.sh pi@host --uninstall       removes everything
 #
 # --identity KEY and --port N are for ssh. deploy.sh asks for what it needs: sudo's password, if sudo on the Pi asks for one;
 # then, for a first installation, the bot's token, whether your router may be asked to forward the port, and your home's own host
@@ -50,14 +50,14 @@ done
 [[ -n $host ]] || usage
 # Not every ssh takes a URL, and none takes brackets in one.
 if [[ $host == ssh://* ]]; then
-    [[ $host =~ ^ssh://(.*@)?(\[[^]]*\]|[^]:@/[]+)(:([0-9]+))?/?$ ]] || fail "$host is not a form of ssh://user@host:port."
+    [[ $host =~ ^ssh://(.*@)?(\[[^]]*\]|[^]:@/[]+)(:([0-9]+))?/?$ ]] || fail "$host is not a valid address. Write ssh://user@host:port."
     host=${BASH_REMATCH[1]}${BASH_REMATCH[2]}
     [[ -z ${BASH_REMATCH[4]} ]] || options+=(-o "Port=${BASH_REMATCH[4]}")
 fi
 [[ ! $host =~ ^(.*@)?\[(.*)\]$ ]] || host=${BASH_REMATCH[1]}${BASH_REMATCH[2]}
 
 for command in ssh tar sha256sum od; do
-    command -v "$command" >/dev/null || fail "This machine lacks the command $command. Install it."
+    command -v "$command" >/dev/null || fail "This machine has no command $command. Install it."
 done
 machine='' bytes=0
 if [[ $action == release ]]; then
@@ -82,7 +82,7 @@ trap clean_up EXIT
 # ask QUESTION: reads one line, hidden, into `answer`.
 ask() {
     answer=''
-    IFS= read -rsp "$1: " answer || [[ -n $answer ]] || fail "There is no answer to the question: $1. Nothing was changed."
+    IFS= read -rsp "$1: " answer || [[ -n $answer ]] || fail "The answer is missing: $1. Nothing was changed."
     [[ ! -t 0 ]] || echo >&2
 }
 
@@ -94,7 +94,7 @@ sudo_takes() {
     0,*) return ;;
     255,*) fail "The connection broke. Nothing was changed. Run deploy.sh again." ;;
     *"try again"* | *incorrect* | *"no password"* | *"authentication fail"*) return 1 ;;
-    *) fail "sudo on the Pi refuses: $(tail -n 1 <<<"$said" | LC_ALL=C tr -cd ' -~' | cut -c 1-200)" ;;
+    *) fail "sudo on the Pi failed: $(tail -n 1 <<<"$said" | LC_ALL=C tr -cd ' -~' | cut -c 1-200)" ;;
     esac
 }
 
@@ -105,8 +105,8 @@ needs=$(sed -n "s/^$mark \([a-z]*\)$/\1/p" <<<"$survey")
 case $code,${needs##*$'\n'} in
 0,end) ;;
 *,lacks) exit "$code" ;; # install.sh named them.
-255,*) fail "ssh cannot log in to $host. Nothing was changed." ;;
-*) fail "The shell of $host ran no bash (exit code $code). Log in as a user who can run commands. Nothing was changed." ;;
+255,*) fail "ssh cannot log in to $host. Nothing was changed. Check the address and the key." ;;
+*) fail "Cannot run bash on $host (exit code $code). Nothing was changed. Log in as a user with a normal shell." ;;
 esac
 
 sudo='' password='' ask_sudo='' answers=''
@@ -120,28 +120,28 @@ for need in $needs; do
             ask "The password for sudo on the Pi (hidden)"
             password=$answer
             ! sudo_takes "$password" || break
-            echo "sudo on the Pi does not take this password." >&2
+            echo "sudo on the Pi does not accept this password." >&2
             # The next line of a script is the answer to another question.
             [[ -t 0 && $try != 3 ]] || fail "Nothing was changed. Run deploy.sh again with the right password."
         done
         ;;
     esac
 done
-# These are the questions of `pihook init`, which gets the answers on the Pi, checks them and writes them down.
+# These are the questions of `pihook init`, which gets the answers on the Pi, checks them and writes them.
 for need in $needs; do
     case $need in
     token)
         ask "The bot's token, from @BotFather (hidden)"
-        [[ -n $answer ]] || fail "deploy.sh needs a token. Nothing was changed."
+        [[ -n $answer ]] || fail "The token is missing. Get it from @BotFather. Nothing was changed."
         answers+="token $answer"$'\n'
         ;;
     settings)
         read -rp "May pihook ask your router to forward the port to the Pi? [Y/n]: " answer || true
-        # Without a terminal, no answer is no leave.
+        # Without a terminal, no answer means no.
         [[ -n $answer || ! -t 0 ]] || answer=y
         answers+="router ${answer:-n}"$'\n'
         answer=''
-        read -rp "Your home's own host name or address, if it has a fixed one (Enter if not: the address is found): " answer || true
+        read -rp "Your home's own host name or public IPv4 address, if it is fixed (press Enter if not: pihook finds the address): " answer || true
         answers+="host $answer"$'\n'
         ;;
     esac
@@ -170,5 +170,5 @@ send() {
 skip="until [[ \$line == $mark ]]; do IFS= read -r line || exit 70; done"
 code=0
 send 2>/dev/null | remote "$sudo bash -c '$skip; exec bash -s root $action $follow'" || code=${PIPESTATUS[1]}
-[[ $code != 255 ]] || fail "The connection broke. A deployment that has begun continues on the Pi: see --status."
+[[ $code != 255 ]] || fail "The connection broke. A deployment that has begun continues on the Pi. Check it with --status."
 ((code == 0)) || exit "$code"

@@ -7,7 +7,7 @@ cross=$target/cross/aarch64-unknown-linux-gnu/release/pihook
 
 # Sets `machine` to the one that `binary` is for.
 machine_of_binary() {
-    [[ -f $binary ]] || fail "There is no $binary: run deploy/build.sh, or name a file with --binary."
+    [[ -f $binary ]] || fail "$binary does not exist. Run deploy/build.sh, or give a file with --binary."
     case $(od -An -t x1 -j 18 -N 2 "$binary") in
     " b7 00") machine=aarch64 ;;
     " 3e 00") machine=x86_64 ;;

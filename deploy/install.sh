@@ -2,7 +2,7 @@
 # The half of deploy.sh that runs on the Pi. It ends what it begins, with or without a connection: either the new release
 # serves, or the previous one does.
 #
-#   install.sh survey MARK ACTION [MACHINE BYTES]   says what this Pi lacks, or what deploy.sh must ask for
+#   install.sh survey MARK ACTION [MACHINE BYTES]   prints the problems of this Pi, or what deploy.sh must ask for
 #   install.sh root ACTION [follow]                 as root; reads the answers and an archive, and starts one of these:
 #   install.sh release                              installs the files beside it
 #   install.sh rollback                             back to the previous release
@@ -30,8 +30,8 @@ property() { systemctl show --property "$1" --value pihook.service; }
 survey() {
     local mark=$1 action=$2 needs=() lacks=()
     if [[ $action == release ]] && has_package; then
-        echo "The Pi has pihook as a package. There, \`sudo apt remove pihook\` removes that and keeps settings and" \
-            "certificate. Then run deploy.sh again." >&2
+        echo "pihook is installed on the Pi as a package. Run \`sudo apt remove pihook\` on the Pi: this keeps the settings and" \
+            "the certificate. Then run deploy.sh again." >&2
         answer_and_exit 69 lacks
     elif [[ $action == release ]]; then
         [[ -s $etc/token ]] || needs+=(token)
@@ -39,23 +39,23 @@ survey() {
         look_for_lacks "$3" $(($4 / 1024))
     elif [[ ! -e $opt/current ]]; then
         if has_package; then
-            echo "The package pihook is installed on the Pi. There, use apt, \`sudo pihook status\` and \`journalctl -u pihook\`." >&2
+            echo "pihook is installed on the Pi as a package. On the Pi, use apt, \`sudo pihook status\` and \`journalctl -u pihook\`." >&2
         else
-            echo "There is no pihook." >&2
+            echo "pihook is not installed on the Pi." >&2
         fi
         answer_and_exit 1 lacks
     fi
     if [[ $(id -u) == 0 ]]; then
         :
     elif ! command -v sudo >/dev/null; then
-        lacks+=("the command sudo, or ssh as root")
+        lacks+=("The Pi has no command sudo. Install sudo, or log in as root.")
     elif sudo -n true 2>/dev/null; then
         needs+=(sudo)
     else
         needs+=(password)
     fi
     for lack in "${lacks[@]}"; do
-        echo "The Pi lacks: $lack." >&2
+        echo "$lack" >&2
     done
     ((${#lacks[@]} == 0)) || answer_and_exit 69 lacks # EX_UNAVAILABLE of sysexits.h
     answer_and_exit 0 "${needs[@]}" end
@@ -67,21 +67,21 @@ answer_and_exit() {
     exit "$1"
 }
 
-# Appends to `lacks`: for a binary of MACHINE with so many KiB.
+# Appends a sentence for each problem to `lacks`: for a binary of MACHINE with so many KiB.
 look_for_lacks() {
     local systemd folder problem
     [[ $(uname -m) == "$1" && $(getconf LONG_BIT) == 64 ]] ||
-        lacks+=("a 64-bit system for $1, as the binary is: this is $(uname -m), $(getconf LONG_BIT) bits")
+        lacks+=("The binary needs a 64-bit system for $1. The Pi has $(uname -m), $(getconf LONG_BIT) bits. Install a 64-bit system.")
     systemd=$(systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p') || true
-    [[ -d /run/systemd/system && ${systemd:-0} -ge 247 ]] || lacks+=("systemd 247 or later, which runs")
+    [[ -d /run/systemd/system && ${systemd:-0} -ge 247 ]] || lacks+=("pihook needs a running systemd 247 or later. Install a newer system on the Pi.")
     for folder in /etc /opt /usr/local /var/lib; do
         [[ -d $folder ]] || continue
-        problem=$(disk_problem $folder) || { lacks+=("a disk for $folder that keeps files: $problem") && break; }
+        problem=$(disk_problem $folder) || { lacks+=("$folder on the Pi cannot keep files: $problem.") && break; }
     done
     has_room /opt 32768
     # The copy, before it goes to /opt.
     has_room /run "$(($2 + 1024))"
-    ! systemctl --quiet is-active pihook-deploy.service || lacks+=("the end of another deployment, which is running")
+    ! systemctl --quiet is-active pihook-deploy.service || lacks+=("Another deployment is running. Wait until it ends.")
 }
 
 # Whether dpkg has installed pihook here. Settings that a removed package has left are for everyone.
@@ -92,10 +92,10 @@ has_package() {
 }
 
 has_room() {
-    (($(df --output=avail "$1" | tail -n 1) >= $2)) || lacks+=("$((($2 + 1023) / 1024)) MiB of free space in $1")
+    (($(df --output=avail "$1" | tail -n 1) >= $2)) || lacks+=("The Pi needs $((($2 + 1023) / 1024)) MiB of free space in $1. Delete some files.")
 }
 
-# Says why what is written to folder $1 would fail, or be lost at the next boot.
+# Prints the reason if files in folder $1 cannot be written, or are lost at the next boot.
 disk_problem() {
     local options upper type
     options=$(findmnt --noheadings --output OPTIONS --target "$1") || return 0
@@ -109,7 +109,7 @@ disk_problem() {
         type=$(stat --file-system --format %T "${upper#upperdir=}" 2>/dev/null) || type=tmpfs
     fi
     [[ $type == tmpfs || $type == ramfs ]] || return 0
-    echo "it is an overlay in memory, lost at the next boot (sudo raspi-config, Performance Options, Overlay File System)"
+    echo "it is an overlay in memory, and a reboot clears it. Turn off the overlay: sudo raspi-config, Performance Options, Overlay File System"
     return 1
 }
 
@@ -119,7 +119,7 @@ root() {
     case $action in
     status)
         cat "$opt/history"
-        echo "The current one: $(readlink "$opt/current")"
+        echo "Current release: $(readlink "$opt/current")"
         "$opt/current/pihook" status || true
         systemctl status --no-pager --full pihook.service pihook.socket
         exit
@@ -137,7 +137,7 @@ root() {
     # All is here, or nothing is begun.
     if [[ $key != end ]] || ! tar -xf - --no-same-owner -C "$folder" ||
         ! (cd "$folder" && sha256sum --check --quiet SHA256SUMS); then
-        fail "The copy is damaged. Nothing was changed."
+        fail "The copy is damaged. Nothing was changed. Run deploy.sh again."
     fi
     trap - EXIT
     : >"$folder/log"
@@ -166,7 +166,7 @@ release() {
     install -m 644 -t "$new" "$here/pihook.service" "$here/pihook.socket"
     hash=$(sha256sum "$new/pihook")
     version=$("$new/pihook" --version) || fail "The binary does not run on this Pi. Nothing was changed."
-    [[ $version =~ ^pihook\ [0-9A-Za-z.+-]+$ ]] || fail "The binary is no pihook. Nothing was changed."
+    [[ $version =~ ^pihook\ [0-9A-Za-z.+-]+$ ]] || fail "The binary is not pihook. Nothing was changed. Build it with deploy/build.sh."
     settings
     release=$opt/releases/${version#pihook }-${hash:0:12}
     # Each file replaces its predecessor at once: this may be the release that runs.
@@ -190,14 +190,14 @@ settings() {
     if [[ $code == 64 ]]; then
         # It is from before there was this command.
         [[ -s $etc/token && -s $etc/pihook.toml ]] ||
-            fail "This release has no \`pihook init\` to check your answers. Nothing was changed. Deploy a later release."
+            fail "This release is too old: it has no \`pihook init\`. Nothing was changed. Deploy a newer release."
         return
     fi
     [[ -z $said ]] || echo "$said" >&2
     case $code in
-    0) [[ -s $etc/token ]] || fail "\`pihook init\` of this release left no $etc/token. The release is not started." ;;
+    0) [[ -s $etc/token ]] || fail "\`pihook init\` of this release wrote no $etc/token. The release was not started. Deploy another release." ;;
     1) exit 1 ;; # It has said why.
-    *) fail "\`pihook init\` of this release failed (exit code $code): the release is broken. Nothing was changed." ;;
+    *) fail "\`pihook init\` of this release failed (exit code $code): the release is broken. Nothing was changed. Deploy another release." ;;
     esac
 }
 
@@ -206,7 +206,7 @@ past() {
     [[ ! -e $opt/history ]] || sed -n "\|^$(readlink "$opt/current")\$|,\$p" "$opt/history"
 }
 
-# Says where to write to, or what keeps Telegram away: that is not the release's fault, and it stays.
+# Prints the bot's link, or the reason why no updates arrive: that is not the fault of the release, and the release stays.
 works() {
     local code=0
     "$opt/current/pihook" status --wait --config "$etc/pihook.toml" || code=$?
@@ -221,33 +221,33 @@ rollback() {
     take "$before"
 }
 
-# Has $1 serve, or else again the release that served before.
+# Starts $1. If it does not start, starts the previous release again.
 take() {
     local before since
     before=$(readlink "$opt/current") || true
     since=$(date +%s)
     echo "Starting $(basename "$1")…"
     if ! try "$1"; then
-        echo "$(basename "$1") does not serve. Its log:"
+        echo "$(basename "$1") did not start. Its log:"
         journalctl --unit 'pihook.*' --since "@$since" --lines 20 --no-pager
     elif ! prepare "$1"; then
-        echo "$(basename "$1") serves, but the disk of the Pi did not take it. Is the disk full?"
+        echo "$(basename "$1") is running, but cannot be saved on the disk of the Pi. Is the disk full?"
     else
         settle "$1"
-        echo "$(basename "$1") serves."
+        echo "$(basename "$1") is running."
         return
     fi
     rm -f "$units"/pihook.{service,socket}.new "$opt/current.new"
     if [[ -z $before ]]; then
         remove
-        fail "There is no previous release: this one was removed again. The settings are kept."
+        fail "There is no previous release, so this one was removed. The settings are kept."
     fi
     reopen "$units/pihook.socket"
     end_trial
-    [[ $before != "$1" ]] || fail "It is the release that ran before: systemd keeps starting it."
+    [[ $before != "$1" ]] || fail "This release was running before. systemd keeps restarting it. Read its log with --logs."
     grep -qxF "$1" "$opt/history" || rm -rf "$1"
-    comes_up || fail "$(basename "$before"), the previous release, does not serve either: systemd keeps starting it."
-    fail "Rolled back: $(basename "$before") serves."
+    comes_up || fail "The previous release $(basename "$before") did not start either. systemd keeps restarting it. Read its log with --logs."
+    fail "Rolled back: $(basename "$before") is running."
 }
 
 # Runs $1 until the next boot, and waits until it serves.
@@ -329,7 +329,7 @@ remove() {
 uninstall() {
     systemctl stop pihook.socket pihook.service
     "$opt/current/pihook" webhook delete --config "$etc/pihook.toml" ||
-        echo "The webhook could not be deleted at Telegram: Telegram keeps calling until the bot has another one."
+        echo "Cannot delete the webhook at Telegram. Telegram keeps calling this address until the bot gets another webhook."
     # Its folders in /var/lib and /run, with the certificate.
     systemctl clean --what=all pihook.service
     remove
@@ -345,13 +345,13 @@ root) root "${@:2}" ;;
 *)
     # Its own folder only if root has made it.
     trap 'rm -rf "$opt/new"; rmdir "$opt" 2>/dev/null || true; [[ $here != /run/pihook.?????? ]] || rm -rf "$here"' EXIT
-    [[ $1 == release || -e $opt/current ]] || fail "There is no pihook."
+    [[ $1 == release || -e $opt/current ]] || fail "pihook is not installed on the Pi."
     case $1 in
     release) release && works ;;
     rollback) rollback && works ;;
     remove)
         remove
-        echo "pihook is removed; its settings are kept."
+        echo "pihook is removed. Its settings are kept."
         ;;
     uninstall) uninstall ;;
     esac

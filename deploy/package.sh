@@ -28,7 +28,7 @@ while (($#)); do
     esac
     shift
 done
-command -v dpkg-deb >/dev/null || fail "This machine lacks the command dpkg-deb. Install it: apt install dpkg"
+command -v dpkg-deb >/dev/null || fail "This machine has no command dpkg-deb. Install it: apt install dpkg"
 machine_of_binary
 case $machine in
 aarch64) architecture=arm64 ;;

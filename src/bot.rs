@@ -173,10 +173,10 @@ impl Call {
     pub fn new(method: &'static str, parameters: &impl Serialize) -> Self {
         let parameters = match serde_json::to_vec(parameters) {
             Ok(json) if json.len() > MAX_PARAMETERS => {
-                Err(format!("they have {} bytes, and 1 MiB is the limit", json.len()))
+                Err(format!("they have {} bytes, but the limit is 1 MiB", json.len()))
             }
             Ok(json) if json.starts_with(b"{") => Ok(json),
-            Ok(_) => Err("they are no JSON object".into()),
+            Ok(_) => Err("they are not a JSON object".into()),
             Err(why) => Err(why.to_string()),
         };
         Self { method, parameters, fallback: None }
@@ -197,7 +197,8 @@ impl Call {
     #[must_use]
     pub fn copy(message: &Message) -> Self {
         if message.is_ephemeral() {
-            let parameters = Err("a copy of this message would be seen by everyone".into());
+            let parameters =
+                Err("only the sender and the bot can see this message, but everyone would see the copy".into());
             return Self { method: "copyMessage", parameters, fallback: None };
         }
         let copy = CopyMessage {
@@ -343,7 +344,7 @@ mod tests {
         assert_eq!(long(1024 * 1024).body().map(<[u8]>::len), Ok(1024 * 1024));
         assert!(long(1024 * 1024 + 1).body().unwrap_err().contains("1048577 bytes"));
         for call in [Call::new("x", &()), Call::new("x", &[1]), Call::new("x", &"{")] {
-            assert_eq!((call.body(), call.parameters()), (Err("they are no JSON object"), Value::Null));
+            assert_eq!((call.body(), call.parameters()), (Err("they are not a JSON object"), Value::Null));
         }
         let keyed_by_lists = std::collections::BTreeMap::from([([1], 2)]);
         assert!(Call::new("x", &keyed_by_lists).body().is_err());

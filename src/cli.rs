@@ -36,24 +36,24 @@ pihook runs a Telegram bot.
   pihook init [--config FILE] [--host HOST] [--port-mapping auto|off] [--write-only]
       ask for the token and the settings, write them, and start the bot
   pihook run [--config FILE]
-      run the bot: by webhook where Telegram can reach it, else by polling
+      run the bot: by webhook if Telegram can reach this machine, otherwise by polling
   pihook status [--config FILE] [--json | --wait]
-      show how the running bot is; --wait: until Telegram reaches it, at most 45 s
-  pihook cert [--host HOST] [--days N] [--out DIR] [--force]
+      show the state of the running bot; --wait: first wait until updates arrive, at most 45 s
+  pihook cert [--config FILE] [--host HOST] [--days N] [--out DIR] [--force]
       make the certificate and its key
   pihook webhook info|set|delete [--config FILE]
-      show, set or remove the webhook at Telegram
+      show, set or delete the webhook at Telegram
   pihook check [--config FILE]
-      find what is wrong with the settings, and print them
+      check the settings and print them
   pihook doctor [--config FILE] [--json]
-      find what is wrong at all, and say what to do
+      check everything, and say how to fix each problem
 
-The settings are read from --config, $PIHOOK_CONFIG, ./pihook.toml or /etc/pihook/pihook.toml. With the bot's token in
-$TELEGRAM_BOT_TOKEN, no settings file is needed.";
+pihook reads its settings from the first of these: --config FILE, $PIHOOK_CONFIG, ./pihook.toml, /etc/pihook/pihook.toml.
+If $TELEGRAM_BOT_TOKEN holds the bot's token, no settings file is needed.";
 
 /// Behind an error, which must not scroll away.
 const SHORT_USAGE: &str =
-    "Usage: pihook run [--config FILE], or init, status, cert, webhook, check, doctor. `pihook help` says more.";
+    "Usage: pihook init|run|status|cert|webhook|check|doctor [OPTIONS]. Run `pihook help` for details.";
 const COMMANDS: [&str; 9] = ["init", "run", "status", "cert", "webhook", "check", "doctor", "help", "version"];
 const OPTIONS: [&str; 11] =
     ["config", "host", "port-mapping", "write-only", "wait", "days", "out", "force", "json", "help", "version"];
@@ -61,7 +61,7 @@ const OPTIONS: [&str; 11] =
 /// The kinds of update that the bot wants.
 type Kinds = &'static [&'static str];
 
-/// For `webhook set`, with the waits that Telegram asks for. A longer one is told, and not waited out.
+/// For `webhook set`, with the waits that Telegram asks for. A longer wait is an error.
 const SET_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a command ends without success. The codes are those of sysexits.h.
@@ -91,7 +91,7 @@ impl From<RunError> for Failure {
 
 impl From<lexopt::Error> for Failure {
     fn from(error: lexopt::Error) -> Self {
-        Self::Usage(error.to_string())
+        Self::Usage(format!("The command line is wrong: {error}."))
     }
 }
 
@@ -114,14 +114,14 @@ impl Options {
     /// Whether the command `words` has all options that are given.
     fn belong_to(&self, words: &[&str]) -> Result<(), Failure> {
         for (is_given, names, commands) in [
-            (self.host.is_some(), "--host belongs", &["cert", "init"][..]),
-            (self.days.is_some() || self.out.is_some() || self.force, "--days, --out and --force belong", &["cert"]),
-            (self.port_mapping.is_some() || self.write_only, "--port-mapping and --write-only belong", &["init"]),
-            (self.wait, "--wait belongs", &["status"]),
-            (self.json, "--json belongs", &["doctor", "status"]),
+            (self.host.is_some(), "--host works", &["cert", "init"][..]),
+            (self.days.is_some() || self.out.is_some() || self.force, "--days, --out and --force work", &["cert"]),
+            (self.port_mapping.is_some() || self.write_only, "--port-mapping and --write-only work", &["init"]),
+            (self.wait, "--wait works", &["status"]),
+            (self.json, "--json works", &["doctor", "status"]),
         ] {
             if is_given && !matches!(words, [word] if commands.contains(word)) {
-                return Err(Failure::Usage(format!("{names} to `pihook {}`.", commands.join("` and `pihook "))));
+                return Err(Failure::Usage(format!("{names} only with `pihook {}`.", commands.join("` and `pihook "))));
             }
         }
         Ok(())
@@ -189,7 +189,7 @@ fn options() -> Result<Options, Failure> {
             Arg::Long(name) => {
                 let meant =
                     text::nearest(name, OPTIONS).map_or(String::new(), |meant| format!(" Did you mean --{meant}?"));
-                return Err(Failure::Usage(format!("There is no option --{name}.{meant}")));
+                return Err(Failure::Usage(format!("Unknown option --{name}.{meant}")));
             }
             Arg::Short(_) => return Err(argument.unexpected().into()),
         }
@@ -199,7 +199,7 @@ fn options() -> Result<Options, Failure> {
 
 fn days(text: &str) -> Result<u32, Failure> {
     let days = text.parse().ok().filter(|days| (1..=36_500).contains(days));
-    days.ok_or_else(|| Failure::Usage(format!("--days must be a whole number from 1 to 36500, and {text:?} is not.")))
+    days.ok_or_else(|| Failure::Usage(format!("--days must be a whole number from 1 to 36500, not {text:?}.")))
 }
 
 fn command(program: &Program, options: &Options) -> Result<(), Failure> {
@@ -219,18 +219,20 @@ fn command(program: &Program, options: &Options) -> Result<(), Failure> {
         ["help"] => print(USAGE),
         ["help", command, ..] => help(command),
         ["version"] => print(concat!("pihook ", env!("CARGO_PKG_VERSION"))),
-        [] => Err(Failure::Usage("A command is missing.".into())),
-        ["webhook"] => Err(Failure::Usage("`pihook webhook` needs info, set or delete behind it.".into())),
+        [] => Err(Failure::Usage("The command is missing.".into())),
+        ["webhook"] => Err(Failure::Usage("`pihook webhook` needs one more word: info, set or delete.".into())),
         ["webhook", what, ..] => Err(unknown("webhook ", what, &["info", "set", "delete"])),
         [command, ..] if !COMMANDS.contains(&command) => Err(unknown("", command, &COMMANDS)),
-        [command, ..] => Err(Failure::Usage(format!("`pihook {command}` takes no word behind it."))),
+        [command, ref more @ ..] => {
+            Err(Failure::Usage(format!("`pihook {command}` takes only options: remove {:?}.", more.join(" "))))
+        }
     }
 }
 
 fn unknown(before: &str, word: &str, known: &[&'static str]) -> Failure {
     let meant = text::nearest(word, known.iter().copied());
     let meant = meant.map_or(String::new(), |meant| format!(" Did you mean `pihook {before}{meant}`?"));
-    Failure::Usage(format!("There is no command {:?}.{meant}", format!("{before}{word}")))
+    Failure::Usage(format!("Unknown command {:?}.{meant}", format!("{before}{word}")))
 }
 
 /// Prints the help for one command.
@@ -243,15 +245,15 @@ fn help(command: &str) -> Result<(), Failure> {
     }
 }
 
-/// Says what keeps nobody from success, beside what a command prints.
+/// Prints a warning: the command can still succeed.
 fn warn(text: &str) {
     terminal::say(&lines(&mask(text)));
 }
 
-/// Prints a command's result. Who closes the pipe has read enough: the command goes on to its end.
+/// Prints a command's result. A reader that closes the pipe has read enough: the command still runs to its end.
 ///
 /// # Errors
-/// When it cannot be written: on a full disk, nobody must believe that it was.
+/// When the output cannot be written, for example on a full disk.
 fn print(text: &str) -> Result<(), Failure> {
     write_out(&lines(&mask(text)))
 }
@@ -260,7 +262,7 @@ fn print(text: &str) -> Result<(), Failure> {
 fn write_out(text: &str) -> Result<(), Failure> {
     match writeln!(io::stdout(), "{text}") {
         Err(why) if why.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Other(format!("The output cannot be written: {why}.")))
+            Err(Failure::Other(format!("Cannot write the output: {why}.")))
         }
         _ => Ok(()),
     }
@@ -283,14 +285,14 @@ fn run(program: &Program, options: &Options) -> Result<(), Failure> {
     let environment = |name: &str| if name == config::TOKEN_VARIABLE { token.clone() } else { env::var_os(name) };
     let loaded = load(options, &environment).map_err(|failure| match failure {
         Failure::Config(why) if terminal::is_there() && lacks_token(options, &environment) => {
-            Failure::Config(format!("{why}\n`sudo pihook init` asks for what is missing."))
+            Failure::Config(format!("{why}\nRun `sudo pihook init`: it asks for the missing settings."))
         }
         failure => failure,
     });
     Ok(run::run(&loaded?, Arc::clone(&program.bot))?)
 }
 
-/// Whether no settings name a bot. Settings that root does not take are there, and not missing.
+/// Whether no settings name a bot. Settings that root must not read are not missing.
 fn lacks_token(options: &Options, environment: Environment) -> bool {
     let names_none = |source: Source| config::examine(&source, environment).0.bots.is_empty();
     config::look(options.config.clone(), environment).is_ok_and(|source| source.is_none_or(names_none))
@@ -301,7 +303,7 @@ fn status(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
         return wait_until_it_works(options, allowed_updates);
     }
     let source = config::look(options.config.clone(), &environment)?
-        .ok_or_else(|| Failure::Other("pihook is not set up: run `sudo pihook init`.".into()))?;
+        .ok_or_else(|| Failure::Other("pihook is not set up. Run `sudo pihook init`.".into()))?;
     let report = status::ask(&config::examine(&source, &environment).0).map_err(Failure::Other)?;
     if options.json {
         return print(&serde_json::to_string_pretty(&report).unwrap_or_default());
@@ -318,13 +320,16 @@ fn init(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
         return Ok(());
     }
     if path != Path::new(init::SETTINGS) || !init::start_units(has_changed) {
-        return print(&format!("The settings are written. Start the bot: pihook run --config {}", path.display()));
+        return print(&format!(
+            "The settings are saved. To start the bot, run: pihook run --config {}",
+            path.display()
+        ));
     }
     let options = Options { config: Some(path), ..Options::default() };
     wait_until_it_works(&options, allowed_updates)
 }
 
-/// Waits until updates get to the bot, and says where to write to; or what keeps them.
+/// Waits until updates arrive, and prints the bot's link; otherwise the first problem that the doctor finds.
 fn wait_until_it_works(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
     let source = config::find(options.config.clone(), &environment)?;
     let report = status::wait(&config::examine(&source, &environment).0);
@@ -373,7 +378,10 @@ fn certificate_host(options: &Options, config: Option<&Config>) -> Result<String
     let given = options.host.as_deref().map(|host| config::public_host(host, own_api)).transpose();
     let given = given.map_err(|what| Failure::Usage(format!("--host {what}.")))?;
     given.and_then(|host| host.given().map(str::to_owned)).or(set).ok_or_else(|| {
-        Failure::Usage("No settings name the public_host: give --host, the address or name that Telegram calls.".into())
+        Failure::Usage(
+            "The certificate needs a host. Give your public IPv4 address or DNS name with --host, or set public_host."
+                .into(),
+        )
     })
 }
 
@@ -390,8 +398,11 @@ fn each_bot(
         Some(certificate) => identity::known_host(&config, certificate),
         None => config.public_host.given().map(str::to_owned),
     };
-    let host =
-        host.ok_or_else(|| Failure::Other("This home's address is not known yet: `pihook run` finds it.".into()))?;
+    let host = host.ok_or_else(|| {
+        Failure::Other(
+            "The public address of your home is not known yet. Run `pihook run`: it finds the address.".into(),
+        )
+    })?;
     let api = Api::new(&config.api_url, config.proxy.as_ref(), 1);
     all(config.bots.iter().map(|bot| {
         let upload = certificate.as_ref().and_then(|certificate| certificate.upload(&host));
@@ -403,20 +414,24 @@ fn each_bot(
 fn webhook_info(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
     let config = load(options, &environment)?;
     if let Some(reason) = polling_note::reason(&config) {
-        print(&format!("updates are polled: {reason}"))?;
+        print(&format!("Updates arrive by polling: {reason}."))?;
     }
     if config.delivery == Delivery::Polling {
         return each_poller(&config, |client| {
             let info = client.webhook_info()?;
-            let is_set =
-                if info.url.is_empty() { "the webhook is not set" } else { "a webhook is set, against the settings" };
+            let is_set = match info.url.as_str() {
+                "" => "the webhook is not set",
+                _ => {
+                    "a webhook is set, but the settings have delivery = \"polling\": `pihook webhook delete` removes it"
+                }
+            };
             Ok(format!("{is_set}\n{}", describe(&info)))
         });
     }
     each_bot(options, allowed_updates, |registration| {
         let info = registration.info()?;
         let ours = match registration.agrees(&info) {
-            Ok(()) => "the webhook is as these settings want it".to_owned(),
+            Ok(()) => "the webhook matches the settings".to_owned(),
             Err(Difference::Missing) => "the webhook is not set".to_owned(),
             Err(what) => what.to_string(),
         };
@@ -447,12 +462,12 @@ fn all(said: impl Iterator<Item = (u64, Result<String, String>)>) -> Result<(), 
 
 /// All that Telegram knows of a webhook but its URL, which holds the token.
 fn describe(info: &WebhookInfo) -> String {
-    let mut lines = vec![format!("  updates waiting: {}", info.pending_update_count)];
+    let mut lines = vec![format!("  waiting updates: {}", info.pending_update_count)];
     if let Some(address) = &info.ip_address {
-        lines.push(format!("  address called: {address}"));
+        lines.push(format!("  IP address: {address}"));
     }
     if let Some(connections) = info.max_connections {
-        lines.push(format!("  connections at most: {connections}"));
+        lines.push(format!("  maximum of connections: {connections}"));
     }
     if let (Some(date), Some(message)) = (info.last_error_date, &info.last_error_message) {
         let ago = unix_now().saturating_sub(date.unsigned_abs());
@@ -464,7 +479,7 @@ fn describe(info: &WebhookInfo) -> String {
 fn webhook_set(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
     if load(options, &environment)?.delivery == Delivery::Polling {
         return Err(Failure::Config(
-            "The settings have delivery = \"polling\": set \"auto\" or \"webhook\" first.".into(),
+            "The settings have delivery = \"polling\", so there is no webhook. Set delivery to \"auto\" or \"webhook\" first.".into(),
         ));
     }
     each_bot(options, allowed_updates, |registration| set_in_time(registration).map(|()| "the webhook is set".into()))
@@ -478,7 +493,7 @@ fn set_in_time(registration: &Registration) -> Result<(), RegistrationError> {
             Err(RegistrationError::Api(ApiError::Refused { retry_after: Some(seconds), .. }))
                 if Instant::now() + Duration::from_secs(seconds.clamp(1, SET_TIMEOUT.as_secs())) < end =>
             {
-                warn(&format!("bot {}: Telegram asks to wait {seconds} s.", registration.bot()));
+                warn(&format!("bot {}: Telegram got too many requests. Retry in {seconds} s.", registration.bot()));
                 thread::sleep(Duration::from_secs(seconds.max(1)));
             }
             done => return done,

@@ -12,7 +12,7 @@ impl Bot for Echo {
         let Some(message) = &update.message else { return vec![] };
         // Two bots that answer each other never end.
         if message.is_from_bot() {
-            log::info!("update {}: another bot wrote it, which gets no answer", update.update_id);
+            log::info!("update {}: no answer, because another bot wrote the message", update.update_id);
             return vec![];
         }
         if let Some(text) = &message.text {

@@ -1,4 +1,4 @@
-//! `pihook init`: asks what the bot needs, checks it, and writes it down. It is safe to run again: what is not answered stays.
+//! `pihook init`: asks what the bot needs, checks the answers, and writes them. It is safe to run again: an empty answer keeps the old value.
 
 use std::fmt;
 use std::fs;
@@ -94,7 +94,7 @@ pub(crate) fn write_settings(path: &Path, given: &Given, environment: Environmen
     let own = path.with_file_name(TOKEN);
     if place.is_none() && (token.is_some() || is_units(path) && !own.exists()) {
         return Err(wrong(format!(
-            "In {}, the first [[bot]] has `token` or `token_file`: remove that line, and run this again. Then the token is kept in {}.",
+            "The first [[bot]] in {} has a line `token` or `token_file`. Remove that line, and run this command again: pihook keeps the token in {}.",
             path.display(),
             own.display()
         )));
@@ -105,7 +105,9 @@ pub(crate) fn write_settings(path: &Path, given: &Given, environment: Environmen
     let mut new = text;
     for (key, value) in [("port_mapping", port_mapping), ("public_host", host)] {
         if let Some(value) = value {
-            new = edit::set(&new, key, &value).ok_or_else(|| wrong(format!("{} is no TOML.", path.display())))?;
+            new = edit::set(&new, key, &value).ok_or_else(|| {
+                wrong(format!("{} is not valid TOML. `pihook check` shows the line.", path.display()))
+            })?;
         }
     }
     check(path, &new, token.as_ref(), environment)?;
@@ -153,7 +155,8 @@ fn template(path: &Path) -> Result<String, InitError> {
     for (key, file) in [("certificate", "webhook_cert.pem"), ("private_key", "webhook_pkey.pem"), ("state_dir", "")] {
         let value = Path::new(STATE).join(file);
         let value = value.to_string_lossy();
-        text = edit::set(&text, key, value.trim_end_matches('/')).ok_or_else(|| wrong("The template is no TOML."))?;
+        text = edit::set(&text, key, value.trim_end_matches('/'))
+            .ok_or_else(|| wrong("The built-in template is not valid TOML. Report this bug."))?;
     }
     Ok(text)
 }
@@ -161,7 +164,7 @@ fn template(path: &Path) -> Result<String, InitError> {
 /// The token that is answered, once Telegram knows it. None when the one that is there stays.
 fn new_token(config: &Config, has_one: bool) -> Result<Option<Token>, InitError> {
     let question = match has_one {
-        true => "The bot's token (hidden; Enter keeps the one that is there):",
+        true => "The bot's token (hidden; press Enter to keep the old token):",
         false => "The bot's token, from @BotFather (hidden):",
     };
     let mut tries = 1;
@@ -182,17 +185,17 @@ fn new_token(config: &Config, has_one: bool) -> Result<Option<Token>, InitError>
 /// The token, and who it is, if Telegram can be asked.
 fn known_token(config: &Config, answer: &str) -> Result<Token, String> {
     let token = Token::parse(answer).map_err(|why| match answer {
-        "" => "There is no token: @BotFather gives you one.".into(),
-        _ => format!("This is no token: the answer {why}."),
+        "" => "The token is missing. Get it from @BotFather.".into(),
+        _ => format!("This is not a token: the answer {why}."),
     })?;
     match Client::new(Api::new(&config.api_url, config.proxy.as_ref(), 1), token.clone()).me() {
-        Ok(me) => terminal::say(&format!("This is @{}.", printable(&me.username))),
+        Ok(me) => terminal::say(&format!("The token belongs to @{}.", printable(&me.username))),
         Err(why) if why.token_is_refused() => {
-            return Err("Telegram does not know this token: get the right one from @BotFather.".into());
+            return Err("Telegram does not know this token. Get the right token from @BotFather.".into());
         }
         // A Pi may have no network yet, or a clock from 1970.
         Err(why) => terminal::say(&format!(
-            "Telegram cannot be asked about the token now: {}. The token is kept all the same.",
+            "pihook could not check the token at Telegram: {}. It keeps the token anyway.",
             printable(&why.to_string())
         )),
     }
@@ -204,7 +207,7 @@ fn port_mapping(given: &Given, is_first: bool) -> Result<Option<String>, InitErr
     if given.port_mapping.is_some() {
         return Ok(given.port_mapping.clone());
     }
-    let hint = if is_first { "[Y/n]" } else { "[y/n, Enter keeps the setting]" };
+    let hint = if is_first { "[Y/n]" } else { "[y/n; press Enter to keep the setting]" };
     let question = format!("May pihook ask your router to forward the port to this machine? {hint}");
     for _ in 0..TRIES {
         match terminal::ask(&question)?.map(|answer| answer.to_lowercase()).as_deref() {
@@ -216,7 +219,7 @@ fn port_mapping(given: &Given, is_first: bool) -> Result<Option<String>, InitErr
             Some(_) => break,
         }
     }
-    Err(wrong("Whether the router may be asked must be answered with y or n."))
+    Err(wrong("The answer to the question about the router must be y or n."))
 }
 
 /// The home's own host name or address. None when it stays as it is.
@@ -224,8 +227,8 @@ fn host(given: &Given, api_url: &str, has_host: bool) -> Result<Option<String>, 
     if given.host.is_some() {
         return Ok(given.host.clone());
     }
-    let hint = if has_host { "keeps the setting" } else { "if not: the address is found" };
-    let question = format!("Your home's own host name or address, if it has a fixed one (Enter {hint}):");
+    let hint = if has_host { "to keep the setting" } else { "if not: pihook finds the address" };
+    let question = format!("Your home's own host name or public IPv4 address, if it is fixed (press Enter {hint}):");
     let mut tries = 1;
     loop {
         let host = match terminal::ask(&question)? {

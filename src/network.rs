@@ -46,7 +46,7 @@ impl FromStr for Network {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
-        let address: IpAddr = address.parse().map_err(|_| "is no IP address")?;
+        let address: IpAddr = address.parse().map_err(|_| "is not an IP address")?;
         let bits = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
             None => bits,
@@ -57,7 +57,7 @@ impl FromStr for Network {
         };
         let network = Self { address: mapped(address), prefix: prefix + 128 - bits };
         if network.address & !prefix_bits(network.prefix) != 0 {
-            return Err("has address bits behind its prefix length");
+            return Err("has address bits after the prefix: write 10.0.0.0/8, not 10.0.0.1/8");
         }
         Ok(network)
     }

@@ -67,7 +67,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where there is no certificate.
 const NOTHING_TO_RENEW: Duration = Duration::from_secs(86400);
 
-const NO_THREAD: &str = "A thread cannot be started";
+const NO_THREAD: &str = "Cannot start a thread";
 
 /// Why the bot cannot run.
 #[derive(Debug)]
@@ -120,7 +120,10 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     // The lock comes first: two instances must not both make a certificate.
     let prepared = listener.is_some().then(|| identity::prepare(config)).transpose()?;
     let capacity = Capacity::of(config)?;
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(system("The runtime"))?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("Cannot start the async runtime"))?;
     let socket = config.runtime_dir.join(SOCKET);
     let parts = SharedParts {
         api: Api::new(&config.api_url, config.proxy.as_ref(), capacity.workers + config.bots.len()),
@@ -135,7 +138,9 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     let known_mes: Vec<_> = config.bots.iter().map(|bot| Arc::new(known_me(config, bot))).collect();
     let served = served_bots(config, &parts.api, &known_mes, &parts.observations);
     start_workers(&socket, capacity.workers, bot, served, &parts)?;
-    let probe_route = probe::route().map_err(|_| RunError::System("The system has no random numbers.".into()))?;
+    let probe_route = probe::route().map_err(|_| {
+        RunError::System("The operating system returned no random numbers. Restart the machine.".into())
+    })?;
 
     let address = listener.as_ref().map(|listener| address(listener, config)).transpose()?;
     let (sender, events) = unbounded_channel();
@@ -195,10 +200,12 @@ struct SharedParts {
 
 /// The listener of systemd's socket unit, or one of our own; none where the bots only poll.
 fn listen(config: &Config) -> Result<Option<TcpListener>, RunError> {
-    let given = systemd::listener().map_err(system("The socket that systemd handed over"))?;
+    let given = systemd::listener().map_err(system("Cannot use the socket from systemd"))?;
     if config.delivery == Delivery::Polling {
         if given.is_some() {
-            log::warn!("systemd holds a port that nobody needs: sudo systemctl disable --now pihook.socket");
+            log::warn!(
+                "The bots use polling, but systemd keeps a port open. Close the port: sudo systemctl disable --now pihook.socket"
+            );
         }
         return Ok(None);
     }
@@ -208,45 +215,48 @@ fn listen(config: &Config) -> Result<Option<TcpListener>, RunError> {
 
 fn log_proxy(config: &Config) {
     if let Some(proxy) = &config.proxy {
-        log::info!("The Bot API is called through the proxy {proxy}.");
+        log::info!("Calls to the Bot API go through the proxy {proxy}.");
     }
 }
 
-/// Why nobody can listen there, and what to do.
+/// Why the bot cannot listen there, and what to do.
 fn not_bound(listen: SocketAddr, why: &io::Error) -> RunError {
     let port = listen.port();
-    let what = match why.kind() {
+    let advice = match why.kind() {
         io::ErrorKind::AddrInUse => {
             let owners = port::owners(port);
             let by = if owners.is_empty() {
-                "a program of another user (`sudo ss -ltnp` names it)".into()
+                "A program of another user (run `sudo ss -ltnp` to see it)".into()
             } else {
                 owners.join(" and ")
             };
-            format!("{by} has the port. End that program, or set another port in listen")
+            format!("{by} uses the port. Stop that program, or set another port in `listen`.")
         }
         io::ErrorKind::PermissionDenied => format!(
-            "only root may use ports below 1024. Set listen = \"0.0.0.0:8443\", and have the router forward port {port} to 8443"
+            "Only root can use ports below 1024. Set listen = \"0.0.0.0:8443\", and let the router forward port {port} to 8443."
         ),
         io::ErrorKind::AddrNotAvailable => {
-            "this machine does not have the address. Set listen = \"0.0.0.0:8443\"".into()
+            "This machine does not have the address. Set listen = \"0.0.0.0:8443\".".into()
         }
-        _ => return system(format!("{listen} cannot be listened on"))(io::Error::new(why.kind(), why.to_string())),
+        _ => return system(format!("Cannot listen on {listen}"))(io::Error::new(why.kind(), why.to_string())),
     };
-    RunError::System(format!("{listen} cannot be listened on: {why}: {what}."))
+    RunError::System(format!("Cannot listen on {listen}: {why}. {advice}"))
 }
 
 fn address(listener: &TcpListener, config: &Config) -> Result<SocketAddr, RunError> {
-    let address = listener.local_addr().map_err(system("The listening socket"))?;
+    let address = listener.local_addr().map_err(system("Cannot use the listening socket"))?;
     if !config.tls && !network::is_private(address.ip()) {
         return Err(RunError::Config(format!(
-            "The listener is at {address}: it {PLAIN_NEEDS_PRIVATE}. Set ListenStream=127.0.0.1:{} in pihook.socket.",
+            "systemd listens on {address}, but the address {PLAIN_NEEDS_PRIVATE}. Set ListenStream=127.0.0.1:{} in pihook.socket.",
             address.port()
         )));
     }
     // Only a socket of systemd's can have another; 0 is any.
     if ![0, address.port()].contains(&config.listen.port()) {
-        log::warn!("systemd holds the port {}: set ListenStream= in pihook.socket, not `listen`.", address.port());
+        log::warn!(
+            "systemd listens on port {}, so `listen` has no effect. Set ListenStream= in pihook.socket instead.",
+            address.port()
+        );
     }
     Ok(address)
 }
@@ -371,7 +381,7 @@ impl Capacity {
         if all <= in_flight {
             let needed = in_flight + 1 + own;
             return Err(RunError::System(format!(
-                "Only {files} files can be open at once, and {needed} are needed: raise LimitNOFILE, or lower max_connections."
+                "The bot needs {needed} open files, but the limit is {files}. Raise LimitNOFILE, or lower max_connections."
             )));
         }
         let (strangers, address) = match config.tls {
@@ -398,8 +408,8 @@ fn routes(config: &Config, probe: &Route) -> Vec<Route> {
 fn make_own_folder(config: &Config) -> Result<(), RunError> {
     let Some(folder) = &config.own_folder else { return Ok(()) };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|why| {
-        let advice = "set XDG_STATE_HOME to a folder where this user may write, or write a settings file";
-        RunError::Config(format!("The folder {} cannot be made: {why}; {advice}.", folder.display()))
+        let advice = "Set XDG_STATE_HOME to a folder where this user can write, or write a settings file.";
+        RunError::Config(format!("Cannot create the folder {}: {why}. {advice}", folder.display()))
     })
 }
 
@@ -432,14 +442,15 @@ fn start_workers(
     served: Vec<ServedBot>,
     shared: &SharedParts,
 ) -> Result<(), RunError> {
-    let listener = runtime_dir::listen_at(socket).map_err(system(format!("The socket {}", socket.display())))?;
+    let listener =
+        runtime_dir::listen_at(socket).map_err(system(format!("Cannot open the socket {}", socket.display())))?;
     let (answers, status) = (Arc::clone(&shared.handover.answers), Arc::clone(&shared.status));
-    worker::start(listener, workers, bot, served, answers, status).map_err(system("The workers cannot be started"))
+    worker::start(listener, workers, bot, served, answers, status).map_err(system("Cannot start the workers"))
 }
 
 fn dedup_window(path: &Path) -> DedupWindow {
     DedupWindow::open(path).unwrap_or_else(|why| {
-        log::info!("What was answered is not remembered across a restart: {}: {why}.", path.display());
+        log::info!("Cannot keep the list of answered updates across a restart: {}: {why}.", path.display());
         DedupWindow::in_memory()
     })
 }
@@ -477,15 +488,18 @@ fn serve(
 ) -> Result<(), RunError> {
     runtime.block_on(async {
         // Before systemd hears that we are ready, and may send one.
-        let signals = Signals::listen().map_err(system("Signals cannot be received"))?;
+        let signals = Signals::listen().map_err(system("Cannot receive signals"))?;
         let (stop, mut stopped) = watch::channel(false);
         let serving = match door {
             Some((edge, listener)) => {
                 let listener = listener
                     .set_nonblocking(true)
                     .and_then(|()| tokio::net::TcpListener::from_std(listener))
-                    .map_err(system("The listening socket"))?;
-                log::info!("Listening on {}.", listener.local_addr().map_err(system("The listening socket"))?);
+                    .map_err(system("Cannot use the listening socket"))?;
+                log::info!(
+                    "Listening on {}.",
+                    listener.local_addr().map_err(system("Cannot use the listening socket"))?
+                );
                 tokio::spawn(edge.serve(listener, stopped))
             }
             None => tokio::spawn(async move { drop(stopped.wait_for(|stop| *stop).await) }),
@@ -527,17 +541,20 @@ async fn supervise(
             () = sleep(renewal) => {}
             _ = signals.stop.recv() => break,
             _ = signals.interrupt.recv() => break,
-            // Serving ends only when it is told to. If it ends all the same, so does the process.
+            // Serving ends only after `stop`. If it ends earlier, the process ends, too.
             _ = &mut serving => return,
         }
     }
-    log::info!("Stopping: what is in flight gets its answer.");
+    log::info!("Stopping. The bot finishes the updates in progress first.");
     systemd::stopping();
     stop.send_replace(true);
     let ending = spawn_blocking(move || registrar.end(SHUTDOWN_TIMEOUT));
     let (served, ended) = tokio::join!(timeout(SHUTDOWN_TIMEOUT, serving), ending);
     if served.is_err() || !ended.unwrap_or_default() {
-        log::warn!("Some updates were not answered in {} s; Telegram brings them back.", SHUTDOWN_TIMEOUT.as_secs());
+        log::warn!(
+            "Some updates were not finished in {} s. Telegram will send them again.",
+            SHUTDOWN_TIMEOUT.as_secs()
+        );
     }
 }
 
@@ -555,8 +572,10 @@ fn take(event: Event, changeover: &mut ChangeOver<'_>) {
 
 fn reload(identity: Option<&mut Identity<'_>>) {
     match identity.filter(|identity| identity.has_certificate()).map(Identity::reload) {
-        None => log::info!("There is no certificate to load: the bots poll, or TLS ends elsewhere."),
-        Some(Ok(())) => log::info!("The certificate was loaded anew."),
-        Some(Err(why)) => log::error!("The old certificate stays: {why}"),
+        None => {
+            log::info!("There is no certificate to reload: the bots use polling, or the settings have tls = \"off\".")
+        }
+        Some(Ok(())) => log::info!("The certificate was reloaded."),
+        Some(Err(why)) => log::error!("The certificate was not reloaded, and the old one stays in use: {why}"),
     }
 }

@@ -34,9 +34,11 @@ fn socket(config: &Config) -> PathBuf {
 pub(crate) fn ask(config: &Config) -> Result<Report, String> {
     Report::ask(&socket(config)).map_err(|why| {
         let sentence = match why.kind() {
-            io::ErrorKind::PermissionDenied => "Only root may ask the bot: run it with sudo.",
-            io::ErrorKind::WouldBlock => "pihook runs, but did not answer: all its workers wait for Telegram.",
-            _ => "pihook is not running. `sudo pihook doctor` finds out why.",
+            io::ErrorKind::PermissionDenied => "Only root can ask the bot for its status. Run the command with sudo.",
+            io::ErrorKind::WouldBlock => {
+                "pihook is running, but did not answer: all its workers wait for Telegram. Try again in a minute."
+            }
+            _ => "pihook is not running. Run `sudo pihook doctor` to find the reason.",
         };
         sentence.to_owned()
     })
@@ -63,11 +65,11 @@ pub(crate) fn wait(config: &Config) -> Option<Report> {
 /// That it does not run, has a problem, or is not reached.
 pub(crate) fn running(report: Option<&Report>) -> Result<(String, Option<String>), String> {
     let Some(report) = report else {
-        return Err("pihook is not running: `sudo systemctl status pihook` says why.".into());
+        return Err("pihook is not running. Run `sudo systemctl status pihook` to find the reason.".into());
     };
     let Report { version, works, .. } = report;
     if let Some(problem) = report.problem() {
-        return Err(format!("pihook {version} is running, but: {problem}."));
+        return Err(format!("pihook {version} is running, but it has a problem: {problem}."));
     }
     if !works {
         return Err(format!("pihook {version} is running, but {}", unreached(report)));
@@ -85,12 +87,12 @@ pub(crate) fn running(report: Option<&Report>) -> Result<(String, Option<String>
 fn unreached(report: &Report) -> String {
     let seconds = WORKS_TIMEOUT.as_secs();
     let Some((_, port)) = report.address.as_deref().and_then(|address| address.rsplit_once(':')) else {
-        return format!("no updates came to it in {seconds} s. `journalctl -u pihook` says why.");
+        return format!("got no updates in {seconds} s. Read its log: `journalctl -u pihook`.");
     };
     let to = report.name().map(|name| format!(" to @{name}")).unwrap_or_default();
     format!(
-        "Telegram has not called it in {seconds} s. See that the router forwards port {port} to this machine, and write{to}: \
-         `sudo pihook status` shows whether the message arrived."
+        "Telegram did not connect in {seconds} s. Check that the router forwards port {port} to this machine. Then write{to}, and \
+         run `sudo pihook status`: it shows whether the message arrived."
     )
 }
 
@@ -103,12 +105,12 @@ mod tests {
     fn what_gets_no_updates_does_not_work() {
         let name = Some("my_bot".into());
         let mut report = Report { bots: vec![BotReport { id: 7, name, problem: None }], ..Report::default() };
-        assert!(running(Some(&report)).unwrap_err().contains("but no updates came to it in 45 s"));
+        assert!(running(Some(&report)).unwrap_err().contains("but got no updates in 45 s"));
         report.address = Some("80.100.95.20:443".into());
         let why = running(Some(&report)).unwrap_err();
-        assert!(why.contains("forwards port 443 ") && why.contains("write to @my_bot:"), "{why}");
+        assert!(why.contains("forwards port 443 ") && why.contains("write to @my_bot,"), "{why}");
         report.bots[0].problem = Some("the token is refused".into());
-        assert!(running(Some(&report)).unwrap_err().contains("but: the token is refused."));
+        assert!(running(Some(&report)).unwrap_err().contains("but it has a problem: the token is refused."));
         report.works = true;
         report.bots[0].problem = None;
         let link = "https://t.me/my_bot".to_owned();

@@ -146,11 +146,14 @@ fn an_echo_comes_through_a_proxy_that_keeps_its_connection_and_one_that_speaks_h
         assert!(bot.deliveries().iter().all(Delivery::succeeded), "{:#?}", bot.deliveries());
         assert_eq!(bot.webhook_info()["has_custom_certificate"], false, "nothing is uploaded");
         assert!(!home.folder.join("certs").exists(), "nothing is made");
-        pihook.wait_log("Telegram reaches this Pi: updates come by webhook");
+        pihook.wait_log("Telegram reaches this Pi: updates arrive by webhook");
         let doctor = home.pihook(&["doctor"]);
         let said = text(&doctor);
-        assert!(doctor.status.success() && said.contains("and answers by plain HTTP"), "{said}");
-        assert!(said.contains("registered, and nothing waits") && !said.contains("certificate"), "{said}");
+        assert!(doctor.status.success() && said.contains("and answers over plain HTTP"), "{said}");
+        assert!(
+            said.contains("the webhook is registered, and no updates wait") && !said.contains("certificate"),
+            "{said}"
+        );
         assert!(!said.contains("public address") && !said.contains("router"), "{said}");
         assert!(pihook.stop().0.success());
     }
@@ -161,11 +164,11 @@ fn a_proxy_that_passes_nothing_on_has_the_bot_poll_as_soon_as_telegram_says_so()
     let (_telegram, bot, home, front, pihook) = scene(Upstream::Kept, "watch_interval = 2");
     front.is_broken.store(true, Ordering::Relaxed);
     bot.say(1, "a");
-    let line = pihook.wait_log("Updates are polled: ");
-    assert!(line.contains("502 Bad Gateway") && line.contains("have the proxy or the tunnel pass"), "{line}");
+    let line = pihook.wait_log("Updates arrive by polling: ");
+    assert!(line.contains("502 Bad Gateway") && line.contains("let the proxy or the tunnel pass"), "{line}");
     bot.wait_sent(1, SOON).unwrap();
     let said = text(&home.pihook(&["doctor"]));
-    assert!(said.contains("✓ delivery: updates are polled: Telegram could not deliver"), "{said}");
+    assert!(said.contains("✓ delivery: updates arrive by polling: Telegram could not deliver"), "{said}");
     // And back, when it does.
     front.is_broken.store(false, Ordering::Relaxed);
     eventually("the webhook is set again", || bot.webhook_info()["url"] != "");

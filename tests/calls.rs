@@ -109,7 +109,7 @@ fn mistakes_of_a_bot_are_errors_that_stop_nothing() {
     let (_telegram, bot, _home, pihook) = start();
     for (number, text, error) in [
         (1, "unknown method", "sendNothing: the Bot API said: Not Found: method not found"),
-        (2, "broken parameters", "sendMessage: its parameters cannot be sent: they are no JSON object"),
+        (2, "broken parameters", "sendMessage: the parameters cannot be sent: they are not a JSON object"),
     ] {
         let said = bot.say(42, text);
         bot.wait_delivered(number, SOON).unwrap();
@@ -124,7 +124,7 @@ fn mistakes_of_a_bot_are_errors_that_stop_nothing() {
     let line = pihook.wait_log("query is too old");
     assert!(line.contains("[ERROR]") && line.contains(": 200 in "), "{line}");
     assert_eq!(bot.deliveries().len(), 3, "none is tried again");
-    assert!(!pihook.log().iter().any(|line| line.contains("does not know this token")));
+    assert!(!pihook.log().iter().any(|line| line.contains("does not accept this token")));
 }
 
 #[test]
@@ -152,8 +152,8 @@ fn no_more_than_ten_calls_are_made_for_an_update() {
     bot.say(42, "each 1 2 3 4 5 6 7 8 9 10 11");
     bot.wait_delivered(2, SOON).unwrap();
     assert_eq!(texts(&bot, 42), ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]);
-    assert!(pihook.wait_log("the bot wants 11 calls").contains("[ERROR]"));
-    assert!(!pihook.log().iter().any(|line| line.contains("the bot wants 10 calls")));
+    assert!(pihook.wait_log("the bot returned 11 calls").contains("[ERROR]"));
+    assert!(!pihook.log().iter().any(|line| line.contains("the bot returned 10 calls")));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn calls_for_which_no_time_is_left_are_made_at_the_redelivery() {
     assert_eq!(texts(&bot, 42), ["one", "two", "three"]);
     let deliveries = bot.deliveries();
     assert_eq!((deliveries.len(), deliveries[0].header("retry-after")), (2, Some("1")));
-    pihook.wait_log("sendMessage: there was no time left for it");
+    pihook.wait_log("sendMessage: no time was left for this call");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn updates_wait_until_the_bot_knows_who_it_is() {
         telegram.on_call(move |call| is_get_me(call).then_some(Fault::Html(502)));
         let pihook = home.run_for(&telegram);
         bot.say(42, "me");
-        pihook.wait_log("503, getMe has not answered yet");
+        pihook.wait_log("503, the Bot API has not answered getMe yet");
         telegram.on_call(|_| None);
         assert_eq!(bot.wait_sent(before + 1, SOON).unwrap()[before].text, "110201543 number_110201543_bot");
     }

@@ -24,7 +24,7 @@ fn a_lost_answer_costs_no_second_reply() {
     let said = bot.say(42, "hello");
     bot.wait_delivered(1, SOON).unwrap();
     assert_eq!(bot.sent().len(), 1);
-    pihook.wait_log(&format!("update {}: 200, it was answered before", said.update_id));
+    pihook.wait_log(&format!("update {}: 200, the bot has answered this update before", said.update_id));
     bot.redeliver(said.update_id);
     bot.wait_delivered(2, SOON).unwrap();
     assert_eq!(bot.sent().len(), 1);
@@ -43,7 +43,7 @@ fn what_comes_again_while_it_is_answered_gets_that_answer() {
     bot.wait_delivered(1, SOON).unwrap();
     let statuses: Vec<_> = bot.deliveries().into_iter().map(|delivery| delivery.status).collect();
     assert_eq!((bot.sent().len(), statuses), (1, vec![None, Some(200)]), "nobody sees a failure");
-    pihook.wait_log("200, it came again while it was answered");
+    pihook.wait_log("200, Telegram sent the update again while the bot was answering it");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_kill_amid_a_reply_loses_nothing_and_is_told() {
 
     let pihook = home.run_for(&telegram);
     bot.wait_sent(1, SOON).unwrap();
-    let line = pihook.wait_log("the program ended while it was sending this reply");
+    let line = pihook.wait_log("pihook stopped while it was answering this update");
     assert!(line.contains(&format!("update {}", said.update_id)), "{line}");
 }
 
@@ -142,7 +142,7 @@ fn a_folder_that_would_wear_out_is_not_written_to() {
     if common::tool("stat", &["-f", "-c", "%T", "."], &home.folder).stdout.starts_with(b"tmpfs") {
         return;
     }
-    pihook.wait_log("not remembered across a restart");
+    pihook.wait_log("Cannot keep the list of answered updates across a restart");
     bot.say(42, "hello");
     bot.wait_delivered(1, SOON).unwrap();
     assert!(!on_disk.exists());

@@ -109,7 +109,7 @@ fn in_a_home_where_all_is_well_it_finds_nothing() {
     assert_eq!(checks, expected);
     // For a person it is the same, line by line, and without colours where there is no terminal.
     let words = text(&ward.home.pihook(&["doctor"]));
-    for line in ["✓ settings: ", "✓ token: bot 110201543 is @number_110201543_bot", "! not known from here: "] {
+    for line in ["✓ settings: ", "✓ token: bot 110201543 is @number_110201543_bot", "! not tested: "] {
         assert!(words.contains(line), "{line}: {words}");
     }
     assert!(!words.contains('\x1b') && !words.contains("AAHdq"), "{words}");
@@ -127,10 +127,10 @@ const FAULTS: [Fault; 23] = [
     (
         "a setting is wrong",
         |ward| ward.set("listen", "max_connections = 0\nlisten"),
-        ["settings", "from 1 to 100", "mend it in"],
+        ["settings", "from 1 to 100", "correct it in"],
     ),
-    ("a key is misspelt", |ward| ward.set("listen", "lissen"), ["settings", "lissen", "mend it in"]),
-    ("the token is missing", |ward| ward.home.write("token", "").clear(), ["settings", "holds no token", "mend it"]),
+    ("a key is misspelt", |ward| ward.set("listen", "lissen"), ["settings", "lissen", "correct it in"]),
+    ("the token is missing", |ward| ward.home.write("token", "").clear(), ["settings", "holds no token", "correct it"]),
     (
         "the clock is wrong",
         |ward| {
@@ -166,7 +166,7 @@ const FAULTS: [Fault; 23] = [
             let api = answering(free_address(), "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>");
             ward.set(&old, &format!("api_url = 'http://{api}'"));
         },
-        ["token", "not the Bot API", "later"],
+        ["token", "not from the Bot API", "later"],
     ),
     (
         "the token was revoked",
@@ -186,14 +186,14 @@ const FAULTS: [Fault; 23] = [
     (
         "the certificate has ended",
         |ward| ward.home.certificate(HOST, "somebody", -20 * DAY, -10 * DAY),
-        ["certificate", "expired 10 days ago", "new one"],
+        ["certificate", "expired 10 days ago", "new certificate"],
     ),
     (
         "the certificate names another host",
         |ward| ward.home.certificate("pi.example.org", "somebody", -DAY, 10 * DAY),
-        ["certificate", "does not carry the public_host", "new one"],
+        ["certificate", "does not contain the public_host", "new certificate"],
     ),
-    ("the bot does not run", Ward::stop, ["listener", "nobody listens", "systemctl start"]),
+    ("the bot does not run", Ward::stop, ["listener", "no program listens", "systemctl start"]),
     (
         "another program has the port",
         |ward| {
@@ -201,14 +201,14 @@ const FAULTS: [Fault; 23] = [
             let address = ward.line("listen").split('\'').nth(1).unwrap().parse().unwrap();
             answering(address, "220 mail.example.org ESMTP\r\n");
         },
-        ["listener", "does not answer as the bot does", "end the other program"],
+        ["listener", "does not answer like the bot", "stop the other program"],
     ),
     (
         "the bot runs with an older certificate",
         |ward| {
             assert!(ward.home.pihook(&["cert", "--force"]).status.success());
         },
-        ["listener", "another certificate", "restart it"],
+        ["listener", "another certificate", "restart the bot"],
     ),
     (
         "the bot runs with an older token",
@@ -216,7 +216,7 @@ const FAULTS: [Fault; 23] = [
             ward.telegram.bot(OTHER_TOKEN);
             ward.home.write("token", OTHER_TOKEN);
         },
-        ["listener", "answers 404", "restart the bot"],
+        ["listener", "answers with status 404", "restart the bot"],
     ),
     ("the address has changed", |ward| ward.say("80.100.95.99"), ["public address", "80.100.95.99", "\"auto\""]),
     (
@@ -227,14 +227,14 @@ const FAULTS: [Fault; 23] = [
     (
         "the DNS name leads elsewhere",
         |ward| ward.set(&format!("public_host = '{HOST}'"), "public_host = 'localhost'\ncertificate = 'c.pem'"),
-        ["public address", "localhost leads somewhere else", "dynamic DNS"],
+        ["public address", "localhost has another address", "dynamic DNS"],
     ),
     (
         "the webhook was removed",
         |ward| {
             assert!(ward.home.pihook(&["webhook", "delete"]).status.success());
         },
-        ["webhook", "none is set", "start the bot"],
+        ["webhook", "no webhook is set", "start the bot"],
     ),
     (
         "another program has taken the webhook",
@@ -247,24 +247,24 @@ const FAULTS: [Fault; 23] = [
         },
         [
             "webhook",
-            "another program, or an older start of this one, has set a webhook of its own, at https://80.100.95.99:8443",
+            "another program, or an earlier run of this bot, has set another webhook, at https://80.100.95.99:8443",
             "a token of its own",
         ],
     ),
     (
         "the router forwards nothing",
         |ward| waiting(ward, "Connection timed out"),
-        ["webhook", "the router does not forward it", "forward the port"],
+        ["webhook", "the router does not forward the port", "forward the port"],
     ),
     (
         "the router forwards to a machine that does not listen",
         |ward| waiting(ward, "Connection refused"),
-        ["webhook", "nothing listens at this port", "forwards the port to it"],
+        ["webhook", "nothing listens at this port", "forwards the port to this Pi"],
     ),
     (
         "Telegram has another certificate",
         |ward| waiting(ward, "SSL error {error:0A000086:SSL routines::certificate verify failed}"),
-        ["webhook", "is not the one that was uploaded", "pihook webhook set"],
+        ["webhook", "is not the uploaded one", "pihook webhook set"],
     ),
 ];
 
@@ -313,7 +313,7 @@ fn what_is_no_fault_is_a_warning_and_ends_well() {
     assert!(output.status.success(), "{}", text(&output));
     let warnings: Vec<_> = marked(&output, "warning").iter().map(ToString::to_string).collect();
     for words in
-        ["everyone on this machine can read", "neither the router nor an outside service", "it ends in 1 day(s)"]
+        ["every user of this machine can read", "neither the router nor an outside service", "expires in 1 day(s)"]
     {
         assert!(warnings.iter().any(|warning| warning.contains(words)), "{words}: {}", text(&output));
     }

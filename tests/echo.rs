@@ -135,7 +135,7 @@ fn what_one_person_alone_can_see_is_never_answered_for_all_to_see() {
 fn two_bots_that_echo_come_to_an_end() {
     let (_telegram, bot, _home, pihook) = start_bot("pihook");
     let said = bot.message(-1001, json!({"text": "hi", "from": {"id": 8, "is_bot": true, "first_name": "Other"}}));
-    pihook.wait_log(&format!("update {}: another bot wrote it", said.update_id));
+    pihook.wait_log(&format!("update {}: no answer, because another bot wrote the message", said.update_id));
     let anonymous =
         json!({"id": 1_087_968_824, "is_bot": true, "first_name": "Group", "username": "GroupAnonymousBot"});
     bot.message(-1001, json!({"text": "we", "from": anonymous, "sender_chat": {"id": -1001, "type": "supergroup"}}));

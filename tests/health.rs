@@ -27,7 +27,7 @@ fn sets(bot: &Bot) -> usize {
 fn a_webhook_that_was_removed_is_set_again() {
     let (_telegram, bot, home, pihook) = watchful();
     assert!(home.pihook(&["webhook", "delete"]).status.success());
-    pihook.wait_log("the webhook was removed. It is set anew");
+    pihook.wait_log("the webhook was removed. pihook sets the webhook again");
     bot.wait_call("setWebhook", 2, SOON).unwrap();
     bot.say(42, "still there");
     bot.wait_sent(1, SOON).unwrap();
@@ -41,13 +41,14 @@ fn two_programs_with_one_token_do_not_fight() {
     let elsewhere = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     let other = elsewhere.run();
     telegram.route("80.100.95.99", 8443, other.address);
-    let line = pihook.wait_log("again; only one program can use a token: stop the other, or get it a token of its own");
-    assert!(line.contains("another program") && line.contains("set anew after a while"), "{line}");
+    let line = pihook
+        .wait_log("again; only one program can use a token: stop the other program, or give it a token of its own");
+    assert!(line.contains("another program") && line.contains("sets the webhook again later"), "{line}");
     // While they wait for each other, one of them has it, and echoes.
     bot.say(42, "whoever you are");
     bot.wait_sent(1, SOON).unwrap();
     let said = text(&elsewhere.pihook(&["webhook", "info"])) + &text(&home.pihook(&["webhook", "info"]));
-    assert!(said.contains("another program, or an older start of this one, has set a webhook of its own"), "{said}");
+    assert!(said.contains("another program, or an earlier run of this bot, has set another webhook"), "{said}");
     assert!(sets(&bot) <= 8, "{} times", sets(&bot));
 }
 
@@ -55,11 +56,11 @@ fn two_programs_with_one_token_do_not_fight() {
 fn a_certificate_that_telegram_does_not_accept_is_uploaded_again() {
     let (_telegram, bot, _home, pihook) = watchful();
     bot.fail(CERTIFICATE);
-    pihook.wait_log("It is set anew");
+    pihook.wait_log("pihook sets the webhook again");
     bot.wait_call("setWebhook", 2, SOON).unwrap();
     bot.fail(CERTIFICATE);
-    let line = pihook.wait_log("again; it is set anew after a while");
-    assert!(line.contains("is not the one that was uploaded"), "{line}");
+    let line = pihook.wait_log("again; pihook sets the webhook again later");
+    assert!(line.contains("is not the uploaded one"), "{line}");
 }
 
 #[test]
@@ -68,50 +69,62 @@ fn each_error_of_telegrams_is_told_once_with_its_cause_and_its_remedy() {
     for (message, cause, remedy) in [
         (
             "Wrong response from the webhook: 503 Service Unavailable",
-            "the Bot API did not take its reply",
+            "the Bot API did not accept the reply",
             "journalctl",
         ),
-        ("Wrong response from the webhook: 403 Forbidden", "another path or secret token", "pihook webhook set"),
-        ("Wrong response from the webhook: 404 Not Found", "another path or secret token", "pihook webhook set"),
-        ("Wrong response from the webhook: 302 Found", "not this bot", "forwards the port to it"),
-        ("Wrong response from the webhook: 100 Continue", "not this bot", "forwards the port to it"),
-        ("Read timeout expired", "no whole answer within 60 s", "journalctl"),
-        ("Write timeout expired", "the router does not forward it", "port_mapping"),
-        ("Connection timed out", "the provider shares the address (CGNAT)", "pihook doctor"),
-        ("Connection refused", "nothing listens at this port", "see that the bot runs"),
-        ("Connection reset by peer", "closed the connection", "allow_from"),
-        ("Wrong response from the webhook: 408 Request Timeout", "did not arrive whole", "sends the update again"),
-        ("Wrong response from the webhook: 413 Payload Too Large", "no update of this size", "update pihook"),
-        ("Wrong response from the webhook: 502 Bad Gateway", "a proxy answers", "the address of listen"),
-        ("Wrong response from the webhook: 504 Gateway Timeout", "a proxy answers", "the address of listen"),
-        ("Broken pipe", "while Telegram still wrote", "journalctl"),
-        ("No route to host", "finds no way to this address", "pihook doctor"),
-        ("Network is unreachable", "finds no way to this address", "pihook doctor"),
-        ("Host is down", "finds no way to this address", "pihook doctor"),
-        // How a refusal by allow_from looks when Telegram had not yet written.
         (
-            "SSL error {error:0A000126:SSL routines::unexpected eof while reading}",
-            "allow_from does not name",
-            "allow_from",
+            "Wrong response from the webhook: 403 Forbidden",
+            "the path or the secret token is wrong",
+            "pihook webhook set",
         ),
-        ("SSL error {error:0A00010B:SSL routines::wrong version number}", "speaks no TLS", "nothing else"),
+        (
+            "Wrong response from the webhook: 404 Not Found",
+            "the path or the secret token is wrong",
+            "pihook webhook set",
+        ),
+        ("Wrong response from the webhook: 302 Found", "not this bot", "forwards the port to this Pi"),
+        ("Wrong response from the webhook: 100 Continue", "not this bot", "forwards the port to this Pi"),
+        ("Read timeout expired", "complete answer within 60 s", "journalctl"),
+        ("Write timeout expired", "the router does not forward the port", "port_mapping"),
+        ("Connection timed out", "the provider shares the address (CGNAT)", "pihook doctor"),
+        ("Connection refused", "nothing listens at this port", "check that the bot runs"),
+        ("Connection reset by peer", "the connection was closed", "allow_from"),
+        ("Wrong response from the webhook: 408 Request Timeout", "did not arrive completely", "sends the update again"),
+        (
+            "Wrong response from the webhook: 413 Payload Too Large",
+            "too large for the program that answers",
+            "update pihook",
+        ),
+        ("Wrong response from the webhook: 502 Bad Gateway", "a proxy answers", "the address in listen"),
+        ("Wrong response from the webhook: 504 Gateway Timeout", "a proxy answers", "the address in listen"),
+        ("Broken pipe", "while Telegram was still sending", "journalctl"),
+        ("No route to host", "finds no route to this address", "pihook doctor"),
+        ("Network is unreachable", "finds no route to this address", "pihook doctor"),
+        ("Host is down", "finds no route to this address", "pihook doctor"),
+        // How a refusal by allow_from looks when Telegram had not yet written.
+        ("SSL error {error:0A000126:SSL routines::unexpected eof while reading}", "is not in allow_from", "allow_from"),
+        (
+            "SSL error {error:0A00010B:SSL routines::wrong version number}",
+            "is not the TLS that Telegram needs",
+            "not to another machine",
+        ),
         (
             "SSL error {error:0A00014D:SSL routines::legacy sigalg disallowed or unsupported}",
-            "speaks no TLS that Telegram takes",
-            "nothing else",
+            "is not the TLS that Telegram needs",
+            "not to another machine",
         ),
-        ("Broken pipe", "closed the connection while Telegram still wrote", "the bot's log"),
+        ("Broken pipe", "closed while Telegram was still sending", "the bot's log"),
         ("Can't connect to the webhook", "nothing answers", "forward the port"),
-        ("Can't create an SSL context: x", "Telegram itself", "wait"),
-        ("Can't create an SSL connection: x", "Telegram itself", "wait"),
-        ("Bad Request", "not this bot", "nothing else"),
-        ("Not Implemented", "not this bot", "nothing else"),
-        ("HTTP Version Not Supported", "not this bot", "nothing else"),
-        ("Unsupported Media Type: unsupported content-encoding", "not this bot", "nothing else"),
-        ("Request Entity Too Large: too many parameters", "not this bot", "nothing else"),
+        ("Can't create an SSL context: x", "Telegram has an internal problem", "wait"),
+        ("Can't create an SSL connection: x", "Telegram has an internal problem", "wait"),
+        ("Bad Request", "not this bot", "not to another machine"),
+        ("Not Implemented", "not this bot", "not to another machine"),
+        ("HTTP Version Not Supported", "not this bot", "not to another machine"),
+        ("Unsupported Media Type: unsupported content-encoding", "not this bot", "not to another machine"),
+        ("Request Entity Too Large: too many parameters", "not this bot", "not to another machine"),
     ] {
         bot.fail(message);
-        let line = pihook.wait_log(&format!("Telegram could not deliver: \"{message}\""));
+        let line = pihook.wait_log(&format!("Telegram could not deliver an update: \"{message}\""));
         let info = text(&home.pihook(&["webhook", "info"]));
         for said in [&line, &info] {
             assert!(said.contains(cause) && said.contains(remedy), "{message}: {said}");
@@ -124,7 +137,7 @@ fn each_error_of_telegrams_is_told_once_with_its_cause_and_its_remedy() {
     assert!(delivery_error::explain("something new").is_none());
     let told = pihook.log().iter().filter(|line| line.contains("\"Connection refused\"")).count();
     assert_eq!(told, 1);
-    pihook.wait_log("the webhook is well again");
+    pihook.wait_log("the webhook works again");
     assert_eq!(sets(&bot), 1, "nothing of this is mended by setting it again");
 }
 
@@ -135,6 +148,6 @@ fn a_token_that_is_revoked_while_nobody_writes_is_told_once() {
         let description = "Unauthorized".into();
         Some(Fault::Error { code: 401, description, retry_after: None, migrate_to_chat_id: None })
     });
-    let line = pihook.wait_log("Telegram does not know this token");
+    let line = pihook.wait_log("Telegram does not accept this token");
     assert!(line.contains("[ERROR]") && line.contains("BotFather"), "{line}");
 }

@@ -119,9 +119,11 @@ fn who_disagrees_or_says_nothing_moves_nothing() {
     let line = pihook.wait_log("this home's address is not clear");
     assert!(line.contains(NEW) && line.contains("80.100.95.22"), "{line}");
     moving.say([NEW, "", ""]);
-    pihook.wait_log(&format!("one outside service says that this home's address is {NEW}, and nobody confirms it"));
+    pihook.wait_log(&format!(
+        "one outside service says that this home's address is {NEW}, but no other service confirms it"
+    ));
     moving.say([OLD; 3]);
-    pihook.wait_log("At home: all is well again");
+    pihook.wait_log("Home network: the problem is solved");
     assert_eq!(moving.urls(), [OLD]);
 }
 
@@ -144,22 +146,25 @@ fn an_address_that_comes_and_goes_is_not_run_after() {
 #[test]
 fn a_providers_shared_address_is_recognized_and_explained() {
     let mut moving = Moving::new(CGNAT, "auto");
-    let line = moving.run().wait_log("which the internet does not know");
+    let line = moving.run().wait_log("which is not a public address");
     assert!(line.contains(CGNAT) && line.contains("CGNAT") && line.contains("public IPv4 address"), "{line}");
     let pihook = moving.pihook.as_ref().unwrap();
-    pihook.wait_log("Updates are polled: the provider shares one address among customers (CGNAT)");
+    pihook.wait_log("Updates arrive by polling: the provider shares one address among customers (CGNAT)");
     moving.bot.say(42, "polled");
     moving.bot.wait_sent(1, SOON).unwrap();
     // The doctor knows what the home lacks, and finds no fault in it.
     let said = text(&moving.home.pihook(&["doctor"]));
-    assert!(said.contains("✓ delivery: updates are polled: the provider shares"), "{said}");
-    assert!(said.contains("! public address: ") && said.contains("✓ webhook: bot 110201543: none"), "{said}");
+    assert!(said.contains("✓ delivery: updates arrive by polling: the provider shares"), "{said}");
+    assert!(
+        said.contains("! public address: ") && said.contains("✓ webhook: bot 110201543: no webhook is set"),
+        "{said}"
+    );
     // It listens at a port that only the test knows.
     assert!(!said.lines().any(|line| line.starts_with('✗') && !line.contains("listener")), "{said}");
     assert_eq!(moving.urls(), [""; 0]);
     // It goes on by itself once there is an address.
     moving.say([OLD; 3]);
-    pihook.wait_log("Telegram reaches this Pi: updates come by webhook");
+    pihook.wait_log("Telegram reaches this Pi: updates arrive by webhook");
     moving.bot.say(42, "at last");
     moving.bot.wait_delivered(1, SOON).unwrap();
     moving.bot.wait_sent(2, SOON).unwrap();
@@ -174,10 +179,10 @@ fn while_nobody_says_where_the_home_is_the_bot_polls() {
     moving.bot.say(42, "polled");
     moving.bot.wait_sent(1, SOON).unwrap();
     assert!((19..30).contains(&start.elapsed().as_secs()), "{:?} {:#?}", start.elapsed(), pihook.log());
-    let line = pihook.wait_log("Updates are polled: ");
+    let line = pihook.wait_log("Updates arrive by polling: ");
     assert!(line.contains("address is not known") && line.contains("pihook doctor"), "{line}");
     moving.say([OLD; 3]);
-    pihook.wait_log("Telegram reaches this Pi: updates come by webhook");
+    pihook.wait_log("Telegram reaches this Pi: updates arrive by webhook");
     moving.bot.say(42, "direct");
     moving.bot.wait_delivered(1, SOON).unwrap();
 }
@@ -202,8 +207,8 @@ fn after_a_power_cut_it_goes_on_where_it_was_although_nobody_says_where_that_is(
 #[test]
 fn a_name_is_compared_with_the_address_and_stays() {
     let mut moving = Moving::new(OLD, "localhost");
-    let line = moving.run().wait_log("see to your dynamic DNS");
-    assert!(line.contains("localhost leads to 127.0.0.1") && line.contains(OLD), "{line}");
+    let line = moving.run().wait_log("check your dynamic DNS");
+    assert!(line.contains("localhost has the address 127.0.0.1") && line.contains(OLD), "{line}");
     // Telegram knows the name alone. (This one it does not take: it is tried again and again.)
     assert!(moving.urls().iter().all(|url| url == "localhost"), "{:?}", moving.urls());
 }
@@ -216,12 +221,12 @@ fn a_users_own_certificate_cannot_follow_and_is_not_touched() {
     for command in ["run", "check"] {
         let output = moving.home.pihook(&[command]);
         assert_eq!(output.status.code(), Some(78), "{}", text(&output));
-        assert!(text(&output).contains("not one that pihook made"), "{}", text(&output));
+        assert!(text(&output).contains("pihook did not make"), "{}", text(&output));
     }
     // By its name it serves; that it ends is told, and left to its owner.
     let config = moving.home.read("pihook.toml").replace("'auto'", &format!("'{OLD}'"));
     moving.home.write("pihook.toml", &config);
-    moving.run().wait_log("ends within a day, or has ended: renew it");
+    moving.run().wait_log("expires within a day, or has expired: renew it");
     moving.pihook.as_ref().unwrap().wait_log("the webhook is registered");
     assert_eq!(moving.home.read("certs/webhook_cert.pem"), own);
 }
@@ -274,7 +279,7 @@ fn where_the_new_certificate_cannot_be_written_it_serves_all_the_same() {
     // As on a memory card that is full, or can only be read.
     std::fs::create_dir(moving.home.folder.join("certs/webhook_cert.new")).unwrap();
     moving.say([NEW; 3]);
-    moving.pihook.as_ref().unwrap().wait_log("The new certificate for 80.100.95.21 lasts until the next start");
+    moving.pihook.as_ref().unwrap().wait_log("The new certificate for 80.100.95.21 could not be saved");
     moving.bot.wait_call("setWebhook", 2, SOON).unwrap();
     moving.bot.say(42, "still there");
     moving.bot.wait_sent(1, SOON).unwrap();
@@ -289,8 +294,8 @@ fn a_certificate_that_its_user_has_just_put_there_is_not_overwritten() {
     let files = || ["certs/webhook_cert.pem", "certs/webhook_pkey.pem"].map(|name| moving.home.read(name));
     let own = files();
     moving.say([NEW; 3]);
-    let line = moving.pihook.as_ref().unwrap().wait_log("No certificate could be made for 80.100.95.21");
-    assert!(line.contains("is left alone"), "{line}");
+    let line = moving.pihook.as_ref().unwrap().wait_log("pihook could not make a certificate for 80.100.95.21");
+    assert!(line.contains("does not change it"), "{line}");
     assert_eq!(files(), own);
 }
 

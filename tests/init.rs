@@ -45,7 +45,7 @@ fn it_writes_what_is_answered_and_no_more() {
     let home = Home::with(&api, "");
     // The questions in their order: token, router, host.
     let said = succeeds(&init(&home, &["--write-only"], &format!("{TOKEN}\ny\n{HOST}\n")));
-    assert!(said.contains("This is @"), "{said}");
+    assert!(said.contains("The token belongs to @"), "{said}");
     assert_eq!((home.read("token"), mode(&home, "token")), (format!("{TOKEN}\n"), 0o600));
     assert_eq!(mode(&home, "pihook.toml"), 0o644);
     let settings = home.read("pihook.toml");
@@ -75,11 +75,11 @@ fn a_wrong_answer_changes_nothing_and_is_not_shown() {
     let home = Home::with(&api, "");
     let before = home.read("pihook.toml");
     for (input, complaint) in [
-        ("", "There is no token"),
-        ("\n", "There is no token"),
-        ("this-is-no-token\n", "This is no token"),
+        ("", "The token is missing"),
+        ("\n", "The token is missing"),
+        ("this-is-no-token\n", "This is not a token"),
         (&format!("{OTHER_TOKEN}\n"), "Telegram does not know this token"),
-        (&format!("{TOKEN}\nperhaps-so\n"), "answered with y or n"),
+        (&format!("{TOKEN}\nperhaps-so\n"), "must be y or n"),
         (&format!("{TOKEN}\ny\nhttps://home.example.org\n"), "is a URL"),
     ] {
         let output = init(&home, &["--write-only"], input);
@@ -95,7 +95,7 @@ fn a_wrong_answer_changes_nothing_and_is_not_shown() {
     // What was wrong before is not made worse.
     let broken = home.write("pihook.toml", &format!("{before}no_setting = 1\n"));
     let output = init(&home, &["--write-only"], &format!("{TOKEN}\ny\n{HOST}\n"));
-    assert!(text(&output).contains("\"no_setting\" is no setting here"), "{}", text(&output));
+    assert!(text(&output).contains("unknown setting \"no_setting\""), "{}", text(&output));
     assert_eq!(fs::read_to_string(broken).unwrap(), format!("{before}no_setting = 1\n"));
     assert!(!home.folder.join("token").exists());
 }
@@ -104,7 +104,7 @@ fn a_wrong_answer_changes_nothing_and_is_not_shown() {
 fn a_token_that_cannot_be_checked_now_is_kept() {
     let home = Home::with("api_url = 'http://127.0.0.1:9'\n", "");
     let said = succeeds(&init(&home, &["--write-only"], &format!("{TOKEN}\nn\n\n")));
-    assert!(said.contains("Telegram cannot be asked about the token now"), "{said}");
+    assert!(said.contains("pihook could not check the token at Telegram"), "{said}");
     assert_eq!(home.read("token"), format!("{TOKEN}\n"));
 }
 
@@ -126,7 +126,7 @@ fn a_token_in_the_settings_is_not_replaced_beside_them() {
     let home = Home::new(&telegram.api_url());
     let before = home.read("pihook.toml");
     let output = init(&home, &["--write-only"], &format!("{TOKEN}\n"));
-    assert!(text(&output).contains("remove that line"), "{}", text(&output));
+    assert!(text(&output).contains("Remove that line"), "{}", text(&output));
     assert!(!home.folder.join("token").exists());
     succeeds(&init(&home, &["--write-only"], ""));
     assert_eq!(home.read("pihook.toml"), before);

@@ -33,7 +33,9 @@ fn the_second_panic_drops_the_update_and_all_others_are_served() {
     for chat in 2..=20 {
         bot.say(chat, "hello");
     }
-    for word in ["This update gets one more try.", "It is the second time, so this update is dropped."] {
+    for word in
+        ["pihook tries this update once more.", "This is the second panic with this update: the update is dropped."]
+    {
         let last = aborted(pihook);
         let update = format!("[ERROR] bot 110201543 update {} chat 1: the bot panicked at ", said.update_id);
         assert!(last.starts_with(&update) && last.ends_with(word), "{last}");
@@ -43,7 +45,7 @@ fn the_second_panic_drops_the_update_and_all_others_are_served() {
     // It lives on.
     bot.say(1, "still there");
     bot.wait_none_pending(SOON).unwrap();
-    pihook.wait_log(&format!("update {}: 200, it was answered before", said.update_id));
+    pihook.wait_log(&format!("update {}: 200, the bot has answered this update before", said.update_id));
     let sent = bot.sent();
     let texts = |chat| sent.iter().filter(|sent| sent.chat == chat).map(|sent| sent.text.as_str()).collect::<Vec<_>>();
     assert_eq!(texts(1), ["still there"]);
@@ -72,7 +74,7 @@ fn a_panic_outside_of_the_handler_ends_the_process_and_marks_no_update() {
     let last = aborted(pihook);
     assert!(last.starts_with("[ERROR] The program panicked at "), "{last}");
     let pihook = calm(&home, &telegram);
-    let line = pihook.wait_log("the program ended while it was sending this reply");
+    let line = pihook.wait_log("pihook stopped while it was answering this update");
     assert!(line.contains(&format!("update {}", said.update_id)), "{line}");
     assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].text, "thread");
 }

@@ -22,7 +22,7 @@ fn polling() -> (Telegram, Bot, Home, Pihook) {
     let bot = telegram.bot(TOKEN);
     let home = home(&telegram, POLLING);
     let pihook = Pihook::start_polling(home.command(&["run"]));
-    pihook.wait_log("updates are polled");
+    pihook.wait_log("updates arrive by polling");
     (telegram, bot, home, pihook)
 }
 
@@ -74,15 +74,15 @@ fn where_nothing_gets_in_the_first_echo_comes_soon_after_the_start() {
     assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].text, "hello");
     println!("{:.1} s from the start to the first echo", start.elapsed().as_secs_f64());
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
-    let line = pihook.wait_log("Updates are polled: nothing from Telegram reaches this Pi");
-    assert!(line.contains("[INFO]") && line.contains("have the router forward the port"), "{line}");
+    let line = pihook.wait_log("Updates arrive by polling: Telegram's calls do not reach this Pi");
+    assert!(line.contains("[INFO]") && line.contains("forward the port to this Pi"), "{line}");
     pihook.wait_log("bot 110201543 is @number_110201543_bot: https://t.me/number_110201543_bot");
     // Nothing of what waited is lost with the webhook.
     let deleted = bot.wait_call("deleteWebhook", 2, SOON).unwrap();
     assert!(deleted.iter().all(|call| call.text("drop_pending_updates").is_empty()));
-    assert!(home.read("state/polling").contains("nothing from Telegram"));
+    assert!(home.read("state/polling").contains("Telegram's calls do not"));
     let info = text(&home.pihook(&["webhook", "info"]));
-    assert!(info.contains("updates are polled: nothing from Telegram reaches this Pi"), "{info}");
+    assert!(info.contains("Updates arrive by polling: Telegram's calls do not reach this Pi"), "{info}");
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn telegrams_first_connection_is_enough_to_stay_with_the_webhook() {
     let bot = telegram.bot(TOKEN);
     let home = home(&telegram, "");
     let pihook = home.run_for(&telegram);
-    pihook.wait_log("Telegram reaches this Pi: updates come by webhook");
+    pihook.wait_log("Telegram reaches this Pi: updates arrive by webhook");
     std::thread::sleep(Duration::from_secs(12));
     bot.say(42, "hello");
     bot.wait_delivered(1, SOON).unwrap();
@@ -104,7 +104,7 @@ fn after_a_restart_it_polls_at_once_unless_the_settings_have_changed() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let (home, pihook) = shut_home(&telegram, "");
-    pihook.wait_log("bot 110201543: updates are polled");
+    pihook.wait_log("bot 110201543: updates arrive by polling");
     assert!(pihook.stop().0.success());
     let sets = bot.wait_call("setWebhook", 1, SOON).unwrap().len();
     let start = Instant::now();
@@ -214,7 +214,7 @@ fn a_stop_does_not_wait_for_the_poll_and_tells_what_is_through() {
 
     // In the middle of a reply it waits for that, and nothing comes again, although nothing is remembered here.
     let pihook = Pihook::start_polling(home.command(&["run"]));
-    pihook.wait_log("updates are polled");
+    pihook.wait_log("updates arrive by polling");
     let (began, begun) = mpsc::channel();
     telegram.on_call(move |call| {
         is_send(call).then(|| {
@@ -226,7 +226,7 @@ fn a_stop_does_not_wait_for_the_poll_and_tells_what_is_through() {
     begun.recv_timeout(SOON).unwrap();
     pihook.signal(Signal::SIGTERM);
     let (status, log) = pihook.wait();
-    assert!(status.success() && !log.iter().any(|line| line.contains("not answered in 10 s")), "{status}: {log:#?}");
+    assert!(status.success() && !log.iter().any(|line| line.contains("not finished in 10 s")), "{status}: {log:#?}");
     assert_eq!((bot.sent().len(), bot.pending()), (1, 0));
 }
 
@@ -265,14 +265,14 @@ fn while_the_bot_api_is_gone_it_rests_and_goes_on_after_it() {
     let (telegram, bot, _home, pihook) = polling();
     telegram.on_call(|_| Some(Fault::Html(502)));
     bot.say(42, "amid");
-    pihook.wait_log("updates cannot be polled: status 502");
+    pihook.wait_log("polling failed: the answer is not from the Bot API (status 502)");
     let (cpu, calls) = (pihook.cpu(), bot.calls().len());
     std::thread::sleep(Duration::from_secs(6));
     assert!(bot.calls().len() - calls <= 4, "{} calls", bot.calls().len() - calls);
     assert!(pihook.cpu() - cpu < Duration::from_millis(300), "{:?}", pihook.cpu() - cpu);
     telegram.on_call(|_| None);
     bot.wait_sent(1, SOON).unwrap();
-    pihook.wait_logs("bot 110201543: updates are polled", 2);
+    pihook.wait_logs("bot 110201543: updates arrive by polling", 2);
 }
 
 #[test]
@@ -317,8 +317,8 @@ fn a_foreign_webhook_is_removed_ever_more_seldom() {
     set();
     let home = home(&telegram, &format!("{POLLING}\nwatch_interval = 3"));
     let pihook = Pihook::start_polling(home.command(&["run"]));
-    pihook.wait_log("has set a webhook. It is removed");
-    pihook.wait_log("bot 110201543: updates are polled");
+    pihook.wait_log("has set a webhook. pihook removes the webhook");
+    pihook.wait_log("bot 110201543: updates arrive by polling");
     assert_eq!(bot.webhook_info()["url"], "");
     set();
     let lost = Instant::now();
@@ -326,7 +326,7 @@ fn a_foreign_webhook_is_removed_ever_more_seldom() {
     assert!(line.contains("[WARN]") && line.contains("stop the other"), "{line}");
     assert_ne!(bot.webhook_info()["url"], "", "it is left alone");
     let calls = bot.calls().len();
-    pihook.wait_logs("bot 110201543: updates are polled", 2);
+    pihook.wait_logs("bot 110201543: updates arrive by polling", 2);
     assert!(lost.elapsed() > Duration::from_secs(2), "{:?}", lost.elapsed());
     assert!(bot.calls().len() - calls < 8, "{:?}", methods(&bot));
     bot.say(42, "hello");
@@ -359,10 +359,10 @@ fn our_webhook_that_somebody_sets_while_it_polls_is_tried_and_given_up() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let (home, pihook) = shut_home(&telegram, "");
-    pihook.wait_log("bot 110201543: updates are polled");
+    pihook.wait_log("bot 110201543: updates arrive by polling");
     assert!(home.pihook(&["webhook", "set"]).status.success());
-    pihook.wait_log("The webhook is tried");
-    pihook.wait_logs("Updates are polled: nothing from Telegram", 2);
+    pihook.wait_log("pihook tries the webhook");
+    pihook.wait_logs("Updates arrive by polling: Telegram's calls do not", 2);
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
     // The conflict of our own making is nobody's business.
@@ -370,7 +370,7 @@ fn our_webhook_that_somebody_sets_while_it_polls_is_tried_and_given_up() {
     // Now it is let in.
     telegram.open(HOST, 8443);
     assert!(home.pihook(&["webhook", "set"]).status.success());
-    pihook.wait_log("Telegram reaches this Pi: updates come by webhook");
+    pihook.wait_log("Telegram reaches this Pi: updates arrive by webhook");
     bot.say(42, "direct");
     bot.wait_delivered(1, SOON).unwrap();
     assert!(!home.folder.join("state/polling").exists());
@@ -381,13 +381,13 @@ fn a_call_while_it_polls_is_no_proof_of_the_webhook_that_is_tried_later() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let (home, pihook) = shut_home(&telegram, "watch_interval = 5");
-    pihook.wait_log("bot 110201543: updates are polled");
+    pihook.wait_log("bot 110201543: updates arrive by polling");
     let scene = Scene::of((telegram, bot, home, pihook));
     // Somebody who has path and secret.
     assert_eq!(Tls::connect(scene.pihook.address).ask(&scene.good()), 200);
-    scene.pihook.wait_log("The webhook is tried");
-    scene.pihook.wait_logs("Updates are polled: nothing from Telegram", 2);
-    assert!(!scene.pihook.log().iter().any(|line| line.contains("updates come by webhook")));
+    scene.pihook.wait_log("pihook tries the webhook");
+    scene.pihook.wait_logs("Updates arrive by polling: Telegram's calls do not", 2);
+    assert!(!scene.pihook.log().iter().any(|line| line.contains("updates arrive by webhook")));
 }
 
 #[test]
@@ -396,7 +396,7 @@ fn a_home_that_opens_up_gets_its_webhook_back_in_time_and_one_that_shuts_is_poll
     let bot = telegram.bot(TOKEN);
     // 2 s instead of 10 min.
     let (_home, pihook) = shut_home(&telegram, "watch_interval = 5");
-    pihook.wait_log("bot 110201543: updates are polled");
+    pihook.wait_log("bot 110201543: updates arrive by polling");
     let mut said = 0;
     let mut say = |bot: &Bot| {
         for chat in 1..=5 {
@@ -419,7 +419,7 @@ fn a_home_that_opens_up_gets_its_webhook_back_in_time_and_one_that_shuts_is_poll
     telegram.shut(HOST, 8443);
     say(&bot);
     println!("{:.1} s from its shutting to the next echo", shut.elapsed().as_secs_f64());
-    pihook.wait_log("Updates are polled: Telegram could not deliver");
+    pihook.wait_log("Updates arrive by polling: Telegram could not deliver");
     say(&bot);
     bot.wait_none_pending(SOON).unwrap();
     let expected: Vec<_> = (0..said).map(|number| number.to_string()).collect();
@@ -446,7 +446,7 @@ fn a_token_in_the_environment_is_all_that_is_needed() {
     let said = text(&output);
     assert!(output.status.success() && said.contains("/home/pi/.local/state/pihook/110201543/"), "{said}");
     assert!(said.contains("delivery         = \"auto\"") && said.contains("public_host      = \"auto\""), "{said}");
-    assert!(said.contains("# The bot asks these services for this home's address: https://api.ipify.org"), "{said}");
+    assert!(said.contains("# The bot asks these services for your public address: https://api.ipify.org"), "{said}");
     let output = command(&[]).output().unwrap();
     assert_eq!(output.status.code(), Some(78));
     assert!(text(&output).contains("set HOME or XDG_STATE_HOME"), "{}", text(&output));
@@ -457,7 +457,7 @@ fn a_token_in_the_environment_is_all_that_is_needed() {
     run.env("TELEGRAM_BOT_TOKEN", TOKEN).env("XDG_STATE_HOME", &file);
     let output = run.output().unwrap();
     assert_eq!(output.status.code(), Some(78), "{}", text(&output));
-    assert!(text(&output).contains("cannot be made"), "{}", text(&output));
+    assert!(text(&output).contains("Cannot create the folder"), "{}", text(&output));
     let left: Vec<_> = std::fs::read_dir(&folder.folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["file"]);
 }

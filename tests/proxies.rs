@@ -135,7 +135,7 @@ fn an_echo_goes_through_each_kind_of_proxy_and_its_connections_are_kept() {
             let home = home(&format!("http://{NAME}:8081"), &setting);
             let pihook = run(&home, &environment);
             let shown = format!("{scheme}://{}", proxy.address);
-            pihook.wait_log(&format!("The Bot API is called through the proxy {shown}."));
+            pihook.wait_log(&format!("Calls to the Bot API go through the proxy {shown}."));
             let before = bot.sent().len();
             for number in 0..20 {
                 bot.say(1, &number.to_string());
@@ -174,10 +174,10 @@ fn an_error_names_the_proxy_and_says_what_to_do() {
     let http = Proxy::start(&telegram.api_url(), connect).address;
     let socks = Proxy::start(&telegram.api_url(), socks5).address;
     for (proxy, name, why) in [
-        (format!("http://me:wrong-{PASSWORD}@{http}"), NAME, "it wants another user and password"),
-        (format!("http://{http}"), NAME, "it wants another user and password"),
-        (format!("socks5://me:wrong-{PASSWORD}@{socks}"), NAME, "it wants another user and password"),
-        (format!("socks5://{socks}"), NAME, "it wants another user and password"),
+        (format!("http://me:wrong-{PASSWORD}@{http}"), NAME, "the proxy refuses the user and password"),
+        (format!("http://{http}"), NAME, "the proxy refuses the user and password"),
+        (format!("socks5://me:wrong-{PASSWORD}@{socks}"), NAME, "the proxy refuses the user and password"),
+        (format!("socks5://{socks}"), NAME, "the proxy refuses the user and password"),
         (format!("socks5://me:{PASSWORD}@{socks}"), "other.example", "host unreachable"),
         (format!("socks5://me:{PASSWORD}@127.0.0.1:1"), NAME, "Connection refused"),
         (format!("http://me:{PASSWORD}@127.0.0.1:1"), NAME, "Connection refused"),
@@ -186,8 +186,8 @@ fn an_error_names_the_proxy_and_says_what_to_do() {
         let shown = format!("{}://{}", proxy.split(':').next().unwrap(), proxy.rsplit(['@', '/']).next().unwrap());
         let doctor = text(&home.pihook(&["doctor"]));
         let line = doctor.lines().find(|line| line.starts_with('✗')).unwrap();
-        assert!(line.contains(why) && line.contains(&format!("with the proxy {shown}")), "{proxy}: {line}");
-        assert!(doctor.contains("see that the proxy runs") && !doctor.contains(PASSWORD), "{doctor}");
+        assert!(line.contains(why) && line.contains(&format!("(proxy {shown})")), "{proxy}: {line}");
+        assert!(doctor.contains("check that the proxy runs") && !doctor.contains(PASSWORD), "{doctor}");
     }
 }
 

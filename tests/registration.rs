@@ -133,9 +133,9 @@ fn a_gateways_html_a_cut_line_and_a_silent_api_are_survived() {
     telegram.on_call(move |call| if call.method.eq_ignore_ascii_case("setWebhook") { faults.pop() } else { None });
     let home = Home::new(&telegram.api_url());
     let pihook = home.run_for(&telegram);
-    pihook.wait_log("status 502 from something that is not the Bot API. Next try in 1 s");
+    pihook.wait_log("not from the Bot API (status 502). Next try in 1 s");
     // The cut line was a kept connection's, and so the call was made again at once.
-    pihook.wait_log("did not answer: no answer in time. Next try in 2 s");
+    pihook.wait_log("no usable answer from the Bot API: timeout. Next try in 2 s");
     registered(&pihook);
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
@@ -158,7 +158,7 @@ fn a_token_that_telegram_does_not_know_is_told_once_and_loudly() {
     let telegram = telegram();
     let home = Home::new(&telegram.api_url());
     let pihook = home.run();
-    let line = pihook.wait_log("Telegram does not know this token");
+    let line = pihook.wait_log("Telegram does not accept this token");
     assert!(line.contains("[ERROR]") && line.contains("BotFather"), "{line}");
     assert!(pihook.stop().0.success());
 }
@@ -190,7 +190,7 @@ fn the_command_line_shows_sets_and_removes_it() {
     assert!(said(&["webhook", "info"]).contains("the webhook is not set"));
     assert!(said(&["webhook", "set"]).contains("the webhook is set"));
     let info = said(&["webhook", "info"]);
-    assert!(info.contains("as these settings want it") && info.contains("updates waiting: 0"), "{info}");
+    assert!(info.contains("the webhook matches the settings") && info.contains("waiting updates: 0"), "{info}");
     assert!(said(&["webhook", "delete"]).contains("removed"));
     assert_eq!(bot.webhook_info()["url"], "");
 
@@ -269,7 +269,7 @@ fn what_another_program_sets_at_our_url_is_set_right_also_after_a_restart() {
         let secret = bot.calls().iter().find(|call| call.method == "setWebhook").unwrap().text("secret_token");
         let more = [more, &[("secret_token", secret.as_str())]].concat();
         set_by_another(&telegram, &home, &more);
-        pihook.wait_log("another program has set the webhook with other allowed_updates or another max_connections");
+        pihook.wait_log("another program has set the webhook with different allowed_updates or max_connections");
         wait_own_sets(&bot, 2);
         assert!(pihook.stop().0.success());
         set_by_another(&telegram, &home, &more);
@@ -289,7 +289,7 @@ fn a_webhook_with_another_secret_is_set_again_when_requests_show_it() {
         registered(&pihook);
         set_by_another(&telegram, &home, secret);
         bot.say(42, "hello");
-        pihook.wait_log("another program has set the webhook with another secret");
+        pihook.wait_log("another program has set the webhook with a different secret");
         assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].text, "hello");
         wait_own_sets(&bot, 2);
         // One or two can be anybody's.
@@ -312,7 +312,7 @@ fn our_own_webhook_is_never_removed_before_it_is_replaced() {
     fail(&telegram, "setWebhook", 2, || Fault::Html(502));
     assert!(home.pihook(&["cert", "--force"]).status.success());
     pihook.signal(Signal::SIGHUP);
-    pihook.wait_log("status 502 from something that is not the Bot API");
+    pihook.wait_log("not from the Bot API (status 502)");
     bot.say(42, "meanwhile");
     bot.wait_sent(1, SOON).unwrap();
     bot.wait_call("setWebhook", 4, SOON).unwrap();
@@ -320,7 +320,7 @@ fn our_own_webhook_is_never_removed_before_it_is_replaced() {
     assert_eq!(removals(), 1);
     // Another's is removed.
     set_at_by_another(&telegram, &home, "https://80.100.95.99:8443/", &[]);
-    pihook.wait_log("another program, or an older start of this one, has set a webhook of its own");
+    pihook.wait_log("another program, or an earlier run of this bot, has set another webhook");
     bot.wait_call("deleteWebhook", 2, SOON).unwrap();
 }
 
@@ -331,7 +331,7 @@ fn a_token_that_is_refused_once_is_tried_again() {
     fail(&telegram, "setWebhook", 1, || error(401, "Unauthorized", None));
     let home = Home::new(&telegram.api_url());
     let pihook = home.run_for(&telegram);
-    pihook.wait_log("Telegram does not know this token");
+    pihook.wait_log("Telegram does not accept this token");
     registered(&pihook);
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
@@ -342,7 +342,7 @@ fn a_token_that_is_refused_once_is_tried_again() {
 fn a_call_that_is_taken_revives_what_a_refused_token_had_ended() {
     let (telegram, bot, _home, pihook) = watching();
     fail(&telegram, "getWebhookInfo", 1, || error(404, "Not Found", None));
-    pihook.wait_log("Telegram does not know this token");
+    pihook.wait_log("Telegram does not accept this token");
     let refused = Instant::now();
     let asked = bot.calls().len();
     bot.say(42, "the token is as good as ever");
@@ -375,7 +375,7 @@ fn the_new_webhook_meets_the_new_certificate_whatever_the_old_one_needed() {
         assert!(home.pihook(&["cert", "--force"]).status.success());
         pihook.signal(Signal::SIGHUP);
         // Telegram has the old certificate still, and new connections find that one.
-        pihook.wait_log("status 502 from something that is not the Bot API");
+        pihook.wait_log("not from the Bot API (status 502)");
         telegram.route(HOST, 8443, pihook.address);
         bot.say(42, "by the old certificate");
         bot.wait_sent(1, SOON).unwrap();

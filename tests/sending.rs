@@ -92,7 +92,7 @@ fn a_token_that_is_gone_is_told_loudly_and_nothing_is_lost() {
     bot.wait_sent(1, SOON).unwrap();
     let deliveries = bot.wait_deliveries(3, SOON).unwrap();
     assert_eq!((deliveries[0].status, deliveries[0].header("retry-after")), (Some(503), Some("60")));
-    let line = pihook.wait_log("Telegram does not know this token");
+    let line = pihook.wait_log("Telegram does not accept this token");
     assert!(line.contains("[ERROR]"), "{line}");
 }
 

@@ -21,9 +21,9 @@ fn check_finds_all_mistakes_at_once() {
     for part in [
         "192.168.0.2 is a private",
         "443, 80, 88 or 8443",
-        "\"typo\" is no setting",
+        "unknown setting \"typo\"",
         "token_file nowhere cannot be read",
-        "holds no certificate",
+        "does not contain a certificate",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -176,7 +176,7 @@ fn a_token_in_the_wrong_place_never_shows() {
     let mut command = home.command(&["run"]);
     command.env("STATE_DIRECTORY", TOKEN).env("RUNTIME_DIRECTORY", format!("{TOKEN}/run"));
     let pihook = common::Pihook::start(command);
-    let line = pihook.wait_log("The webhook will be set again at the next start");
+    let line = pihook.wait_log("At the next start, the bot sets the webhook again");
     assert!(line.contains("110201543:***/webhook-110201543"), "{line}");
     assert!(!pihook.log().join("\n").contains("AAHdq"));
     // where what is wrong is told all the same.
@@ -210,7 +210,7 @@ fn a_path_shows_no_token_in_whatever_way_it_is_written() {
 fn the_token_may_lie_beside_the_settings() {
     let home = Home::with(&settings("http://127.0.0.1:1", ""), "[[bot]]\n");
     let missing = home.pihook(&["check"]);
-    assert!(text(&missing).contains("in the file token, beside this one"), "{}", text(&missing));
+    assert!(text(&missing).contains("into a file named token in the same folder"), "{}", text(&missing));
     home.write("token", TOKEN);
     let found = home.pihook(&["check"]);
     assert!(found.status.success(), "{}", text(&found));
@@ -230,7 +230,7 @@ fn a_wrong_command_line_is_told_how_it_goes() {
     ] {
         let output = home.pihook(arguments);
         assert_eq!(output.status.code(), Some(64), "{arguments:?}: {}", text(&output));
-        assert!(text(&output).contains("pihook run [--config FILE]"), "{arguments:?}");
+        assert!(text(&output).contains("Usage: pihook init|run|"), "{arguments:?}");
     }
     let help = home.pihook(&["--help"]);
     assert!(help.status.success() && help.stderr.is_empty() && text(&help).contains("pihook check"));
@@ -241,16 +241,16 @@ fn a_wrong_command_line_is_told_how_it_goes() {
 fn a_slip_is_told_in_two_lines_with_what_was_meant() {
     let home = Home::new("http://127.0.0.1:1");
     for (arguments, words) in [
-        ("chek", "There is no command \"chek\". Did you mean `pihook check`?"),
-        ("webhook", "`pihook webhook` needs info, set or delete"),
-        ("webhook inof", "There is no command \"webhook inof\". Did you mean `pihook webhook info`?"),
-        ("check now", "`pihook check` takes no word behind it"),
+        ("chek", "Unknown command \"chek\". Did you mean `pihook check`?"),
+        ("webhook", "`pihook webhook` needs one more word: info, set or delete"),
+        ("webhook inof", "Unknown command \"webhook inof\". Did you mean `pihook webhook info`?"),
+        ("check now", "`pihook check` takes only options: remove \"now\"."),
         ("help chek", "Did you mean `pihook check`?"),
-        ("cert --days abc", "--days must be a whole number from 1 to 36500, and \"abc\" is not"),
+        ("cert --days abc", "--days must be a whole number from 1 to 36500, not \"abc\"."),
         ("cert --days 0", "--days must be a whole number from 1 to 36500"),
-        ("run --confg x", "There is no option --confg. Did you mean --config?"),
-        ("walk", "There is no command \"walk\"."),
-        ("cert --host raspberrypi.local --config /dev/null", "--host is a name that only this home knows"),
+        ("run --confg x", "Unknown option --confg. Did you mean --config?"),
+        ("walk", "Unknown command \"walk\"."),
+        ("cert --host raspberrypi.local --config /dev/null", "--host is a name that works only in your home network"),
         ("cert --host 192.168.1.5 --config /dev/null", "--host 192.168.1.5 is a private or reserved address"),
     ] {
         let output = home.command(&[]).args(arguments.split(' ')).output().unwrap();
@@ -260,7 +260,11 @@ fn a_slip_is_told_in_two_lines_with_what_was_meant() {
     }
     for arguments in ["help cert", "cert --help"] {
         let said = text(&home.command(&[]).args(arguments.split(' ')).output().unwrap());
-        assert_eq!(said.lines().next(), Some("  pihook cert [--host HOST] [--days N] [--out DIR] [--force]"), "{said}");
+        assert_eq!(
+            said.lines().next(),
+            Some("  pihook cert [--config FILE] [--host HOST] [--days N] [--out DIR] [--force]"),
+            "{said}"
+        );
         assert_eq!(said.lines().count(), 2);
     }
 }
@@ -282,11 +286,7 @@ fn a_closed_or_full_output_is_no_panic() {
         output(writer.into());
         let full = output(File::options().write(true).open("/dev/full").unwrap().into());
         if arguments != ["walk"] {
-            assert!(
-                text(&full).contains("The output cannot be written: No space left"),
-                "{arguments:?}: {}",
-                text(&full)
-            );
+            assert!(text(&full).contains("Cannot write the output: No space left"), "{arguments:?}: {}", text(&full));
             assert_eq!(full.status.code(), Some(1));
         }
         // Nor is it one where the errors go.
@@ -324,7 +324,7 @@ fn who_has_the_port_is_told() {
     home.write("pihook.toml", &home.read("pihook.toml").replace("listen = '127.0.0.1:0'", &listen));
     let output = home.pihook(&["run"]);
     let said = text(&output);
-    assert!(said.contains(&format!("(process {}) has the port", std::process::id())), "{said}");
+    assert!(said.contains(&format!("(process {}) uses the port", std::process::id())), "{said}");
     assert!(output.status.code() == Some(1) && said.lines().count() == 1, "{said}");
 }
 

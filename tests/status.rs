@@ -31,8 +31,7 @@ fn the_running_bot_says_how_it_is() {
 
     let said = text(&home.pihook(&["status"]));
     let name = report["bots"][0]["name"].as_str().unwrap();
-    for line in [format!("bot          @{name}: https://t.me/{name}\n"), "answered     1 updates, the last one ".into()]
-    {
+    for line in [format!("bot          @{name}: https://t.me/{name}\n"), "answered     1 update, the last ".into()] {
         assert!(said.contains(&line), "{line}: {said}");
     }
     assert!(!said.contains(TOKEN) && !said.contains("AAHdqTcvCH1"), "{said}");

@@ -77,7 +77,7 @@ fn readiness_health_and_the_end_are_told() {
     systemd.wait("bot 110201543: webhook registered");
     bot.say(42, "hello");
     bot.wait_delivered(1, SOON).unwrap();
-    systemd.wait("STATUS=1 updates answered, the last ");
+    systemd.wait("STATUS=1 update answered, the last ");
     let log = pihook.log().join("\n");
     assert_eq!(log.matches("update ").count(), 1, "the probe is not in the log: {log}");
     assert!(pihook.stop().0.success());
@@ -148,20 +148,20 @@ fn one_that_polls_tells_so_and_feeds_the_watchdog() {
     command.env("WATCHDOG_USEC", "400000");
     let pihook = Pihook::start_polling(command);
     systemd.wait("READY=1");
-    systemd.wait("bot 110201543: polling; updates are polled: the settings");
+    systemd.wait("bot 110201543: polling; updates arrive by polling: the settings");
     systemd.wait("WATCHDOG=1");
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
-    systemd.wait("1 updates answered, the last ");
+    systemd.wait("1 update answered, the last ");
     let doctor = common::text(&home.pihook(&["doctor"]));
     assert!(
-        doctor.contains("✓ process: the bot runs") && doctor.contains("✓ webhook: bot 110201543: none"),
+        doctor.contains("✓ process: the bot runs") && doctor.contains("✓ webhook: bot 110201543: no webhook is set"),
         "{doctor}"
     );
     assert!(pihook.stop().0.success());
     systemd.wait("STOPPING=1");
     let doctor = home.pihook(&["doctor"]);
-    assert!(common::text(&doctor).contains("✗ process: the bot does not run"), "{}", common::text(&doctor));
+    assert!(common::text(&doctor).contains("✗ process: the bot is not running"), "{}", common::text(&doctor));
     assert_eq!(doctor.status.code(), Some(1));
 }
 
@@ -189,7 +189,8 @@ fn the_socket_that_systemd_bound_is_served() {
     command.stdin(Stdio::from(OwnedFd::from(listener)));
     let pihook = Pihook::start(command);
     assert_eq!(pihook.address, address);
-    pihook.wait_log(&format!("systemd holds the port {}: set ListenStream=", address.port()));
+    pihook
+        .wait_log(&format!("systemd listens on port {}, so `listen` has no effect. Set ListenStream=", address.port()));
     assert_eq!(early.join().unwrap(), 404);
     assert!(pihook.stop().0.success());
 }
@@ -214,7 +215,7 @@ fn a_socket_of_systemd_that_the_internet_reaches_is_refused_where_tls_ends_elsew
     let output = handed_over(&home, Stdio::from(OwnedFd::from(listener)));
     assert_eq!(output.status.code(), Some(78));
     let said = common::text(&output);
-    assert!(said.contains(&format!("The listener is at 0.0.0.0:{port}: it must be 127.0.0.1")), "{said}");
+    assert!(said.contains(&format!("systemd listens on 0.0.0.0:{port}, but the address must be 127.0.0.1")), "{said}");
     assert!(said.contains(&format!("Set ListenStream=127.0.0.1:{port} in pihook.socket")), "{said}");
 }
 
@@ -232,5 +233,5 @@ fn what_systemd_handed_over_must_be_a_listener() {
     let home = Home::new("http://127.0.0.1:1");
     let output = handed_over(&home, File::open("/dev/null").unwrap().into());
     assert_eq!(output.status.code(), Some(1));
-    assert!(common::text(&output).contains("The socket that systemd handed over"), "{}", common::text(&output));
+    assert!(common::text(&output).contains("Cannot use the socket from systemd"), "{}", common::text(&output));
 }

@@ -47,7 +47,7 @@ fn a_body_that_is_no_update_is_dropped_not_brought_back() {
     let (_telegram, bot, _home, pihook) = start();
     bot.update("message", 42, json!({"message_id": "secret text instead of a number", "chat": 7}));
     bot.wait_delivered(1, SOON).unwrap();
-    let line = pihook.wait_log("is no update");
+    let line = pihook.wait_log("the request is not a valid update");
     assert!(line.contains("[WARN]") && !line.contains("secret text"), "{line}");
     assert_eq!(bot.pending(), 0);
 }
@@ -92,6 +92,6 @@ fn a_bots_own_lines_are_in_the_log_and_its_silence_ends_the_update() {
     assert!(pihook.wait_log("a warning of the bot").contains("[WARN]"));
     pihook.wait_log(&format!("update {} chat 42: 200, nothing to answer", said.update_id));
     bot.redeliver(said.update_id);
-    pihook.wait_log(&format!("update {}: 200, it was answered before", said.update_id));
+    pihook.wait_log(&format!("update {}: 200, the bot has answered this update before", said.update_id));
     assert_eq!(bot.sent().len(), 0);
 }

@@ -33,20 +33,22 @@ impl fmt::Display for ChainFault {
         match self {
             Self::Alone(issuer) => write!(
                 f,
-                "Telegram refuses this certificate: \"{issuer}\" signed it, and the file does not hold that one. \
-                 Use the file with the whole chain (certbot calls it fullchain.pem); for a CA of your own, add the CA's certificate behind it."
+                "Telegram refuses this certificate: \"{issuer}\" signed it, but the certificate of \"{issuer}\" is \
+                 not in the file. Use the file with the whole chain (certbot calls it fullchain.pem). If the CA is \
+                 your own, add its certificate at the end of the file."
             ),
             Self::Missing(which, issuer) => write!(
                 f,
-                "Telegram refuses this chain: \"{issuer}\" signed \"{which}\", and the file does not hold that one. \
-                 Add the certificate of \"{issuer}\" at the end of the file."
+                "Telegram refuses this chain: \"{issuer}\" signed \"{which}\", but the certificate of \"{issuer}\" is \
+                 not in the file. Add it at the end of the file."
             ),
             Self::NotSigned(which, issuer) => write!(
                 f,
-                "Telegram refuses this chain: the \"{issuer}\" in the file did not sign \"{which}\". Put the certificate that did into the file."
+                "Telegram refuses this chain: the certificate \"{issuer}\" in the file did not sign \"{which}\". \
+                 Replace \"{issuer}\" with the certificate that signed \"{which}\"."
             ),
             Self::Unfit(which, why) => {
-                write!(f, "Telegram refuses the certificate \"{which}\": {why}. Make or get another one in its place.")
+                write!(f, "Telegram refuses the certificate \"{which}\": {why}. Make or get a new certificate.")
             }
         }
     }
@@ -95,7 +97,7 @@ impl<'c> Path<'c> {
         for (place, one) in self.0.iter().enumerate() {
             self.check_one(place, now).map_err(|why| ChainFault::Unfit(printable(&one.title()), why))?;
             if one.is_unclear() {
-                doubts.push(doubt(one, "an extension of it cannot be read here"));
+                doubts.push(doubt(one, "pihook cannot read one of its extensions"));
             }
         }
         for pair in self.0.windows(2) {
@@ -105,16 +107,17 @@ impl<'c> Path<'c> {
                 Some(false) => {
                     return Err(ChainFault::NotSigned(printable(&one.title()), printable(&issuer.title())));
                 }
-                None => doubts.push(doubt(one, "its signature is of a kind that cannot be checked here")),
+                None => doubts.push(doubt(one, "pihook cannot check this kind of signature")),
             }
         }
         if let (false, Some(last)) = (self.is_complete(), self.last()) {
             let issuer = printable(&last.issuer_title());
             return Err(match self.0.len() {
                 1 => ChainFault::Alone(issuer),
-                length if length > DEPTH_LIMIT => {
-                    ChainFault::Unfit(printable(&last.title()), format!("more than {DEPTH_LIMIT} stand below its root"))
-                }
+                length if length > DEPTH_LIMIT => ChainFault::Unfit(
+                    printable(&last.title()),
+                    format!("the chain is too long (more than {DEPTH_LIMIT} certificates below the root)"),
+                ),
                 _ => ChainFault::Missing(printable(&last.title()), issuer),
             });
         }
@@ -126,16 +129,16 @@ impl<'c> Path<'c> {
     fn check_one(&self, place: usize, now: SystemTime) -> Result<(), String> {
         let one = self.0[place];
         if let Some(extension) = one.unknown_extension() {
-            return Err(format!("it has a critical extension ({extension}) that Telegram does not know"));
+            return Err(format!("it has an unknown critical extension ({extension})"));
         }
         if one.has_weak_key() {
-            return Err("its key is too weak: RSA must have 2048 bits or more".into());
+            return Err("its key is too weak (an RSA key needs 2048 bits or more)".into());
         }
         if one.has_weak_signature() && !one.is_self_signed() {
-            return Err("it was signed with SHA-1 or MD5, which is too weak: SHA-256 is right".into());
+            return Err("it is signed with SHA-1 or MD5 (too weak, use SHA-256)".into());
         }
         if one.has_senseless_limit() {
-            return Err("it limits the length of the path, and is no CA (basic constraints)".into());
+            return Err("it has a path length limit, but it is not a CA (basic constraints)".into());
         }
         if place == 0 {
             return Ok(());
@@ -147,12 +150,12 @@ impl<'c> Path<'c> {
             return Err(why.into());
         }
         if !one.serves_purpose() {
-            return Err("it may not sign for TLS servers (extended key usage)".into());
+            return Err("it is not allowed to sign certificates of TLS servers (extended key usage)".into());
         }
         let between = self.0[1..place].iter().filter(|below| !below.is_self_issued()).count();
         match one.path_limit() {
             Some(limit) if between > limit => {
-                Err(format!("it allows {limit} CA(s) below it (path length), and {between} stand there"))
+                Err(format!("its path length allows {limit} CA certificates below it, but there are {between}"))
             }
             _ => Ok(()),
         }
@@ -189,7 +192,7 @@ impl<'c> Path<'c> {
         match self.ask_webpki(now) {
             Err(webpki::Error::NameConstraintViolation) => Err(refused(first)),
             Ok(()) if limited.iter().all(|one| is_known(one)) => Ok(Vec::new()),
-            _ => Ok(vec![doubt(first, "its name constraints cannot be checked here")]),
+            _ => Ok(vec![doubt(first, "pihook cannot check its name constraints")]),
         }
     }
 
@@ -206,7 +209,7 @@ impl<'c> Path<'c> {
 }
 
 fn doubt(one: &X509, why: &str) -> String {
-    format!("Whether Telegram takes the certificate \"{}\" is not known: {why}.", printable(&one.title()))
+    format!("pihook cannot say whether Telegram accepts the certificate \"{}\": {why}.", printable(&one.title()))
 }
 
 /// Whether the DNS names among the constraints allow a common name. One that is no DNS name is not compared.

@@ -52,9 +52,11 @@ impl Certificate {
         let roots = roots();
         let path = Path::find(&self.chain, &roots, now);
         match path.check(now) {
-            Err(_) if roots.is_empty() && !path.is_complete() => {
-                Ok(vec!["Whether a public CA signed the certificate is not known: install ca-certificates.".to_owned()])
-            }
+            Err(_) if roots.is_empty() && !path.is_complete() => Ok(vec![
+                "pihook cannot say whether a public CA signed the certificate, because this machine has no list of \
+                 CAs. Install ca-certificates."
+                    .to_owned(),
+            ]),
             checked => Ok(checked?),
         }
     }

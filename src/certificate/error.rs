@@ -58,9 +58,20 @@ const MIN_RSA_EXPONENT: u64 = 65537;
 /// What to do about a certificate that must be another one. `cert --force` would write over a user's own.
 fn replacement(is_ours: bool) -> &'static str {
     if is_ours {
-        "make a new one with `pihook cert --force`."
+        "Make a new certificate with `pihook cert --force`."
     } else {
-        "get a new one, or move it and its key away: then pihook makes its own."
+        "Get a new certificate. Or move the certificate and its key to another folder: pihook then makes its own."
+    }
+}
+
+/// What to do about a file that cannot be read or written; it goes on from the file's name.
+fn file_fault(why: &io::Error) -> String {
+    match why.kind() {
+        io::ErrorKind::NotFound => " does not exist. `pihook cert` makes it.".into(),
+        io::ErrorKind::PermissionDenied => {
+            format!(": {why}. Run the command with sudo, or as the user that runs the bot.")
+        }
+        _ => format!(": {why}."),
     }
 }
 
@@ -68,12 +79,14 @@ fn replacement(is_ours: bool) -> &'static str {
 fn unusable(rsa: Option<(usize, u64)>) -> String {
     match rsa {
         Some((bits, _)) if bits > MAX_RSA_BITS => {
-            format!("it is RSA of {bits} bits, and pihook can use {MAX_RSA_BITS} bits at most. Make a smaller one.")
+            format!("the RSA key has {bits} bits, but pihook supports at most {MAX_RSA_BITS} bits. Make a smaller key.")
         }
         Some((2048.., exponent)) if exponent < MIN_RSA_EXPONENT => format!(
-            "it is RSA with the exponent {exponent}, and pihook needs {MIN_RSA_EXPONENT}, as all tools have it today. Make a new one."
+            "the RSA key has the exponent {exponent}, but pihook needs {MIN_RSA_EXPONENT}, which all tools use today. \
+             Make a new key."
         ),
-        _ => "it must be RSA of 2048 bits or more (4096 at most), EC P-256 or P-384, or Ed25519, without a password."
+        _ => "the key must be RSA (2048 to 4096 bits), EC P-256, EC P-384 or Ed25519, without a password. Make a new \
+              key."
             .into(),
     }
 }
@@ -81,10 +94,13 @@ fn unusable(rsa: Option<(usize, u64)>) -> String {
 impl fmt::Display for NameRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::CommonName => "it must be the common name (CN), and no other DNS name may be in it",
-            Self::AlternativeAddress => "it must be an IP address of the subject alternative name",
+            Self::CommonName => {
+                "the address must be the common name (CN), and the certificate must not contain a different DNS name"
+            }
+            Self::AlternativeAddress => "the address must be an IP address in the subject alternative name",
             Self::DnsName => {
-                "it must be a DNS name of the subject alternative name, or the common name (CN) where there is none"
+                "the name must be a DNS name in the subject alternative name, or the common name (CN) if there is no \
+                 DNS name"
             }
         })
     }
@@ -113,49 +129,49 @@ impl From<ChainFault> for CertificateError {
 impl fmt::Display for CertificateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path, why) if why.kind() == io::ErrorKind::NotFound => {
-                write!(f, "{} is not there: `pihook cert` makes it.", path.display())
+            Self::File(path, why) => write!(f, "{}{}", path.display(), file_fault(why)),
+            Self::NotPem(path, what) => {
+                write!(f, "{} does not contain a {what} in PEM form. Put the right file there.", path.display())
             }
-            Self::File(path, why) if why.kind() == io::ErrorKind::PermissionDenied => {
-                write!(f, "{}: {why}: run it with sudo, or as the user that the bot runs as.", path.display())
-            }
-            Self::File(path, why) => write!(f, "{}: {why}.", path.display()),
-            Self::NotPem(path, what) => write!(f, "{} holds no {what} in PEM form.", path.display()),
             Self::Unreadable(path, number) => write!(
                 f,
-                "{}: certificate {number} in it cannot be read. Copy the file again, or make or get a new certificate.",
+                "{}: certificate number {number} in the file cannot be read. Copy the file again, or get a new \
+                 certificate.",
                 path.display()
             ),
-            Self::Key(path, rsa) => write!(f, "The key in {} cannot serve: {}", path.display(), unusable(*rsa)),
+            Self::Key(path, rsa) => write!(f, "pihook cannot use the key in {}: {}", path.display(), unusable(*rsa)),
             Self::Mismatch(certificate, key) => {
                 let (certificate, key) = (certificate.display(), key.display());
-                write!(f, "The key in {key} does not belong to the certificate in {certificate}.")
+                write!(f, "The key in {key} does not belong to the certificate in {certificate}. Put its key there.")
             }
             Self::Expired(days, is_ours) => {
-                write!(f, "The certificate expired {days} days ago: {}", replacement(*is_ours))
+                write!(f, "The certificate expired {days} days ago. {}", replacement(*is_ours))
             }
             Self::NotYetValid(left) => write!(
                 f,
-                "The certificate is not valid yet, it begins in {}: is the clock of this machine right? If it is, Telegram refuses the certificate until then.",
+                "The certificate is not valid yet: it becomes valid in {}. Check the clock of this machine. If the \
+                 clock is right, Telegram refuses the certificate until then.",
                 Span(*left)
             ),
             Self::Purpose(is_ours) => {
-                write!(f, "The certificate is not for a TLS server (key usage): {}", replacement(*is_ours))
+                write!(f, "The certificate is not for a TLS server (key usage). {}", replacement(*is_ours))
             }
             Self::Name(host, rule, is_ours) => write!(
                 f,
-                "The certificate does not carry the public_host {host} where Telegram looks for it: {rule}; {}",
+                "The certificate does not contain the public_host {host} where Telegram looks for it: {rule}. {}",
                 replacement(*is_ours)
             ),
             Self::Chain(fault) => fault.fmt(f),
             Self::NotOurs(path) => write!(
                 f,
-                "{} is not one that pihook made, and is left alone: so it cannot follow the address, as public_host = \"auto\" has it. Move it and its key away, or name your public_host.",
+                "pihook did not make {}, and so does not change it. But public_host = \"auto\" needs a certificate \
+                 that pihook can change. Move the certificate and its key to another folder, or set public_host to \
+                 your address or name.",
                 path.display()
             ),
-            Self::Tls(why) => write!(f, "The certificate cannot serve: {why}."),
-            Self::Exists(path) => write!(f, "{} is there already: --force replaces it.", path.display()),
-            Self::Make(why) => write!(f, "The certificate could not be made: {why}."),
+            Self::Tls(why) => write!(f, "The certificate cannot be used: {why}. Make or get a new certificate."),
+            Self::Exists(path) => write!(f, "{} already exists. Use --force to replace it.", path.display()),
+            Self::Make(why) => write!(f, "pihook could not make the certificate: {why}."),
         }
     }
 }

@@ -186,7 +186,7 @@ impl X509 {
     pub(super) fn why_no_authority(&self) -> Option<&'static str> {
         let usage = self.extension::<KeyUsage>();
         if usage.is_some_and(|usage| !usage.key_cert_sign()) {
-            return Some("its key usage has no keyCertSign");
+            return Some("its key usage does not contain keyCertSign");
         }
         let (constraints, kind) = (self.extension::<BasicConstraints>(), self.netscape_kind());
         let is_authority = constraints.map_or_else(
@@ -197,7 +197,7 @@ impl X509 {
             },
             |constraints| constraints.ca,
         );
-        (!is_authority).then_some("it is no CA (basic constraints)")
+        (!is_authority).then_some("it is not a CA (basic constraints)")
     }
 
     /// How many others may stand between it and the server's.

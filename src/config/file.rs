@@ -27,7 +27,7 @@ pub(crate) struct Table<'t> {
 }
 
 impl<'t> Table<'t> {
-    /// Reads the text of the file at `path`. Where it is no TOML, those are all its problems.
+    /// Reads the text of the file at `path`. If it is not valid TOML, it has no other problems.
     pub(crate) fn parse(path: &Path, text: &'t str) -> Self {
         let name = path.display().to_string();
         let (entries, errors) = DeTable::parse_recoverable(text);
@@ -136,7 +136,7 @@ impl<'t> Table<'t> {
         };
         let mut list = Vec::new();
         let DeValue::Array(items) = value.get_ref() else {
-            self.problem_at(Some(value.span()), &format!("{key} must be a list of strings, [\"…\", \"…\"]"));
+            self.problem_at(Some(value.span()), &format!("{key} must be a list of strings, like [\"…\", \"…\"]"));
             return list;
         };
         for item in items {
@@ -175,11 +175,11 @@ impl<'t> Table<'t> {
             read(&mut table);
             table.finish();
             self.problems = table.problems;
-            self.elsewhere = table.known.into_keys().map(|key| (key, "below a line [[bot]]")).collect();
+            self.elsewhere = table.known.into_keys().map(|key| (key, "below [[bot]]")).collect();
         }
     }
 
-    /// Notes every key that nobody took.
+    /// Reports every key that was not taken.
     pub(crate) fn finish(&mut self) {
         for key in std::mem::take(&mut self.entries).keys() {
             let name: &str = key.get_ref();
@@ -187,12 +187,14 @@ impl<'t> Table<'t> {
                 // It is not missing.
                 let missing = format!("{}: {name} is missing", self.name);
                 self.problems.retain(|problem| !problem.starts_with(&missing));
-                format!("{name} belongs {place}")
+                format!("{name} is in the wrong place: move it {place}")
             } else {
                 let known: Vec<_> = self.known.keys().chain(self.elsewhere.iter().map(|(key, _)| key)).collect();
                 match hint::nearest(name, &known) {
-                    Some(meant) => format!("{name:?} is no setting here: did you mean {meant}?"),
-                    None => format!("{name:?} is no setting here: deploy/pihook.toml has them all"),
+                    Some(meant) => format!("unknown setting {name:?}: did you mean {meant}?"),
+                    None => {
+                        format!("unknown setting {name:?}: deploy/pihook.toml and `man pihook.toml` list all settings")
+                    }
                 }
             };
             self.problem_at(Some(key.span()), &what);
@@ -201,7 +203,11 @@ impl<'t> Table<'t> {
 }
 
 fn without_token(text: &str) -> Result<&str, String> {
-    if mask(text) == text { Ok(text) } else { Err("holds a token: put that in the file that token_file names".into()) }
+    if mask(text) == text {
+        Ok(text)
+    } else {
+        Err("contains a token: put the token into the file that token_file names".into())
+    }
 }
 
 fn into_table(value: DeValue<'_>) -> Option<DeTable<'_>> {

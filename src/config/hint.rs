@@ -1,4 +1,4 @@
-//! What was meant, where a line of the settings is no TOML or a key is unknown.
+//! Suggestions for a line of the settings that is not valid TOML, and for an unknown key.
 
 use crate::secret::mask;
 use crate::system::text;
@@ -23,16 +23,16 @@ const OTHER_WORDS: [(&str, &str); 14] = [
 /// Quotes that a word processor or a chat makes.
 const CURVED_QUOTES: [char; 9] = ['“', '”', '„', '‟', '«', '»', '‘', '’', '‚'];
 
-/// What is wrong with a line that is no TOML; None where the parser knows better.
+/// What is wrong with a line that is not valid TOML; None where the parser knows better.
 pub(super) fn about_line(line: &str) -> Option<String> {
     let line = line.trim();
     if line.starts_with('[') {
         let is_bot = line.trim_matches(['[', ']', ' ']).eq_ignore_ascii_case("bot");
-        return is_bot.then(|| "a bot's heading is [[bot]], with two brackets on each side".into());
+        return is_bot.then(|| "write [[bot]], with two brackets on each side".into());
     }
     let Some((key, value)) = line.split_once('=') else {
         let (key, value) = line.split_once(':').filter(|(key, _)| is_key(key.trim()))?;
-        return Some(format!("{} needs = in place of the colon: {}", key.trim(), right_form(key.trim(), value.trim())));
+        return Some(format!("{} needs = instead of the colon: {}", key.trim(), right_form(key.trim(), value.trim())));
     };
     let (key, value) = (key.trim(), value.split(" #").next().unwrap_or_default().trim());
     if !is_key(key) {
@@ -43,11 +43,11 @@ pub(super) fn about_line(line: &str) -> Option<String> {
     }
     if value.contains(CURVED_QUOTES) {
         let value = value.trim_matches(CURVED_QUOTES);
-        return Some(format!("{key} has curved quotes: write straight ones, {}", right_form(key, value)));
+        return Some(format!("{key} has curved quotes. Use straight quotes: {}", right_form(key, value)));
     }
     let is_open = |quote: char| value.starts_with(quote) && value.matches(quote).count() == 1;
     if is_open('"') || is_open('\'') {
-        return Some(format!("{key} lacks the quote at its end"));
+        return Some(format!("{key} needs a quote at the end"));
     }
     let is_bare = !value.starts_with(['"', '\'', '[', '{']);
     is_bare.then(|| format!("{key} needs quotes: {}", right_form(key, value)))
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_is_no_toml_is_told_its_right_form() {
+    fn a_line_that_is_not_toml_gets_its_right_form() {
         for (line, words) in [
             ("public_host = 80.100.95.20", "public_host needs quotes: public_host = \"80.100.95.20\""),
             ("listen = 0.0.0.0:8443 # all", "listen needs quotes: listen = \"0.0.0.0:8443\""),
@@ -87,12 +87,12 @@ mod tests {
             ("proxy = http://me:s3cret@proxy.lan:3128", "proxy needs quotes: proxy = \"…\""),
             (
                 "public_host: pi.example.org",
-                "public_host needs = in place of the colon: public_host = \"pi.example.org\"",
+                "public_host needs = instead of the colon: public_host = \"pi.example.org\"",
             ),
-            ("public_host = “pi.example.org”", "curved quotes: write straight ones, public_host = \"pi.example.org\""),
+            ("public_host = “pi.example.org”", "curved quotes. Use straight quotes: public_host = \"pi.example.org\""),
             ("public_host =", "public_host has no value"),
-            ("public_host = 'pi", "public_host lacks the quote at its end"),
-            ("[[bot]", "a bot's heading is [[bot]]"),
+            ("public_host = 'pi", "public_host needs a quote at the end"),
+            ("[[bot]", "write [[bot]], with two"),
         ] {
             let found = about_line(line).unwrap();
             assert!(found.contains(words), "{line}: {found}");

@@ -33,7 +33,7 @@ impl fmt::Display for PublicHost {
     }
 }
 
-/// Ends of names that only a home knows: its router, or multicast DNS.
+/// Ends of names that work only in a home network: by its router, or by multicast DNS.
 const HOME_ENDS: [&str; 9] =
     ["local", "lan", "home", "localdomain", "localhost", "internal", "home.arpa", "intranet", "invalid"];
 
@@ -47,46 +47,48 @@ pub(crate) fn public_host(host: &str, own_api: bool) -> Result<PublicHost, Strin
         return Ok(PublicHost::Auto);
     }
     match host.parse::<Ipv4Addr>() {
-        Ok(address) if network::is_reserved(address) && !own_api => {
-            Err(format!("{host} is a private or reserved address: set the one that the internet sees"))
-        }
+        Ok(address) if network::is_reserved(address) && !own_api => Err(format!(
+            "{host} is a private or reserved address, which Telegram cannot reach: set your public address"
+        )),
         Ok(_) => Ok(PublicHost::Given(host)),
         Err(_) => check_name(&host, own_api).map(|()| PublicHost::Given(host)),
     }
 }
 
-/// Whether a host that is no address is a name that the internet knows.
+/// Whether a host that is not an address is a name on the internet.
 fn check_name(host: &str, own_api: bool) -> Result<(), String> {
     let labels: Vec<_> = host.split('.').collect();
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
     let is_plain = |label: &&str| label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     let what = match host {
-        "" => "is empty: set the IPv4 address or DNS name that Telegram calls, or \"auto\"",
+        "" => "is empty: set your public IPv4 address, your DNS name, or \"auto\"",
         _ if host.contains("://") || host.contains('/') => {
-            "is a URL: leave the name or the address alone, without https:// and without /"
+            "is a URL: write only the name or the address, without https:// and /"
         }
         _ if host.trim_matches(['[', ']']).parse::<Ipv6Addr>().is_ok() => {
-            "is an IPv6 address, and Telegram calls none: set the IPv4 address, or \"auto\""
+            "is an IPv6 address, but Telegram calls only IPv4: set your IPv4 address, or \"auto\""
         }
         _ if host.rsplit_once(':').is_some_and(|(_, port)| is_port(port)) => {
-            "has a port at its end: leave it out, and set it as public_port"
+            "has a port at the end: remove the port, and set public_port"
         }
         _ if host.bytes().all(|b| b.is_ascii_digit() || b == b'.') => {
-            "is no IPv4 address: it has four numbers from 0 to 255, like 80.100.95.20"
+            "is not an IPv4 address: write four numbers from 0 to 255, like 80.100.95.20"
         }
-        _ if !host.is_ascii() => "has letters that no DNS name has: write a name like пример.рф in its xn-- form",
+        _ if !host.is_ascii() => "has letters that DNS does not allow: write a name like пример.рф in its xn-- form",
         _ if host.len() > 253 || labels.iter().any(|label| label.len() > 63) => {
-            "is too long: a DNS name has 253 characters at most, and 63 between two dots"
+            "is too long: a DNS name has at most 253 characters, and at most 63 between two dots"
         }
         _ if labels.iter().any(|label| label.is_empty()) => {
-            "is no DNS name: nothing stands before, behind or between its dots"
+            "is not a DNS name: there is a dot at the start or the end, or two dots together"
         }
-        _ if !labels.iter().all(is_plain) => "must be an IPv4 address or a DNS name: letters, digits, - and dots",
+        _ if !labels.iter().all(is_plain) => {
+            "must be an IPv4 address or a DNS name with only letters, digits, - and dots"
+        }
         _ if !own_api && HOME_ENDS.iter().any(|end| host == *end || host.ends_with(&format!(".{end}"))) => {
-            "is a name that only this home knows: set the address or name that the internet sees, or \"auto\""
+            "is a name that works only in your home network: set your public address or DNS name, or \"auto\""
         }
         _ if !own_api && labels.len() == 1 => {
-            "has no dot, and the internet knows no such name: set the whole name, the IPv4 address, or \"auto\""
+            "has no dot, so it is not a name on the internet: set the full name, the IPv4 address, or \"auto\""
         }
         _ => return Ok(()),
     };
@@ -98,13 +100,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_that_telegram_cannot_call_is_told_why() {
+    fn a_host_that_telegram_cannot_call_gets_a_reason() {
         for (host, words) in [
             ("", "is empty"),
-            ("raspberrypi.local", "only this home knows"),
-            ("localhost", "only this home knows"),
-            ("pi.fritz.home.arpa", "only this home knows"),
-            ("PI.LAN", "only this home knows"),
+            ("raspberrypi.local", "only in your home network"),
+            ("localhost", "only in your home network"),
+            ("pi.fritz.home.arpa", "only in your home network"),
+            ("PI.LAN", "only in your home network"),
             ("my_pi", "has no dot"),
             ("192.168.1.5", "private or reserved"),
             ("https://pi.example.org", "is a URL"),
@@ -115,8 +117,8 @@ mod tests {
             ("80.100.95", "four numbers from 0 to 255"),
             ("2001:db8::1", "IPv6"),
             ("[::1]", "IPv6"),
-            ("a..b", "between its dots"),
-            (".a.b", "between its dots"),
+            ("a..b", "two dots together"),
+            (".a.b", "two dots together"),
             ("a b.c", "letters, digits"),
             ("пример.рф", "xn--"),
             (&format!("{}.org", "a".repeat(64)), "too long"),

@@ -40,9 +40,9 @@ const TELEGRAMS_PORTS: [u16; 4] = [443, 80, 88, 8443];
 /// `public_port`, `listen` and `allow_from`, where TLS ends here and where it does not.
 const TLS_DEFAULTS: (u16, &str, &[&str]) = (8443, "0.0.0.0:8443", &TELEGRAMS_NETWORKS);
 const PLAIN_DEFAULTS: (u16, &str, &[&str]) = (443, "127.0.0.1:8443", &["::/0"]);
-/// What goes over the listener without TLS can be read by everyone on the way.
+/// Without TLS, everyone on the way can read the traffic.
 pub(crate) const PLAIN_NEEDS_PRIVATE: &str =
-    "must be 127.0.0.1 or a private address with tls = \"off\": what is sent there is not encrypted";
+    "must be 127.0.0.1 or a private address with tls = \"off\": the traffic there is not encrypted";
 /// Where settings are looked for.
 const PLACES: [&str; 2] = ["pihook.toml", "/etc/pihook/pihook.toml"];
 /// Telegram builds its request head in 4096 bytes and falls silent when it does not fit.
@@ -135,19 +135,25 @@ impl Config {
     pub(crate) fn consequences(&self) -> [String; 2] {
         let is_fixed = matches!(&self.public_host, PublicHost::Given(host) if host.parse::<Ipv4Addr>().is_ok());
         let asked = if !self.tls {
-            "The bot asks no outside service for this home's address.".to_owned()
+            "The bot asks no outside service for your public address.".to_owned()
         } else if is_fixed || self.delivery == Delivery::Polling {
-            "The bot asks no outside service for this home's address; `pihook doctor` does.".to_owned()
+            "The bot asks no outside service for your public address. `pihook doctor` asks.".to_owned()
         } else {
-            format!("The bot asks these services for this home's address: {}.", self.address_services.join(", "))
+            format!("The bot asks these services for your public address: {}.", self.address_services.join(", "))
         };
         let opened = match (self.delivery, self.port_mapping) {
-            (Delivery::Polling, _) => "The bot opens no port, and polls.".to_owned(),
+            (Delivery::Polling, _) => "The bot uses polling and opens no port.".to_owned(),
             _ if !self.tls => {
-                format!("The bot speaks plain HTTP at {}: a reverse proxy or a tunnel before it ends TLS.", self.listen)
+                format!(
+                    "The bot listens for plain HTTP at {}. A reverse proxy or a tunnel must handle TLS.",
+                    self.listen
+                )
             }
-            (_, true) => format!("The bot has the router open port {} to the internet.", self.public_port),
-            (_, false) => "The bot leaves the router as it is: you forward the port, or set port_mapping.".to_owned(),
+            (_, true) => format!("The bot asks the router to open port {} to the internet.", self.public_port),
+            (_, false) => format!(
+                "The bot does not change the router. Forward port {} yourself, or set port_mapping = \"auto\".",
+                self.public_port
+            ),
         };
         [asked, opened]
     }
@@ -188,7 +194,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
-            Self::Defaults => write!(f, "no file, and {TOKEN_VARIABLE}"),
+            Self::Defaults => write!(f, "no settings file; the token is in {TOKEN_VARIABLE}"),
         }
     }
 }
@@ -201,8 +207,9 @@ impl fmt::Display for Source {
 pub(crate) fn find(given: Option<PathBuf>, environment: Environment) -> Result<Source, Problems> {
     look(given, environment)?.ok_or_else(|| {
         Problems(vec![format!(
-            "There is no {}: put the bot's token into {TOKEN_VARIABLE}, write a settings file, or name yours with --config.",
-            PLACES.join(" and no ")
+            "No settings found: neither {} exists. Write a settings file, give its path with --config, or put the bot's token into \
+             {TOKEN_VARIABLE}.",
+            PLACES.join(" nor ")
         )])
     })
 }
@@ -216,11 +223,11 @@ pub(crate) fn look(given: Option<PathBuf>, environment: Environment) -> Result<O
         return Ok(Some(Source::File(path)));
     }
     let found = PLACES.iter().map(PathBuf::from).find(|path| path.symlink_metadata().is_ok());
-    // Whoever put it there would say where root sends the token.
+    // The owner of the file decides where root sends the token.
     match found {
         Some(path) if unistd::geteuid().is_root() && !is_roots(&path) => Err(Problems(vec![format!(
-            "{} in this folder is not read: another user than root can change the file or the folder. If it is right, name it: \
-             --config ./{}.",
+            "pihook does not read {} in this folder as root, because other users can change the file or the folder. To use it \
+             anyway, add --config ./{}.",
             path.display(),
             path.display()
         )])),
@@ -229,7 +236,7 @@ pub(crate) fn look(given: Option<PathBuf>, environment: Environment) -> Result<O
     }
 }
 
-/// Whether root alone decides what stands in the file at `path`.
+/// Whether only root can change the file at `path`.
 fn is_roots(path: &Path) -> bool {
     if path.is_absolute() {
         return true;
@@ -258,7 +265,7 @@ pub(crate) fn load_from(source: &Source, environment: Environment) -> Result<Con
     }
 }
 
-/// Like [`load_from`], but goes on: settings that are wrong have their default, or are empty.
+/// Like [`load_from`], but always returns settings: those that are wrong have their default, or are empty.
 pub(crate) fn examine(source: &Source, environment: Environment) -> (Config, Vec<String>) {
     let Source::File(path) = source else { return examine_defaults(environment) };
     match fs::read(path) {
@@ -279,10 +286,8 @@ fn examine_defaults(environment: Environment) -> (Config, Vec<String>) {
     let folder = absolute("STATE_DIRECTORY").or_else(|| Some(of_user()?.join("pihook").join(id.to_string())));
     let (mut config, mut problems) = examine_text(&folder.clone().unwrap_or_default().join("-"), "", environment);
     if folder.is_none() {
-        problems.push(
-            "There is no folder for what the bot must remember: set HOME or XDG_STATE_HOME, or write a settings file."
-                .into(),
-        );
+        problems
+            .push("The bot has no folder for its files. Set HOME or XDG_STATE_HOME, or write a settings file.".into());
     }
     config.own_folder = folder;
     (config, problems)
@@ -331,7 +336,10 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
     if !tls && config.delivery != Delivery::Polling {
         check_behind_proxy(&mut table, &config);
     } else if follows && config.address_services.iter().collect::<HashSet<_>>().len() < 2 {
-        table.problem("address_services", "must name two or more: one alone is not believed");
+        table.problem(
+            "address_services",
+            "must have at least two different URLs: the bot trusts an address only if two services agree",
+        );
     }
     table.finish();
     (config, if unread.is_empty() { table.problems } else { unread })
@@ -355,7 +363,7 @@ fn api_url(url: &str) -> Result<String, String> {
         return Err("must be like https://api.telegram.org or http://127.0.0.1:8081".into());
     }
     if scheme == "http" && is_telegrams(url) {
-        return Err("must use https: only a Bot API server of your own may be called by http".into());
+        return Err("must begin with https://: http:// is only for your own Bot API server".into());
     }
     Ok(url.to_owned())
 }
@@ -406,7 +414,7 @@ pub(crate) fn port_mapping(text: &str) -> Result<bool, String> {
     }
 }
 
-/// What helps who may not read a file of the bot.
+/// The advice for a user that cannot read a file of the bot.
 pub(crate) const WITH_SUDO: &str = "run it with sudo, or as the user that the bot runs as";
 
 /// Why a file cannot be read, and what to do.
@@ -427,26 +435,29 @@ fn tls(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Where TLS ends elsewhere, the certificate is that of a name, and the router is none of our business.
+/// Where TLS ends elsewhere, the certificate is that of a name, and the bot does not touch the router.
 fn check_behind_proxy(table: &mut Table, config: &Config) {
     let host = match &config.public_host {
         PublicHost::Given(host) => host.as_str(),
         PublicHost::Auto => "auto",
     };
-    // An empty one was wrong, and is told already.
+    // An empty one is reported already.
     if host == "auto" || host.parse::<Ipv4Addr>().is_ok() {
-        let what = "must be a DNS name with tls = \"off\": the one that the proxy or the tunnel has a certificate for";
+        let what = "must be a DNS name with tls = \"off\": the name in the certificate of the proxy or the tunnel";
         table.problem("public_host", what);
     }
     if config.port_mapping {
-        table.problem("port_mapping", "must be \"off\" with tls = \"off\": the router would open the port without TLS");
+        table.problem(
+            "port_mapping",
+            "must be \"off\" with tls = \"off\": otherwise the router opens a port without TLS to the internet",
+        );
     }
 }
 
 fn public_port(table: &mut Table, default: u16, own_api: bool) -> u16 {
     let port = table.number("public_port", default, 1..=65535);
     if !own_api && !TELEGRAMS_PORTS.contains(&port) {
-        table.problem("public_port", "must be 443, 80, 88 or 8443: Telegram calls no other");
+        table.problem("public_port", "must be 443, 80, 88 or 8443: Telegram calls no other port");
     }
     port
 }
@@ -473,19 +484,19 @@ fn bots(table: &mut Table, folder: &Path, environment: Environment) -> Vec<BotSe
     let mut bots: Vec<BotSettings> = Vec::new();
     table.tables("bot", |table| {
         let (token, file) = token(table, folder, environment);
-        // Taken in any case: it is no unknown key.
+        // Taken in any case: otherwise it would count as unknown.
         let pattern = table.string("path", "/{token}/");
         let Some(token) = token else { return };
         let Some(path) = webhook_path(&pattern, &token) else {
             return table.problem(
                 "path",
-                &format!("must begin with / and hold at most {PATH_LIMIT} letters, digits and -._~!$&'()*+,;=:@%/"),
+                &format!("must begin with / and have at most {PATH_LIMIT} of these characters: letters, digits and -._~!$&'()*+,;=:@%/"),
             );
         };
         if bots.iter().any(|bot| bot.token.id() == token.id()) {
-            table.problem("[[bot]]", &format!("{} stands there twice: each needs a token of its own", token.id()));
+            table.problem("[[bot]]", &format!("has the token of bot {} again: give each bot its own token", token.id()));
         } else if bots.iter().any(|bot| bot.path == path) {
-            table.problem("path", "is the same for two bots: each needs its own");
+            table.problem("path", "is the same for two bots: give each bot its own path");
         }
         bots.push(BotSettings { token, file, path });
     });
@@ -508,7 +519,7 @@ fn token(table: &mut Table, folder: &Path, environment: Environment) -> (Option<
     let read = |path: &mut Option<PathBuf>, from: PathBuf| fs::read(&*path.insert(from)).map(|text| decode(&text));
     let (text, source) = match (given.is_empty(), file.is_empty()) {
         (false, false) => {
-            table.problem("token", "and token_file are both set: leave one out");
+            table.problem("token", "and token_file are both set: remove one of them");
             return (None, None);
         }
         (false, true) => {
@@ -522,7 +533,7 @@ fn token(table: &mut Table, folder: &Path, environment: Environment) -> (Option<
             (None, None) => {
                 table.problem(
                     "token_file",
-                    "is missing: put the token that BotFather gave you in the file token, beside this one",
+                    "is missing: put the token from @BotFather into a file named token in the same folder",
                 );
                 return (None, None);
             }

@@ -61,16 +61,16 @@ fn all_mistakes_are_found_at_once_with_their_lines() {
          typo = 1\n[[bot]]\ntoken = '{TOKEN}'\npath = 'no-slash'\n[[bot]]\ntoken = 7\n"
     );
     let expected = [
-        "line 1: public_host 192.168.1.5 is a private or reserved address: set the one that the internet sees.",
-        "public_port must be 443, 80, 88 or 8443: Telegram calls no other.",
+        "line 1: public_host 192.168.1.5 is a private or reserved address, which Telegram cannot reach: set your public address.",
+        "public_port must be 443, 80, 88 or 8443: Telegram calls no other port.",
         "line 3: listen must be an address and a port, like 0.0.0.0:8443.",
         "line 5: allow_from has \"1.2.3.4/40\", which has an impossible prefix length.",
         "line 5: allow_from must hold strings, in quotes.",
         "line 4: max_connections must be a whole number from 1 to 100.",
-        "path must begin with / and hold",
+        "path must begin with / and have at most",
         "line 11: token must be a string, in quotes.",
         "token_file is missing",
-        "line 6: \"typo\" is no setting here",
+        "line 6: unknown setting \"typo\"",
     ];
     let found = problems(&text);
     assert_eq!(found.len(), expected.len(), "{found:#?}");
@@ -109,7 +109,10 @@ fn many_bots_share_a_port_but_neither_token_nor_path() {
     let two =
         |first: &str, second: &str| problems(&format!("public_host = 'a.b'\n[[bot]]\n{first}\n[[bot]]\n{second}"));
     assert_eq!(two(&format!("token = '{TOKEN}'"), &format!("token = '{OTHER}'")), [""; 0]);
-    assert!(two(&format!("token = '{TOKEN}'"), &format!("token = '{TOKEN}'"))[0].contains("stands there twice"));
+    assert!(
+        two(&format!("token = '{TOKEN}'"), &format!("token = '{TOKEN}'"))[0]
+            .contains("[[bot]] has the token of bot 110201543 again")
+    );
     let paths = two(&format!("token = '{TOKEN}'\npath = '/x'"), &format!("token = '{OTHER}'\npath = '/x'"));
     assert!(paths[0].contains("is the same for two bots"), "{paths:?}");
     for none in ["[]", "['x']", "[{}, 1]"] {
@@ -163,14 +166,14 @@ fn no_token_shows_whatever_is_wrong() {
 }
 
 #[test]
-fn what_is_no_toml_is_told_with_its_line_alone() {
+fn a_file_that_is_not_toml_is_reported_by_its_line_alone() {
     let found = problems("public_host = 'a.b'\ntoken = 110201543:AAH\n");
     assert_eq!(found.len(), 1);
     assert!(found[0].starts_with("pihook.toml, line 2: "), "{found:?}");
 }
 
 #[test]
-fn a_line_that_is_no_toml_is_told_its_right_form_and_each_has_its_line() {
+fn each_line_that_is_not_toml_gets_its_right_form() {
     let found = problems("public_host = 80.100.95.20\nlisten = 0.0.0.0:8443\n[[bot]]\ntoken = 110201543:AAH\n");
     let expected = [
         "pihook.toml, line 1: public_host needs quotes: public_host = \"80.100.95.20\".",
@@ -181,15 +184,18 @@ fn a_line_that_is_no_toml_is_told_its_right_form_and_each_has_its_line() {
 }
 
 #[test]
-fn a_setting_in_the_wrong_place_is_told_its_right_one() {
+fn a_setting_in_the_wrong_place_gets_its_right_place() {
     let found = problems(&format!("[[bot]]\ntoken = '{TOKEN}'\npublic_host = 'a.b'\n"));
-    assert_eq!(found, ["pihook.toml, line 3: public_host belongs above the first [[bot]]."]);
+    assert_eq!(found, ["pihook.toml, line 3: public_host is in the wrong place: move it above the first [[bot]]."]);
     let found = problems(&format!("public_host = 'a.b'\ntoken = '{TOKEN}'\n"));
-    assert!(found.contains(&"pihook.toml, line 2: token belongs below a line [[bot]].".to_owned()), "{found:?}");
+    assert!(
+        found.contains(&"pihook.toml, line 2: token is in the wrong place: move it below [[bot]].".to_owned()),
+        "{found:?}"
+    );
     let found = problems(&format!("publichost = 'a.b'\nmax_connections = '40'\n[[bot]]\ntoken = '{TOKEN}'\n"));
     let expected = [
         "line 2: max_connections must be a whole number from 1 to 100, without quotes.",
-        "line 1: \"publichost\" is no setting here: did you mean public_host?",
+        "line 1: unknown setting \"publichost\": did you mean public_host?",
     ];
     for expected in expected {
         assert!(found.iter().any(|found| found.ends_with(expected)), "{found:?}");
@@ -256,7 +262,7 @@ fn without_a_file_all_lies_in_a_folder_of_the_users_by_the_bots_id() {
     }
     for variables in [&[token][..], &[token, ("HOME", "here")], &[token, ("HOME", "")]] {
         let (config, problems) = read(variables);
-        assert!(problems[0].contains("set HOME or XDG_STATE_HOME") && config.own_folder.is_none(), "{problems:?}");
+        assert!(problems[0].contains("Set HOME or XDG_STATE_HOME") && config.own_folder.is_none(), "{problems:?}");
     }
     let (_, problems) = read(&[("HOME", "/home/pi"), ("TELEGRAM_BOT_TOKEN", "nonsense")]);
     assert!(problems[0].contains("TELEGRAM_BOT_TOKEN holds no token"), "{problems:?}");
@@ -270,16 +276,19 @@ fn a_file_is_needed_only_where_the_environment_has_no_token() {
     };
     assert_eq!(find(Some("a.toml"), &[("TELEGRAM_BOT_TOKEN", TOKEN)]).unwrap(), "a.toml");
     assert_eq!(find(None, &[("PIHOOK_CONFIG", "b.toml")]).unwrap(), "b.toml");
-    assert_eq!(find(None, &[("TELEGRAM_BOT_TOKEN", TOKEN)]).unwrap(), "no file, and TELEGRAM_BOT_TOKEN");
-    assert!(find(None, &[]).unwrap_err().to_string().contains("put the bot's token into TELEGRAM_BOT_TOKEN"));
+    assert_eq!(
+        find(None, &[("TELEGRAM_BOT_TOKEN", TOKEN)]).unwrap(),
+        "no settings file; the token is in TELEGRAM_BOT_TOKEN"
+    );
+    assert!(find(None, &[]).unwrap_err().to_string().contains("or put the bot's token into TELEGRAM_BOT_TOKEN"));
 }
 
 #[test]
-fn who_asks_and_who_opens_is_told() {
+fn the_consequences_name_the_services_and_the_port() {
     let told = |text: &str| read(text, &[("TELEGRAM_BOT_TOKEN", TOKEN)]).0.consequences().join("\n");
-    assert!(told("").contains("asks these services for this home's address: https://api.ipify.org,"));
-    assert!(told("").contains("leaves the router as it is"));
-    assert!(told("public_host = 'a.b'\nport_mapping = 'auto'").contains("has the router open port 8443"));
+    assert!(told("").contains("asks these services for your public address: https://api.ipify.org,"));
+    assert!(told("").contains("does not change the router. Forward port 8443 yourself"));
+    assert!(told("public_host = 'a.b'\nport_mapping = 'auto'").contains("asks the router to open port 8443"));
     assert!(told("public_host = '80.100.95.20'").contains("asks no outside service"));
     assert!(told("delivery = 'polling'\nport_mapping = 'auto'").contains("opens no port"));
     assert_eq!(problems("delivery = 'poll'\n[[bot]]\ntoken = '1:a'").len(), 1);

@@ -140,7 +140,7 @@ impl Delivery {
             Some(Order::Poll(registration)) => match self.poller(registration.clone()) {
                 Ok(poller) => self.now = Now::Polling(Box::new(poller)),
                 Err(why) => {
-                    log::error!("A thread cannot be started: {why}.");
+                    log::error!("pihook could not start a thread: {why}. pihook tries again.");
                     self.next = Some(Order::Poll(registration));
                     return START_RETRY_INTERVAL;
                 }

@@ -78,7 +78,7 @@ impl<'c> ChangeOver<'c> {
         match switch.see(seen, Instant::now()) {
             None => {}
             Some(Change::Try) => {
-                log::info!("The webhook is tried.");
+                log::info!("pihook tries the webhook.");
                 identity.try_webhook();
             }
             Some(Change::Poll(reason)) => {
@@ -88,7 +88,7 @@ impl<'c> ChangeOver<'c> {
             }
             Some(Change::Explain(reason)) => self.explain(&reason),
             Some(Change::Proven) => {
-                log::info!("Telegram reaches this Pi: updates come by webhook.");
+                log::info!("Telegram reaches this Pi: updates arrive by webhook.");
                 self.note.write(None);
                 self.status.polling_reason(None);
             }
@@ -101,7 +101,7 @@ impl<'c> ChangeOver<'c> {
     }
 
     fn say_polling(&self, reason: &Reason) {
-        log::info!("Updates are polled: {reason}.");
+        log::info!("Updates arrive by polling: {reason}.");
         self.status.polling_reason(Some(reason.to_string()));
     }
 }

@@ -1,4 +1,4 @@
-//! What another program does with our token. It is taken back ever more seldom: two programs must not fight. Pure.
+//! What another program does with our token. It is taken back at growing intervals: two programs must not fight. Pure.
 
 use std::time::{Duration, Instant};
 

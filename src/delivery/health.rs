@@ -29,12 +29,10 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Missing => "the webhook was removed",
-            Self::Other => "another program, or an older start of this one, has set a webhook of its own",
+            Self::Other => "another program, or an earlier run of this bot, has set another webhook",
             Self::Certificate => "the webhook was set without the right certificate",
-            Self::Settings => {
-                "another program has set the webhook with other allowed_updates or another max_connections"
-            }
-            Self::Secret => "another program has set the webhook with another secret",
+            Self::Settings => "another program has set the webhook with different allowed_updates or max_connections",
+            Self::Secret => "another program has set the webhook with a different secret",
         })
     }
 }
@@ -121,7 +119,7 @@ impl Health {
         let is_certificate = explained.is_some_and(|explanation| explanation.kind == Kind::Certificate);
         if let (true, Some(message), Some(fault)) = (is_certificate, message, fault) {
             // The same certificate again would be refused again.
-            let words = format!("Telegram could not deliver: \"{message}\": {}", fault.trim_end_matches('.'));
+            let words = format!("Telegram could not deliver an update: \"{message}\": {}", fault.trim_end_matches('.'));
             self.problem = Some(Problem { words, is_unreachable: false });
         } else if is_certificate {
             return self.repair(undelivered(message.unwrap_or_default()), false, contest, now);
@@ -133,7 +131,10 @@ impl Health {
             self.problem = None;
         } else if self.problem.is_none() && info.pending_update_count >= BACKLOG.max(was_pending + 1) && was_pending > 0
         {
-            let words = format!("{} updates wait at Telegram, and they become more", info.pending_update_count);
+            let words = format!(
+                "{} updates wait at Telegram, and the number grows: run `pihook doctor`",
+                info.pending_update_count
+            );
             self.problem = Some(Problem { words, is_unreachable: false });
         }
         self.problem.clone().map_or(Verdict::Well, Verdict::Problem)
@@ -144,11 +145,11 @@ impl Health {
             return Verdict::Repair(why);
         }
         let advice = if is_contested {
-            "; only one program can use a token: stop the other, or get it a token of its own"
+            "; only one program can use a token: stop the other program, or give it a token of its own"
         } else {
             ""
         };
-        let words = format!("{why}, again{advice}; it is set anew after a while");
+        let words = format!("{why}, again{advice}; pihook sets the webhook again later");
         let problem = self.problem.insert(Problem { words, is_unreachable: false });
         Verdict::Problem(problem.clone())
     }
@@ -163,7 +164,7 @@ fn is_contested(difference: Difference) -> bool {
 }
 
 fn undelivered(message: &str) -> String {
-    format!("Telegram could not deliver: {}", delivery_error::sentence(message))
+    format!("Telegram could not deliver an update: {}", delivery_error::sentence(message))
 }
 
 #[cfg(test)]
@@ -282,7 +283,7 @@ mod tests {
         for date in [1000, 1001, 1001] {
             let verdict = health.assess(&info(1, Some((date, failed))), fault, &mut contest, now);
             let Verdict::Problem(Problem { words, is_unreachable: false }) = verdict else { panic!("{verdict:?}") };
-            assert_eq!(words, format!("Telegram could not deliver: \"{failed}\": its issuer has expired"));
+            assert_eq!(words, format!("Telegram could not deliver an update: \"{failed}\": its issuer has expired"));
         }
         assert_eq!(health.assess(&info(0, Some((1001, failed))), fault, &mut contest, now), Verdict::Well);
     }
@@ -298,7 +299,7 @@ mod tests {
         health.set(0);
         let again = health.assess(&info(1, Some((1001, failed))), (Ok(()), None), &mut contest, now + INTERVAL);
         assert!(
-            matches!(again, Verdict::Problem(Problem { words, is_unreachable: false }) if words.contains("again; it is set anew after a while"))
+            matches!(again, Verdict::Problem(Problem { words, is_unreachable: false }) if words.contains("again; pihook sets the webhook again later"))
         );
     }
 }

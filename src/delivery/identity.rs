@@ -137,13 +137,13 @@ fn accept(certificate: &Certificate, host: Option<&str>, config: &Config) -> Res
         // A Pi starts with a clock from the past, and Telegram has one of its own.
         // And what stands behind the certificate is Telegram's to judge.
         Err(why @ (CertificateError::NotYetValid(_) | CertificateError::Chain(_))) => {
-            log::warn!("{why} It is served all the same.");
+            log::warn!("{why} The bot uses this certificate anyway.");
         }
         checked => checked?.iter().for_each(|doubt| log::warn!("{doubt}")),
     }
     let key = &config.certificate_files.private_key;
     if files::is_world_accessible(key) {
-        log::warn!("Everyone on this machine can read {}: chmod 600 it.", key.display());
+        log::warn!("Every user of this machine can read {0}. Run: chmod 600 {0}", key.display());
     }
     Ok(())
 }
@@ -152,7 +152,9 @@ fn renew(host: &str, config: &Config) -> Result<Certificate, CertificateError> {
     let renewed = certificate::renew(host, &config.certificate_files)?;
     match renewed.written {
         Ok(()) => log::info!("Made a new certificate for {host}."),
-        Err(why) => log::warn!("The new certificate for {host} lasts until the next start: {why}"),
+        Err(why) => {
+            log::warn!("The new certificate for {host} could not be saved, and is lost at the next restart: {why}");
+        }
     }
     Ok(renewed.certificate)
 }
@@ -237,7 +239,7 @@ impl<'c> Identity<'c> {
         }
         if tls.certificate.is_ours() {
             if let Err(why) = renew(&host, self.config).and_then(|new| self.adopt(new)) {
-                log::error!("No certificate could be made for {host}: {why}");
+                log::error!("pihook could not make a certificate for {host}: {why}");
             }
         } else if !self.is_expiry_logged {
             self.is_expiry_logged = true;
@@ -252,9 +254,9 @@ impl<'c> Identity<'c> {
         match certificate.begins_in(now) {
             Some(left) => log::warn!("{path}: {}", CertificateError::NotYetValid(left)),
             None if certificate.days(now) == 0 => {
-                log::warn!("The certificate {path} ends within a day, or has ended: renew it.");
+                log::warn!("The certificate {path} expires within a day, or has expired: renew it.");
             }
-            None => log::warn!("The certificate {path} ends in {} day(s): renew it.", certificate.days(now)),
+            None => log::warn!("The certificate {path} expires in {} day(s): renew it.", certificate.days(now)),
         }
     }
 

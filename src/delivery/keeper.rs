@@ -154,7 +154,7 @@ impl Keeper {
             (callbacks.registered)(self.registration.digest());
         }
         if callbacks.status.webhook(bot, Some(format!("{why}. {NEW_TOKEN}"))) {
-            log::error!("bot {bot}: {why}. {NEW_TOKEN} It is tried again, ever more seldom.");
+            log::error!("bot {bot}: {why}. {NEW_TOKEN} pihook tries again, at growing intervals.");
         }
         pause
     }
@@ -176,7 +176,7 @@ impl Keeper {
         match verdict {
             Verdict::Well => {
                 if callbacks.status.webhook(bot, None) {
-                    log::info!("bot {bot}: the webhook is well again.");
+                    log::info!("bot {bot}: the webhook works again.");
                 }
             }
             Verdict::Problem(Problem { words, is_unreachable }) => {
@@ -188,7 +188,7 @@ impl Keeper {
                 }
             }
             Verdict::Repair(why) => {
-                log::warn!("bot {bot}: {why}. It is set anew.");
+                log::warn!("bot {bot}: {why}. pihook sets the webhook again.");
                 self.must_set = true;
                 self.is_registered = false;
                 return Duration::ZERO;

@@ -254,7 +254,7 @@ impl Poller {
             Err(ApiError::StaleConnection(_)) if !std::mem::replace(&mut self.was_stale, true) => {}
             Err(why) if why.is_webhook_conflict() => self.stage = Stage::Webhook { is_new: true },
             Err(why) if why.is_poll_conflict() => {
-                self.contest("another program polls with this token", "It is asked again", contest, now);
+                self.contest("another program polls with this token", "pihook polls again", contest, now);
             }
             Err(why) => {
                 // It may be a slow line, on which a smaller page gets through.
@@ -267,7 +267,7 @@ impl Poller {
     fn say_polling(&self) {
         let bot = self.settings.client.bot();
         if self.settings.status.polling(bot, None) {
-            log::info!("bot {bot}: updates are polled.");
+            log::info!("bot {bot}: updates arrive by polling.");
         }
     }
 
@@ -288,8 +288,8 @@ impl Poller {
             return Ok(());
         }
         let is_free = info.url.is_empty() || is_ours;
-        let words = "another program, or an older start of this one, has set a webhook";
-        if !is_free && !self.contest(words, "It is removed", contest, now) {
+        let words = "another program, or an earlier run of this bot, has set a webhook";
+        if !is_free && !self.contest(words, "pihook removes the webhook", contest, now) {
             return Ok(());
         }
         if !info.url.is_empty() {
@@ -307,8 +307,8 @@ impl Poller {
             return true;
         }
         let words = format!(
-            "{words}, again; only one program can use a token: stop the other, or get it a token of its own; this one polls \
-             again after a while"
+            "{words}, again; only one program can use a token: stop the other program, or give it a token of its own; \
+             pihook polls again later"
         );
         if self.settings.status.polling(bot, Some(words.clone())) {
             log::warn!("bot {bot}: {words}.");
@@ -322,15 +322,15 @@ impl Poller {
             self.not_before = Some(Instant::now() + token_pause(self.token_refusals));
             self.token_refusals = self.token_refusals.saturating_add(1);
             if self.settings.status.polling(bot, Some(format!("{why}. {NEW_TOKEN}"))) {
-                log::error!("bot {bot}: {why}. {NEW_TOKEN} It is tried again, ever more seldom.");
+                log::error!("bot {bot}: {why}. {NEW_TOKEN} pihook tries again, at growing intervals.");
             }
             return;
         }
         let pause = self.retry_pause.after(Some(why));
         self.not_before = Some(Instant::now() + pause);
-        let words = format!("updates cannot be polled: {why}");
+        let words = format!("polling failed: {why}");
         if self.settings.status.polling(bot, Some(words.clone())) {
-            log::warn!("bot {bot}: {words}. It is tried again.");
+            log::warn!("bot {bot}: {words}. pihook tries again.");
         }
     }
 

@@ -50,7 +50,11 @@ impl PollingNote {
             }),
         };
         if let Err(why) = written {
-            log::warn!("{}: {why}. The next start does not know how updates came.", self.file.display());
+            log::warn!(
+                "{} could not be written: {why}. After a restart, the bot must find out again whether Telegram \
+                 reaches it.",
+                self.file.display()
+            );
         }
     }
 

@@ -49,7 +49,11 @@ impl Reached {
         if !self.is_noted()
             && let Err(why) = files::replace(&self.note, self.digests.as_bytes(), 0o600)
         {
-            log::warn!("{}: {why}. The next start does not know that Telegram gets in.", self.note.display());
+            log::warn!(
+                "{} could not be written: {why}. After a restart, the bot must find out again whether Telegram \
+                 reaches it.",
+                self.note.display()
+            );
         }
     }
 

@@ -74,7 +74,7 @@ impl fmt::Display for RegistrationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Api(why) => why.fmt(f),
-            Self::Disagrees(what) => write!(f, "Telegram took the webhook, and then says: {what}"),
+            Self::Disagrees(what) => write!(f, "Telegram accepted the webhook, but then reports another one: {what}"),
         }
     }
 }
@@ -175,7 +175,10 @@ impl Registration {
         *lock(&self.shown) = Some(ShownSettings::from(&info));
         self.agrees(&info).map_err(RegistrationError::Disagrees)?;
         if let Err(why) = self.write_note(&info) {
-            log::warn!("{}: {why}. The webhook will be set again at the next start.", self.note.display());
+            log::warn!(
+                "{} could not be written: {why}. At the next start, the bot sets the webhook again.",
+                self.note.display()
+            );
         }
         Ok(())
     }

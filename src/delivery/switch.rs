@@ -71,28 +71,27 @@ impl fmt::Display for Reason {
     /// Why, and what would make it direct.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const FORWARD: &str =
-            "to get them directly, have the router forward the port to this Pi, or set port_mapping = \"auto\"";
+            "to use the webhook, forward the port to this Pi in the router's settings, or set port_mapping = \"auto\"";
         match self {
-            Self::NothingArrives => write!(f, "nothing from Telegram reaches this Pi; {FORWARD}"),
+            Self::NothingArrives => write!(f, "Telegram's calls do not reach this Pi; {FORWARD}"),
             Self::RewrittenSource(address) => write!(
                 f,
-                "nothing from Telegram reaches this Pi, but calls come from {address}; if that is the router, it rewrites the source of \
-                 what it forwards: to get them directly, add it to allow_from, allow_from = [\"149.154.160.0/20\", \
-                 \"91.108.4.0/22\", \"{address}\"]"
+                "Telegram's calls do not reach this Pi, but calls come from {address}; if {address} is the router, it \
+                 puts its own address in place of Telegram's: to use the webhook, set allow_from = \
+                 [\"149.154.160.0/20\", \"91.108.4.0/22\", \"{address}\"]"
             ),
-            Self::Undelivered(why) => write!(f, "Telegram could not deliver ({why}); {FORWARD}"),
+            Self::Undelivered(why) => write!(f, "Telegram could not deliver an update ({why}); {FORWARD}"),
             Self::NotPassedOn(why) => write!(
                 f,
-                "Telegram could not deliver ({why}); to get them directly, have the proxy or the tunnel pass the bot's path on to \
-                 the address in listen"
+                "Telegram could not deliver an update ({why}); to use the webhook, let the proxy or the tunnel pass \
+                 the bot's path on to the address in listen"
             ),
             Self::SharedAddress => f.write_str(
-                "the provider shares one address among customers (CGNAT); to get them directly, ask it for a public IPv4 address",
+                "the provider shares one address among customers (CGNAT); to use the webhook, ask the provider for a \
+                 public IPv4 address",
             ),
-            Self::NoAddress => f.write_str(
-                "this home's address is not known; to get them directly, see what `pihook doctor` says of the address",
-            ),
-            Self::Refused(why) => write!(f, "Telegram does not take the webhook ({why}); `pihook doctor` says more"),
+            Self::NoAddress => f.write_str("this home's address is not known; to use the webhook, run `pihook doctor`"),
+            Self::Refused(why) => write!(f, "Telegram refuses the webhook ({why}); run `pihook doctor`"),
             Self::Settings => f.write_str("the settings have delivery = \"polling\""),
             Self::Before(words) => f.write_str(words),
         }
@@ -429,7 +428,7 @@ mod tests {
         for (reason, words) in [
             (Reason::NothingArrives, "forward the port"),
             (Reason::Undelivered("Connection refused".into()), "port_mapping"),
-            (Reason::SharedAddress, "ask it for a public IPv4 address"),
+            (Reason::SharedAddress, "ask the provider for a public IPv4 address"),
             (Reason::NoAddress, "pihook doctor"),
             (Reason::Refused("bad webhook".into()), "bad webhook"),
             (Reason::Settings, "delivery = \"polling\""),

@@ -4,6 +4,9 @@ use serde::Serialize;
 
 use crate::secret::{one_line, printable};
 
+/// What to do when the bot is not running.
+pub(super) const START: &str = "start the bot: `sudo systemctl start pihook`, or `pihook run`";
+
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -10,7 +10,7 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, Stream};
 
-use super::finding::Doctor;
+use super::finding::{Doctor, START};
 use crate::certificate::Certificate;
 use crate::config::Config;
 use crate::system::port;
@@ -20,50 +20,53 @@ use crate::webhook::probe::loopback_for;
 /// For each step of the probe.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
+const CERTIFICATE_FIRST: &str = "repair the certificate first, and run the doctor again";
+const OTHER_PROGRAM: &str = "if this program is the bot, restart the bot; if not, stop the other program, or set another port in \
+                             listen";
+
 /// Checks the port, and the bot behind it.
 pub(crate) fn examine(doctor: &mut Doctor, config: &Config, certificate: Option<&Certificate>) {
     const CHECK: &str = "listener";
     let owner = port::owners(config.listen.port());
     if !owner.is_empty() && owner.iter().all(|owner| owner.starts_with("systemd ")) {
         // To connect would start it.
-        return doctor.bad(CHECK, "systemd holds the port, and the bot does not run", "sudo systemctl start pihook");
+        return doctor.bad(CHECK, "systemd holds the port, but the bot is not running", START);
     }
     let address = SocketAddr::new(loopback_for(config.listen.ip()), config.listen.port());
     let stream = match TcpStream::connect_timeout(&address, STEP_TIMEOUT) {
         Ok(stream) => stream,
         Err(why) => {
-            let found = format!("nobody listens at {}: {why}", config.listen);
-            return doctor.bad(CHECK, found, "start the bot: sudo systemctl start pihook, or pihook run");
+            let found = format!("no program listens at {}: {why}", config.listen);
+            return doctor.bad(CHECK, found, START);
         }
     };
     let by = if owner.is_empty() { "a program of another user".to_owned() } else { owner.join(" and ") };
     if certificate.is_none() && config.tls {
-        return doctor.warn(CHECK, format!("{} is held by {by}", config.listen), "see what is said of the certificate");
+        return doctor.warn(CHECK, format!("{by} listens at {}", config.listen), CERTIFICATE_FIRST);
     }
     match ask(stream, config, certificate) {
         Ok(200) => {
-            let how =
-                if config.tls { "as Telegram's calls need" } else { "by plain HTTP, for the proxy or the tunnel" };
-            doctor.good(CHECK, format!("{} is held by {by}, and answers {how}", config.listen));
+            let how = if config.tls { "over HTTPS" } else { "over plain HTTP, for the proxy or the tunnel" };
+            doctor.good(CHECK, format!("{by} listens at {} and answers {how}", config.listen));
         }
         Ok(status) => doctor.bad(
             CHECK,
-            format!("{by} listens at {}, and answers {status}", config.listen),
-            "restart the bot: it runs with other settings or another token",
+            format!("{by} listens at {}, but answers with status {status}", config.listen),
+            "restart the bot: it still runs with older settings or an older token",
         ),
         Err(why) if is_other_certificate(&why) => doctor.bad(
             CHECK,
             format!(
-                "{by} listens at {}, with another certificate than {}",
+                "{by} listens at {}, but uses another certificate than {}",
                 config.listen,
                 config.certificate_files.certificate.display()
             ),
-            "if it is the bot, restart it; else end the other program, or set another port in listen",
+            OTHER_PROGRAM,
         ),
         Err(why) => doctor.bad(
             CHECK,
-            format!("{by} listens at {}, and does not answer as the bot does: {why}", config.listen),
-            "if it is the bot, restart it; else end the other program, or set another port in listen",
+            format!("{by} listens at {}, but does not answer like the bot: {why}", config.listen),
+            OTHER_PROGRAM,
         ),
     }
 }

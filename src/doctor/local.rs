@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, ToSocketAddrs};
 use std::time::SystemTime;
 
-use super::finding::Doctor;
+use super::finding::{Doctor, START};
 use crate::certificate::{self, Certificate, CertificateError};
 use crate::config::{Config, PublicHost};
 use crate::delivery::identity;
@@ -17,6 +17,21 @@ use crate::home::upnp::{FindError, Gateway, UpnpError};
 use crate::secret::printable;
 use crate::system::files;
 
+const AS_ROOT: &str = "run the doctor with sudo, or as the user that runs the bot";
+const MOVE_AWAY: &str = "move the certificate and its key to another folder, and restart the bot";
+const NOT_YET: &str = "check the clock; if the clock is right, wait, or get a certificate that is already valid";
+const RENEW: &str = "renew the certificate: pihook renews only a certificate that it made";
+const RIGHT_PAIR: &str = "put the right pair of certificate and key there; or move both to another folder and restart the bot: \
+                          it makes a new pair";
+const POLL: &str = "without a public address, a webhook cannot work: let the bot poll (delivery = \"polling\")";
+const SERVICES: &str = "check that this machine reaches the addresses in address_services, and run the doctor again";
+const ONLY_PROXY: &str = "this is normal if this machine reaches the internet only through the proxy; Telegram cannot call the bot \
+                          then: set delivery = \"polling\"";
+const FORWARD: &str = "forward the port to this Pi in the router's settings, and give this Pi a fixed address there";
+const BY_HAND: &str = "check in the router's settings that it forwards the port to this Pi";
+const BY_HAND_OR_UPNP: &str = "check in the router's settings that it forwards the port to this Pi; or switch UPnP on there, and \
+                               set port_mapping = \"auto\"";
+
 /// Secrets that others can read.
 pub(crate) fn files(doctor: &mut Doctor, config: &Config) {
     const CHECK: &str = "files";
@@ -25,12 +40,12 @@ pub(crate) fn files(doctor: &mut Doctor, config: &Config) {
     let open: Vec<_> =
         secrets.filter(|path| files::is_world_accessible(path)).map(|path| path.display().to_string()).collect();
     if open.is_empty() {
-        doctor.good(CHECK, "no secret is readable by everyone");
+        doctor.good(CHECK, "other users cannot read the secrets");
     } else {
         let list = open.join(" and ");
         doctor.warn(
             CHECK,
-            format!("everyone on this machine can read {list}"),
+            format!("every user of this machine can read {list}"),
             format!("chmod 600 {}", open.join(" ")),
         );
     }
@@ -42,10 +57,10 @@ pub(crate) fn process(doctor: &mut Doctor, config: &Config) {
     match File::open(&config.runtime_dir).map(|folder| folder.try_lock()) {
         Ok(Err(TryLockError::WouldBlock)) => doctor.good(CHECK, "the bot runs"),
         Err(why) if why.kind() != io::ErrorKind::NotFound => {
-            let found = format!("whether the bot runs is not known: {}: {why}", config.runtime_dir.display());
-            doctor.warn(CHECK, found, "run the doctor as root, or as the user that the bot runs as");
+            let found = format!("the doctor cannot see whether the bot runs: {}: {why}", config.runtime_dir.display());
+            doctor.warn(CHECK, found, AS_ROOT);
         }
-        _ => doctor.bad(CHECK, "the bot does not run", "start the bot: sudo systemctl start pihook, or pihook run"),
+        _ => doctor.bad(CHECK, "the bot is not running", START),
     }
 }
 
@@ -54,7 +69,7 @@ pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certif
     const CHECK: &str = "certificate";
     let path = &config.certificate_files.certificate;
     if !path.exists() {
-        doctor.warn(CHECK, format!("{} is not there", path.display()), "start the bot: it makes one");
+        doctor.warn(CHECK, format!("{} does not exist", path.display()), "start the bot: it makes a certificate");
         return None;
     }
     let certificate = load(doctor, CHECK, config)?;
@@ -62,31 +77,27 @@ pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certif
     let days = certificate.days(now);
     match identity::check_fit(config, &certificate, host.as_deref()) {
         Err(why @ CertificateError::NotOurs(_)) => {
-            doctor.bad(CHECK, why.to_string(), "move it away and restart the bot");
+            doctor.bad(CHECK, why.to_string(), MOVE_AWAY);
             return None;
         }
-        Err(why @ CertificateError::NotYetValid(_)) => {
-            doctor.bad(
-                CHECK,
-                why.to_string(),
-                "see that the clock is right; if it is, wait, or get one that counts now",
-            );
+        Err(why @ CertificateError::NotYetValid(_)) => doctor.bad(CHECK, why.to_string(), NOT_YET),
+        Err(why) if certificate.is_ours() => {
+            doctor.bad(CHECK, why.to_string(), "restart the bot: it makes a new certificate");
         }
-        Err(why) if certificate.is_ours() => doctor.bad(CHECK, why.to_string(), "restart the bot: it makes a new one"),
         Err(why @ CertificateError::Chain(_)) => {
-            doctor.bad(CHECK, why.to_string(), "then restart the bot");
+            doctor.bad(CHECK, why.to_string(), "repair the certificate file as the message says, and restart the bot");
         }
-        Err(why) => doctor.bad(CHECK, why.to_string(), "make or get a new one"),
+        Err(why) => doctor.bad(CHECK, why.to_string(), "make or get a new certificate, and restart the bot"),
         Ok(doubts) if !doubts.is_empty() => {
-            doctor.warn(CHECK, doubts.join(" "), "watch whether messages arrive; a usual certificate leaves no doubt");
+            doctor.warn(CHECK, doubts.join(" "), "write to the bot: if it answers, Telegram accepts the certificate");
         }
         Ok(_) if certificate.renewal(now).is_zero() && !certificate.is_ours() => {
-            doctor.warn(CHECK, format!("it ends in {days} day(s)"), "renew it: pihook does so only with its own");
+            doctor.warn(CHECK, format!("the certificate expires in {days} day(s)"), RENEW);
         }
         Ok(_) => {
-            let owner = if certificate.is_ours() { "pihook's own" } else { "your own" };
+            let owner = if certificate.is_ours() { "made by pihook" } else { "your own" };
             let kind = certificate.kind();
-            doctor.good(CHECK, format!("{owner}, {kind}, for {days} more days"));
+            doctor.good(CHECK, format!("{owner}, {kind}, valid for {days} more days"));
         }
     }
     Some(certificate)
@@ -95,8 +106,8 @@ pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certif
 fn load(doctor: &mut Doctor, check: &'static str, config: &Config) -> Option<Certificate> {
     let (why, remedy) = match certificate::load(&config.certificate_files) {
         Ok(certificate) => return Some(certificate),
-        Err(why @ CertificateError::File(..)) => (why, "run the doctor as root, or as the user that the bot runs as"),
-        Err(why) => (why, "put the right pair there, or move it away: then pihook makes one"),
+        Err(why @ CertificateError::File(..)) => (why, AS_ROOT),
+        Err(why) => (why, RIGHT_PAIR),
     };
     doctor.bad(check, why.to_string(), remedy);
     None
@@ -111,41 +122,38 @@ pub(crate) fn address(doctor: &mut Doctor, config: &Config, host: Option<&str>) 
     let address = match address::agree(own, Services::new(&config.address_services).ask()) {
         Ok(address) => address,
         Err(why @ AddressError::Reserved(_)) => {
-            doctor.bad(CHECK, why.to_string(), "without a public address no webhook can work");
+            doctor.bad(CHECK, why.to_string(), POLL);
             return None;
         }
         Err(why) => {
-            let remedy = match config.proxy {
-                None => "see that address_services can be reached; then run this again",
-                Some(_) => {
-                    "where only the proxy leads out, that is so, and nothing gets in: set delivery = \"polling\""
-                }
-            };
+            let remedy = if config.proxy.is_some() { ONLY_PROXY } else { SERVICES };
             doctor.warn(CHECK, why.to_string(), remedy);
             return None;
         }
     };
     let there = |name: &str| (name, 0).to_socket_addrs().into_iter().flatten().any(|found| found.ip() == address);
     match host {
-        Some(host) if host.parse() == Ok(address) => doctor.good(CHECK, format!("{address}, as it should be")),
+        Some(host) if host.parse() == Ok(address) => {
+            doctor.good(CHECK, format!("{address}, the same that the bot uses"));
+        }
         Some(host) if host.parse::<Ipv4Addr>().is_err() && there(host) => {
-            doctor.good(CHECK, format!("{address}, where {host} leads"));
+            doctor.good(CHECK, format!("{address}, and {host} has this address"));
         }
         Some(host) if host.parse::<Ipv4Addr>().is_err() => doctor.bad(
             CHECK,
-            format!("{address}, and {host} leads somewhere else, or nowhere"),
-            "see to your dynamic DNS, or set public_host = \"auto\"",
+            format!("{address}, but {host} has another address or none"),
+            "check your dynamic DNS, or set public_host = \"auto\"",
         ),
-        None => doctor.good(CHECK, format!("{address}, and the bot will find it")),
+        None => doctor.good(CHECK, format!("{address}; the bot finds this address when it starts")),
         Some(host) if config.public_host == PublicHost::Auto => doctor.warn(
             CHECK,
-            format!("{address}, and the certificate is still for {host}"),
-            "wait some minutes: the running bot follows",
+            format!("{address}, but the certificate is still for {host}"),
+            "wait some minutes: the running bot makes a new certificate",
         ),
         Some(host) => doctor.bad(
             CHECK,
-            format!("{address}, and public_host is {host}"),
-            format!("set public_host = \"{address}\", or \"auto\" so that it follows the address"),
+            format!("{address}, but public_host is {host}"),
+            format!("set public_host = \"{address}\", or \"auto\": then the bot follows the address"),
         ),
     }
     router(doctor, config, (gateway, own), address);
@@ -160,44 +168,44 @@ fn router(
     outside: Ipv4Addr,
 ) {
     const CHECK: &str = "router";
-    const BY_HAND: &str = "see in its settings that it forwards the port to this Pi";
     match (address::translation(own, outside), own) {
         (None, _) => {}
         // Two routers that both forward the port are enough.
         (Some(why), Some(own)) if own.is_private() => doctor.warn(CHECK, why, ""),
-        (Some(why), _) => return doctor.bad(CHECK, why, "until then Telegram cannot call this home"),
+        (Some(why), _) => return doctor.bad(CHECK, why, "until then, Telegram cannot call this home"),
     }
     let port = config.public_port;
     let here = gateway.and_then(|gateway| route::local_address(gateway).ok());
     // Only UPnP can be asked that.
     let found = gateway.map_or(Err(FindError::Silent), Gateway::find);
     if let Err(FindError::Unclear(what)) = &found {
-        return doctor.warn(CHECK, format!("it answers by UPnP, and {}", printable(what)), BY_HAND);
+        return doctor.warn(CHECK, format!("the router answers by UPnP, but {}", printable(what)), BY_HAND);
     }
     match (found.ok().map(|gateway| gateway.forwarded(port)), own) {
         (Some(Ok(Some(there))), _) if Some(there.ip()) == here => {
-            doctor.good(CHECK, format!("it forwards port {port} to {there}, which is here"));
+            doctor.good(CHECK, format!("the router forwards port {port} to {there}, which is this Pi"));
         }
-        (Some(Ok(Some(there))), _) => doctor.bad(
-            CHECK,
-            format!("it forwards port {port} to {there}, and this Pi is another machine"),
-            "change that in its settings, and give this Pi a fixed address there",
-        ),
+        (Some(Ok(Some(there))), _) => {
+            doctor.bad(CHECK, format!("the router forwards port {port} to {there}, which is not this Pi"), FORWARD);
+        }
         (Some(Ok(None)), _) if config.port_mapping => {
-            doctor.warn(CHECK, format!("it has no mapping of port {port}"), "start the bot: it asks for one");
+            doctor.warn(
+                CHECK,
+                format!("the router does not forward port {port}"),
+                "start the bot: it asks the router to forward the port",
+            );
         }
         (Some(Err(UpnpError::Refused(what))), _) => {
-            doctor.warn(CHECK, format!("it does not say what it forwards: {}", printable(&what)), BY_HAND);
-        }
-        (_, Some(own)) => {
-            let found =
-                format!("its own address is {own}, the one that the internet sees; what it forwards it does not say");
+            let found = format!("the router does not say where it forwards the port: {}", printable(&what));
             doctor.warn(CHECK, found, BY_HAND);
         }
-        (_, None) => doctor.warn(
-            CHECK,
-            "it says nothing by PCP, NAT-PMP or UPnP",
-            "see in its settings that it forwards the port to this Pi, or switch UPnP on for port_mapping = \"auto\"",
-        ),
+        (_, Some(own)) => {
+            let found = format!(
+                "the router's own address is {own}, the same that the internet sees; the router does not say where it \
+                 forwards the port"
+            );
+            doctor.warn(CHECK, found, BY_HAND);
+        }
+        (_, None) => doctor.warn(CHECK, "the router does not answer by PCP, NAT-PMP or UPnP", BY_HAND_OR_UPNP),
     }
 }

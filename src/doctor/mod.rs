@@ -32,7 +32,7 @@ pub(crate) fn examine(
     let known = if is_there { telegram::tokens(&mut doctor, &config, &api) } else { Vec::new() };
     let polling = polling_note::reason(&config);
     if let Some(reason) = &polling {
-        doctor.good("delivery", format!("updates are polled: {reason}"));
+        doctor.good("delivery", format!("updates arrive by polling: {reason}"));
     }
     if config.delivery == Delivery::Polling {
         local::process(&mut doctor, &config);
@@ -62,13 +62,13 @@ pub(crate) fn examine(
         _ => {}
     }
     if !config.tls {
-        let unknown = "whether the proxy or the tunnel passes Telegram's calls on: only Telegram's own calls show that";
-        doctor.warn("not known from here", unknown, "write to the bot, and run this again if it does not answer");
+        let unknown = "the doctor cannot test whether the proxy or the tunnel passes on Telegram's calls";
+        doctor.warn("not tested", unknown, "write to the bot; if it does not answer, run the doctor again");
         return doctor.is_well();
     }
-    let unknown = "whether the router lets Telegram in: only Telegram's own calls show that, since many routers do not let \
-                   a home call its own address";
-    doctor.warn("not known from here", unknown, "write to the bot, and run this again if it does not answer");
+    let unknown = "the doctor cannot test whether the router lets Telegram's calls in, because many routers block \
+                   calls from a home to its own address";
+    doctor.warn("not tested", unknown, "write to the bot; if it does not answer, run the doctor again");
     doctor.is_well()
 }
 
@@ -77,16 +77,20 @@ fn settings(doctor: &mut Doctor, given: Option<PathBuf>, environment: Environmen
     let source = match config::find(given, environment) {
         Ok(source) => source,
         Err(why) => {
-            doctor.bad(CHECK, why.to_string(), "deploy/pihook.toml shows how one looks");
+            doctor.bad(
+                CHECK,
+                why.to_string(),
+                "write the settings with `pihook init`; the file deploy/pihook.toml is an example",
+            );
             return None;
         }
     };
     let (config, problems) = config::examine(&source, environment);
     for problem in &problems {
         let remedy = if problem.contains(config::WITH_SUDO) {
-            "run the doctor with sudo; the rest is checked then".to_owned()
+            "run the doctor with sudo: then it checks the rest, too".to_owned()
         } else {
-            format!("mend it in {source}; the rest is checked when this is right")
+            format!("correct it in {source}: then the doctor checks the rest, too")
         };
         doctor.bad(CHECK, problem, remedy);
     }

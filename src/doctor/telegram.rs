@@ -18,7 +18,7 @@ use crate::telegram::proxy::Proxy;
 use crate::telegram::types::WebhookInfo;
 
 const CHECK: &str = "webhook";
-const SET_CLOCK: &str = "sudo timedatectl set-ntp true";
+const SET_CLOCK: &str = "set the clock: `sudo timedatectl set-ntp true`";
 /// What went wrong longer ago is over.
 const RECENT_SECONDS: u64 = 3600;
 
@@ -30,8 +30,8 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
     let host = proxy.map_or_else(|| url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned(), Proxy::host);
     if let Err(why) = (host.as_str(), 0).to_socket_addrs() {
         let remedy = match route::gateway(&route::table()) {
-            None => "this machine has no network: see to the cable or the Wi-Fi",
-            Some(_) => "see which DNS server /etc/resolv.conf names, and whether the router gives another",
+            None => "this machine has no network: check the cable or the Wi-Fi",
+            Some(_) => "check the DNS server in /etc/resolv.conf and in the router's settings",
         };
         doctor.bad("DNS", format!("{host} is not found: {why}"), remedy);
         return false;
@@ -40,7 +40,7 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
         Ok(date) => {
             match date.as_deref().and_then(|date| clock_skew::skew(date, SystemTime::now())) {
                 Some(off) => doctor.bad("clock", off, SET_CLOCK),
-                None => doctor.good("clock", "right, by Telegram's"),
+                None => doctor.good("clock", "right, compared with Telegram's clock"),
             }
             doctor.good("DNS", format!("{host} is found"));
             let way = proxy.map_or(String::new(), |proxy| format!(", through the proxy {proxy}"));
@@ -54,8 +54,8 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
             } else {
                 doctor.good("DNS", format!("{host} is found"));
                 let remedy = match proxy {
-                    None => "see that no firewall is in the way, and that ca-certificates is installed",
-                    Some(_) => "see that the proxy runs, and that it lets this machine through to the Bot API",
+                    None => "check that no firewall blocks the connection, and that ca-certificates is installed",
+                    Some(_) => "check that the proxy runs, and that it lets this machine connect to the Bot API",
                 };
                 doctor.bad("Bot API", words, remedy);
             }
@@ -92,11 +92,13 @@ pub(crate) fn webhook(doctor: &mut Doctor, registration: &Registration, here: Op
         Err(why) => return doctor.bad(CHECK, format!("bot {id}: {why}"), "try again later"),
     };
     match registration.agrees(&info) {
-        Err(Difference::Missing) => doctor.bad(CHECK, format!("bot {id}: none is set"), "start the bot: it sets it"),
+        Err(Difference::Missing) => {
+            doctor.bad(CHECK, format!("bot {id}: no webhook is set"), "start the bot: it sets the webhook");
+        }
         Err(difference @ Difference::Other) => doctor.bad(
             CHECK,
             format!("bot {id}: {difference}, at {}", place(&info.url)),
-            "if that is not this bot of before, stop the other program, or get it a token of its own",
+            "if another program set this webhook, stop that program, or give it a token of its own",
         ),
         Err(difference) => doctor.bad(CHECK, format!("bot {id}: {difference}"), "run `pihook webhook set`"),
         Ok(()) => delivery(doctor, id, &info),
@@ -105,8 +107,8 @@ pub(crate) fn webhook(doctor: &mut Doctor, registration: &Registration, here: Op
     if let (Some(here), Some(called)) = (here, called)
         && here != called
     {
-        let found = format!("bot {id}: Telegram calls {called}, and this home is at {here}");
-        doctor.warn(CHECK, found, "with a DNS name this can take half an hour; else run `pihook webhook set`");
+        let found = format!("bot {id}: Telegram calls {called}, but this home's address is {here}");
+        doctor.warn(CHECK, found, "if public_host is a DNS name, wait half an hour; if not, run `pihook webhook set`");
     }
 }
 
@@ -115,12 +117,19 @@ pub(crate) fn no_webhook(doctor: &mut Doctor, bot: &BotSettings, api: &Api) {
     let id = bot.token.id();
     match Client::new(api.clone(), bot.token.clone()).webhook_info() {
         Ok(info) if info.url.is_empty() => {
-            doctor.good(CHECK, format!("bot {id}: none, and {} updates wait", info.pending_update_count));
+            doctor.good(
+                CHECK,
+                format!(
+                    "bot {id}: no webhook is set, which is right for polling; {} updates wait at Telegram",
+                    info.pending_update_count
+                ),
+            );
         }
         Ok(info) => doctor.warn(
             CHECK,
-            format!("bot {id}: one is set, at {}, and the bot polls", place(&info.url)),
-            "if the bot runs and does not try it just now, stop the other program, or get it a token of its own",
+            format!("bot {id}: a webhook is set, at {}, but the bot polls", place(&info.url)),
+            "wait some minutes: the bot may be testing the webhook; if it stays, another program set it: stop that \
+             program, or give it a token of its own",
         ),
         Err(why) => doctor.bad(CHECK, format!("bot {id}: {why}"), "try again later"),
     }
@@ -131,15 +140,20 @@ fn delivery(doctor: &mut Doctor, id: u64, info: &WebhookInfo) {
     let waiting = info.pending_update_count;
     let date = info.last_error_date.map_or(0, i64::unsigned_abs);
     let is_recent = unix_now().saturating_sub(date) < RECENT_SECONDS;
-    let found = format!("bot {id}: registered, and {waiting} updates wait");
+    let found = format!("bot {id}: the webhook is registered, and {waiting} updates wait at Telegram");
     match &info.last_error_message {
         Some(message) if is_recent => {
-            let (cause, remedy) = delivery_error::explain(message).map_or(("", ""), |it| (it.cause, it.remedy));
+            let (cause, remedy) = delivery_error::explain(message)
+                .map_or(("pihook does not know this error", "read the bot's log: `journalctl -u pihook`"), |it| {
+                    (it.cause, it.remedy)
+                });
             let found = format!("{found}; Telegram says \"{message}\": {cause}");
             if waiting > 0 { doctor.bad(CHECK, found, remedy) } else { doctor.warn(CHECK, found, remedy) }
         }
-        _ if waiting > 0 => doctor.warn(CHECK, found, "if they become more, see the bot's log: journalctl -u pihook"),
-        _ => doctor.good(CHECK, format!("bot {id}: registered, and nothing waits")),
+        _ if waiting > 0 => {
+            doctor.warn(CHECK, found, "if the number grows, read the bot's log: `journalctl -u pihook`");
+        }
+        _ => doctor.good(CHECK, format!("bot {id}: the webhook is registered, and no updates wait")),
     }
 }
 

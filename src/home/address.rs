@@ -23,17 +23,22 @@ pub(crate) enum AddressError {
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoAnswer => f.write_str("neither the router nor an outside service says what this home's address is"),
+            Self::NoAnswer => {
+                f.write_str("this home's address is not known: neither the router nor an outside service answered")
+            }
             Self::Unconfirmed(address) => {
-                write!(f, "one outside service says that this home's address is {address}, and nobody confirms it")
+                write!(
+                    f,
+                    "one outside service says that this home's address is {address}, but no other service confirms it"
+                )
             }
             Self::Disagreement(addresses) => {
                 let list: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-                write!(f, "this home's address is not clear: {}", list.join(" or "))
+                write!(f, "this home's address is not clear, because the services disagree: {}", list.join(" or "))
             }
             Self::Reserved(address) => write!(
                 f,
-                "this home's address seems to be {address}, which the internet does not know: {}",
+                "this home's address seems to be {address}, which is not a public address: {}",
                 kind(*address)
             ),
         }
@@ -78,8 +83,12 @@ pub(crate) fn agree(
 pub(crate) fn translation(router: Option<Ipv4Addr>, outside: Ipv4Addr) -> Option<String> {
     let router = router.filter(|router| *router != outside)?;
     Some(format!(
-        "the router's own address is {router}, and the internet sees {outside}: {}",
-        if is_reserved(router) { kind(router) } else { "something between them translates addresses" }
+        "the router's own address is {router}, but the internet sees {outside}: {}",
+        if is_reserved(router) {
+            kind(router)
+        } else {
+            "a device between the router and the internet translates addresses (NAT)"
+        }
     ))
 }
 
@@ -92,12 +101,14 @@ pub(crate) fn is_shared(address: Ipv4Addr) -> bool {
 pub(super) fn kind(address: Ipv4Addr) -> &'static str {
     match address {
         _ if is_shared(address) => {
-            "your provider shares one address among customers (CGNAT), so nothing reaches you: ask it for a public IPv4 address"
+            "your provider shares one address among customers (CGNAT), and Telegram cannot reach this home: ask the \
+             provider for a public IPv4 address"
         }
         _ if address.is_private() => {
-            "there is a second router before yours: forward the port on both, or make one of them a bridge"
+            "there is a second router between yours and the internet: forward the port on both, or set one of them to \
+             bridge mode"
         }
-        _ => "the router has no connection, or is told a wrong address",
+        _ => "the router has no internet connection, or reports a wrong address: check the router's status page",
     }
 }
 

@@ -79,27 +79,34 @@ pub(crate) enum RouterError {
 impl fmt::Display for RouterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoRouter => f.write_str("no router is known: this machine has no way out"),
+            Self::NoRouter => f.write_str("this machine has no route to a router: check the cable or the Wi-Fi"),
             Self::Silent(port) => write!(
                 f,
-                "the router answers neither PCP, NAT-PMP nor UPnP: switch one of them on in its settings, or forward port {port} there by hand"
+                "the router does not answer by PCP, NAT-PMP or UPnP: switch one of them on in the router's settings, \
+                 or forward port {port} there by hand"
             ),
             Self::Taken(by) => {
-                write!(f, "the router's port is taken by {by}: remove that in its settings, or set another public_port")
+                write!(
+                    f,
+                    "the router already forwards the port to {by}: remove this in the router's settings, or set \
+                     another public_port"
+                )
             }
             Self::Unclear(why, port) => write!(
                 f,
-                "the router answers by UPnP, and {}: switch port forwarding by UPnP on in its settings, or forward port {port} there by hand",
+                "the router answers by UPnP, but {}: switch on port forwarding by UPnP in the router's settings, or \
+                 forward port {port} there by hand",
                 printable(why)
             ),
             Self::NoAddress(None) => f.write_str(
-                "the router has no address of its own on the internet: it is not connected, or your provider shares one \
-                 among customers (CGNAT): ask it for a public IPv4 address",
+                "the router has no address of its own on the internet: it is not connected, or your provider shares \
+                 one address among customers (CGNAT); check the connection, or ask the provider for a public IPv4 \
+                 address",
             ),
             Self::NoAddress(Some(address)) => {
-                write!(f, "the router's own address is {address}, which the internet does not know: {}", kind(*address))
+                write!(f, "the router's own address is {address}, which is not a public address: {}", kind(*address))
             }
-            Self::Refused(why) => write!(f, "the router refused: {}", printable(why)),
+            Self::Refused(why) => write!(f, "the router refused to forward the port: {}", printable(why)),
         }
     }
 }
@@ -222,7 +229,7 @@ impl Router {
                 let _ = self.runtime.block_on(mapping.try_drop());
                 // They give another port than was asked for, when that is taken; Telegram would not call it.
                 if port != wanted {
-                    return Err(RouterError::Taken("another machine, or not allowed".into()));
+                    return Err(RouterError::Taken("another machine, or does not allow it".into()));
                 }
                 Ok(lifetime)
             }
@@ -278,14 +285,14 @@ fn refused(why: String, said: Option<Ipv4Addr>) -> RouterError {
         Some(_) => RouterError::Refused(why),
         // Routers with a private address are among these.
         None => RouterError::Refused(format!(
-            "{why}; the router names no address of its own: perhaps it is not connected, or your provider shares one address \
-             among customers (CGNAT)"
+            "{why}; the router reports no address of its own: perhaps it is not connected, or your provider shares \
+             one address among customers (CGNAT)"
         )),
     }
 }
 
 fn too_short(lifetime: u32) -> RouterError {
-    RouterError::Refused(format!("it forwards the port for {lifetime} s at a time, and {MIN_LEASE} s are needed"))
+    RouterError::Refused(format!("it offers {lifetime} s at a time, but at least {MIN_LEASE} s are needed"))
 }
 
 /// Why a router does not forward that speaks no `UPnP`. `address` asks for its own.
@@ -337,7 +344,7 @@ mod tests {
             |address| Router::new([0; 3], Duration::from_secs(300)).unwrap().forward(Some(address), 8443, 8443);
         for (number, lifetime) in [(1, 0), (2, 1), (3, MIN_LEASE - 1)] {
             let refused = forward(router_that_grants(number, lifetime)).unwrap_err().to_string();
-            assert!(refused.contains(&format!("for {lifetime} s at a time")), "{refused}");
+            assert!(refused.contains(&format!("offers {lifetime} s at a time")), "{refused}");
         }
         // Whatever it says, it is asked again no later than it would be by itself.
         for (number, lifetime, seconds) in [(4, MIN_LEASE, 30), (5, 700, 350), (6, 900, 450), (7, u32::MAX, 450)] {
@@ -356,8 +363,8 @@ mod tests {
         let by_upnp = |said| refused("Action Failed (501)".into(), said).to_string();
         assert!(by_upnp(Some(Ipv4Addr::UNSPECIFIED)).contains("has no address of its own"));
         assert!(by_upnp(shared).contains("own address is 100.64.0.2"));
-        assert_eq!(by_upnp(public), "the router refused: Action Failed (501)");
+        assert_eq!(by_upnp(public), "the router refused to forward the port: Action Failed (501)");
         let silent = by_upnp(None);
-        assert!(silent.contains("refused: Action Failed (501)") && silent.contains("perhaps"), "{silent}");
+        assert!(silent.contains("the port: Action Failed (501)") && silent.contains("perhaps"), "{silent}");
     }
 }

@@ -143,8 +143,8 @@ impl Watcher {
             let mut pause = self.interval;
             let was_mapped = self.is_mapped;
             match self.look(&routes, &mut pause, tell) {
-                HomeState::Bad(why) if self.status.home(Some(why.clone())) => log::warn!("At home: {why}."),
-                HomeState::Well if self.status.home(None) => log::info!("At home: all is well again."),
+                HomeState::Bad(why) if self.status.home(Some(why.clone())) => log::warn!("Home network: {why}."),
+                HomeState::Well if self.status.home(None) => log::info!("Home network: the problem is solved."),
                 _ => {}
             }
             // A router that was reset has forgotten the mapping: now it has it again.
@@ -232,7 +232,9 @@ impl Watcher {
         let Ok(found) = (name, 0).to_socket_addrs() else { return HomeState::Unknown };
         let there: Vec<_> = found.filter_map(v4).collect();
         let [first, ..] = there[..] else {
-            return HomeState::Bad(format!("{name} leads to no IPv4 address, and Telegram calls no other"));
+            return HomeState::Bad(format!(
+                "{name} has no IPv4 address, but Telegram needs one: add an A record to the DNS"
+            ));
         };
         // The home's own DNS may know the name by another address than the internet does.
         if there.iter().all(Ipv4Addr::is_private) {
@@ -242,7 +244,7 @@ impl Watcher {
         // The DNS takes its time after a move.
         if self.elsewhere.is_some() && was == self.elsewhere {
             return HomeState::Bad(format!(
-                "{name} leads to {first}, but this home's address is {here}: see to your dynamic DNS"
+                "{name} has the address {first}, but this home's address is {here}: check your dynamic DNS"
             ));
         }
         translated(router, here)
@@ -257,7 +259,8 @@ fn translated(router: Option<Ipv4Addr>, address: Ipv4Addr) -> HomeState {
 fn given(router: Option<Ipv4Addr>, address: Ipv4Addr) -> HomeState {
     match router {
         Some(router) if router != address && !is_reserved(router) => HomeState::Bad(format!(
-            "public_host is {address}, and the router's own address is {router}: set that, or \"auto\""
+            "public_host is {address}, but the router's own address is {router}: set public_host = \"{router}\" or \
+             \"auto\""
         )),
         router => translated(router, address),
     }

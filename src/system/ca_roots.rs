@@ -15,7 +15,9 @@ pub(crate) fn system() -> Vec<CertificateDer<'static>> {
 pub(crate) fn roots() -> RootCerts {
     let certificates: Vec<_> = system().iter().map(|der| Certificate::from_der(der).to_owned()).collect();
     if certificates.is_empty() {
-        log::warn!("No CA certificates on this system: using the list built in. Install ca-certificates.");
+        log::warn!(
+            "This machine has no list of CA certificates: pihook uses its built-in list. Install ca-certificates."
+        );
         return RootCerts::WebPki;
     }
     RootCerts::Specific(Arc::new(certificates))

@@ -30,7 +30,7 @@ impl LogLimit {
     pub(crate) fn log(&self, level: log::Level, line: impl fmt::Display) {
         match self.admit(Instant::now()) {
             Some(0) => log::log!(level, "{line}"),
-            Some(suppressed) => log::log!(level, "{line} ({suppressed} more like it before)"),
+            Some(suppressed) => log::log!(level, "{line} ({suppressed} similar lines before this one were not logged)"),
             None => {}
         }
     }

@@ -19,7 +19,7 @@ const PIPE_CAPACITY: usize = 4096;
 /// Keeps the tokens in this process: no core dump, and no other process of the same user may look in.
 pub(crate) fn protect_memory() {
     if let Err(why) = prctl::set_dumpable(false) {
-        log::warn!("A core dump could show the token: {why}.");
+        log::warn!("pihook could not switch off core dumps: {why}. A core dump could show the token.");
     }
 }
 
@@ -40,7 +40,10 @@ pub(crate) fn take_from_environment(name: &str) -> Option<OsString> {
     }
     let secret = env::var_os(name)?;
     let failed = reexec(name, &secret);
-    log::warn!("{name} stays readable in the environment: {failed}.");
+    log::warn!(
+        "pihook could not remove {name} from its environment: {failed}. Other programs of the same user can read it \
+         there. Use token_file instead."
+    );
     Some(secret)
 }
 
@@ -75,7 +78,9 @@ pub(crate) fn raise_open_file_limit(count: usize) -> usize {
     // Where the limit cannot be read, too many files will fail with an error of their own.
     let allowed = allowed.unwrap_or(wanted).try_into().unwrap_or(usize::MAX);
     if allowed < count {
-        log::warn!("Only {allowed} files can be open at once, and {count} may be needed: raise LimitNOFILE.");
+        log::warn!(
+            "pihook may need {count} open files, but the limit is {allowed}. Raise LimitNOFILE in the systemd unit."
+        );
     }
     allowed
 }

@@ -110,9 +110,10 @@ impl fmt::Display for Report {
             }
             writeln!(f, "{}", bot.problem.as_ref().map(|problem| format!(" ({problem})")).unwrap_or_default())?;
         }
-        write!(f, "answered     {} updates", self.answered)?;
+        let plural = if self.answered == 1 { "" } else { "s" };
+        write!(f, "answered     {} update{plural}", self.answered)?;
         if let Some(ago) = self.last_answered_ago {
-            write!(f, ", the last one {} ago", Span(ago))?;
+            write!(f, ", the last {} ago", Span(ago))?;
         }
         writeln!(f, "\ndelivery     {}: {}", self.delivery, self.delivery_reason)?;
         if let Some(address) = &self.address {
@@ -122,8 +123,8 @@ impl fmt::Display for Report {
             writeln!(f, "certificate  ends {}", Date(end))?;
         }
         match &self.last_trouble {
-            None => write!(f, "trouble      none since the start"),
-            Some(trouble) => write!(f, "trouble      {} ago: {}", Span(trouble.ago), trouble.what),
+            None => write!(f, "last problem none since the start"),
+            Some(trouble) => write!(f, "last problem {} ago: {}", Span(trouble.ago), trouble.what),
         }
     }
 }
@@ -200,11 +201,11 @@ mod tests {
             [
                 "bot          @my_bot: https://t.me/my_bot",
                 "bot          8 (the token is refused)",
-                "answered     12 updates, the last one 5 s ago",
+                "answered     12 updates, the last 5 s ago",
                 "delivery     webhook: Telegram reaches this Pi",
                 "address      80.100.95.20:8443",
                 "certificate  ends 2033-05-18 03:33Z",
-                "trouble      2 h 0 min ago: no network",
+                "last problem 2 h 0 min ago: no network",
             ]
         );
         let read: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();

@@ -31,11 +31,16 @@ impl fmt::Display for RuntimeDirError {
             Self::Folder(path, why) => write!(f, "runtime_dir {}: {why}.", path.display()),
             Self::Shared(path) => write!(
                 f,
-                "Other users can write to runtime_dir {}: set runtime_dir to a folder that only this user can write to.",
+                "Other users can write to runtime_dir {}: set runtime_dir to a folder that only this user can write \
+                 to.",
                 path.display()
             ),
             Self::Taken(path) => {
-                write!(f, "Another pihook uses {}: stop it, or set another runtime_dir.", path.display())
+                write!(
+                    f,
+                    "Another pihook process uses runtime_dir {}: stop that process, or set another runtime_dir.",
+                    path.display()
+                )
             }
         }
     }

@@ -133,7 +133,7 @@ impl Status {
             delivery_reason: match (&facts.polling, facts.is_reached) {
                 (Some(why), _) => one_line(why),
                 (None, true) => "Telegram reaches this Pi".to_owned(),
-                (None, false) => "no call of Telegram's has arrived yet".to_owned(),
+                (None, false) => "Telegram has not called the bot yet".to_owned(),
             },
             address: served.map(|(address, _)| address.clone()),
             certificate_end: end.map(|end| end.as_secs()),
@@ -156,7 +156,8 @@ impl Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let facts = self.facts();
-        write!(f, "{} updates answered", facts.answered)?;
+        let plural = if facts.answered == 1 { "" } else { "s" };
+        write!(f, "{} update{plural} answered", facts.answered)?;
         if let Some(last) = facts.last {
             write!(f, ", the last {} s ago", last.elapsed().as_secs())?;
         }
@@ -181,7 +182,7 @@ impl fmt::Display for Status {
             write!(f, "; bot {bot}: polling")?;
         }
         if let Some(reason) = &facts.polling {
-            write!(f, "; updates are polled: {reason}")?;
+            write!(f, "; updates arrive by polling: {reason}")?;
         }
         Ok(())
     }
@@ -199,10 +200,13 @@ mod tests {
         assert_eq!(status.to_string(), "0 updates answered; bot 7: the webhook is not registered: no network");
         status.answered();
         status.webhook(7, None);
-        assert_eq!(status.to_string(), "1 updates answered, the last 0 s ago; bot 7: webhook registered");
+        assert_eq!(status.to_string(), "1 update answered, the last 0 s ago; bot 7: webhook registered");
         assert!(status.polling(7, None) && !status.polling(7, None));
         status.polling_reason(Some("nothing arrives".into()));
-        assert!(status.to_string().ends_with(" ago; bot 7: polling; updates are polled: nothing arrives"), "{status}");
+        assert!(
+            status.to_string().ends_with(" ago; bot 7: polling; updates arrive by polling: nothing arrives"),
+            "{status}"
+        );
         assert!(status.polling(7, Some("no network".into())));
         assert!(status.to_string().contains("; bot 7: no network;"), "{status}");
         assert!(status.webhook(7, None));

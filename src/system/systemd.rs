@@ -56,7 +56,10 @@ pub(crate) fn watch(is_alive: impl Fn() -> bool + Send + 'static, status: Arc<St
             if is_alive() {
                 notify(NotifyState::Watchdog);
             } else {
-                log::warn!("The bot did not answer its own probe, or a poll did not return.");
+                log::warn!(
+                    "The watchdog found that the bot hangs: it did not answer pihook's test request, or getUpdates \
+                     did not return. If this lasts, systemd restarts the bot."
+                );
             }
             notify_status(&status);
             thread::sleep(pause);
@@ -73,6 +76,6 @@ fn notify_status(status: &Status) {
 
 fn notify(state: NotifyState) {
     if let Err(why) = sd_notify::notify(&[state]) {
-        log::warn!("systemd cannot be told: {why}.");
+        log::warn!("pihook could not send its status to systemd: {why}.");
     }
 }

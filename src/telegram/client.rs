@@ -70,10 +70,8 @@ impl Api {
     /// What an error means; it names the proxy, which can be what failed.
     fn failed(&self, error: ureq::Error) -> ApiError {
         match (ApiError::from(error), &self.proxy) {
-            (ApiError::Unreachable(why), Some(proxy)) => {
-                ApiError::Unreachable(format!("{why}, with the proxy {proxy}"))
-            }
-            (ApiError::Unanswered(why), Some(proxy)) => ApiError::Unanswered(format!("{why}, with the proxy {proxy}")),
+            (ApiError::Unreachable(why), Some(proxy)) => ApiError::Unreachable(format!("{why} (proxy {proxy})")),
+            (ApiError::Unanswered(why), Some(proxy)) => ApiError::Unanswered(format!("{why} (proxy {proxy})")),
             (error, _) => error,
         }
     }

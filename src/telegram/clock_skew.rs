@@ -14,7 +14,7 @@ static OFF: LogLimit = LogLimit::new(1);
 /// Warns if the clock and the Bot API's, as the `Date` of an answer has it, are far apart.
 pub(crate) fn warn_if_off(date: &str) {
     if let Some(off) = skew(date, SystemTime::now()) {
-        OFF.warn(format_args!("The clock is {off}: set it (timedatectl)."));
+        OFF.warn(format_args!("The clock is {off}. Set the clock: sudo timedatectl set-ntp true"));
     }
 }
 
@@ -23,7 +23,7 @@ pub(crate) fn skew(date: &str, now: SystemTime) -> Option<String> {
     let date = httpdate::parse_http_date(date).ok()?;
     let off = distance(now, date).filter(|off| *off > TOLERATED_SKEW)?;
     let side = if now < date { "behind" } else { "ahead" };
-    Some(format!("off by {}, {side} of Telegram's", words(off)))
+    Some(format!("off by {}, {side} of Telegram's clock", words(off)))
 }
 
 /// Why a certificate failed, if the clock may be the cause.
@@ -36,7 +36,10 @@ pub(crate) fn explain(error: &rustls::Error) -> Option<String> {
     };
     let [now, limit] = [now, limit].map(|time| UNIX_EPOCH + Duration::from_secs(time.as_secs()));
     let (off, date) = (words(distance(now, limit)?), httpdate::fmt_http_date(now));
-    Some(format!("its certificate is {word}, if it is {date}: the clock is off by {off} or more; set it (timedatectl)"))
+    Some(format!(
+        "the server's certificate is {word} if this machine's clock is right ({date}): probably the clock is off by \
+         {off} or more; set the clock: sudo timedatectl set-ntp true"
+    ))
 }
 
 fn distance(a: SystemTime, b: SystemTime) -> Option<Duration> {
@@ -74,7 +77,10 @@ mod tests {
         let time = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         let why = NotValidYetContext { time: time(100), not_before: time(1_700_000_000) };
         let text = explain(&rustls::Error::InvalidCertificate(why)).unwrap();
-        assert!(text.contains("not valid yet, if it is Thu, 01 Jan 1970 00:01:40 GMT"), "{text}");
+        assert!(
+            text.contains("not valid yet if this machine's clock is right (Thu, 01 Jan 1970 00:01:40 GMT)"),
+            "{text}"
+        );
         assert!(text.contains("off by 19675 days or more"), "{text}");
         assert_eq!(explain(&rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)), None);
         assert_eq!(explain(&rustls::Error::DecryptError), None);

@@ -60,41 +60,45 @@ const EXPLANATIONS: [(&str, Explanation); 29] = [
     ("Request Entity Too Large", Explanation { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
 ];
 
-const BUSY: &str = "the bot put it off, since the Bot API did not take its reply";
-const SECRET: &str = "what answers knows another path or secret token: an older webhook, or another program";
-const FOREIGN: &str = "what answers at this address and port is not this bot";
-const SLOW: &str = "it connects, and gets no whole answer within 60 s";
-const SILENCE: &str = "nothing answers at this address and port: the router does not forward it, a firewall drops it, \
-                       or the provider shares the address (CGNAT)";
-const REFUSED: &str = "the address is reached, and nothing listens at this port: the bot was down, or the router \
-                       forwards to another machine";
-const RESET: &str = "the bot closed the connection, since allow_from does not name Telegram's address, or something between \
-                     here and Telegram closed the connection";
+const BUSY: &str = "the bot asked Telegram to send the update again later, because the Bot API did not accept the \
+                    reply";
+const SECRET: &str = "the path or the secret token is wrong: the webhook is from an older setup, or another program \
+                      answers";
+const FOREIGN: &str = "another program answers at this address and port, not this bot";
+const SLOW: &str = "Telegram can connect, but does not get a complete answer within 60 s";
+const SILENCE: &str = "nothing answers at this address and port: the router does not forward the port, a firewall \
+                       blocks the calls, or the provider shares the address (CGNAT)";
+const REFUSED: &str = "Telegram reaches the address, but nothing listens at this port: the bot was not running, or \
+                       the router forwards the port to another machine";
+const RESET: &str = "the connection was closed: by the bot, because Telegram's address is not in allow_from, or by a \
+                     device between Telegram and the bot";
 const CLOSED: &str =
-    "what answers closed the connection while Telegram still wrote: the bot stopped, or refused the update";
+    "the connection was closed while Telegram was still sending: the bot stopped, or refused the update";
 const NO_ROUTE: &str =
-    "Telegram finds no way to this address: it is no longer this home's, or the provider has an outage";
-const INCOMPLETE: &str = "the update did not arrive whole within the bot's time limit";
-const LARGE: &str = "what answers takes no update of this size: it is an older pihook, or a proxy before it";
-const PROXY: &str = "a proxy answers in place of the bot, and does not reach the bot";
-const CERTIFICATE: &str = "the certificate that is served is not the one that was uploaded, names another host, or \
-                           has expired";
-const NO_TLS: &str = "what answers at this address and port speaks no TLS that Telegram takes: it is not this bot";
-const THEIRS: &str = "Telegram itself could not begin";
+    "Telegram finds no route to this address: this home has a new address, or the provider has an outage";
+const INCOMPLETE: &str = "the update did not arrive completely within the bot's timeout";
+const LARGE: &str = "the update was too large for the program that answers: an older pihook, or a proxy in front of \
+                     the bot";
+const PROXY: &str = "a proxy answers instead of the bot, because the proxy cannot reach the bot";
+const CERTIFICATE: &str = "the bot's certificate is not the uploaded one, is for another host, or has expired";
+const NO_TLS: &str = "the answer at this address and port is not the TLS that Telegram needs: another program \
+                      answers, not this bot";
+const THEIRS: &str = "Telegram has an internal problem";
 
-const LOG: &str = "the bot's log has the reason (journalctl -u pihook)";
-const SET: &str = "`pihook webhook set` sets this bot's own webhook again";
-const CHECK: &str = "`pihook check` says what is wrong with the certificate; if it finds nothing, `pihook webhook set` uploads \
-                     the certificate again";
-const ADDRESS: &str = "`pihook doctor` compares the address with public_host";
-const LINE: &str = "see whether this home's connection is overloaded; Telegram sends the update again by itself";
-const RAISE: &str = "update pihook; where a proxy stands before it, have that take bodies of 1 MB";
-const BEHIND: &str = "see that the bot runs, and that the proxy calls the address of listen";
+const LOG: &str = "read the bot's log: `journalctl -u pihook`";
+const SET: &str = "set this bot's webhook again: `pihook webhook set`";
+const CHECK: &str = "run `pihook check`: it shows errors of the certificate; if there are none, upload the \
+                     certificate again: `pihook webhook set`";
+const ADDRESS: &str = "run `pihook doctor`: it compares the address with public_host";
+const LINE: &str = "check whether the internet connection is overloaded; Telegram sends the update again by itself";
+const RAISE: &str = "update pihook; if there is a proxy in front of the bot, let the proxy accept bodies of 1 MB";
+const BEHIND: &str = "check that the bot runs, and that the proxy calls the address in listen";
 const FORWARD: &str =
-    "have the router forward the port to this Pi (or set port_mapping = \"auto\"), and run `pihook doctor`";
-const FORWARD_HERE: &str = "see that the bot runs, and that the router forwards the port to it and to nothing else";
-const ALLOW: &str = "see that allow_from holds Telegram's networks, and that no firewall is in the way";
-const WAIT: &str = "wait; it tries again by itself";
+    "forward the port to this Pi in the router's settings (or set port_mapping = \"auto\"), and run `pihook doctor`";
+const FORWARD_HERE: &str = "check that the bot runs, and that the router forwards the port to this Pi and not to \
+                            another machine";
+const ALLOW: &str = "check that allow_from contains Telegram's networks, and that no firewall closes the connection";
+const WAIT: &str = "wait: Telegram tries again by itself";
 
 /// What a `last_error_message` means; None for one that is not known.
 #[must_use]

@@ -10,7 +10,7 @@ use super::transport::StaleConnection;
 use crate::secret::printable;
 
 /// What is to be done when the token is refused.
-pub(crate) const NEW_TOKEN: &str = "Telegram does not know this token: get a new one from BotFather.";
+pub(crate) const NEW_TOKEN: &str = "Telegram does not accept this token: get a new token from BotFather.";
 
 /// Why a call of the Bot API brought no result. What it means for an update is decided in
 /// `webhook::retry`, for the registration in `registration`.
@@ -86,10 +86,10 @@ impl From<ureq::Error> for ApiError {
     fn from(error: ureq::Error) -> Self {
         use ureq::Error as E;
         match error {
-            E::HostNotFound => Self::Unreachable("its name is not found (no DNS, or no network)".into()),
-            E::Timeout(Timeout::Resolve) => Self::Unreachable("looking up its name took too long".into()),
-            E::Timeout(Timeout::Connect) => Self::Unreachable("connecting took too long".into()),
-            E::Timeout(_) => Self::Unanswered("no answer in time".into()),
+            E::HostNotFound => Self::Unreachable("its name is not found: check the network and the DNS".into()),
+            E::Timeout(Timeout::Resolve) => Self::Unreachable("DNS timeout".into()),
+            E::Timeout(Timeout::Connect) => Self::Unreachable("connection timeout".into()),
+            E::Timeout(_) => Self::Unanswered("timeout".into()),
             E::Rustls(reason) => tls(&reason),
             E::Tls(reason) => Self::Unreachable(printable(&format!("TLS failed: {reason}"))),
             E::Other(reason) if reason.is::<StaleConnection>() => Self::StaleConnection(printable(&reason.to_string())),
@@ -100,13 +100,13 @@ impl From<ureq::Error> for ApiError {
                 None => Self::Unanswered(printable(&reason.to_string())),
             },
             E::Protocol(_) | E::Json(_) | E::LargeResponseHeader(..) => {
-                Self::Unanswered("its answer is not to be understood".into())
+                Self::Unanswered("the answer is not valid HTTP or JSON".into())
             }
             E::BodyExceedsLimit(_) => Self::TooLarge,
             E::ConnectProxyFailed(reason) => Self::Unreachable(proxy_words(&reason)),
             E::ConnectionFailed | E::InvalidProxyUrl => Self::Unreachable("no connection".into()),
             // The rest are mistakes in how a request is built; some of them quote the URL.
-            _ => Self::Unreachable("the request could not be made".into()),
+            _ => Self::Unreachable("pihook could not send the request".into()),
         }
     }
 }
@@ -121,7 +121,9 @@ fn tls(error: &rustls::Error) -> ApiError {
 fn proxy_words(reason: &str) -> String {
     let wants_user = ["407", "no acceptable auth methods", "unknown auth method", "authentication failed"];
     if wants_user.iter().any(|words| reason.contains(words)) {
-        return "it wants another user and password: write them into its URL, http://user:password@…".into();
+        return "the proxy refuses the user and password; write the right ones into the proxy's URL: \
+                http://user:password@…"
+            .into();
     }
     printable(reason)
 }
@@ -141,14 +143,14 @@ impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused { code, description, .. } if description.is_empty() => {
-                write!(f, "the Bot API refused with {code}")
+                write!(f, "the Bot API refused the request with status {code}")
             }
             Self::Refused { description, .. } => write!(f, "the Bot API said: {description}"),
-            Self::Foreign { status } => write!(f, "status {status} from something that is not the Bot API"),
+            Self::Foreign { status } => write!(f, "the answer is not from the Bot API (status {status})"),
             Self::TooLarge => f.write_str("the Bot API's answer is too long"),
             Self::Unreachable(why) => write!(f, "the Bot API cannot be reached: {why}"),
-            Self::StaleConnection(why) => write!(f, "the connection to the Bot API broke: {why}"),
-            Self::Unanswered(why) => write!(f, "the Bot API did not answer: {why}"),
+            Self::StaleConnection(why) => write!(f, "the connection to the Bot API was lost: {why}"),
+            Self::Unanswered(why) => write!(f, "no usable answer from the Bot API: {why}"),
         }
     }
 }

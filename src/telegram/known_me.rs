@@ -37,7 +37,11 @@ impl KnownMe {
         }
         introduce(&me);
         if let Err(why) = self.write(&me) {
-            log::warn!("{}: {why}. After a restart, updates wait until getMe answers.", self.file.display());
+            log::warn!(
+                "The bot's name could not be saved in {}: {why}. After a restart, updates wait until the Bot API \
+                 answers getMe.",
+                self.file.display()
+            );
         }
         *lock(&self.me) = Some(Arc::new(me));
     }

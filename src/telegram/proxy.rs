@@ -48,8 +48,8 @@ impl Proxy {
         match ureq::Proxy::new(&url) {
             Ok(_) => Ok(Self { shown, url: url.into() }),
             Err(_) => {
-                Err("has a user or a password that a URL cannot hold: write % and two hexadecimal digits for each \
-                           character that is no letter and no digit"
+                Err("has a user or a password with a character that is not allowed in a URL: except for letters and \
+                     digits, write % and two hexadecimal digits for each character"
                     .into())
             }
         }

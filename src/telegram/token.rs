@@ -12,7 +12,7 @@ pub struct Token {
 }
 
 /// What a token looks like; a whole one here would be masked.
-const FORM: &str = "a token is a number, a colon, and 35 letters, digits, - or _";
+const FORM: &str = "a token is a number, a colon and 35 characters: letters, digits, - or _";
 /// Telegram's limit (telegram-bot-api, `ClientManager::send`).
 const LENGTH_LIMIT: usize = 80;
 /// A key of so many characters is one whatever stands around it: Telegram's have 35.
@@ -41,7 +41,7 @@ impl Token {
         match found.len() {
             1 => Ok(found.swap_remove(0)),
             0 => Err(why_none(bare)),
-            count => Err(format!("holds {count} tokens: leave in the one of this bot")),
+            count => Err(format!("holds {count} tokens: leave only the token of this bot")),
         }
     }
 
@@ -104,30 +104,31 @@ fn why_none(text: &str) -> String {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let foreign = text.chars().find(|c| !c.is_ascii());
     let what = match foreign {
-        _ if text.is_empty() => "holds no token, it is empty: put the one there that BotFather gave you".to_owned(),
+        _ if text.is_empty() => "holds no token, it is empty: put the token from BotFather there".to_owned(),
         _ if text.contains("***") => {
-            "holds a token whose key is hidden by ***: copy the whole one from BotFather".to_owned()
+            "holds a token with a hidden key (***): copy the whole token from BotFather".to_owned()
         }
         Some(c) if text.chars().count() < 2 * LENGTH_LIMIT => format!(
-            "holds the character U+{:04X}, which no token has; it may look like a Latin one: copy the token from BotFather again",
+            "holds the character U+{:04X}, which is never in a token; it may look like a Latin letter: copy the token \
+             from BotFather again",
             u32::from(c)
         ),
         _ if key.is_empty() && digits(id.trim()) => {
-            "holds only the bot's number: the colon and the key behind it are missing".to_owned()
+            "holds only the bot's number: the colon and the key after it are missing".to_owned()
         }
         _ if key.is_empty() && is_key(text) => {
-            "holds only the key: the bot's number and a colon before it are missing".to_owned()
+            "holds only the key: the bot's number and the colon before it are missing".to_owned()
         }
         _ if id.ends_with(|c: char| c.is_ascii_digit())
             && key.split_whitespace().count() > 1
             && is_key(&key.split_whitespace().collect::<String>()) =>
         {
-            "has a blank or a line end inside the token: write it on one line".to_owned()
+            "has a space or a line break inside the token: write the token on one line".to_owned()
         }
         _ if digits(id) && text.len() > LENGTH_LIMIT => {
-            format!("is too long: Telegram takes {LENGTH_LIMIT} characters")
+            format!("is too long: a token has at most {LENGTH_LIMIT} characters")
         }
-        _ => "holds no token: copy it from BotFather".to_owned(),
+        _ => "holds no token: copy the token from BotFather".to_owned(),
     };
     format!("{what} ({FORM})")
 }
@@ -188,10 +189,10 @@ mod tests {
             ("  \n".into(), "it is empty"),
             (id.to_owned(), "only the bot's number"),
             (key.to_owned(), "only the key"),
-            (format!("{id}:***"), "hidden by ***"),
+            (format!("{id}:***"), "a hidden key (***)"),
             (TOKEN.replace("AA", "АА"), "U+0410"),
             (TOKEN.replace(':', "："), "U+FF1A"),
-            (TOKEN.replace("vCH1", "vCH1\n"), "a line end inside"),
+            (TOKEN.replace("vCH1", "vCH1\n"), "a line break inside"),
             (format!("{TOKEN}\n{other}"), "holds 2 tokens"),
             (format!("{id}:{}", "a".repeat(80)), "too long"),
             ("hello".into(), "holds no token"),

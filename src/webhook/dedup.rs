@@ -84,7 +84,7 @@ impl DedupWindow {
     /// When there can be no file, or its folder is not in memory, where alone a write for every update wears nothing out.
     pub fn open(path: &Path) -> io::Result<Self> {
         if statfs(path.parent().unwrap_or(Path::new(".")))?.filesystem_type() != TMPFS_MAGIC {
-            return Err(io::Error::other("its folder is not on a tmpfs"));
+            return Err(io::Error::other("the folder is not on a tmpfs"));
         }
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let mut content = Vec::new();
@@ -162,7 +162,10 @@ impl Ring {
         // Not synced: it lies in memory, and the kernel keeps it when the process is killed.
         let written = self.file.as_ref().map(|file| file.write_all_at(&mark.to_le_bytes(), offset(place)));
         if let Some(Err(why)) = written {
-            log::warn!("What was answered cannot be written down ({why}): a restart will not remember it.");
+            log::warn!(
+                "pihook could not save which updates it has answered: {why}. After a restart, it may answer an update \
+                 again."
+            );
             self.file = None;
         }
     }

@@ -75,8 +75,8 @@ impl Edge {
             if is_at_home(address) {
                 self.shared.arrivals.closed_from_home(address);
                 FROM_HOME.warn(format_args!(
-                    "{address} was closed: allow_from does not name it. If your router rewrites the source of what it \
-                     forwards, Telegram's calls come from there: then add \"{address}\" to allow_from."
+                    "Connection from {address} closed: this address is not in allow_from. If {address} is your \
+                     router, and it puts its own address in place of Telegram's, add \"{address}\" to allow_from."
                 ));
             }
             return;
@@ -87,9 +87,14 @@ impl Edge {
             Slot::Free => {}
             Slot::Evict(evicted) => {
                 evicted.abort();
-                TOO_MANY.warn(format_args!("{address} is one connection too many: another one was closed for it."));
+                TOO_MANY.warn(format_args!(
+                    "Too many connections: pihook closed another connection to accept one from {address}."
+                ));
             }
-            Slot::Full => return TOO_MANY.warn(format_args!("{address} is one connection too many: closed.")),
+            Slot::Full => {
+                return TOO_MANY
+                    .warn(format_args!("Too many connections: pihook closed the connection from {address}."));
+            }
         }
         let number = slots.next_number();
         let (shared, stop) = (Arc::clone(&self.shared), stop.clone());

@@ -49,9 +49,9 @@ fn line(handled: Option<&Handled>, info: &PanicHookInfo<'_>) -> String {
         return format!("The program panicked at {place}: {what}.");
     };
     let outcome = match mark.as_ref().map(PanicMark::write) {
-        Some(true) if *is_second => "It is the second time, so this update is dropped.",
-        Some(true) => "This update gets one more try.",
-        _ => "Nothing remembers this update across a restart: set runtime_dir to a folder on a tmpfs.",
+        Some(true) if *is_second => "This is the second panic with this update: the update is dropped.",
+        Some(true) => "pihook tries this update once more.",
+        _ => "pihook cannot remember this update across a restart: set runtime_dir to a folder on a tmpfs.",
     };
     format!("{name}: the bot panicked at {place}: {what}. {outcome}")
 }

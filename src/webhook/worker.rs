@@ -111,7 +111,7 @@ pub(crate) fn start(
             while let Ok(request) = server.recv() {
                 shared.serve(request);
             }
-            log::error!("The workers' socket failed: stopping, so that systemd starts me anew.");
+            log::error!("The socket of the worker threads failed: pihook stops, and systemd restarts it.");
             std::process::exit(1);
         };
         thread::Builder::new().name(format!("worker {number}")).spawn(work)?;
@@ -164,7 +164,10 @@ impl Shared {
             Err(error) => {
                 // The error itself quotes the text, so that only its place is logged.
                 let (line, column) = (error.line(), error.column());
-                log::warn!("bot {bot_id}: this is no update (line {line}, column {column}); it is dropped.");
+                log::warn!(
+                    "bot {bot_id}: the request is not a valid update (error at line {line}, column {column}): it is \
+                     dropped."
+                );
                 return Answer::Done;
             }
         };
@@ -173,7 +176,7 @@ impl Shared {
         }
         let mut name = format!("bot {bot_id} update {}", update.update_id);
         let Some(me) = served.me.get() else {
-            log::info!("{name}: 503, getMe has not answered yet");
+            log::info!("{name}: 503, the Bot API has not answered getMe yet");
             return Answer::Later(RETRY_SOON);
         };
         let id = update.update_id;
@@ -191,11 +194,14 @@ impl Shared {
                 let waited = self.waiting.with_one(|| wait(retry::UPDATE_TIMEOUT));
                 // Where all places are taken: most updates take no longer than this.
                 let answer = waited.or_else(|| wait(SHORT_WAIT)).unwrap_or(Answer::Later(RETRY_SOON));
-                log::info!("{name}: {}, it came again while it was answered", answer.status());
+                log::info!(
+                    "{name}: {}, Telegram sent the update again while the bot was answering it",
+                    answer.status()
+                );
                 answer
             }
             Claim::Answered => {
-                log::info!("{name}: 200, it was answered before");
+                log::info!("{name}: 200, the bot has answered this update before");
                 Answer::Done
             }
         }
@@ -250,14 +256,16 @@ impl Shared {
     /// What the bot wants done for an update that is new to it, or has to be.
     fn ask_bot(&self, name: &str, update: &Update, me: &Me, claimed: &Claimed<'_>) -> Vec<Call> {
         if claimed.interrupted {
-            log::warn!("{name}: the program ended while it was sending this reply, which may come twice");
+            log::warn!("{name}: pihook stopped while it was answering this update: the reply may arrive twice");
         }
         let mut calls = panic::handling(name, claimed, || self.bot.handle(update, me));
         if calls.len() > MAX_CALLS {
             let count = calls.len();
             NOT_TAKEN.log(
                 log::Level::Error,
-                format_args!("{name}: the bot wants {count} calls; {MAX_CALLS} are made, and the rest is dropped"),
+                format_args!(
+                    "{name}: the bot returned {count} calls, but the limit is {MAX_CALLS}: the rest is dropped"
+                ),
             );
             calls.truncate(MAX_CALLS);
         }
@@ -292,14 +300,14 @@ impl Shared {
     fn make_call(&self, task: &Task<'_>, mut call: Call) -> Outcome {
         let client = &task.served.client;
         if !retry::is_in_time(task.start.elapsed()) {
-            return Outcome::Later { call, seconds: RETRY_SOON, why: "there was no time left for it".into() };
+            return Outcome::Later { call, seconds: RETRY_SOON, why: "no time was left for this call".into() };
         }
         let mut attempts = Attempts::default();
         loop {
             let made = match call.body() {
                 Ok(parameters) => client.make_call(call.method(), parameters),
                 Err(why) => {
-                    let why = format!("its parameters cannot be sent: {}", printable(why));
+                    let why = format!("the parameters cannot be sent: {}", printable(why));
                     return Outcome::Refused { call, why, is_error: true };
                 }
             };

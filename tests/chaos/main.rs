@@ -4,7 +4,7 @@
 //! killed again and again, or told to stop, and started anew. When all is quiet, every message must have its answer, in
 //! the order of its chat, and just one: a second one only where nobody could know of the first.
 //!
-//! There are three stories: the updates come by webhook, by polling, or by what the home lets in at the moment. Without
+//! There are three stories: the updates arrive by webhook, by polling, or by what the home lets in at the moment. Without
 //! `--delivery` they all are played.
 //!
 //! The seed decides what goes wrong and when, the machine what it meets. Without one, the clock gives it.
@@ -98,7 +98,7 @@ impl Way {
         match self {
             Way::Polling => {
                 let pihook = Pihook::start_polling(home.command(&["run"]));
-                pihook.wait_log("updates are polled");
+                pihook.wait_log("updates arrive by polling");
                 pihook
             }
             _ => home.run(),
@@ -359,8 +359,8 @@ impl Lives {
     /// How often it went from one way to the other.
     fn changes(&self) -> usize {
         let ways = self.log.iter().filter_map(|line| match line {
-            line if line.contains("Updates are polled:") => Some(Way::Polling),
-            line if line.contains("updates come by webhook") => Some(Way::Webhook),
+            line if line.contains("Updates arrive by polling:") => Some(Way::Polling),
+            line if line.contains("updates arrive by webhook") => Some(Way::Webhook),
             _ => None,
         });
         let mut ways: Vec<Way> = ways.collect();

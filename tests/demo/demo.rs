@@ -2,7 +2,7 @@
 //!
 //! A simulated Telegram calls the bot, which runs in a process of its own, by its real path: certificate, TLS, webhook,
 //! Bot API. What you type is what a user writes; `#1` presses the first button under the last message that has some. Without
-//! a terminal, each line of the input is a message. A bot that panics is started again, as systemd does it.
+//! a terminal, each line of the input is a message. The demo restarts a bot that panics, as systemd does.
 
 use std::error::Error;
 use std::fs;
@@ -152,7 +152,7 @@ impl Demo<'_> {
             self.user.say(CHAT, line).update_id
         };
         if update == 0 {
-            println!("(the bot's allowed_updates do not name this kind of update)");
+            println!("(the bot's allowed_updates do not include this kind of update)");
             return None;
         }
         Some(update)
@@ -166,7 +166,7 @@ impl Demo<'_> {
                 return Ok(false);
             }
             if self.process.ended.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Disconnected) {
-                println!("(the bot's process ended; it is started again)");
+                println!("(the bot's process ended; restarting it)");
                 self.process = Process::start(self.name, &self.home)?;
                 self.telegram.route(HOST, 8443, self.process.address);
             }

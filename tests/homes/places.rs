@@ -41,9 +41,9 @@ enum Way {
     Polling,
 }
 
-const POLLED: &str = "✓ delivery: updates are polled: ";
-const NOTHING_ARRIVES: &str = "updates are polled: nothing from Telegram reaches this Pi";
-const ONLY_PROXY: &str = "where only the proxy leads out, that is so, and nothing gets in";
+const POLLED: &str = "✓ delivery: updates arrive by polling: ";
+const NOTHING_ARRIVES: &str = "updates arrive by polling: Telegram's calls do not reach this Pi";
+const ONLY_PROXY: &str = "only through the proxy; Telegram cannot call the bot then";
 const OFF: &str = "tls = 'off'\npublic_host = 'bot.example.org'";
 
 const PLACES: [Place; 14] = [
@@ -53,8 +53,8 @@ const PLACES: [Place; 14] = [
         settings: "",
         way: Way::Webhook,
         doctor: &[
-            "✓ public address: 8.8.100.1, as it should be",
-            "✓ webhook: bot 110201543: registered, and nothing waits",
+            "✓ public address: 8.8.100.1, the same that the bot uses",
+            "✓ webhook: bot 110201543: the webhook is registered, and no updates wait",
         ],
         then: nothing,
     },
@@ -64,8 +64,8 @@ const PLACES: [Place; 14] = [
         settings: "",
         way: Way::Webhook,
         doctor: &[
-            "✓ public address: 8.8.100.1, as it should be",
-            "✓ webhook: bot 110201543: registered, and nothing waits",
+            "✓ public address: 8.8.100.1, the same that the bot uses",
+            "✓ webhook: bot 110201543: the webhook is registered, and no updates wait",
         ],
         then: nothing,
     },
@@ -86,7 +86,7 @@ const PLACES: [Place; 14] = [
         },
         settings: "",
         way: Way::Polling,
-        doctor: &[NOTHING_ARRIVES, "set port_mapping = \"auto\"", "its own address is 8.8.100.1"],
+        doctor: &[NOTHING_ARRIVES, "set port_mapping = \"auto\"", "the router's own address is 8.8.100.1"],
         then: opens_the_port,
     },
     Place {
@@ -108,7 +108,7 @@ const PLACES: [Place; 14] = [
         },
         settings: "",
         way: Way::Polling,
-        doctor: &[NOTHING_ARRIVES, "there is a second router before yours"],
+        doctor: &[NOTHING_ARRIVES, "there is a second router between yours and the internet"],
         then: nothing,
     },
     Place {
@@ -132,7 +132,7 @@ const PLACES: [Place; 14] = [
         },
         settings: "",
         way: Way::Polling,
-        doctor: &[POLLED, "192.168.77.1", "add it to allow_from"],
+        doctor: &[POLLED, "192.168.77.1", "set allow_from = "],
         then: nothing,
     },
     Place {
@@ -140,7 +140,7 @@ const PLACES: [Place; 14] = [
         build: |scene| scene.router(FIRST, MUTE).forward(8443),
         settings: "",
         way: Way::Webhook,
-        doctor: &["✓ webhook: bot 110201543: registered"],
+        doctor: &["✓ webhook: bot 110201543: the webhook is registered"],
         then: moves_under_load,
     },
     Place {
@@ -151,7 +151,11 @@ const PLACES: [Place; 14] = [
         },
         settings: OFF,
         way: Way::Webhook,
-        doctor: &["✓ listener: 127.0.0.1:8443", "answers by plain HTTP", "✓ webhook: bot 110201543: registered"],
+        doctor: &[
+            "✓ listener: ",
+            "listens at 127.0.0.1:8443 and answers over plain HTTP",
+            "✓ webhook: bot 110201543: the webhook is registered",
+        ],
         then: |scene| scene.strangers_get("000"),
     },
     Place {
@@ -162,7 +166,11 @@ const PLACES: [Place; 14] = [
         },
         settings: OFF,
         way: Way::Webhook,
-        doctor: &["✓ listener: 127.0.0.1:8443", "answers by plain HTTP", "✓ webhook: bot 110201543: registered"],
+        doctor: &[
+            "✓ listener: ",
+            "listens at 127.0.0.1:8443 and answers over plain HTTP",
+            "✓ webhook: bot 110201543: the webhook is registered",
+        ],
         then: |scene| scene.strangers_get("403"),
     },
     Place {

@@ -35,7 +35,7 @@ pub fn main() {
         ("the router gets another address", other_address),
         ("the router is started anew, and has forgotten the mapping", |test| reboot(test, ALL)),
         ("a clean stop gives the mapping back", stop),
-        ("the doctor says that the bot does not run", stopped),
+        ("the doctor says that the bot is not running", stopped),
         ("a router that speaks UPnP alone", |test| speech(test, Speech { packets: false, upnp: true })),
         ("this Pi gets another address at home", moved_in),
         ("a router that speaks PCP and NAT-PMP alone", |test| speech(test, Speech { packets: true, upnp: false })),
@@ -113,7 +113,7 @@ impl Test {
         by_chat.values().for_each(|texts| assert_eq!(*texts, expected));
     }
 
-    /// Waits until updates come by webhook, at this host.
+    /// Waits until updates arrive by webhook, at this host.
     fn wait_webhook(&self, host: &str) {
         let url = format!("https://{host}:8443/{TOKEN}/");
         eventually("the webhook is set", || self.bot.webhook_info()["url"] == url.as_str());
@@ -142,9 +142,9 @@ fn healthy(test: &mut Test) {
     let said = text(&output);
     assert!(output.status.success(), "{said}");
     for line in [
-        "✓ public address: 8.8.100.1, as it should be",
-        "✓ router: it forwards port 8443 to 192.168.77.2:8443, which is here",
-        "✓ webhook: bot 110201543: registered, and nothing waits",
+        "✓ public address: 8.8.100.1, the same that the bot uses",
+        "✓ router: the router forwards port 8443 to 192.168.77.2:8443, which is this Pi",
+        "✓ webhook: bot 110201543: the webhook is registered, and no updates wait",
     ] {
         assert!(said.contains(line), "{line}: {said}");
     }
@@ -185,8 +185,10 @@ fn stopped(test: &mut Test) {
     let said = text(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     let first = said.lines().find(|line| line.starts_with('✗')).unwrap();
-    assert!(first.contains("listener: nobody listens"), "{said}");
-    assert!(said.contains("! router: it has no mapping of port 8443\n    → start the bot: it asks for one"), "{said}");
+    assert!(first.contains("listener: no program listens"), "{said}");
+    let line =
+        "! router: the router does not forward port 8443\n    → start the bot: it asks the router to forward the port";
+    assert!(said.contains(line), "{said}");
 }
 
 fn speech(test: &mut Test, speech: Speech) {
@@ -219,10 +221,10 @@ fn moved_in(test: &mut Test) {
 fn taken(test: &mut Test, speech: Speech) {
     test.lab.boot(speech);
     run("ip netns exec pi upnpc -a 192.168.77.3 8443 8443 TCP");
-    test.run().wait_log("port_mapping: the router's port is taken by");
+    test.run().wait_log("port_mapping: the router already forwards the port to");
     assert!(test.lab.mappings()[0].contains("192.168.77.3:8443"), "{:?}", test.lab.mappings());
     let said = text(&test.doctor());
-    assert!(said.contains("it forwards port 8443 to 192.168.77.3:8443, and this Pi is another machine"), "{said}");
+    assert!(said.contains("the router forwards port 8443 to 192.168.77.3:8443, which is not this Pi"), "{said}");
     test.pihook = None;
 }
 
@@ -231,13 +233,13 @@ fn unable(test: &mut Test) {
     run("ip netns exec router nft flush chain inet miniupnpd prerouting");
     run("ip netns exec router nft delete chain inet miniupnpd prerouting_upnp");
     let line = test.run().wait_log("port_mapping: ");
-    assert!(line.contains("the router refused: ") && !line.contains("CGNAT"), "{line}");
+    assert!(line.contains("the router refused to forward the port: ") && !line.contains("CGNAT"), "{line}");
     test.pihook = None;
 }
 
 fn mute(test: &mut Test) {
     test.lab.halt();
-    test.run().wait_log("the router answers neither PCP, NAT-PMP nor UPnP: switch one of them on");
+    test.run().wait_log("the router does not answer by PCP, NAT-PMP or UPnP: switch one of them on");
     // By hand it works as well.
     run("ip netns exec router nft add rule inet miniupnpd prerouting_upnp tcp dport 8443 dnat ip to 192.168.77.2:8443");
     run("ip netns exec router nft add rule inet miniupnpd forward ip daddr 192.168.77.2 accept");
@@ -253,17 +255,17 @@ fn shared_address(test: &mut Test) {
         test.lab.boot(speech);
         let start = Instant::now();
         // The router says it, or what arrives does.
-        let line = test.run().wait_log("Updates are polled: ");
+        let line = test.run().wait_log("Updates arrive by polling: ");
         println!("          {}", line.split("] ").nth(1).unwrap_or_default());
         test.echoes();
         println!("          {:.1} s until the echo came", start.elapsed().as_secs_f64());
         test.pihook.as_ref().unwrap().wait_log("CGNAT");
         let said = text(&test.doctor());
-        assert!(said.contains("✓ delivery: updates are polled") && !said.contains('✗'), "{said}");
+        assert!(said.contains("✓ delivery: updates arrive by polling") && !said.contains('✗'), "{said}");
         test.pihook = None;
     }
     // With an address of its own the home gets its webhook back.
-    test.run().wait_log("bot 110201543: updates are polled");
+    test.run().wait_log("bot 110201543: updates arrive by polling");
     test.lab.address(FIRST);
     let start = Instant::now();
     test.wait_webhook(FIRST);

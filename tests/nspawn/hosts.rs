@@ -51,23 +51,23 @@ pub fn wrong_password(test: &mut Test) {
     // A script is not asked again: its next line is another answer.
     let output = test.pi.deploy_as("pi@127.0.0.1", "2222", &release, &format!("WRONG-{PASSWORD}\n{TOKEN}\n\n{HOST}\n"));
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    assert!(text(&output).contains("sudo on the Pi does not take this password."), "{}", text(&output));
+    assert!(text(&output).contains("sudo on the Pi does not accept this password."), "{}", text(&output));
     assert!(!text(&output).contains("WRONG"), "{}", text(&output));
     nothing();
     // A person is, three times.
     let (succeeded, shown) = test.pi.type_in(&release, &["WRONG-1", "", "WRONG-3"]);
     assert!(!succeeded && shown.contains("Nothing was changed."), "{shown}");
-    assert_eq!(shown.matches("does not take this password").count(), 3, "{shown}");
+    assert_eq!(shown.matches("does not accept this password").count(), 3, "{shown}");
     assert!(!shown.contains("WRONG"), "{shown}");
     nothing();
     let (succeeded, shown) = test.pi.type_in(&release, &["WRONG-1", PASSWORD, "WRONG-token", "n", "no address"]);
-    assert!(!succeeded && shown.contains("This is no token"), "{shown}");
+    assert!(!succeeded && shown.contains("This is not a token"), "{shown}");
     assert!(!shown.contains("WRONG") && !shown.contains(PASSWORD), "{shown}");
     nothing();
     // Somebody who may not use sudo.
     test.pi.run("gpasswd --delete pi sudo");
     let output = test.pi.deploy(&release, &format!("{TOKEN}\n\n{HOST}\n"));
-    assert!(text(&output).contains("sudo on the Pi refuses: pi is not in the sudoers file"), "{}", text(&output));
+    assert!(text(&output).contains("sudo on the Pi failed: pi is not in the sudoers file"), "{}", text(&output));
     test.pi.run("gpasswd --add pi sudo");
     nothing();
 }
@@ -86,13 +86,13 @@ pub fn forgetful_disk(test: &mut Test) {
         test.pi.run(mount);
         let output = test.pi.deploy(&release, &format!("{TOKEN}\n\n{HOST}\n"));
         assert_eq!(output.status.code(), Some(69), "{}", text(&output));
-        assert!(text(&output).contains("The Pi lacks: ") && text(&output).contains(why), "{why}: {}", text(&output));
+        assert!(text(&output).contains(why), "{why}: {}", text(&output));
         test.pi.run("umount /opt; test ! -e /opt/pihook && test ! -e /etc/pihook");
     }
     // An overlay that lies on the disk keeps what is written.
     test.pi.run("mkdir -p /o/u /o/w; mount -t overlay -o lowerdir=/opt,upperdir=/o/u,workdir=/o/w none /opt");
     let output = test.pi.deploy(&release, "WRONG-token\n\na\"b\n");
-    assert!(text(&output).contains("This is no token"), "{}", text(&output));
+    assert!(text(&output).contains("This is not a token"), "{}", text(&output));
     test.pi.run("umount /opt; rm -r /o");
 }
 
@@ -118,11 +118,7 @@ pub fn password_left_in_the_pipe(test: &mut Test) {
 /// No password is asked for, and none is sent.
 pub fn free_sudo(test: &mut Test) {
     let status = || test.pi.deploy_as("pi@127.0.0.1", "2222", &["--status"], "");
-    assert!(
-        text(&status()).contains("There is no answer to the question: The password for sudo"),
-        "{}",
-        text(&status())
-    );
+    assert!(text(&status()).contains("The answer is missing: The password for sudo"), "{}", text(&status()));
     for (begin, end) in [
         ("echo 'pi ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/pi", "rm /etc/sudoers.d/pi"),
         (
@@ -135,13 +131,17 @@ pub fn free_sudo(test: &mut Test) {
         test.pi.run(end);
     }
     test.pi.run("mv /usr/bin/sudo /usr/bin/sudo.away");
-    assert!(text(&status()).contains("The Pi lacks: the command sudo, or ssh as root."), "{}", text(&status()));
+    assert!(
+        text(&status()).contains("The Pi has no command sudo. Install sudo, or log in as root."),
+        "{}",
+        text(&status())
+    );
     test.pi.run("mv /usr/bin/sudo.away /usr/bin/sudo");
 }
 
 pub fn root_itself(test: &mut Test) {
     let output = test.pi.deploy_as("root@127.0.0.1", "2222", &["--binary", &test.binary], "");
-    assert!(succeeds(&output).contains("serves."));
+    assert!(succeeds(&output).contains("is running."));
     test.echo();
 }
 
@@ -163,7 +163,7 @@ pub fn banners(test: &mut Test) {
     // One that runs nothing.
     test.pi.run("usermod --shell /usr/sbin/nologin pi");
     let output = test.pi.deploy(&["--status"], "");
-    assert!(text(&output).contains("ran no bash") && !output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("Cannot run bash on ") && !output.status.success(), "{}", text(&output));
     test.pi.run("usermod --shell /bin/bash pi; rm -r /home/pi/Welcome /home/pi/to /home/pi/Pi");
 }
 

@@ -165,7 +165,7 @@ impl Test {
         let output = self.deploy(binary);
         let said = text(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(&format!("Rolled back: {before} serves.")) && said.contains("Its log:"), "{said}");
+        assert!(said.contains(&format!("Rolled back: {before} is running.")) && said.contains("Its log:"), "{said}");
         assert_eq!(self.pi.current(), before);
         assert!(!self.pi.run("ls /opt/pihook/releases").contains("9.9.9"));
         self.echo();
@@ -222,11 +222,11 @@ impl Load {
 
 fn wrong_answers(test: &mut Test) {
     for (answers, complaint) in [
-        ("", "There is no answer to the question: The bot's token"),
+        ("", "The answer is missing: The bot's token"),
         ("7205550123:AAGm4wrong-Xy9kQ2wRtL0pZ7sVbE3cJ5h\n\n80.100.95.20\n", "Telegram does not know this token"),
-        ("this-is-a-password\n\n80.100.95.20\n", "This is no token"),
+        ("this-is-a-password\n\n80.100.95.20\n", "This is not a token"),
         (&format!("{TOKEN}\n\n10.0.0.1\n"), "is a private"),
-        (&format!("{TOKEN}\nperhaps-so\n80.100.95.20\n"), "answered with y or n"),
+        (&format!("{TOKEN}\nperhaps-so\n80.100.95.20\n"), "must be y or n"),
         (&format!("{TOKEN}\n\na\"b\n"), "must be an IPv4 address or a DNS name"),
     ] {
         let output = test.pi.deploy(&["--binary", &test.binary], answers);
@@ -238,10 +238,12 @@ fn wrong_answers(test: &mut Test) {
         }
         assert_eq!(test.pi.run("find /etc -path '/etc/pihook/*'"), "", "{answers}");
     }
-    assert!(text(&test.pi.deploy(&["--rollback"], "")).contains("There is no pihook."));
+    assert!(text(&test.pi.deploy(&["--rollback"], "")).contains("pihook is not installed on the Pi."));
     // It removes only the folder that deploy.sh has made.
     fs::copy("deploy/install.sh", test.pi.file("root/opt/install.sh")).unwrap();
-    assert!(test.pi.try_run("bash /opt/install.sh rollback").unwrap_err().contains("There is no pihook."));
+    assert!(
+        test.pi.try_run("bash /opt/install.sh rollback").unwrap_err().contains("pihook is not installed on the Pi.")
+    );
     test.pi.run("rm /opt/install.sh");
 }
 
@@ -267,7 +269,7 @@ fn first_deployment(test: &mut Test) {
         printf '[Service]\\nWatchdogSec={WATCHDOG}\\n' >/etc/systemd/system/pihook.service.d/test.conf
         systemctl daemon-reload && systemctl restart pihook.service"
     ));
-    assert!(test.pi.run("pihook webhook info").contains("as these settings want it"));
+    assert!(test.pi.run("pihook webhook info").contains("the webhook matches the settings"));
 }
 
 fn status(test: &mut Test) {
@@ -275,7 +277,7 @@ fn status(test: &mut Test) {
         test.pi.property("StatusText").contains("bot 7205550123: webhook registered")
     });
     test.echo();
-    eventually("the status line counts", || test.pi.property("StatusText").contains("1 updates answered"));
+    eventually("the status line counts", || test.pi.property("StatusText").contains("1 update answered"));
     let said = succeeds(&test.pi.deploy(&["--status"], ""));
     for line in [
         "bot          @number_7205550123_bot",
@@ -290,7 +292,7 @@ fn status(test: &mut Test) {
     assert!(said.contains("Listening on 0.0.0.0:8443.") && said.contains(": 200 in "), "{said}");
     // Nothing of what the doctor looks at is out of its sight, and the outside services are: there is no internet.
     let said = test.pi.run("/opt/pihook/current/pihook doctor --config /etc/pihook/pihook.toml");
-    for line in ["✓ files: ", "✓ token: bot 7205550123", "✓ certificate: pihook's own", "✓ listener: ", "✓ webhook: "]
+    for line in ["✓ files: ", "✓ token: bot 7205550123", "✓ certificate: made by pihook", "✓ listener: ", "✓ webhook: "]
     {
         assert!(said.contains(line), "{line}: {said}");
     }
@@ -304,7 +306,7 @@ fn reload(test: &mut Test) {
     }
     assert_eq!(test.pi.property("NRestarts"), "0");
     let log = test.pi.run("journalctl --unit pihook.service");
-    assert_eq!(log.matches("The certificate was loaded anew.").count(), 5, "{log}");
+    assert_eq!(log.matches("The certificate was reloaded.").count(), 5, "{log}");
 }
 
 fn under_load(test: &mut Test) {
@@ -423,7 +425,7 @@ fn comes_back_from(signal: &str, test: &Test) {
 
 /// How many replies were on their way to Telegram when the program ended: it cannot know whether they arrived.
 fn doubtful(test: &Test) -> usize {
-    test.pi.run("journalctl --unit pihook.service | grep -c 'may come twice' || true").parse().unwrap()
+    test.pi.run("journalctl --unit pihook.service | grep -c 'may arrive twice' || true").parse().unwrap()
 }
 
 fn power_cut(test: &mut Test) {
@@ -500,7 +502,7 @@ fn filled_on_trial(test: &mut Test) {
     let stub = test.stub(&format!("system(\"{FILL}\"); execv(\"/opt/pihook/releases/{before}/pihook\", words);"));
     let output = test.deploy(&stub);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    for sentence in ["the disk of the Pi did not take it", &format!("Rolled back: {before} serves.")] {
+    for sentence in ["cannot be saved on the disk of the Pi", &format!("Rolled back: {before} is running.")] {
         assert!(text(&output).contains(sentence), "{}", text(&output));
     }
     assert_eq!(test.pi.current(), before);
@@ -583,7 +585,7 @@ fn uninstall(test: &mut Test) {
     assert_eq!(test.pi.run("find / -xdev -iname '*pihook*'; find /run /tmp -iname '*pihook*'"), "");
     assert_eq!(units(test), "");
     assert_eq!(test.bot.webhook_info()["url"], "");
-    assert!(text(&test.pi.deploy(&["--uninstall"], "")).contains("There is no pihook."));
+    assert!(text(&test.pi.deploy(&["--uninstall"], "")).contains("pihook is not installed on the Pi."));
 }
 
 fn units(test: &Test) -> String {

@@ -19,7 +19,7 @@ pub fn from_deploy(test: &mut Test) {
     assert!(said.contains("deploy/deploy.sh THIS_MACHINE --remove"), "{said}");
     test.echo();
     let kept = test.pi.run(KEPT);
-    assert!(succeeds(&test.pi.deploy(&["--remove"], "")).contains("its settings are kept"));
+    assert!(succeeds(&test.pi.deploy(&["--remove"], "")).contains("Its settings are kept"));
     assert_eq!(units(test), "");
     // It has all that it needs, and starts by itself.
     let said = test.pi.run(INSTALL);
@@ -32,7 +32,7 @@ pub fn from_deploy(test: &mut Test) {
     assert_eq!(output.status.code(), Some(69), "{}", text(&output));
     assert!(text(&output).contains("sudo apt remove pihook"), "{}", text(&output));
     let output = test.pi.deploy(&["--status"], "");
-    assert!(text(&output).contains("The package pihook is installed"), "{}", text(&output));
+    assert!(text(&output).contains("pihook is installed on the Pi as a package"), "{}", text(&output));
     test.echo();
 }
 
@@ -104,7 +104,7 @@ pub fn first_installation(test: &mut Test) {
     test.pi.run("systemctl start pihook.socket pihook.service && ! systemctl is-failed pihook.socket pihook.service");
     assert!(test.pi.try_run("pihook status").unwrap_err().contains("pihook is not set up"));
     let (_, shown) = test.pi.type_in_as_root("pihook run", &[]);
-    assert!(shown.contains("`sudo pihook init` asks for what is missing."), "{shown}");
+    assert!(shown.contains("Run `sudo pihook init`: it asks for the missing settings."), "{shown}");
 
     // Nobody answers for nothing.
     assert!(test.pi.try_run("runuser -u pi -- pihook init </dev/null").unwrap_err().contains("Run it with sudo."));
@@ -115,8 +115,8 @@ pub fn first_installation(test: &mut Test) {
     let took = begin.elapsed();
     assert!(succeeded, "{shown}");
     for sentence in [
-        "This is no token",
-        "This is @number_7205550123_bot.",
+        "This is not a token",
+        "The token belongs to @number_7205550123_bot.",
         "is a private or reserved address",
         "is running. Write to @number_7205550123_bot: https://t.me/number_7205550123_bot",
         // Its QR code.
@@ -137,7 +137,7 @@ pub fn first_installation(test: &mut Test) {
         "755 root\n600 root\n644 root"
     );
     assert!(test.pi.run("pihook status").contains("delivery     webhook: Telegram reaches this Pi"));
-    test.pi.run("runuser -u pi -- pihook status 2>&1 | grep 'run it with sudo'");
+    test.pi.run("runuser -u pi -- pihook status 2>&1 | grep 'Run the command with sudo'");
 }
 
 pub fn init_again(test: &mut Test) {
@@ -157,7 +157,7 @@ pub fn init_again(test: &mut Test) {
     // systemd hands the unit one file alone, and its user could read no other.
     test.pi.run("cd /etc/pihook && cp -p pihook.toml kept && sed -i 's/^# token_file/token_file/' pihook.toml");
     let said = test.pi.try_run_with("pihook init", format!("{TOKEN}\n").as_bytes()).unwrap_err();
-    assert!(said.contains("remove that line") && said.contains("Nothing was changed."), "{said}");
+    assert!(said.contains("Remove that line") && said.contains("Nothing was changed."), "{said}");
     test.pi.run("cd /etc/pihook && mv kept pihook.toml");
     assert_eq!(test.pi.run(KEPT), kept);
 }

@@ -116,10 +116,7 @@ impl Gateway {
 
     fn describe(location: &str, router: Ipv4Addr) -> Result<Self, String> {
         if authority(location, router).is_none() {
-            return Err(format!(
-                "it says that its description is at {}, which is another machine",
-                printable(location)
-            ));
+            return Err(format!("its description is at {}, which is another machine", printable(location)));
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -128,12 +125,12 @@ impl Gateway {
             .max_idle_connections(0)
             .timeout_global(Some(CALL_TIMEOUT));
         let agent: Agent = config.build().into();
-        let mut answer = agent.get(location).call().map_err(|why| format!("its description cannot be had: {why}"))?;
+        let mut answer = agent.get(location).call().map_err(|why| format!("its description cannot be read: {why}"))?;
         let bytes = read(&mut answer);
         let controls = controls(&xml::description(&bytes), location, router);
         let Some(control) = controls.first().cloned() else {
             let what = if answer.status().is_success() { excerpt(&bytes) } else { answer.status().to_string() };
-            return Err(format!("its description names no service that forwards ports: {what}"));
+            return Err(format!("its description lists no service for port forwarding: {what}"));
         };
         let local = route::local_address(router).map_err(|why| why.to_string())?;
         let mut gateway = Self { agent, control, local };
@@ -263,7 +260,7 @@ impl Gateway {
         let bytes = read(&mut answer);
         xml::answer(&bytes, wanted).ok_or_else(|| {
             let (status, what) = (answer.status(), excerpt(&bytes));
-            UpnpError::Refused(format!("its answer to {action} cannot be understood: {status} {what}"))
+            UpnpError::Refused(format!("pihook does not understand its answer to {action}: {status} {what}"))
         })
     }
 }
@@ -282,7 +279,7 @@ fn read(answer: &mut Response<Body>) -> Vec<u8> {
 /// The beginning of what was said, for a message.
 fn excerpt(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).into_owned();
-    if text.trim().is_empty() { "(nothing)".into() } else { format!("\"{}\"", printable(text.trim())) }
+    if text.trim().is_empty() { "(empty)".into() } else { format!("\"{}\"", printable(text.trim())) }
 }
 
 /// An address that a router says, unless it is the one that means none.

@@ -205,10 +205,10 @@ fn a_router_that_cannot_be_asked_is_not_said_to_be_silent() {
         (
             50,
             http("<html>Please log in</html>"),
-            "names no service that forwards ports: \"<html>Please log in</html>\"",
+            "lists no service for port forwarding: \"<html>Please log in</html>\"",
         ),
         (51, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(), "404 Not Found"),
-        (52, b"\0".to_vec(), "its description cannot be had"),
+        (52, b"\0".to_vec(), "its description cannot be read"),
     ] {
         let device = Device::start(number, IGD, move |_, _, _| answer.clone());
         let Some(FindError::Unclear(why)) = Gateway::find(device.address).err() else { panic!("{words}") };

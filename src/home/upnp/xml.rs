@@ -70,7 +70,7 @@ pub fn answer(bytes: &[u8], wanted: &str) -> Option<Answer> {
     }
     // A fault without UPnP's own part.
     let is_fault = all.iter().any(|(name, _)| name == "fault");
-    is_fault.then(|| Answer::Refused(0, text("faultstring").unwrap_or_else(|| "a fault".into())))
+    is_fault.then(|| Answer::Refused(0, text("faultstring").unwrap_or_else(|| "an unknown error".into())))
 }
 
 /// All elements, their names in lower case and without prefixes.
