@@ -109,11 +109,6 @@ root() {
     logs) exec journalctl --unit 'pihook.*' --lines 100 --no-pager ${follow:+--follow} ;;
     esac
     ! systemctl --quiet is-active pihook-deploy.service || fail "Another deployment is running. Nothing was changed."
-    # systemd takes a moment to forget the unit of the deployment before, and refuses another of its name until then.
-    until [[ $(systemctl show --property LoadState --value pihook-deploy.service) == not-found ]]; do
-        ((SECONDS < 10)) || break
-        sleep 0.1
-    done
     umask 077
     folder=$(mktemp -d /run/pihook.XXXXXX)
     # shellcheck disable=SC2064 # The folder is known now.
@@ -128,11 +123,20 @@ root() {
     fi
     trap - EXIT
     : >"$folder/log"
-    # As a unit of its own it continues when the connection breaks. Its words go through a file: a pipe would break, too.
-    systemd-run --quiet --wait --collect --unit=pihook-deploy --property=StandardOutput=append:"$folder/log" \
-        --property=StandardError=inherit bash "$folder/install.sh" "$action" &
-    (cd "$folder" && exec tail -s 0.2 -n +1 --pid=$! -f log)
-    wait $! || code=$?
+    while true; do
+        code=0
+        # As a unit of its own it continues when the connection breaks. Its words go through a file: a pipe would break, too.
+        systemd-run --quiet --wait --collect --unit=pihook-deploy --property=StandardOutput=append:"$folder/log" \
+            --property=StandardError=inherit bash "$folder/install.sh" "$action" 2>"$folder/refusal" &
+        (cd "$folder" && exec tail -s 0.2 -n +1 --pid=$! -f log)
+        wait $! || code=$?
+        # systemd takes a moment to forget the unit of the deployment before, and refuses another of its name until then.
+        # The unit removes the folder when all went well.
+        grep -qs 'already loaded' "$folder/refusal" || break
+        ((SECONDS < 10)) || { rm -rf "$folder" && fail "Another deployment is running. Nothing was changed."; }
+        sleep 0.1
+    done
+    [[ ! -s $folder/refusal ]] || cat "$folder/refusal" >&2
     systemctl --quiet is-active pihook-deploy.service || rm -rf "$folder"
     exit "$code"
 }

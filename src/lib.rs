@@ -8,7 +8,7 @@
 //! request, and [`webhook::auth`] decides by path and secret whether it is let in. A whole request then goes over
 //! [`webhook::handover`]'s Unix connections to tiny_http, where a blocking [`webhook::worker`] parses the update, asks
 //! [`webhook::dedup`] whether it was answered before and the [`bot`] what to do, and makes the bot's calls with
-//! [`telegram::client`]. Only then is the update answered: 200 when it is dealt with, 503 when Telegram is to bring it back, as
+//! [`telegram::client`]. Only then is the update answered, in memory by [`webhook::answers`]: 200 when it is dealt with, 503 when Telegram is to bring it back, as
 //! [`webhook::retry`] decides. Telegram is the queue; [`webhook::postponed`] keeps the calls that are left until it does.
 //!
 //! Where nothing gets in, [`delivery::poller`] asks Telegram for updates, and hands them to the same workers.

@@ -103,6 +103,8 @@ fn the_webhook_follows_the_address_under_load_and_nothing_is_lost() {
         assert_eq!(by_chat[&chat], expected, "chat {chat}: nothing lost, nothing twice, and in order");
     }
     assert_eq!(moving.urls(), [OLD, NEW]);
+    let removals = moving.bot.calls().iter().filter(|call| call.method == "deleteWebhook").count();
+    assert_eq!(removals, 1, "the first start removes a webhook; later the new one replaces the old one");
     assert!(moving.subject().contains(NEW), "{}", moving.subject());
 }
 

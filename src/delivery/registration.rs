@@ -148,7 +148,7 @@ impl Registration {
     /// Sets the webhook; `before` is the one that is there, if it can be ours. That one is replaced: if it was removed first, and
     /// the new one could not be set, there would be none. Any other is removed.
     fn set_in_place_of(&self, before: Option<&WebhookInfo>) -> Result<(), RegistrationError> {
-        if !before.is_some_and(|before| self.has_url(&before.url)) {
+        if !before.is_some_and(|before| self.has_path(&before.url)) {
             self.client.delete_webhook()?;
         }
         self.client.set_webhook(&Webhook {
@@ -179,6 +179,12 @@ impl Registration {
     /// Whether this is the URL of our webhook.
     pub(crate) fn has_url(&self, url: &str) -> bool {
         self.url.matches(url.as_bytes())
+    }
+
+    /// Whether this is the URL of our webhook, perhaps at an earlier address of this home.
+    fn has_path(&self, url: &str) -> bool {
+        let path = |url: &str| url.splitn(4, '/').nth(3).unwrap_or_default().to_owned();
+        Secret::from(path(self.url.expose())).matches(path(url).as_bytes())
     }
 
     /// A digest of all that is registered, to tell one registration from another.

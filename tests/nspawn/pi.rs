@@ -139,8 +139,11 @@ impl Pi {
     pub fn type_in(&self, arguments: &[&str], answers: &[&str]) -> (bool, String) {
         let command = self.command("pi@127.0.0.1", PORT, arguments);
         let words: Vec<_> = command.get_args().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+        // timeout leaves the foreground unless the shell of `script` executes it in its own place: not every shell does.
         let mut script = Command::new("script");
-        script.args(["--quiet", "--return", "--flush", "--command"]).arg(format!("timeout {}", words.join(" ")));
+        script
+            .args(["--quiet", "--return", "--flush", "--command"])
+            .arg(format!("timeout --foreground {}", words.join(" ")));
         let mut child = script.arg("/dev/null").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let (mut shown, mut answers) = (Vec::new(), answers.iter());
