@@ -152,6 +152,10 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// `text` with a space for each character that ends a line, steers a terminal, or changes how the text around it reads.
 pub(crate) fn one_line(text: &str) -> String {
+    // Nearly every line of the log.
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return text.to_owned();
+    }
     text.chars().map(|c| if is_printed(c) { c } else { ' ' }).collect()
 }
 

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::arrivals::Arrivals;
@@ -198,6 +198,13 @@ impl Session<'_> {
     }
 }
 
+/// Sleeps for [`IDLE_TIMEOUT`], in two parts: tokio asks the kernel anew for a timer that ends before all others, and so does
+/// none of the answers' while the first part is there.
+async fn idle_for_too_long() {
+    sleep(ANSWER_TIMEOUT).await;
+    sleep(IDLE_TIMEOUT.saturating_sub(ANSWER_TIMEOUT)).await;
+}
+
 /// How long a body of so many bytes may take.
 fn body_timeout(bytes: usize) -> Duration {
     let seconds = u64::try_from(bytes / SLOWEST_LINE).unwrap_or(u64::MAX);
@@ -249,11 +256,11 @@ impl Connection {
     async fn next_begins(&mut self) -> io::Result<bool> {
         let mut first = [0];
         tokio::select! {
-            read = timeout(IDLE_TIMEOUT, self.stream.read(&mut first)) => match read {
-                Ok(Ok(1)) => self.read.push(first[0]),
-                Ok(Err(why)) => return Err(why),
+            read = self.stream.read(&mut first) => match read? {
+                1 => self.read.push(first[0]),
                 _ => return Ok(false),
             },
+            () = idle_for_too_long() => return Ok(false),
             () = stop_requested(&mut self.stop) => return Ok(false),
         }
         Ok(true)
