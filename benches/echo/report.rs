@@ -79,12 +79,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (cores, way) =
             (available_parallelism().map_or(0, usize::from), if self.with_tls { "TLS" } else { "plain HTTP" });
-        writeln!(
-            f,
-            "\nMedians of {} rounds. The bot, the load and the Bot API ({way}) share {cores} cores: {}.\n",
-            self.rounds,
-            processor()
-        )?;
+        let medians = if self.rounds > 0 { format!("Medians of {} rounds. ", self.rounds) } else { String::new() };
+        let machine = processor();
+        writeln!(f, "\n{medians}The bot, the load and the Bot API ({way}) share {cores} cores: {machine}.\n")?;
         let [bare, axum, to_bare, to_axum] = ["tiny_http + ureq", "frankenstein + axum", "ratio", "ratio"];
         writeln!(f, "| {:<56} | {:>6} | {bare} | {to_bare} | {axum} | {to_axum} |", "an echo's", "pihook")?;
         writeln!(f, "|{:-<58}|{:->8}|{:->18}|{:->7}|{:->21}|{:->7}|", "", ":", ":", ":", ":", ":")?;
