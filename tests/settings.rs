@@ -110,7 +110,7 @@ fn a_token_in_the_wrong_place_never_shows() {
     let example = include_str!("../deploy/pihook.toml").replace("# ", "");
     let lines = example.lines().filter_map(|line| line.split_once(" = "));
     let keys: Vec<_> = lines.map(|(key, _)| key).filter(|key| !key.contains(' ')).collect();
-    assert!(keys.contains(&"allow_from") && keys.contains(&"token_file") && keys.len() == 16, "{keys:?}");
+    assert!(keys.contains(&"allow_from") && keys.contains(&"token_file") && keys.len() == 18, "{keys:?}");
     let mut cases = Vec::new();
     for key in keys {
         let others: String =
