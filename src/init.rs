@@ -24,7 +24,7 @@ const STATE: &str = "/var/lib/pihook";
 const TOKEN: &str = "token";
 /// Where systemd hands out copies of its credentials.
 const CREDENTIALS: &str = "/run/credentials/";
-/// How often a person is asked for the same.
+/// Questions for one answer.
 const TRIES: usize = 3;
 
 /// What the command line answers already.
@@ -70,7 +70,7 @@ fn wrong(what: impl fmt::Display) -> InitError {
     InitError(format!("{what} Nothing was changed."))
 }
 
-/// Asks for what is not `given`, and writes the settings to `path` and the token beside them. Returns whether anything has
+/// Asks for the answers that are not `given`, and writes the settings to `path` and the token beside them. Returns whether anything has
 /// changed.
 ///
 /// # Errors
@@ -149,7 +149,7 @@ fn template(path: &Path) -> Result<String, InitError> {
     Ok(text)
 }
 
-/// The token that is answered, once Telegram knows it. None when the one that is there stays.
+/// The token of the answer, after Telegram has accepted it. None when the old token stays.
 fn new_token(config: &Config, has_one: bool) -> Result<Option<Token>, InitError> {
     let question = match has_one {
         true => "The bot's token (hidden; press Enter to keep the old token):",
@@ -170,7 +170,7 @@ fn new_token(config: &Config, has_one: bool) -> Result<Option<Token>, InitError>
     }
 }
 
-/// The token, and who it is, if Telegram can be asked.
+/// The token of the answer. Prints the name of its bot, if Telegram answers.
 fn known_token(config: &Config, answer: &str) -> Result<Token, String> {
     let token = Token::parse(answer).map_err(|why| match answer {
         "" => "The token is missing. Get it from @BotFather.".into(),
@@ -190,7 +190,7 @@ fn known_token(config: &Config, answer: &str) -> Result<Token, String> {
     Ok(token)
 }
 
-/// Whether the router may be asked. None when it stays as it is.
+/// Whether the bot may ask the router. None when the setting stays.
 fn port_mapping(given: &Given, is_first: bool) -> Result<Option<String>, InitError> {
     if given.port_mapping.is_some() {
         return Ok(given.port_mapping.clone());
@@ -210,7 +210,7 @@ fn port_mapping(given: &Given, is_first: bool) -> Result<Option<String>, InitErr
     Err(wrong("The answer to the question about the router must be y or n."))
 }
 
-/// The home's own host name or address. None when it stays as it is.
+/// The home's own host name or address. None when the setting stays.
 fn host(given: &Given, api_url: &str, has_host: bool) -> Result<Option<String>, InitError> {
     if given.host.is_some() {
         return Ok(given.host.clone());
@@ -279,14 +279,14 @@ fn write(path: &Path, text: Option<&String>, place: &Path, token: Option<&Token>
     Ok(())
 }
 
-/// Has systemd start the bot, or start it again with what has changed. False where there is no unit of it.
+/// Lets systemd start the bot, or restart it after a change. False if systemd has no unit of the bot.
 pub(crate) fn start_units(has_changed: bool) -> bool {
     let systemctl =
         |words: &[&str]| Command::new("systemctl").args(words).status().is_ok_and(|status| status.success());
     if !Path::new("/run/systemd/system").exists() || !systemctl(&["--quiet", "cat", "pihook.service"]) {
         return false;
     }
-    // What does not start, the doctor explains.
+    // If the start fails, the doctor explains it.
     systemctl(&["start", "pihook.socket"]);
     systemctl(&[if has_changed { "restart" } else { "start" }, "pihook.service"]);
     true

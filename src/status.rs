@@ -1,4 +1,4 @@
-//! Asks the running bot how it is, and waits until it works: Telegram has reached its webhook, or one getUpdates has returned.
+//! Asks the running bot for its state, and waits until it works: Telegram has called the webhook, or one getUpdates has returned.
 
 use std::fs;
 use std::io;
@@ -27,10 +27,10 @@ fn socket(config: &Config) -> PathBuf {
     sockets.iter().find(|socket| !is_absent(socket)).unwrap_or(&sockets[0]).clone()
 }
 
-/// What the bot with these settings says of itself.
+/// The report of the bot with these settings.
 ///
 /// # Errors
-/// Why it says nothing, one sentence.
+/// The reason for no report, one sentence.
 pub(crate) fn ask(config: &Config) -> Result<Report, String> {
     Report::ask(&socket(config)).map_err(|why| {
         let sentence = match why.kind() {
@@ -83,7 +83,7 @@ pub(crate) fn running(report: Option<&Report>) -> Result<(String, Option<String>
     })
 }
 
-/// Where the doctor finds nothing wrong: what else keeps updates away, and what to do.
+/// The advice if no updates arrive and the doctor finds no problem.
 fn unreached(report: &Report) -> String {
     let seconds = WORKS_TIMEOUT.as_secs();
     let Some((_, port)) = report.address.as_deref().and_then(|address| address.rsplit_once(':')) else {

@@ -138,9 +138,9 @@ fn a_signal_at_the_hidden_question_leaves_the_terminal_as_it_was() {
     let terminal = openpty(None, None).unwrap();
     let mut command = home.command(&["init", "--write-only", "--config"]);
     command.arg(home.folder.join("pihook.toml")).stdin(terminal.slave.try_clone().unwrap());
-    let mut child = command.stderr(terminal.slave.try_clone().unwrap()).spawn().unwrap();
     let echoes = || tcgetattr(&terminal.slave).unwrap().local_flags.contains(LocalFlags::ECHO);
     assert!(echoes());
+    let mut child = command.stderr(terminal.slave.try_clone().unwrap()).spawn().unwrap();
     eventually("the question is asked", || !echoes());
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(2));

@@ -112,7 +112,7 @@ fn idle_connections_end_in_order_at_a_stop() {
 }
 
 #[test]
-fn a_second_instance_is_told_that_there_is_one() {
+fn a_second_instance_gets_an_error() {
     let home = Home::new("http://127.0.0.1:1");
     let first = home.run();
     let second = home.pihook(&["run"]);
@@ -148,7 +148,7 @@ fn its_folders_are_its_own() {
 }
 
 #[test]
-fn a_key_that_everyone_can_read_is_told() {
+fn a_key_that_everyone_can_read_gets_a_warning() {
     use std::os::unix::fs::PermissionsExt;
     let (_telegram, _bot, home, pihook) = start();
     assert!(!pihook.log().iter().any(|line| line.contains("can read")));

@@ -449,7 +449,7 @@ fn a_token_in_the_environment_is_all_that_is_needed() {
     assert!(said.contains("# The bot asks these services for your public address: https://api.ipify.org"), "{said}");
     let output = command(&[]).output().unwrap();
     assert_eq!(output.status.code(), Some(78));
-    assert!(text(&output).contains("set HOME or XDG_STATE_HOME"), "{}", text(&output));
+    assert!(text(&output).contains("Set HOME or XDG_STATE_HOME"), "{}", text(&output));
     // It cannot be made, and it is not made elsewhere.
     folder.write("file", "");
     let file = folder.folder.join("file");

@@ -217,7 +217,7 @@ fn the_token_may_lie_beside_the_settings() {
 }
 
 #[test]
-fn a_wrong_command_line_is_told_how_it_goes() {
+fn a_wrong_command_line_gets_the_usage() {
     let home = Home::new("http://127.0.0.1:1");
     for arguments in [
         &["walk"][..],
@@ -238,7 +238,7 @@ fn a_wrong_command_line_is_told_how_it_goes() {
 }
 
 #[test]
-fn a_slip_is_told_in_two_lines_with_what_was_meant() {
+fn a_typing_error_gets_a_suggestion_in_two_lines() {
     let home = Home::new("http://127.0.0.1:1");
     for (arguments, words) in [
         ("chek", "Unknown command \"chek\". Did you mean `pihook check`?"),
@@ -250,6 +250,13 @@ fn a_slip_is_told_in_two_lines_with_what_was_meant() {
         ("cert --days 0", "--days must be a whole number from 1 to 36500"),
         ("run --confg x", "Unknown option --confg. Did you mean --config?"),
         ("walk", "Unknown command \"walk\"."),
+        ("inti", "Did you mean `pihook init`?"),
+        ("staus", "Did you mean `pihook status`?"),
+        ("init --port-maping auto", "Did you mean --port-mapping?"),
+        ("init --write-olny", "Did you mean --write-only?"),
+        ("status --wiat", "Did you mean --wait?"),
+        ("cert --days", "The command line is wrong: missing argument for option '--days'."),
+        ("run --wait", "--wait works only with `pihook status`."),
         ("cert --host raspberrypi.local --config /dev/null", "--host is a name that works only in your home network"),
         ("cert --host 192.168.1.5 --config /dev/null", "--host 192.168.1.5 is a private or reserved address"),
     ] {
@@ -297,7 +304,7 @@ fn a_closed_or_full_output_is_no_panic() {
 }
 
 #[test]
-fn who_may_not_read_a_file_is_told_to_use_sudo() {
+fn a_file_that_the_user_cannot_read_gets_the_advice_sudo() {
     let home = Home::with(&settings("http://127.0.0.1:1", ""), "[[bot]]\ntoken_file = 'token'\n");
     home.write("token", TOKEN);
     std::fs::set_permissions(home.folder.join("token"), PermissionsExt::from_mode(0o000)).unwrap();
@@ -317,7 +324,7 @@ fn who_may_not_read_a_file_is_told_to_use_sudo() {
 }
 
 #[test]
-fn who_has_the_port_is_told() {
+fn the_program_that_uses_the_port_is_named() {
     let home = Home::new("http://127.0.0.1:1");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("listen = '{}'", taken.local_addr().unwrap());

@@ -1,4 +1,7 @@
 use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::*;
 
