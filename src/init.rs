@@ -14,6 +14,7 @@ use crate::delivery::identity;
 use crate::secret::printable;
 use crate::system::{files, terminal};
 use crate::telegram::client::{Api, Client};
+use crate::telegram::error::NEW_TOKEN;
 use crate::telegram::token::Token;
 
 /// The settings of the unit.
@@ -191,7 +192,7 @@ fn known_token(config: &Config, answer: &str) -> Result<Token, String> {
     match Client::new(Api::new(&config.api_url, config.proxy.as_ref(), 1), token.clone()).me() {
         Ok(me) => terminal::say(&format!("The token belongs to @{}.", printable(&me.username))),
         Err(why) if why.token_is_refused() => {
-            return Err("Telegram does not know this token. Get the right token from @BotFather.".into());
+            return Err(NEW_TOKEN.into());
         }
         // A Pi may have no network yet, or a clock from 1970.
         Err(why) => terminal::say(&format!(

@@ -78,7 +78,7 @@ fn a_wrong_answer_changes_nothing_and_is_not_shown() {
         ("", "The token is missing"),
         ("\n", "The token is missing"),
         ("this-is-no-token\n", "This is not a token"),
-        (&format!("{OTHER_TOKEN}\n"), "Telegram does not know this token"),
+        (&format!("{OTHER_TOKEN}\n"), "Telegram does not accept this token"),
         (&format!("{TOKEN}\nperhaps-so\n"), "must be y or n"),
         (&format!("{TOKEN}\ny\nhttps://home.example.org\n"), "is a URL"),
     ] {

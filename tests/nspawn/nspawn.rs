@@ -223,7 +223,7 @@ impl Load {
 fn wrong_answers(test: &mut Test) {
     for (answers, complaint) in [
         ("", "The answer is missing: The bot's token"),
-        ("7205550123:AAGm4wrong-Xy9kQ2wRtL0pZ7sVbE3cJ5h\n\n80.100.95.20\n", "Telegram does not know this token"),
+        ("7205550123:AAGm4wrong-Xy9kQ2wRtL0pZ7sVbE3cJ5h\n\n80.100.95.20\n", "Telegram does not accept this token"),
         ("this-is-a-password\n\n80.100.95.20\n", "This is not a token"),
         (&format!("{TOKEN}\n\n10.0.0.1\n"), "is a private"),
         (&format!("{TOKEN}\nperhaps-so\n80.100.95.20\n"), "must be y or n"),
