@@ -12,7 +12,7 @@
 //! 5. [`webhook::worker`] parses the update. [`webhook::dedup`] knows whether it was answered before.
 //! 6. The [`bot`] returns the calls to make. [`telegram::client`] makes them.
 //! 7. Telegram gets 200 when the update is done. Otherwise it gets 503, and sends the update again: [`webhook::retry`] decides.
-//!    Meanwhile, [`webhook::postponed`] keeps the calls that are left.
+//!    [`webhook::answers`] hands the answer to the waiting connection. Meanwhile, [`webhook::postponed`] keeps the calls that are left.
 //!
 //! Where nothing gets in, [`delivery::poller`] asks Telegram for updates and passes them to the same workers.
 //! [`delivery::switch`] decides between the two.
