@@ -105,7 +105,7 @@ needs=$(sed -n "s/^$mark \([a-z]*\)$/\1/p" <<<"$survey")
 case $code,${needs##*$'\n'} in
 0,end) ;;
 *,lacks) exit "$code" ;; # install.sh named them.
-255,*) fail "ssh cannot log in to $host. Nothing was changed. Check the address and the key." ;;
+255,*) fail "ssh cannot log in to $host. Nothing was changed. Check the address and the ssh key." ;;
 *) fail "Cannot run bash on $host (exit code $code). Nothing was changed. Log in as a user with a normal shell." ;;
 esac
 
@@ -141,7 +141,7 @@ for need in $needs; do
         [[ -n $answer || ! -t 0 ]] || answer=y
         answers+="router ${answer:-n}"$'\n'
         answer=''
-        read -rp "Your home's own host name or public IPv4 address, if it is fixed (press Enter if not: pihook finds the address): " answer || true
+        read -rp "Your public IPv4 address or domain name, if it never changes (press Enter if you do not know: pihook finds the address): " answer || true
         answers+="host $answer"$'\n'
         ;;
     esac

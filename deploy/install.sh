@@ -244,7 +244,7 @@ take() {
     fi
     reopen "$units/pihook.socket"
     end_trial
-    [[ $before != "$1" ]] || fail "This release was running before. systemd keeps restarting it. Read its log with --logs."
+    [[ $before != "$1" ]] || fail "This release was already installed, so there is no rollback. systemd keeps restarting it. Read its log with --logs."
     grep -qxF "$1" "$opt/history" || rm -rf "$1"
     comes_up || fail "The previous release $(basename "$before") did not start either. systemd keeps restarting it. Read its log with --logs."
     fail "Rolled back: $(basename "$before") is running."

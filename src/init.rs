@@ -196,7 +196,7 @@ fn known_token(config: &Config, answer: &str) -> Result<Token, String> {
         }
         // A Pi may have no network yet, or a clock from 1970.
         Err(why) => terminal::say(&format!(
-            "pihook could not check the token at Telegram: {}. It keeps the token anyway.",
+            "pihook could not check the token at Telegram: {}. pihook uses the token anyway.",
             printable(&why.to_string())
         )),
     }
@@ -228,8 +228,8 @@ fn host(given: &Given, api_url: &str, has_host: bool) -> Result<Option<String>, 
     if given.host.is_some() {
         return Ok(given.host.clone());
     }
-    let hint = if has_host { "to keep the setting" } else { "if not: pihook finds the address" };
-    let question = format!("Your home's own host name or public IPv4 address, if it is fixed (press Enter {hint}):");
+    let hint = if has_host { "to keep the setting" } else { "if you do not know: pihook finds the address" };
+    let question = format!("Your public IPv4 address or domain name, if it never changes (press Enter {hint}):");
     let mut tries = 1;
     loop {
         let host = match terminal::ask(&question)? {

@@ -52,12 +52,12 @@ impl FromStr for Network {
             None => bits,
             Some(digits) => match digits.parse::<u32>() {
                 Ok(length) if length <= bits => length,
-                _ => return Err("has an impossible prefix length"),
+                _ => return Err("has a wrong number after the /: use 0 to 32, or 0 to 128 with IPv6"),
             },
         };
         let network = Self { address: mapped(address), prefix: prefix + 128 - bits };
         if network.address & !prefix_bits(network.prefix) != 0 {
-            return Err("has address bits after the prefix: write 10.0.0.0/8, not 10.0.0.1/8");
+            return Err("is not the first address of its network: write 10.0.0.0/8, not 10.0.0.1/8");
         }
         Ok(network)
     }

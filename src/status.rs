@@ -36,7 +36,7 @@ pub(crate) fn ask(config: &Config) -> Result<Report, String> {
         let sentence = match why.kind() {
             io::ErrorKind::PermissionDenied => "Only root can ask the bot for its status. Run the command with sudo.",
             io::ErrorKind::WouldBlock => {
-                "pihook is running, but did not answer: all its workers wait for Telegram. Try again in a minute."
+                "pihook is running, but did not answer: it is busy with calls to Telegram. Try again in a minute."
             }
             _ => "pihook is not running. Run `sudo pihook doctor` to find the reason.",
         };

@@ -61,7 +61,7 @@ fn a_clock_that_may_be_wrong_is_named_with_the_certificates_date() {
     let line = pihook.wait_log("TLS failed");
     assert!(
         line.contains("certificate is expired if this machine's clock is right (")
-            && line.contains("the clock is off by "),
+            && line.contains("the clock is wrong by "),
         "{line}"
     );
 }

@@ -165,7 +165,7 @@ fn a_proxy_that_passes_nothing_on_has_the_bot_poll_as_soon_as_telegram_says_so()
     front.is_broken.store(true, Ordering::Relaxed);
     bot.say(1, "a");
     let line = pihook.wait_log("Updates arrive by polling: ");
-    assert!(line.contains("502 Bad Gateway") && line.contains("let the proxy or the tunnel pass"), "{line}");
+    assert!(line.contains("502 Bad Gateway") && line.contains("let the proxy or the tunnel send"), "{line}");
     bot.wait_sent(1, SOON).unwrap();
     let said = text(&home.pihook(&["doctor"]));
     assert!(said.contains("✓ delivery: updates arrive by polling: Telegram could not deliver"), "{said}");

@@ -209,7 +209,7 @@ fn limited(command: &Command, descriptors: usize) -> Command {
 #[test]
 fn where_descriptors_are_few_the_workers_keep_theirs() {
     let scene = open_with("max_connections = 4", |command| limited(&command, 70));
-    scene.pihook.wait_log("Only 70 files can be open at once");
+    scene.pihook.wait_log("but the limit is 70");
     scene.withstands(|| {
         let held: Vec<_> = (0..200).map(|number| scene.connect(stranger(1 + number / 10))).collect();
         // They are in four chats, so that all workers are needed while nobody gives way.
@@ -231,7 +231,7 @@ fn with_too_few_descriptors_it_does_not_start() {
     assert_eq!(output.status.code(), Some(1));
     let said = common::text(&output);
     assert!(
-        said.contains("The bot needs 54 open files, but the limit is 53. Raise LimitNOFILE, or lower max_connections."),
+        said.contains("The bot needs 54 open files, but the limit is 53. Raise LimitNOFILE in the systemd unit, or lower max_connections."),
         "{said}"
     );
 }

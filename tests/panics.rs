@@ -34,7 +34,7 @@ fn the_second_panic_drops_the_update_and_all_others_are_served() {
         bot.say(chat, "hello");
     }
     for word in
-        ["pihook tries this update once more.", "This is the second panic with this update: the update is dropped."]
+        ["pihook tries this update once more.", "This is the second panic with this update: pihook drops the update."]
     {
         let last = aborted(pihook);
         let update = format!("[ERROR] bot 110201543 update {} chat 1: the bot panicked at ", said.update_id);
@@ -87,5 +87,5 @@ fn without_a_tmpfs_the_log_says_what_is_missing() {
     }
     bot.say(1, "panic");
     let last = aborted(pihook);
-    assert!(last.ends_with("set runtime_dir to a folder on a tmpfs."), "{last}");
+    assert!(last.ends_with("set runtime_dir to a folder in memory (tmpfs), under /run."), "{last}");
 }

@@ -210,7 +210,7 @@ fn a_path_shows_no_token_in_whatever_way_it_is_written() {
 fn the_token_may_lie_beside_the_settings() {
     let home = Home::with(&settings("http://127.0.0.1:1", ""), "[[bot]]\n");
     let missing = home.pihook(&["check"]);
-    assert!(text(&missing).contains("into a file named token in the same folder"), "{}", text(&missing));
+    assert!(text(&missing).contains("into a file named token next to the settings file"), "{}", text(&missing));
     home.write("token", TOKEN);
     let found = home.pihook(&["check"]);
     assert!(found.status.success(), "{}", text(&found));

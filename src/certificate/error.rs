@@ -126,6 +126,13 @@ impl From<ChainFault> for CertificateError {
     }
 }
 
+impl CertificateError {
+    /// Whether this user may not read a file.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::File(_, why) if why.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 impl fmt::Display for CertificateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -142,7 +149,7 @@ impl fmt::Display for CertificateError {
             Self::Key(path, rsa) => write!(f, "pihook cannot use the key in {}: {}", path.display(), unusable(*rsa)),
             Self::Mismatch(certificate, key) => {
                 let (certificate, key) = (certificate.display(), key.display());
-                write!(f, "The key in {key} does not belong to the certificate in {certificate}. Put its key there.")
+                write!(f, "The key in {key} does not belong to the certificate in {certificate}. Put the right key into {key}.")
             }
             Self::Expired(days, is_ours) => {
                 write!(f, "The certificate expired {days} days ago. {}", replacement(*is_ours))

@@ -68,7 +68,7 @@ fn token(table: &mut Table, folder: &Path, environment: Environment) -> (Option<
             (None, None) => {
                 table.problem(
                     "token_file",
-                    "is missing: put the token from @BotFather into a file named token in the same folder",
+                    "is missing: put the token from @BotFather into a file named token next to the settings file",
                 );
                 return (None, None);
             }

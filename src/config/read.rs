@@ -148,13 +148,13 @@ fn check_behind_proxy(table: &mut Table, config: &Config) {
     };
     // An empty one is reported already.
     if host == "auto" || host.parse::<Ipv4Addr>().is_ok() {
-        let what = "must be a DNS name with tls = \"off\": the name in the certificate of the proxy or the tunnel";
+        let what = "must be a DNS name when tls = \"off\": the name in the certificate of the proxy or the tunnel";
         table.problem("public_host", what);
     }
     if config.port_mapping {
         table.problem(
             "port_mapping",
-            "must be \"off\" with tls = \"off\": otherwise the router opens a port without TLS to the internet",
+            "must be \"off\" when tls = \"off\": otherwise the router opens a port without TLS to the internet",
         );
     }
 }

@@ -67,7 +67,7 @@ fn all_mistakes_are_found_at_once_with_their_lines() {
         "line 1: public_host 192.168.1.5 is a private or reserved address, which Telegram cannot reach: set your public address.",
         "public_port must be 443, 80, 88 or 8443: Telegram calls no other port.",
         "line 3: listen must be an address and a port, like 0.0.0.0:8443.",
-        "line 5: allow_from has \"1.2.3.4/40\", which has an impossible prefix length.",
+        "line 5: allow_from has \"1.2.3.4/40\", which has a wrong number after the /: use 0 to 32, or 0 to 128 with IPv6.",
         "line 5: allow_from must hold strings, in quotes.",
         "line 4: max_connections must be a whole number from 1 to 100.",
         "path must begin with / and have at most",
@@ -307,9 +307,9 @@ fn where_tls_ends_elsewhere_the_defaults_are_those_of_a_proxy_on_this_machine() 
     assert!(config.known().is_empty() && config.allow_from[0].contains("127.0.0.1".parse().unwrap()));
     assert!(config.consequences().join(" ").contains("plain HTTP at 127.0.0.1:8443"));
     for (more, problem) in [
-        ("", "public_host must be a DNS name with tls"),
-        ("public_host = 'auto'", "public_host must be a DNS name with tls"),
-        ("public_host = '80.100.95.20'", "public_host must be a DNS name with tls"),
+        ("", "public_host must be a DNS name when tls"),
+        ("public_host = 'auto'", "public_host must be a DNS name when tls"),
+        ("public_host = '80.100.95.20'", "public_host must be a DNS name when tls"),
         ("public_host = 'a.b'\nlisten = '0.0.0.0:8443'", "listen must be 127.0.0.1 or a private address"),
         ("public_host = 'a.b'\nlisten = '80.100.95.20:8443'", "listen must be 127.0.0.1 or a private address"),
         ("public_host = 'a.b'\nport_mapping = 'auto'", "port_mapping must be \"off\""),

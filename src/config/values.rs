@@ -10,7 +10,7 @@ use crate::network;
 const TELEGRAMS_PORTS: [u16; 4] = [443, 80, 88, 8443];
 /// Without TLS, everyone on the way can read the traffic.
 pub(crate) const PLAIN_NEEDS_PRIVATE: &str =
-    "must be 127.0.0.1 or a private address with tls = \"off\": the traffic there is not encrypted";
+    "must be 127.0.0.1 or a private address when tls = \"off\", because the traffic is not encrypted";
 
 pub(super) fn delivery(text: &str) -> Result<Delivery, String> {
     match text {

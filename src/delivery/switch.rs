@@ -83,8 +83,8 @@ impl fmt::Display for Reason {
             Self::Undelivered(why) => write!(f, "Telegram could not deliver an update ({why}); {FORWARD}"),
             Self::NotPassedOn(why) => write!(
                 f,
-                "Telegram could not deliver an update ({why}); to use the webhook, let the proxy or the tunnel pass \
-                 the bot's path on to the address in listen"
+                "Telegram could not deliver an update ({why}); to use the webhook, let the proxy or the tunnel send \
+                 calls for the bot's path to the address in listen"
             ),
             Self::SharedAddress => f.write_str(
                 "the provider shares one address among customers (CGNAT); to use the webhook, ask the provider for a \

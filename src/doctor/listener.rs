@@ -30,7 +30,7 @@ pub(crate) fn examine(doctor: &mut Doctor, config: &Config, certificate: Option<
     let owner = port::owners(config.listen.port());
     if !owner.is_empty() && owner.iter().all(|owner| owner.starts_with("systemd ")) {
         // To connect would start it.
-        return doctor.bad(CHECK, "systemd holds the port, but the bot is not running", START);
+        return doctor.bad(CHECK, "systemd keeps the port open, but the bot is not running", START);
     }
     let address = SocketAddr::new(loopback_for(config.listen.ip()), config.listen.port());
     let stream = match TcpStream::connect_timeout(&address, STEP_TIMEOUT) {

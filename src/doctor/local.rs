@@ -106,7 +106,7 @@ pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certif
 fn load(doctor: &mut Doctor, check: &'static str, config: &Config) -> Option<Certificate> {
     let (why, remedy) = match certificate::load(&config.certificate_files) {
         Ok(certificate) => return Some(certificate),
-        Err(why @ CertificateError::File(..)) => (why, AS_ROOT),
+        Err(why) if why.is_forbidden() => (why, AS_ROOT),
         Err(why) => (why, RIGHT_PAIR),
     };
     doctor.bad(check, why.to_string(), remedy);
@@ -153,7 +153,7 @@ pub(crate) fn address(doctor: &mut Doctor, config: &Config, host: Option<&str>) 
         Some(host) => doctor.bad(
             CHECK,
             format!("{address}, but public_host is {host}"),
-            format!("set public_host = \"{address}\", or \"auto\": then the bot follows the address"),
+            format!("set public_host = \"{address}\", or \"auto\": then the bot uses each new address"),
         ),
     }
     router(doctor, config, (gateway, own), address);
@@ -172,7 +172,7 @@ fn router(
         (None, _) => {}
         // Two routers that both forward the port are enough.
         (Some(why), Some(own)) if own.is_private() => doctor.warn(CHECK, why, ""),
-        (Some(why), _) => return doctor.bad(CHECK, why, "until then, Telegram cannot call this home"),
+        (Some(why), _) => return doctor.bad(CHECK, why, "until this is solved, Telegram cannot call this home"),
     }
     let port = config.public_port;
     let here = gateway.and_then(|gateway| route::local_address(gateway).ok());

@@ -49,7 +49,7 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
         }
         Err(why) => {
             let words = why.to_string();
-            if words.contains("the clock is off") {
+            if words.contains("the clock is wrong") {
                 doctor.bad("clock", words, SET_CLOCK);
             } else {
                 doctor.good("DNS", format!("{host} is found"));

@@ -87,7 +87,7 @@ pub(crate) fn translation(router: Option<Ipv4Addr>, outside: Ipv4Addr) -> Option
         if is_reserved(router) {
             kind(router)
         } else {
-            "a device between the router and the internet translates addresses (NAT)"
+            "a device between the router and the internet changes addresses (NAT): ask the provider for a public IPv4 address"
         }
     ))
 }
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(translation(None, A), None);
         assert!(translation(Some(CGNAT), A).unwrap().contains("CGNAT"));
         assert!(translation(Some(LAN), A).unwrap().contains("second router"));
-        assert!(translation(Some(B), A).unwrap().contains("translates"));
+        assert!(translation(Some(B), A).unwrap().contains("changes addresses"));
     }
 
     #[test]

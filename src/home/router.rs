@@ -88,8 +88,8 @@ impl fmt::Display for RouterError {
             Self::Taken(by) => {
                 write!(
                     f,
-                    "the router already forwards the port to {by}: remove this in the router's settings, or set \
-                     another public_port"
+                    "the router already forwards the port to {by}: remove that forwarding in the router's \
+                     settings, or set another public_port"
                 )
             }
             Self::Unclear(why, port) => write!(
@@ -106,7 +106,7 @@ impl fmt::Display for RouterError {
             Self::NoAddress(Some(address)) => {
                 write!(f, "the router's own address is {address}, which is not a public address: {}", kind(*address))
             }
-            Self::Refused(why) => write!(f, "the router refused to forward the port: {}", printable(why)),
+            Self::Refused(why) => write!(f, "the router refused to forward the port: {}; forward the port by hand in the router's settings", printable(why)),
         }
     }
 }
@@ -292,7 +292,7 @@ fn refused(why: String, said: Option<Ipv4Addr>) -> RouterError {
 }
 
 fn too_short(lifetime: u32) -> RouterError {
-    RouterError::Refused(format!("it offers {lifetime} s at a time, but at least {MIN_LEASE} s are needed"))
+    RouterError::Refused(format!("it forwards for only {lifetime} s at a time, but pihook needs at least {MIN_LEASE} s"))
 }
 
 /// Why a router does not forward that speaks no `UPnP`. `address` asks for its own.
@@ -344,7 +344,7 @@ mod tests {
             |address| Router::new([0; 3], Duration::from_secs(300)).unwrap().forward(Some(address), 8443, 8443);
         for (number, lifetime) in [(1, 0), (2, 1), (3, MIN_LEASE - 1)] {
             let refused = forward(router_that_grants(number, lifetime)).unwrap_err().to_string();
-            assert!(refused.contains(&format!("offers {lifetime} s at a time")), "{refused}");
+            assert!(refused.contains(&format!("forwards for only {lifetime} s at a time")), "{refused}");
         }
         // Whatever it says, it is asked again no later than it would be by itself.
         for (number, lifetime, seconds) in [(4, MIN_LEASE, 30), (5, 700, 350), (6, 900, 450), (7, u32::MAX, 450)] {
@@ -363,7 +363,7 @@ mod tests {
         let by_upnp = |said| refused("Action Failed (501)".into(), said).to_string();
         assert!(by_upnp(Some(Ipv4Addr::UNSPECIFIED)).contains("has no address of its own"));
         assert!(by_upnp(shared).contains("own address is 100.64.0.2"));
-        assert_eq!(by_upnp(public), "the router refused to forward the port: Action Failed (501)");
+        assert!(by_upnp(public).starts_with("the router refused to forward the port: Action Failed (501); forward the port by hand"));
         let silent = by_upnp(None);
         assert!(silent.contains("the port: Action Failed (501)") && silent.contains("perhaps"), "{silent}");
     }

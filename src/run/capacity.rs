@@ -40,7 +40,7 @@ impl Capacity {
         if all <= in_flight {
             let needed = in_flight + 1 + own;
             return Err(RunError::System(format!(
-                "The bot needs {needed} open files, but the limit is {files}. Raise LimitNOFILE, or lower max_connections."
+                "The bot needs {needed} open files, but the limit is {files}. Raise LimitNOFILE in the systemd unit, or lower max_connections."
             )));
         }
         let (strangers, address) = match config.tls {

@@ -41,8 +41,8 @@ pub(crate) fn take_from_environment(name: &str) -> Option<OsString> {
     let secret = env::var_os(name)?;
     let failed = reexec(name, &secret);
     log::warn!(
-        "pihook could not remove {name} from its environment: {failed}. Other programs of the same user can read it \
-         there. Use token_file instead."
+        "pihook could not remove {name} from its environment: {failed}. Other programs of the same user can read the \
+         token there. Use token_file instead."
     );
     Some(secret)
 }

@@ -28,7 +28,7 @@ pub(crate) enum RuntimeDirError {
 impl fmt::Display for RuntimeDirError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Folder(path, why) => write!(f, "runtime_dir {}: {why}.", path.display()),
+            Self::Folder(path, why) => write!(f, "Cannot use runtime_dir {}: {why}.", path.display()),
             Self::Shared(path) => write!(
                 f,
                 "Other users can write to runtime_dir {}: set runtime_dir to a folder that only this user can write \

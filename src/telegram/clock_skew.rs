@@ -22,8 +22,8 @@ pub(crate) fn warn_if_off(date: &str) {
 pub(crate) fn skew(date: &str, now: SystemTime) -> Option<String> {
     let date = httpdate::parse_http_date(date).ok()?;
     let off = distance(now, date).filter(|off| *off > TOLERATED_SKEW)?;
-    let side = if now < date { "behind" } else { "ahead" };
-    Some(format!("off by {}, {side} of Telegram's clock", words(off)))
+    let side = if now < date { "behind" } else { "ahead of" };
+    Some(format!("{} {side} Telegram's clock", words(off)))
 }
 
 /// Why a certificate failed, if the clock may be the cause.
@@ -37,7 +37,7 @@ pub(crate) fn explain(error: &rustls::Error) -> Option<String> {
     let [now, limit] = [now, limit].map(|time| UNIX_EPOCH + Duration::from_secs(time.as_secs()));
     let (off, date) = (words(distance(now, limit)?), httpdate::fmt_http_date(now));
     Some(format!(
-        "the server's certificate is {word} if this machine's clock is right ({date}): probably the clock is off by \
+        "the server's certificate is {word} if this machine's clock is right ({date}): probably the clock is wrong by \
          {off} or more; set the clock: sudo timedatectl set-ntp true"
     ))
 }
@@ -67,8 +67,8 @@ mod tests {
         let say = |seconds: u64| skew("Sun, 06 Nov 1994 08:49:37 GMT", now(seconds));
         assert_eq!(say(0), None);
         assert_eq!(say(120), None);
-        assert!(say(3600 * 5).unwrap().contains("off by 5 h, ahead of"));
-        assert!(skew("Sun, 06 Nov 1994 08:49:37 GMT", UNIX_EPOCH).unwrap().contains("off by 9075 days, behind"));
+        assert!(say(3600 * 5).unwrap().contains("5 h ahead of Telegram"));
+        assert!(skew("Sun, 06 Nov 1994 08:49:37 GMT", UNIX_EPOCH).unwrap().contains("9075 days behind Telegram"));
         assert_eq!(skew("yesterday", now(0)), None);
     }
 
@@ -81,7 +81,7 @@ mod tests {
             text.contains("not valid yet if this machine's clock is right (Thu, 01 Jan 1970 00:01:40 GMT)"),
             "{text}"
         );
-        assert!(text.contains("off by 19675 days or more"), "{text}");
+        assert!(text.contains("wrong by 19675 days or more"), "{text}");
         assert_eq!(explain(&rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)), None);
         assert_eq!(explain(&rustls::Error::DecryptError), None);
     }

@@ -91,7 +91,7 @@ const CHECK: &str = "run `pihook check`: it shows errors of the certificate; if 
                      certificate again: `pihook webhook set`";
 const ADDRESS: &str = "run `pihook doctor`: it compares the address with public_host";
 const LINE: &str = "check whether the internet connection is overloaded; Telegram sends the update again by itself";
-const RAISE: &str = "update pihook; if there is a proxy in front of the bot, let the proxy accept bodies of 1 MB";
+const RAISE: &str = "update pihook; if there is a proxy in front of the bot, let the proxy accept requests of 1 MB";
 const BEHIND: &str = "check that the bot runs, and that the proxy calls the address in listen";
 const FORWARD: &str =
     "forward the port to this Pi in the router's settings (or set port_mapping = \"auto\"), and run `pihook doctor`";

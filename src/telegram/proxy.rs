@@ -48,8 +48,8 @@ impl Proxy {
         match ureq::Proxy::new(&url) {
             Ok(_) => Ok(Self { shown, url: url.into() }),
             Err(_) => {
-                Err("has a user or a password with a character that is not allowed in a URL: except for letters and \
-                     digits, write % and two hexadecimal digits for each character"
+                Err("has a user or a password with a character that is not allowed in a URL: write each special \
+                     character as % and two hexadecimal digits (@ is %40)"
                     .into())
             }
         }

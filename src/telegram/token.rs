@@ -104,7 +104,7 @@ fn why_none(text: &str) -> String {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let foreign = text.chars().find(|c| !c.is_ascii());
     let what = match foreign {
-        _ if text.is_empty() => "holds no token, it is empty: put the token from BotFather there".to_owned(),
+        _ if text.is_empty() => "is empty: put the token from BotFather there".to_owned(),
         _ if text.contains("***") => {
             "holds a token with a hidden key (***): copy the whole token from BotFather".to_owned()
         }
@@ -185,8 +185,8 @@ mod tests {
         let (id, key) = TOKEN.split_once(':').unwrap();
         let other = "4839574812:AAFD39kkdpWt3ywyRZergyOLMaJhac60qcg";
         for (text, words) in [
-            (String::new(), "holds no token, it is empty"),
-            ("  \n".into(), "it is empty"),
+            (String::new(), "is empty"),
+            ("  \n".into(), "is empty"),
             (id.to_owned(), "only the bot's number"),
             (key.to_owned(), "only the key"),
             (format!("{id}:***"), "a hidden key (***)"),
