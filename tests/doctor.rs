@@ -130,7 +130,11 @@ const FAULTS: [Fault; 23] = [
         ["settings", "from 1 to 100", "correct it in"],
     ),
     ("a key is misspelt", |ward| ward.set("listen", "lissen"), ["settings", "lissen", "correct it in"]),
-    ("the token is missing", |ward| ward.home.write("token", "").clear(), ["settings", "is empty: put the token", "correct it"]),
+    (
+        "the token is missing",
+        |ward| ward.home.write("token", "").clear(),
+        ["settings", "is empty: put the token", "correct it"],
+    ),
     (
         "the clock is wrong",
         |ward| {

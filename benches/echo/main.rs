@@ -6,8 +6,8 @@
 //! All are built with LTO; the others at opt-level 3 throughout. They take turns, several rounds, each started afresh, and a
 //! line of the table is the median of the rounds. Updates come over keep-alive TLS connections with one in flight on each, or
 //! each on a new connection. A Bot API on this machine answers at once or after 50 ms: by plain HTTP, or over TLS as the real one
-//! does, with `cargo bench --bench echo -- tls`. With `-- counts` only system calls and instructions are counted. Every update must be answered 200 and echoed exactly once; otherwise there is
-//! no table.
+//! does, with `cargo bench --bench echo -- tls`. With `-- counts` only system calls and instructions are counted. Every update
+//! must be answered 200 and echoed exactly once; otherwise there is no table.
 //!
 //! How to read it:
 //! * `CPU` is what the bot's process used, all threads, user and system, divided by its echoes. It hardly depends on what

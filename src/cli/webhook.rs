@@ -94,7 +94,10 @@ fn set_in_time(registration: &Registration) -> Result<(), RegistrationError> {
             Err(RegistrationError::Api(ApiError::Refused { retry_after: Some(seconds), .. }))
                 if Instant::now() + Duration::from_secs(seconds.clamp(1, SET_TIMEOUT.as_secs())) < end =>
             {
-                warn(&format!("bot {}: Telegram got too many requests. pihook tries again in {seconds} s.", registration.bot()));
+                warn(&format!(
+                    "bot {}: Telegram got too many requests. pihook tries again in {seconds} s.",
+                    registration.bot()
+                ));
                 thread::sleep(Duration::from_secs(seconds.max(1)));
             }
             done => return done,

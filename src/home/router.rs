@@ -106,7 +106,11 @@ impl fmt::Display for RouterError {
             Self::NoAddress(Some(address)) => {
                 write!(f, "the router's own address is {address}, which is not a public address: {}", kind(*address))
             }
-            Self::Refused(why) => write!(f, "the router refused to forward the port: {}; forward the port by hand in the router's settings", printable(why)),
+            Self::Refused(why) => write!(
+                f,
+                "the router refused to forward the port: {}; forward the port by hand in the router's settings",
+                printable(why)
+            ),
         }
     }
 }
@@ -292,7 +296,9 @@ fn refused(why: String, said: Option<Ipv4Addr>) -> RouterError {
 }
 
 fn too_short(lifetime: u32) -> RouterError {
-    RouterError::Refused(format!("it forwards for only {lifetime} s at a time, but pihook needs at least {MIN_LEASE} s"))
+    RouterError::Refused(format!(
+        "it forwards for only {lifetime} s at a time, but pihook needs at least {MIN_LEASE} s"
+    ))
 }
 
 /// Why a router does not forward that speaks no `UPnP`. `address` asks for its own.
@@ -363,7 +369,10 @@ mod tests {
         let by_upnp = |said| refused("Action Failed (501)".into(), said).to_string();
         assert!(by_upnp(Some(Ipv4Addr::UNSPECIFIED)).contains("has no address of its own"));
         assert!(by_upnp(shared).contains("own address is 100.64.0.2"));
-        assert!(by_upnp(public).starts_with("the router refused to forward the port: Action Failed (501); forward the port by hand"));
+        assert!(
+            by_upnp(public)
+                .starts_with("the router refused to forward the port: Action Failed (501); forward the port by hand")
+        );
         let silent = by_upnp(None);
         assert!(silent.contains("the port: Action Failed (501)") && silent.contains("perhaps"), "{silent}");
     }

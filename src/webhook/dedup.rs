@@ -84,7 +84,9 @@ impl DedupWindow {
     /// When there can be no file, or its folder is not in memory, where alone a write for every update wears nothing out.
     pub fn open(path: &Path) -> io::Result<Self> {
         if statfs(path.parent().unwrap_or(Path::new(".")))?.filesystem_type() != TMPFS_MAGIC {
-            return Err(io::Error::other("the folder is not in memory (tmpfs); set runtime_dir to a folder under /run"));
+            return Err(io::Error::other(
+                "the folder is not in memory (tmpfs); set runtime_dir to a folder under /run",
+            ));
         }
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let mut content = Vec::new();

@@ -51,7 +51,9 @@ fn line(handled: Option<&Handled>, info: &PanicHookInfo<'_>) -> String {
     let outcome = match mark.as_ref().map(PanicMark::write) {
         Some(true) if *is_second => "This is the second panic with this update: pihook drops the update.",
         Some(true) => "pihook tries this update once more.",
-        _ => "pihook cannot remember this update across a restart: set runtime_dir to a folder in memory (tmpfs), under /run.",
+        _ => {
+            "pihook cannot remember this update across a restart: set runtime_dir to a folder in memory (tmpfs), under /run."
+        }
     };
     format!("{name}: the bot panicked at {place}: {what}. {outcome}")
 }

@@ -19,7 +19,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
 pub const SOON: Duration = Duration::from_secs(30);
 
 /// How the questions of deploy.sh and of `pihook init` end.
-const PROMPTS: [&str; 4] = ["(hidden): ", "[Y/n]: ", "[Y/n] ", "is found): "];
+const PROMPTS: [&str; 4] = ["(hidden): ", "[Y/n]: ", "[Y/n] ", "finds the address): "];
 
 /// A container that runs. Its disk is in memory, and goes with it.
 pub struct Pi {
