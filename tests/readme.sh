@@ -116,7 +116,7 @@ elsewhere .ci/run 'cargo doc' 'cargo doc --open'
 elsewhere .ci/run 'mandoc -T lint' 'man pihook' 'man pihook.toml'
 elsewhere .ci/run 'tests/nspawn/run trixie' tests/nspawn/run 'tests/nspawn/run trixie'
 elsewhere .ci/run tests/homes/run tests/homes/run
-elsewhere benches/echo/main.rs 'cargo bench --bench echo' 'cargo bench --bench echo' 'cargo bench --bench echo -- tls'
+elsewhere benches/echo/main.rs 'cargo bench --bench echo' 'cargo bench --bench echo'
 elsewhere tests/registration.rs '"webhook", "set"' 'pihook webhook set'
 elsewhere .ci/run 'dpkg --add-architecture arm64' 'dpkg --add-architecture arm64'
 elsewhere .github/workflows/release.yml gcc-aarch64-linux-gnu 'rustup target add aarch64-unknown-linux-gnu' \
