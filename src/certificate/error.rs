@@ -148,11 +148,8 @@ impl fmt::Display for CertificateError {
             ),
             Self::Key(path, rsa) => write!(f, "pihook cannot use the key in {}: {}", path.display(), unusable(*rsa)),
             Self::Mismatch(certificate, key) => {
-                let (certificate, key) = (certificate.display(), key.display());
-                write!(
-                    f,
-                    "The key in {key} does not belong to the certificate in {certificate}. Put the right key into {key}."
-                )
+                let (one, key) = (certificate.display(), key.display());
+                write!(f, "The key in {key} does not belong to the certificate in {one}. Put the right key into {key}.")
             }
             Self::Expired(days, is_ours) => {
                 write!(f, "The certificate expired {days} days ago. {}", replacement(*is_ours))
