@@ -7,17 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use common::{HOST, Home, SOON, TOKEN, settings, telegram, text, tool};
+use common::{HOST, Home, SOON, TOKEN, openssl, settings, telegram, text, tool};
 use pihook::certificate::{self, CertificateFiles};
 use simulated_telegram::{Options, Telegram};
-
-fn openssl(home: &Home, arguments: &str) {
-    let certs = home.folder.join("certs");
-    std::fs::create_dir_all(&certs).unwrap();
-    let arguments: Vec<_> = arguments.split(' ').collect();
-    let output = tool("openssl", &arguments, &certs);
-    assert!(output.status.success(), "{arguments:?}: {}", text(&output));
-}
 
 /// The lesson's second command, its questions answered on the command line.
 fn self_sign(home: &Home, subject: &str, more: &str) {

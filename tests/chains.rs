@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{HOST, Home, SOON, TOKEN, settings, telegram, text, tool};
+use common::{HOST, Home, SOON, TOKEN, openssl, settings, telegram, text, tool};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CidrSubnet, CustomExtension, DistinguishedName, DnType,
     DnValue, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
@@ -261,15 +261,6 @@ fn chains_that_telegram_takes_pass() {
         let (code, said) = check(&home, &made);
         assert_eq!(code, Some(0), "{case}: {said}");
     }
-}
-
-/// Runs openssl in the home's folder `certs`.
-fn openssl(home: &Home, arguments: &str) {
-    let certs = home.folder.join("certs");
-    std::fs::create_dir_all(&certs).unwrap();
-    let arguments: Vec<_> = arguments.split(' ').collect();
-    let output = tool("openssl", &arguments, &certs);
-    assert!(output.status.success(), "{arguments:?}: {}", text(&output));
 }
 
 /// A root with a key of these many bits, and a leaf that it signed with this digest.

@@ -44,6 +44,15 @@ pub fn telegram() -> Telegram {
     Telegram::start(Options { speed: 10.0, ..Options::default() }).unwrap()
 }
 
+/// Runs openssl in the home's folder `certs`.
+pub fn openssl(home: &Home, arguments: &str) {
+    let certs = home.folder.join("certs");
+    fs::create_dir_all(&certs).unwrap();
+    let arguments: Vec<_> = arguments.split(' ').collect();
+    let output = tool("openssl", &arguments, &certs);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output));
+}
+
 /// A Telegram, one bot's account there, and the tests' bot in its home, as most tests want them. Bound in this order, the
 /// program ends before its home goes.
 pub fn start() -> (Telegram, Bot, Home, Pihook) {
