@@ -31,7 +31,7 @@ struct State {
 #[derive(Clone)]
 pub struct Api {
     pub url: String,
-    /// Whom the bots are to trust, PEM; none for plain HTTP.
+    /// The CA that the bots must trust, PEM; none for plain HTTP.
     pub root: Option<String>,
     state: Arc<Mutex<State>>,
 }

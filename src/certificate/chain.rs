@@ -54,7 +54,7 @@ impl fmt::Display for ChainFault {
     }
 }
 
-/// The server's certificate, and who signed whom up to a root, as far as that is known.
+/// The server's certificate, and the certificates of its issuers up to a root, as far as they are known.
 pub(super) struct Path<'c>(Vec<&'c X509>);
 
 impl<'c> Path<'c> {

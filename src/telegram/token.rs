@@ -25,7 +25,7 @@ impl Token {
     /// `bot` before it, characters that are not seen. What is not a token without doubt is refused.
     ///
     /// # Errors
-    /// What is wrong, in words that go on from the name of the setting. They hold nothing of the text.
+    /// What is wrong, in words that continue the name of the setting. They hold nothing of the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text: String = text.chars().filter(|c| !is_unseen(*c)).collect();
         let bare = text.trim().trim_matches(['"', '\'', '`']);

@@ -198,7 +198,7 @@ impl Session<'_> {
     }
 }
 
-/// Sleeps for [`IDLE_TIMEOUT`], in two parts: tokio asks the kernel anew for a timer that ends before all others, and so does
+/// Sleeps for [`IDLE_TIMEOUT`], in two parts: tokio asks the kernel again for a timer that ends before all others, and so does
 /// none of the answers' while the first part is there.
 async fn idle_for_too_long() {
     sleep(ANSWER_TIMEOUT).await;

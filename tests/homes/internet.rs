@@ -72,7 +72,7 @@ impl Internet {
     }
 }
 
-/// Whom all programs here ask.
+/// All programs here look up names at this address.
 pub fn name_server(work: &Path, address: &str) {
     let path = work.join("resolv.conf");
     fs::write(&path, format!("nameserver {address}\n")).unwrap();

@@ -1,5 +1,5 @@
 //! Fourteen homes. In each, pihook gets a token and nothing else, but where the home needs one setting; the time from its start to
-//! its first echo is told, and what the doctor says.
+//! its first echo is printed, and the words of the doctor are checked.
 
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
