@@ -168,14 +168,21 @@ fn new_token(config: &Config, has_one: bool) -> Result<Option<Token>, InitError>
         true => "The bot's token (hidden; press Enter to keep the old token):",
         false => "The bot's token, from @BotFather (hidden):",
     };
-    let mut tries = 1;
-    loop {
+    until_right(|| {
         let answer = terminal::ask_hidden(question)?.unwrap_or_default();
         if answer.is_empty() && has_one {
-            return Ok(None);
+            return Ok(Ok(None));
         }
-        match known_token(config, &answer) {
-            Ok(token) => return Ok(Some(token)),
+        Ok(known_token(config, &answer).map(Some))
+    })
+}
+
+/// Asks a person again after a wrong answer; a script has one try.
+fn until_right<T>(ask: impl Fn() -> io::Result<Result<T, String>>) -> Result<T, InitError> {
+    let mut tries = 1;
+    loop {
+        match ask()? {
+            Ok(answer) => return Ok(answer),
             Err(why) if tries < TRIES && terminal::is_there() => terminal::say(&why),
             Err(why) => return Err(wrong(why)),
         }
@@ -230,26 +237,17 @@ fn host(given: &Given, api_url: &str, has_host: bool) -> Result<Option<String>, 
     }
     let hint = if has_host { "to keep the setting" } else { "if you do not know: pihook finds the address" };
     let question = format!("Your public IPv4 address or domain name, if it never changes (press Enter {hint}):");
-    let mut tries = 1;
-    loop {
+    until_right(|| {
         let host = match terminal::ask(&question)? {
             Some(host) if !host.is_empty() => host,
-            _ if has_host => return Ok(None),
+            _ if has_host => return Ok(Ok(None)),
             _ => "auto".into(),
         };
-        match config::public_host(&host, config::is_own_api(api_url)) {
-            Ok(_) => return Ok(Some(host)),
-            // No message shows an answer: it may be something else, in the wrong place.
-            Err(what) => {
-                let what = format!("The host name or address {}.", what.trim_start_matches(&format!("{host} ")));
-                if tries == TRIES || !terminal::is_there() {
-                    return Err(wrong(what));
-                }
-                terminal::say(&what);
-            }
-        }
-        tries += 1;
-    }
+        // No message shows an answer: it may be something else, in the wrong place.
+        let checked = config::public_host(&host, config::is_own_api(api_url))
+            .map_err(|what| format!("The host name or address {}.", what.trim_start_matches(&format!("{host} "))));
+        Ok(checked.map(|_| Some(host)))
+    })
 }
 
 /// Checks what would be written, with the token that would be.

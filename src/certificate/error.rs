@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::chain::ChainFault;
+use crate::system::clock::in_words;
 
 /// Where Telegram looks for the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,7 @@ fn replacement(is_ours: bool) -> &'static str {
     }
 }
 
-/// What to do about a file that cannot be read or written; it goes on from the file's name.
+/// What to do about a file that cannot be read or written; the text continues the file's name.
 fn file_fault(why: &io::Error) -> String {
     match why.kind() {
         io::ErrorKind::NotFound => " does not exist. `pihook cert` makes it.".into(),
@@ -106,20 +107,6 @@ impl fmt::Display for NameRule {
     }
 }
 
-/// A time as a person says it.
-struct Span(Duration);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_secs() {
-            seconds @ 0..120 => write!(f, "{seconds} seconds"),
-            seconds @ 120..7200 => write!(f, "{} minutes", seconds / 60),
-            seconds @ 7200..172_800 => write!(f, "{} hours", seconds / 3600),
-            seconds => write!(f, "{} days", seconds / 86400),
-        }
-    }
-}
-
 impl From<ChainFault> for CertificateError {
     fn from(fault: ChainFault) -> Self {
         Self::Chain(fault)
@@ -158,7 +145,7 @@ impl fmt::Display for CertificateError {
                 f,
                 "The certificate is not valid yet: it becomes valid in {}. Check the clock of this machine. If the \
                  clock is right, Telegram refuses the certificate until then.",
-                Span(*left)
+                in_words(*left, ["seconds", "minutes", "hours", "days"])
             ),
             Self::Purpose(is_ours) => {
                 write!(f, "The certificate is not for a TLS server (key usage). {}", replacement(*is_ours))

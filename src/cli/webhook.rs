@@ -44,7 +44,7 @@ pub(super) fn info(
             Ok(format!("{is_set}\n{}", describe(&info)))
         });
     }
-    each_bot(options, environment, allowed_updates, |registration| {
+    each_bot(&config, allowed_updates, |registration| {
         let info = registration.info()?;
         let ours = match registration.agrees(&info) {
             Ok(()) => "the webhook matches the settings".to_owned(),
@@ -61,14 +61,13 @@ pub(super) fn set(
     environment: Environment,
     allowed_updates: &'static [&'static str],
 ) -> Result<(), Failure> {
-    if options.load(environment)?.delivery == Delivery::Polling {
+    let config = options.load(environment)?;
+    if config.delivery == Delivery::Polling {
         return Err(Failure::Config(
             "The settings have delivery = \"polling\", so there is no webhook. Set delivery to \"auto\" or \"webhook\" first.".into(),
         ));
     }
-    each_bot(options, environment, allowed_updates, |registration| {
-        set_in_time(registration).map(|()| "the webhook is set".into())
-    })
+    each_bot(&config, allowed_updates, |registration| set_in_time(registration).map(|()| "the webhook is set".into()))
 }
 
 /// `pihook webhook delete`.
@@ -81,9 +80,7 @@ pub(super) fn delete(
     if config.delivery == Delivery::Polling {
         return each_poller(&config, |client| client.delete_webhook().map(|()| "the webhook is removed".into()));
     }
-    each_bot(options, environment, allowed_updates, |registration| {
-        registration.delete().map(|()| "the webhook is removed".into())
-    })
+    each_bot(&config, allowed_updates, |registration| registration.delete().map(|()| "the webhook is removed".into()))
 }
 
 /// Sets the webhook, and waits as long as Telegram asks for: it takes one set a second, and a bot may just have made one.
@@ -107,19 +104,13 @@ fn set_in_time(registration: &Registration) -> Result<(), RegistrationError> {
 
 /// Calls `act` for each bot, also if the bot before it failed.
 fn each_bot(
-    options: &Options,
-    environment: Environment,
+    config: &Config,
     allowed_updates: &'static [&'static str],
     act: impl Fn(&Registration) -> Result<String, RegistrationError>,
 ) -> Result<(), Failure> {
-    let config = options.load(environment)?;
     let certificate =
         config.tls.then(|| certificate::load(&config.certificate_files)).transpose().map_err(RunError::from)?;
-    let host = match &certificate {
-        Some(certificate) => identity::known_host(&config, certificate),
-        None => config.public_host.given().map(str::to_owned),
-    };
-    let host = host.ok_or_else(|| {
+    let host = identity::known_host(config, certificate.as_ref()).ok_or_else(|| {
         Failure::Other(
             "The public address of your home is not known yet. Run `pihook run`: it finds the address.".into(),
         )
@@ -127,7 +118,7 @@ fn each_bot(
     let api = Api::new(&config.api_url, config.proxy.as_ref(), 1);
     all(config.bots.iter().map(|bot| {
         let upload = certificate.as_ref().and_then(|certificate| certificate.upload(&host));
-        let registration = Registration::new(&config, bot, &api, &host, upload, allowed_updates);
+        let registration = Registration::new(config, bot, &api, &host, upload, allowed_updates);
         (registration.bot(), act(&registration).map_err(|why| why.to_string()))
     }))
 }

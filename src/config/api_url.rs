@@ -5,12 +5,8 @@ pub(super) const TELEGRAM: &str = "https://api.telegram.org";
 
 /// Whether this is a Bot API server of one's own.
 pub(crate) fn is_own_api(api_url: &str) -> bool {
-    !is_telegrams(api_url)
-}
-
-fn is_telegrams(api_url: &str) -> bool {
     let host = api_url.split("://").nth(1).and_then(|rest| rest.split(['/', ':']).next());
-    host.is_some_and(|host| host.eq_ignore_ascii_case("api.telegram.org"))
+    !host.is_some_and(|host| host.eq_ignore_ascii_case("api.telegram.org"))
 }
 
 /// A URL of the Bot API, without a slash at the end.
@@ -24,7 +20,7 @@ pub(super) fn api_url(url: &str) -> Result<String, String> {
     if !matches!(scheme, "http" | "https") || rest.is_empty() || rest.starts_with(['/', ':']) || !plain {
         return Err("must be like https://api.telegram.org or http://127.0.0.1:8081".into());
     }
-    if scheme == "http" && is_telegrams(url) {
+    if scheme == "http" && !is_own_api(url) {
         return Err("must begin with https://: http:// is only for your own Bot API server".into());
     }
     Ok(url.to_owned())

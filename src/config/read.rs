@@ -131,8 +131,11 @@ fn proxy(table: &mut Table, api_url: &str, environment: Environment) -> Option<P
     let (is_set, set) = (table.has("proxy"), table.parsed("proxy", "", read).flatten());
     let variable = |name: &&str| environment(name).filter(|text| !text.is_empty());
     let no_proxy = ["no_proxy", "NO_PROXY"].iter().find_map(variable).unwrap_or_default();
-    if is_set || proxy::goes_direct(api_url, &no_proxy.to_string_lossy()) {
-        return set.filter(|_| !proxy::goes_direct(api_url, &no_proxy.to_string_lossy()));
+    if proxy::goes_direct(api_url, &no_proxy.to_string_lossy()) {
+        return None;
+    }
+    if is_set {
+        return set;
     }
     let of_https: &[&str] = if api_url.starts_with("https:") { &["https_proxy", "HTTPS_PROXY"] } else { &[] };
     let (name, text) =

@@ -71,11 +71,11 @@ impl Prepared {
 /// When a certificate cannot be made, or a user's own does not fit.
 pub(crate) fn prepare(config: &Config) -> Result<Prepared, CertificateError> {
     if !config.tls {
-        return Ok(Prepared { host: config.public_host.given().map(str::to_owned), tls: None });
+        return Ok(Prepared { host: known_host(config, None), tls: None });
     }
     let files = &config.certificate_files;
     let mut certificate = if files.certificate.exists() { certificate::load(files)? } else { make_first(config)? };
-    let host = known_host(config, &certificate);
+    let host = known_host(config, Some(&certificate));
     if let Some(host) = &host
         && certificate.is_ours()
         && !certificate.is_good_for(host, SystemTime::now())
@@ -96,10 +96,10 @@ fn make_first(config: &Config) -> Result<Certificate, CertificateError> {
 }
 
 /// The host that Telegram calls. Where the settings name none, the certificate holds the last address; None when there was none.
-pub(crate) fn known_host(config: &Config, certificate: &Certificate) -> Option<String> {
+pub(crate) fn known_host(config: &Config, certificate: Option<&Certificate>) -> Option<String> {
     match &config.public_host {
         PublicHost::Given(host) => Some(host.clone()),
-        PublicHost::Auto => certificate.address().map(|address| address.to_string()),
+        PublicHost::Auto => certificate?.address().map(|address| address.to_string()),
     }
 }
 

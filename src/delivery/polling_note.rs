@@ -43,23 +43,22 @@ impl PollingNote {
     /// Notes that the bots poll, and why; with None, that they do not.
     pub(crate) fn write(&self, reason: Option<&str>) {
         let written = match reason {
-            Some(reason) => self.replace(reason),
+            Some(reason) => files::write_note(&self.file, format!("{}\n{reason}\n", self.about).as_bytes()),
             None => fs::remove_file(&self.file).or_else(|why| match why.kind() {
                 io::ErrorKind::NotFound => Ok(()),
                 _ => Err(why),
             }),
         };
         if let Err(why) = written {
-            log::warn!(
-                "{} could not be written: {why}. After a restart, the bot must find out again whether Telegram \
-                 reaches it.",
-                self.file.display()
-            );
+            warn_unwritten(&self.file, &why);
         }
     }
+}
 
-    fn replace(&self, reason: &str) -> io::Result<()> {
-        files::create_folder(self.file.parent().unwrap_or(Path::new("")))?;
-        files::replace(&self.file, format!("{}\n{reason}\n", self.about).as_bytes(), 0o600)
-    }
+/// Says what is lost with a note of whether Telegram gets in.
+pub(super) fn warn_unwritten(file: &Path, why: &io::Error) {
+    log::warn!(
+        "{} could not be written: {why}. After a restart, the bot must find out again whether Telegram reaches it.",
+        file.display()
+    );
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::polling_note::warn_unwritten;
 use crate::system::files;
 use crate::system::status::Status;
 
@@ -47,13 +48,9 @@ impl Reached {
     pub(super) fn arrived(&mut self) {
         self.set(true);
         if !self.is_noted()
-            && let Err(why) = files::replace(&self.note, self.digests.as_bytes(), 0o600)
+            && let Err(why) = files::write_note(&self.note, self.digests.as_bytes())
         {
-            log::warn!(
-                "{} could not be written: {why}. After a restart, the bot must find out again whether Telegram \
-                 reaches it.",
-                self.note.display()
-            );
+            warn_unwritten(&self.note, &why);
         }
     }
 

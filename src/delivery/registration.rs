@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use ring::digest;
@@ -267,7 +267,6 @@ impl Registration {
     }
 
     fn write_note(&self, info: &WebhookInfo) -> io::Result<()> {
-        files::create_folder(self.note.parent().unwrap_or(Path::new("")))?;
-        files::replace(&self.note, format!("{}\n", self.note_of(info)).as_bytes(), 0o600)
+        files::write_note(&self.note, format!("{}\n", self.note_of(info)).as_bytes())
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certif
         return None;
     }
     let certificate = load(doctor, CHECK, config)?;
-    let (host, now) = (identity::known_host(config, &certificate), SystemTime::now());
+    let (host, now) = (identity::known_host(config, Some(&certificate)), SystemTime::now());
     let days = certificate.days(now);
     match identity::check_fit(config, &certificate, host.as_deref()) {
         Err(why @ CertificateError::NotOurs(_)) => {

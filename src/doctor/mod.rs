@@ -41,10 +41,7 @@ pub(crate) fn examine(
     }
     let certificate = if config.tls { local::certificate(&mut doctor, &config) } else { None };
     listener::examine(&mut doctor, &config, certificate.as_ref());
-    let host = match &certificate {
-        Some(certificate) => identity::known_host(&config, certificate),
-        None => config.public_host.given().map(str::to_owned),
-    };
+    let host = identity::known_host(&config, certificate.as_ref());
     // What the home lacks is told, but a bot that polls works without it.
     doctor.is_lenient = polling.is_some();
     // A proxy or a tunnel before the bot can be anywhere.

@@ -3,8 +3,6 @@
 use std::net::{Ipv4Addr, ToSocketAddrs};
 use std::time::SystemTime;
 
-use ureq::http::Uri;
-
 use super::finding::Doctor;
 use crate::config::{BotSettings, Config};
 use crate::delivery::health::Difference;
@@ -14,7 +12,7 @@ use crate::system::clock::unix_now;
 use crate::telegram::client::{Api, Client};
 use crate::telegram::clock_skew;
 use crate::telegram::delivery_error;
-use crate::telegram::proxy::Proxy;
+use crate::telegram::proxy::{Proxy, host_of};
 use crate::telegram::types::WebhookInfo;
 
 const CHECK: &str = "webhook";
@@ -24,10 +22,9 @@ const RECENT_SECONDS: u64 = 3600;
 
 /// Whether the Bot API answers, by a name that is found, with a certificate and a time that are right.
 pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
-    let url = config.api_url.parse::<Uri>().unwrap_or_default();
     // The proxy looks the Bot API's name up, and here is perhaps no DNS.
     let proxy = config.proxy.as_ref();
-    let host = proxy.map_or_else(|| url.host().unwrap_or_default().trim_matches(['[', ']']).to_owned(), Proxy::host);
+    let host = proxy.map_or_else(|| host_of(&config.api_url), Proxy::host);
     if let Err(why) = (host.as_str(), 0).to_socket_addrs() {
         let remedy = match route::gateway(&route::table()) {
             None => "this machine has no network: check the cable or the Wi-Fi",
@@ -49,7 +46,7 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
         }
         Err(why) => {
             let words = why.to_string();
-            if words.contains("the clock is wrong") {
+            if words.contains(clock_skew::WRONG) {
                 doctor.bad("clock", words, SET_CLOCK);
             } else {
                 doctor.good("DNS", format!("{host} is found"));

@@ -23,6 +23,15 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
     replaced
 }
 
+/// Writes a note for this user alone, as [`replace`] does. The folder is made when it is missing.
+///
+/// # Errors
+/// As the file system has them.
+pub(crate) fn write_note(path: &Path, content: &[u8]) -> io::Result<()> {
+    create_folder(folder_of(path))?;
+    replace(path, content, 0o600)
+}
+
 /// Writes what will stand at `path` to the file `new`.
 fn write(new: &Path, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(new)?;

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::CertificateError::{ExpiredContext, NotValidYetContext};
 
+use crate::system::clock::in_words;
 use crate::system::log_limit::LogLimit;
 
 /// A smaller skew does no harm: a certificate's dates have more room.
@@ -26,6 +27,9 @@ pub(crate) fn skew(date: &str, now: SystemTime) -> Option<String> {
     Some(format!("{} {side} Telegram's clock", words(off)))
 }
 
+/// What [`explain`] says of the clock.
+pub(crate) const WRONG: &str = "the clock is wrong";
+
 /// Why a certificate failed, if the clock may be the cause.
 pub(crate) fn explain(error: &rustls::Error) -> Option<String> {
     let rustls::Error::InvalidCertificate(why) = error else { return None };
@@ -37,7 +41,7 @@ pub(crate) fn explain(error: &rustls::Error) -> Option<String> {
     let [now, limit] = [now, limit].map(|time| UNIX_EPOCH + Duration::from_secs(time.as_secs()));
     let (off, date) = (words(distance(now, limit)?), httpdate::fmt_http_date(now));
     Some(format!(
-        "the server's certificate is {word} if this machine's clock is right ({date}): probably the clock is wrong by \
+        "the server's certificate is {word} if this machine's clock is right ({date}): probably {WRONG} by \
          {off} or more; set the clock: sudo timedatectl set-ntp true"
     ))
 }
@@ -46,14 +50,8 @@ fn distance(a: SystemTime, b: SystemTime) -> Option<Duration> {
     a.duration_since(b).or_else(|_| b.duration_since(a)).ok()
 }
 
-/// As a person says it, to the largest unit.
 fn words(time: Duration) -> String {
-    match time.as_secs() {
-        seconds @ ..120 => format!("{seconds} s"),
-        seconds @ ..7200 => format!("{} min", seconds / 60),
-        seconds @ ..172_800 => format!("{} h", seconds / 3600),
-        seconds => format!("{} days", seconds / 86_400),
-    }
+    in_words(time, ["s", "min", "h", "days"])
 }
 
 #[cfg(test)]
@@ -84,11 +82,5 @@ mod tests {
         assert!(text.contains("wrong by 19675 days or more"), "{text}");
         assert_eq!(explain(&rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)), None);
         assert_eq!(explain(&rustls::Error::DecryptError), None);
-    }
-
-    #[test]
-    fn times_are_said_in_their_largest_unit() {
-        let say = |seconds| words(Duration::from_secs(seconds));
-        assert_eq!([say(119), say(120), say(7200), say(172_800)], ["119 s", "2 min", "2 h", "2 days"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use super::types::Me;
@@ -47,8 +47,7 @@ impl KnownMe {
     }
 
     fn write(&self, me: &Me) -> io::Result<()> {
-        files::create_folder(self.file.parent().unwrap_or(Path::new("")))?;
-        files::replace(&self.file, &serde_json::to_vec(me)?, 0o600)
+        files::write_note(&self.file, &serde_json::to_vec(me)?)
     }
 }
 

@@ -57,8 +57,7 @@ impl Proxy {
 
     /// Its host, an address or a name.
     pub(crate) fn host(&self) -> String {
-        let uri = self.shown.parse::<Uri>().unwrap_or_default();
-        uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned()
+        host_of(&self.shown)
     }
 
     /// Whether the way to the proxy itself has TLS.
@@ -84,11 +83,16 @@ impl fmt::Debug for Proxy {
     }
 }
 
+/// The host of a URL; an IPv6 address without its brackets. Empty where there is none.
+pub(crate) fn host_of(url: &str) -> String {
+    let uri = url.parse::<Uri>().unwrap_or_default();
+    uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned()
+}
+
 /// Whether `url` is called without a proxy: it is on this machine, or `no_proxy`, which is `NO_PROXY`, names its host. An entry is a
 /// name, which counts for all names below it too; an address; a network like 10.0.0.0/8; or `*` for all.
 pub(crate) fn goes_direct(url: &str, no_proxy: &str) -> bool {
-    let uri = url.parse::<Uri>().unwrap_or_default();
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
+    let host = host_of(url).trim_end_matches('.').to_ascii_lowercase();
     let address: Option<IpAddr> = host.parse().ok();
     if host == "localhost" || host.ends_with(".localhost") || address.is_some_and(|it| it.to_canonical().is_loopback())
     {
