@@ -35,6 +35,20 @@ fn the_largest_update_of_all_is_answered() {
 }
 
 #[test]
+fn small_updates_and_large_ones_at_once_are_all_answered() {
+    let (_telegram, bot, _home, _pihook) = start();
+    for round in 0..8 {
+        assert!(bot.update("message", 100 + round, large(400_000)) > 0);
+        for chat in 1..=8 {
+            bot.say(chat, "small");
+        }
+    }
+    bot.wait_none_pending(SOON).unwrap();
+    let statuses: Vec<_> = bot.deliveries().iter().map(|delivery| delivery.status).collect();
+    assert_eq!(statuses, [Some(200); 72], "{:?}", errors(&bot));
+}
+
+#[test]
 fn the_last_answer_of_a_stop_says_that_the_connection_ends() {
     let (telegram, bot, _home, pihook) = start();
     telegram.on_call(|call| (call.method == "sendMessage").then_some(Fault::Stall(Duration::from_millis(300))));

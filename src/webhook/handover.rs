@@ -1,23 +1,23 @@
 //! Hands whole requests to tiny_http over kept Unix connections. The answers come back another way, so that nothing is ever
-//! there to be read.
+//! there to be read, and one connection carries the small requests of all.
 //!
 //! tiny_http's pool loses count of its idle threads when connections arrive at once, and then leaves
 //! some without a thread. So they are opened one at a time, each only after the one before was answered.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::timeout;
 
 use super::answers::{Answer, Answers};
 use super::auth::Recipient;
 use super::body_budget::BodyBudget;
+use super::pipeline::Pipeline;
 use crate::system::lock::lock;
 
 /// A worker's answer. The calls for one update end before it, and Telegram waits 60 s.
@@ -27,7 +27,7 @@ const RETRY_SOON: u64 = 1;
 /// In a path, where an update's has its bot's place in the settings.
 const NO_BOT: &str = "none";
 
-/// The connections to the workers: as many as were ever needed at once, at most one for each worker.
+/// The connections to the workers: as many as requests were ever being written at once, at most one for each worker.
 pub struct Handover {
     /// The memory for large bodies, here and with the workers.
     pub(super) bodies: BodyBudget,
@@ -37,7 +37,7 @@ pub struct Handover {
     /// Of updates, as many as can have a worker; the others wait for their turn here, where they are not in the probe's way.
     turns: Semaphore,
     workers: Semaphore,
-    idle: Mutex<Vec<UnixStream>>,
+    free: Mutex<Vec<Pipeline>>,
     opening: AsyncMutex<()>,
     /// By the bot's place in the settings.
     in_flight: Mutex<BTreeMap<usize, usize>>,
@@ -47,10 +47,10 @@ impl Handover {
     /// For the tiny_http that listens at `socket` and has so many workers.
     #[must_use]
     pub fn new(socket: PathBuf, workers: usize) -> Self {
-        let [turns, free] = [workers; 2].map(Semaphore::new);
-        let (idle, opening, in_flight) = (Mutex::default(), AsyncMutex::default(), Mutex::default());
+        let [turns, workers] = [workers; 2].map(Semaphore::new);
+        let (free, opening, in_flight) = (Mutex::default(), AsyncMutex::default(), Mutex::default());
         let (bodies, answers) = (BodyBudget::default(), Arc::default());
-        Self { bodies, answers, socket, turns, workers: free, idle, opening, in_flight }
+        Self { bodies, answers, socket, turns, workers, free, opening, in_flight }
     }
 
     /// Has a bot's update dealt with that Telegram did not send here by itself.
@@ -84,39 +84,45 @@ impl Handover {
             Recipient::Probe => (None, NO_BOT.to_owned()),
         };
         let _worker = self.workers.acquire().await;
-        let kept = lock(&self.idle).pop();
-        let mut stream = match kept {
-            Some(stream) => stream,
+        let connection = match self.free() {
+            Some(free) => free,
             None => self.open().await?,
         };
-        let answer = self.exchange(&mut stream, &bot, body).await?;
-        lock(&self.idle).push(stream);
-        Ok(answer)
+        let answer = self.write(&connection, &bot, body).await?;
+        lock(&self.free).push(connection);
+        answer.await
     }
 
-    async fn open(&self) -> io::Result<UnixStream> {
+    /// A connection that no request is being written to.
+    fn free(&self) -> Option<Pipeline> {
+        lock(&self.free).pop()
+    }
+
+    async fn open(&self) -> io::Result<Pipeline> {
         let _alone = self.opening.lock().await;
-        let mut stream = UnixStream::connect(&self.socket).await?;
+        // The one that was opened meanwhile is enough, but for large requests.
+        if let Some(free) = self.free() {
+            return Ok(free);
+        }
+        let opened = Pipeline::connect(&self.socket).await?;
         // Any answer shows that this connection has got a thread.
-        self.exchange(&mut stream, NO_BOT, Vec::new()).await?;
-        Ok(stream)
+        self.write(&opened, NO_BOT, Vec::new()).await?.await?;
+        Ok(opened)
     }
 
     /// Sends a request, and keeps nothing of it while its answer is awaited.
-    async fn exchange(&self, stream: &mut UnixStream, bot: &str, body: Vec<u8>) -> io::Result<Answer> {
+    async fn write<'h>(
+        &'h self,
+        connection: &Pipeline,
+        bot: &str,
+        body: Vec<u8>,
+    ) -> io::Result<impl Future<Output = io::Result<Answer>> + use<'h>> {
         let (number, answer) = self.answers.to_next();
         let head = format!("POST /{number}/{bot} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len());
         let mut request = body;
         request.splice(..0, head.into_bytes());
-        stream.write_all(&request).await?;
-        drop(request);
-        let mut nothing = [0];
-        tokio::select! {
-            biased;
-            answer = answer => answer,
-            // tiny_http refuses the request, or ends the connection.
-            _ = stream.read(&mut nothing) => Err(io::ErrorKind::ConnectionAborted.into()),
-        }
+        connection.write(&request).await?;
+        Ok(answer)
     }
 }
 
@@ -158,9 +164,13 @@ mod tests {
 
     /// A handover for one worker, and the socket that it connects to.
     fn handover(name: &str) -> (Arc<Handover>, UnixListener) {
+        handover_for(name, 1)
+    }
+
+    fn handover_for(name: &str, workers: usize) -> (Arc<Handover>, UnixListener) {
         let socket = std::env::temp_dir().join(format!("pihook-{name}-{}", std::process::id()));
         let listener = UnixListener::bind(&socket).unwrap();
-        (Arc::new(Handover::new(socket, 1)), listener)
+        (Arc::new(Handover::new(socket, workers)), listener)
     }
 
     fn runtime() -> Runtime {
@@ -215,16 +225,13 @@ mod tests {
         let (taken, is_taken) = tokio::sync::oneshot::channel();
         let answers = Arc::clone(&handover.answers);
         let worker = thread::spawn(move || {
-            let mut given_up = accept(&listener);
-            answers.give(next(&mut given_up).unwrap().0, Answer::Done);
-            let late = next(&mut given_up).unwrap().0;
-            taken.send(()).unwrap();
             let mut requests = accept(&listener);
             answers.give(next(&mut requests).unwrap().0, Answer::Done);
+            let late = next(&mut requests).unwrap().0;
+            taken.send(()).unwrap();
             let number = next(&mut requests).unwrap().0;
             answers.give(late, Answer::Later(1));
             answers.give(number, Answer::Later(2));
-            next(&mut given_up)
         });
         let answer = runtime().block_on(async {
             tokio::select! {
@@ -234,23 +241,88 @@ mod tests {
             handover.ask(Recipient::Bot(0), Vec::new()).await.unwrap()
         });
         std::fs::remove_file(&handover.socket).unwrap();
+        worker.join().unwrap();
         assert_eq!(answer, Answer::Later(2));
-        assert_eq!(worker.join().unwrap(), None, "its connection is closed");
     }
 
     #[test]
-    fn an_end_of_the_connection_is_no_reason_to_wait() {
-        let (handover, listener) = handover("end");
+    fn a_request_that_was_given_up_half_written_ends_its_connection() {
+        let (handover, listener) = handover("half");
+        let (taken, is_taken) = tokio::sync::oneshot::channel();
         let answers = Arc::clone(&handover.answers);
         let worker = thread::spawn(move || {
             let mut requests = accept(&listener);
             answers.give(next(&mut requests).unwrap().0, Answer::Done);
-            let _unanswered = next(&mut requests).unwrap();
+            next(&mut requests).unwrap();
+            taken.send(()).unwrap();
+            let length: usize = requests.map_while(Result::ok).map(|line| line.len()).sum();
+            let mut requests = accept(&listener);
+            for _ in 0..2 {
+                answers.give(next(&mut requests).unwrap().0, Answer::Done);
+            }
+            length
         });
-        let asked = runtime().block_on(handover.ask(Recipient::Bot(0), Vec::new()));
+        // No socket has room for it.
+        let body = vec![b'x'; 64 * 1024 * 1024];
+        let length = body.len();
+        runtime().block_on(async {
+            tokio::select! {
+                _ = handover.ask(Recipient::Bot(0), body) => panic!("nobody answered"),
+                _ = is_taken => {}
+            }
+            assert_eq!(handover.ask(Recipient::Bot(0), Vec::new()).await.unwrap(), Answer::Done);
+        });
+        std::fs::remove_file(&handover.socket).unwrap();
+        assert!(worker.join().unwrap() < length);
+    }
+
+    #[test]
+    fn requests_do_not_wait_for_each_other_and_share_a_connection() {
+        let (handover, listener) = handover_for("shared", 3);
+        let answers = Arc::clone(&handover.answers);
+        let worker = thread::spawn(move || {
+            let mut requests = accept(&listener);
+            answers.give(next(&mut requests).unwrap().0, Answer::Done);
+            let numbers: Vec<_> = (0..3).map(|_| next(&mut requests).unwrap().0).collect();
+            numbers
+                .into_iter()
+                .rev()
+                .zip(1..)
+                .for_each(|(number, seconds)| answers.give(number, Answer::Later(seconds)));
+        });
+        let ask = || handover.ask(Recipient::Bot(0), Vec::new());
+        let answered = runtime().block_on(async { tokio::join!(ask(), ask(), ask()) });
         std::fs::remove_file(&handover.socket).unwrap();
         worker.join().unwrap();
-        assert_eq!(asked.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
-        assert!(lock(&handover.idle).is_empty());
+        let [first, second, third] = [answered.0, answered.1, answered.2].map(Result::unwrap);
+        assert_eq!([first, second, third], [Answer::Later(3), Answer::Later(2), Answer::Later(1)]);
+    }
+
+    #[test]
+    fn a_connection_that_ended_is_not_used_again() {
+        let (handover, listener) = handover("end");
+        let (has_ended, end) = tokio::sync::oneshot::channel();
+        let answers = Arc::clone(&handover.answers);
+        let worker = thread::spawn(move || {
+            let mut ended = accept(&listener);
+            for _ in 0..2 {
+                answers.give(next(&mut ended).unwrap().0, Answer::Done);
+            }
+            drop(ended);
+            has_ended.send(()).unwrap();
+            let mut requests = accept(&listener);
+            for _ in 0..2 {
+                answers.give(next(&mut requests).unwrap().0, Answer::Done);
+            }
+        });
+        runtime().block_on(async {
+            let ask = || handover.ask(Recipient::Bot(0), Vec::new());
+            ask().await.unwrap();
+            end.await.unwrap();
+            assert_eq!(ask().await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+            ask().await.unwrap();
+        });
+        std::fs::remove_file(&handover.socket).unwrap();
+        worker.join().unwrap();
     }
 }

@@ -36,8 +36,11 @@ impl<A: Clone> InFlight<A> {
             all.remove(&update);
         }
         drop(all);
-        *lock(&running.answer) = Some(answer.clone());
-        running.answered.notify_all();
+        // Else nobody waits: who asks from now on finds it no more.
+        if Arc::strong_count(&running) > 1 {
+            *lock(&running.answer) = Some(answer.clone());
+            running.answered.notify_all();
+        }
         answer
     }
 
