@@ -29,6 +29,24 @@ fn each_chat_keeps_its_order_on_forty_connections() {
 }
 
 #[test]
+fn updates_at_once_get_a_worker_thread_each_and_one_alone_starts_few() {
+    let (telegram, bot, _home, pihook) = start();
+    for number in 1..=20 {
+        bot.say(42, "alone");
+        bot.wait_sent(number, SOON).unwrap();
+    }
+    let few = pihook.threads();
+    telegram.on_call(|call| (call.method == "sendMessage").then_some(Fault::Stall(Duration::from_secs(3))));
+    for chat in 1..=16 {
+        bot.say(chat, "together");
+    }
+    bot.wait_call("sendMessage", 20 + 16, SOON).unwrap();
+    let many = pihook.threads();
+    assert!(few <= 10 && many >= few + 13, "{few} threads, then {many}");
+    bot.wait_sent(20 + 16, SOON).unwrap();
+}
+
+#[test]
 fn an_update_is_one_line_without_its_text_or_the_token() {
     let (_telegram, bot, _home, pihook) = start();
     let said = bot.say(42, "a very private matter");

@@ -46,7 +46,8 @@ use crate::webhook::panic;
 use crate::webhook::postponed::PostponedCalls;
 use crate::webhook::probe::{self, PROBE_TIMEOUT, Probe};
 use crate::webhook::slots::{Limits, Slots};
-use crate::webhook::worker::{self, ServedBot};
+use crate::webhook::worker::{ServedBot, Worker};
+use crate::webhook::worker_pool::WorkerPool;
 
 /// The workers' socket, in the folder of what need not outlive a reboot.
 pub(crate) const SOCKET: &str = "workers.sock";
@@ -273,7 +274,8 @@ fn start_workers(
     let listener =
         runtime_dir::listen_at(socket).map_err(system(format!("Cannot open the socket {}", socket.display())))?;
     let (answers, status) = (Arc::clone(&shared.handover.answers), Arc::clone(&shared.status));
-    worker::start(listener, workers, bot, served, answers, status).map_err(system("Cannot start the workers"))
+    let worker = Worker::new(bot, served, answers, status, workers);
+    WorkerPool::start(listener, workers, worker).map_err(system("Cannot start the workers"))
 }
 
 fn dedup_window(path: &Path) -> DedupWindow {

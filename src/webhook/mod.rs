@@ -2,7 +2,7 @@
 //!
 //! [`edge`] meets the internet, and each [`connection`] is served under limits; [`slots`], [`request`] and [`auth`] say,
 //! without any I/O, what is let in, and [`body_budget`] has the memory for large bodies; [`arrivals`] counts what shows that
-//! Telegram gets in. [`handover`] carries a request to tiny_http over a [`pipeline`], where a [`worker`] asks the bot and makes its calls; [`answers`]
+//! Telegram gets in. [`handover`] carries a request to tiny_http over a [`pipeline`]; a thread of the [`worker_pool`] takes it, and the [`worker`] asks the bot and makes its calls; [`answers`]
 //! brings the worker's answer back. [`dedup`]
 //! keeps the worker from doing so twice, [`in_flight`] gives its answer to whoever asks for the same meanwhile, [`retry`] decides
 //! what happens when a call was not taken, and [`postponed`] keeps the calls that are left until Telegram delivers the update
@@ -27,3 +27,4 @@ pub mod request;
 pub(crate) mod retry;
 pub mod slots;
 pub(crate) mod worker;
+pub(crate) mod worker_pool;

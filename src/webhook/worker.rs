@@ -1,16 +1,13 @@
-//! The blocking side: a fixed set of threads that take whole updates from tiny_http, ask the bot, and answer each update
-//! once the bot's calls are through.
+//! The blocking side: takes a whole update from tiny_http, asks the bot, and answers the update once the bot's calls are through.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
-use std::io;
-use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tiny_http::{Method, Request, Server};
+use tiny_http::{Method, Request};
 
 use super::answers::{Answer, Answers};
 use super::dedup::{Claim, Claimed, DedupWindow};
@@ -61,8 +58,8 @@ pub(crate) struct ServedBot {
     pub(crate) observations: Arc<Observations>,
 }
 
-/// What all workers share.
-struct Shared {
+/// What all worker threads share.
+pub(crate) struct Worker {
     bot: Arc<dyn Bot>,
     served: Vec<ServedBot>,
     answers: Arc<Answers>,
@@ -89,40 +86,23 @@ impl Seats {
     }
 }
 
-/// Starts tiny_http on `listener`, and `workers` threads that serve it for as long as the program runs.
-///
-/// # Errors
-/// When a thread cannot be started.
-pub(crate) fn start(
-    listener: UnixListener,
-    workers: usize,
-    bot: Arc<dyn Bot>,
-    served: Vec<ServedBot>,
-    answers: Arc<Answers>,
-    status: Arc<Status>,
-) -> io::Result<()> {
-    let server = Arc::new(Server::from_listener(listener, None).map_err(io::Error::other)?);
-    let waiting = Seats { taken: AtomicUsize::new(0), count: workers / WAITING_SHARE };
-    let shared = Arc::new(Shared { bot, served, answers, outage: Outage::default(), status, waiting });
-    for number in 0..workers {
-        let (server, shared) = (Arc::clone(&server), Arc::clone(&shared));
-        let work = move || {
-            // It ends only with an accept error, after which tiny_http takes no connection for ever.
-            while let Ok(request) = server.recv() {
-                shared.serve(request);
-            }
-            log::error!("The socket of the worker threads failed: pihook stops, and systemd restarts it.");
-            std::process::exit(1);
-        };
-        thread::Builder::new().name(format!("worker {number}")).spawn(work)?;
+impl Worker {
+    /// For so many threads.
+    pub(crate) fn new(
+        bot: Arc<dyn Bot>,
+        served: Vec<ServedBot>,
+        answers: Arc<Answers>,
+        status: Arc<Status>,
+        threads: usize,
+    ) -> Self {
+        let waiting = Seats { taken: AtomicUsize::new(0), count: threads / WAITING_SHARE };
+        Self { bot, served, answers, outage: Outage::default(), status, waiting }
     }
-    Ok(())
-}
 
-impl Shared {
-    /// Not inlined: a thread that waits for requests would hold the stack of all this, 12 KiB more (measured: 0.5 MiB in all).
+    /// Answers a request.
+    // Not inlined: a thread that waits for requests would hold the stack of all this.
     #[inline(never)]
-    fn serve(&self, mut request: Request) {
+    pub(super) fn serve(&self, mut request: Request) {
         if request.url() == report::PATH {
             // Whoever asked may be gone again.
             let _ = request.respond(tiny_http::Response::from_data(self.report()));
