@@ -42,7 +42,8 @@ fn updates_at_once_get_a_worker_thread_each_and_one_alone_starts_few() {
     }
     bot.wait_call("sendMessage", 20 + 16, SOON).unwrap();
     let many = pihook.threads();
-    assert!(few <= 10 && many >= few + 13, "{few} threads, then {many}");
+    // QEMU has threads of its own.
+    assert!(few <= 16 && many >= few + 13, "{few} threads, then {many}");
     bot.wait_sent(20 + 16, SOON).unwrap();
 }
 

@@ -55,7 +55,8 @@ impl WorkerPool {
                 && let Err(why) = Arc::clone(&self).add()
             {
                 NOT_STARTED.warn(format_args!(
-                    "Cannot start another worker thread: {why}. The threads that there are answer all updates."
+                    "Cannot start another worker thread: {why}. The bot answers fewer updates at once. Raise TasksMax in \
+                     the systemd unit."
                 ));
             }
             self.worker.serve(request);

@@ -195,8 +195,9 @@ fn speech(test: &mut Test, speech: Speech) {
     test.pihook = None;
     test.lab.boot(speech);
     test.run();
+    // Until the router forwards, they come by polling.
     test.echoes();
-    assert!(test.lab.forwards());
+    eventually("the router forwards", || test.lab.forwards());
     reboot(test, speech);
     let (status, log) = test.pihook.take().unwrap().stop();
     assert!(status.success() && !test.lab.forwards(), "{log:#?}");

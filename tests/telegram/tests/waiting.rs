@@ -123,9 +123,9 @@ fn run(case: Case) -> f64 {
         Server::PutsOff(_) => Some(OK.to_vec()),
     });
     let connections = case.connections.to_string();
-    let set = || world.set(&[("max_connections", &connections)]);
+    let fields = [("max_connections", connections.as_str())];
     if !case.is_before {
-        set();
+        world.set(&fields);
     }
     let mut open = 0;
     if case.unit == Unit::Before {
@@ -144,7 +144,7 @@ fn run(case: Case) -> f64 {
     let said = world.bot.say(NEW, "x").update_id;
     let start = Instant::now();
     if case.is_before {
-        set();
+        world.register(&fields);
     }
     let all = open + usize::try_from(case.chats).unwrap() * case.messages + 1;
     let deliveries = world.bot.wait_delivered(all, LONG).unwrap();
