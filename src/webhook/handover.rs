@@ -88,7 +88,7 @@ impl Handover {
             Some(free) => free,
             None => self.open().await?,
         };
-        let answer = self.write(&connection, &bot, body).await?;
+        let (connection, answer) = self.write(connection, &bot, body).await?;
         lock(&self.free).push(connection);
         answer.await
     }
@@ -105,24 +105,24 @@ impl Handover {
             return Ok(free);
         }
         let opened = Pipeline::connect(&self.socket).await?;
+        let (opened, answer) = self.write(opened, NO_BOT, Vec::new()).await?;
         // Any answer shows that this connection has got a thread.
-        self.write(&opened, NO_BOT, Vec::new()).await?.await?;
+        answer.await?;
         Ok(opened)
     }
 
     /// Sends a request, and keeps nothing of it while its answer is awaited.
-    async fn write<'h>(
-        &'h self,
-        connection: &Pipeline,
+    async fn write(
+        &self,
+        connection: Pipeline,
         bot: &str,
         body: Vec<u8>,
-    ) -> io::Result<impl Future<Output = io::Result<Answer>> + use<'h>> {
+    ) -> io::Result<(Pipeline, impl Future<Output = io::Result<Answer>>)> {
         let (number, answer) = self.answers.to_next();
         let head = format!("POST /{number}/{bot} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len());
         let mut request = body;
         request.splice(..0, head.into_bytes());
-        connection.write(&request).await?;
-        Ok(answer)
+        Ok((connection.write(&request).await?, answer))
     }
 }
 

@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use tokio::io::AsyncWriteExt;
+
 /// A connection. tokio does not watch it: it would be woken for each request that tiny_http reads, and nothing ever comes back.
 pub(super) struct Pipeline(UnixStream);
 
@@ -13,23 +15,21 @@ impl Pipeline {
         tokio::net::UnixStream::connect(socket).await?.into_std().map(Self)
     }
 
-    /// Writes a request. If that is given up before its end, the connection has to go with it.
+    /// Writes a request. If that is given up before its end, the connection ends with it.
     ///
     /// # Errors
     /// When tiny_http has ended the connection.
-    pub(super) async fn write(&self, request: &[u8]) -> io::Result<()> {
-        let (mut stream, mut rest) = (&self.0, request);
-        while !rest.is_empty() {
-            match stream.write(rest) {
-                Ok(written) => rest = &rest[written..],
-                Err(why) if why.kind() == ErrorKind::Interrupted => {}
-                // Only a large one finds no room.
-                Err(why) if why.kind() == ErrorKind::WouldBlock => {
-                    tokio::net::UnixStream::from_std(stream.try_clone()?)?.writable().await?;
-                }
-                Err(why) => return Err(why),
-            }
+    pub(super) async fn write(mut self, request: &[u8]) -> io::Result<Self> {
+        let written = match self.0.write(request) {
+            Err(why) if matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            written => written?,
+        };
+        // Only a large one finds no room.
+        if written < request.len() {
+            let mut stream = tokio::net::UnixStream::from_std(self.0)?;
+            stream.write_all(&request[written..]).await?;
+            self.0 = stream.into_std()?;
         }
-        Ok(())
+        Ok(self)
     }
 }
