@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tiny_http::{Method, Request};
+use tokio::sync::Semaphore;
 
 use super::answers::{Answer, Answers};
 use super::dedup::{Claim, Claimed, DedupWindow};
@@ -66,24 +66,7 @@ pub(crate) struct Worker {
     outage: Outage,
     status: Arc<Status>,
     /// For workers that wait for what another one does: the others must be enough.
-    waiting: Seats,
-}
-
-/// Places that threads can have for a while.
-struct Seats {
-    taken: AtomicUsize,
-    count: usize,
-}
-
-impl Seats {
-    /// Does `work` if there is a place.
-    fn with_one<T>(&self, work: impl FnOnce() -> Option<T>) -> Option<T> {
-        let more = |taken| (taken < self.count).then_some(taken + 1);
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        let done = work();
-        self.taken.fetch_sub(1, Ordering::Relaxed);
-        done
-    }
+    waiting: Semaphore,
 }
 
 impl Worker {
@@ -95,7 +78,7 @@ impl Worker {
         status: Arc<Status>,
         threads: usize,
     ) -> Self {
-        let waiting = Seats { taken: AtomicUsize::new(0), count: threads / WAITING_SHARE };
+        let waiting = Semaphore::new(threads / WAITING_SHARE);
         Self { bot, served, answers, outage: Outage::default(), status, waiting }
     }
 
@@ -171,7 +154,7 @@ impl Worker {
             Claim::InFlight => {
                 drop(update);
                 let wait = |longest| served.in_flight.wait(id, longest);
-                let waited = self.waiting.with_one(|| wait(retry::UPDATE_TIMEOUT));
+                let waited = self.waiting.try_acquire().ok().and_then(|_place| wait(retry::UPDATE_TIMEOUT));
                 // Where all places are taken: most updates take no longer than this.
                 let answer = waited.or_else(|| wait(SHORT_WAIT)).unwrap_or(Answer::Later(RETRY_SOON));
                 log::info!(

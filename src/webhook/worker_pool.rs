@@ -14,6 +14,7 @@ use crate::system::log_limit::LogLimit;
 
 static NOT_STARTED: LogLimit = LogLimit::new(1);
 
+/// The threads, and what they share.
 pub(crate) struct WorkerPool {
     server: Server,
     worker: Worker,
