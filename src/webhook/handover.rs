@@ -162,12 +162,8 @@ mod tests {
     use tokio::runtime::{self, Runtime};
     use tokio::task::{JoinSet, yield_now};
 
-    /// A handover for one worker, and the socket that it connects to.
-    fn handover(name: &str) -> (Arc<Handover>, UnixListener) {
-        handover_for(name, 1)
-    }
-
-    fn handover_for(name: &str, workers: usize) -> (Arc<Handover>, UnixListener) {
+    /// A handover for so many workers, and the socket that it connects to.
+    fn handover(name: &str, workers: usize) -> (Arc<Handover>, UnixListener) {
         let socket = std::env::temp_dir().join(format!("pihook-{name}-{}", std::process::id()));
         let listener = UnixListener::bind(&socket).unwrap();
         (Arc::new(Handover::new(socket, workers)), listener)
@@ -181,6 +177,13 @@ mod tests {
         BufReader::new(listener.accept().unwrap().0).lines()
     }
 
+    /// The requests of a connection, after the first one, which only opens it.
+    fn opened(listener: &UnixListener, answers: &Answers) -> Lines<BufReader<BlockingStream>> {
+        let mut requests = accept(listener);
+        answers.give(next(&mut requests).unwrap().0, Answer::Done);
+        requests
+    }
+
     /// The number of the next request, and the bot that it is for.
     fn next(requests: &mut Lines<BufReader<BlockingStream>>) -> Option<(u64, String)> {
         let line = requests.map_while(Result::ok).find(|line| line.starts_with("POST "))?;
@@ -190,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_probe_waits_for_one_answer_and_not_for_all_updates() {
-        let (handover, listener) = handover("turns");
+        let (handover, listener) = handover("turns", 1);
         let (begin, may_answer) = mpsc::channel();
         // One worker, on the one connection that there is for it.
         let answers = Arc::clone(&handover.answers);
@@ -221,12 +224,11 @@ mod tests {
 
     #[test]
     fn who_gives_up_leaves_nothing_to_the_next() {
-        let (handover, listener) = handover("given-up");
+        let (handover, listener) = handover("given-up", 1);
         let (taken, is_taken) = tokio::sync::oneshot::channel();
         let answers = Arc::clone(&handover.answers);
         let worker = thread::spawn(move || {
-            let mut requests = accept(&listener);
-            answers.give(next(&mut requests).unwrap().0, Answer::Done);
+            let mut requests = opened(&listener, &answers);
             let late = next(&mut requests).unwrap().0;
             taken.send(()).unwrap();
             let number = next(&mut requests).unwrap().0;
@@ -247,19 +249,15 @@ mod tests {
 
     #[test]
     fn a_request_that_was_given_up_half_written_ends_its_connection() {
-        let (handover, listener) = handover("half");
+        let (handover, listener) = handover("half", 1);
         let (taken, is_taken) = tokio::sync::oneshot::channel();
         let answers = Arc::clone(&handover.answers);
         let worker = thread::spawn(move || {
-            let mut requests = accept(&listener);
-            answers.give(next(&mut requests).unwrap().0, Answer::Done);
+            let mut requests = opened(&listener, &answers);
             next(&mut requests).unwrap();
             taken.send(()).unwrap();
             let length: usize = requests.map_while(Result::ok).map(|line| line.len()).sum();
-            let mut requests = accept(&listener);
-            for _ in 0..2 {
-                answers.give(next(&mut requests).unwrap().0, Answer::Done);
-            }
+            answers.give(next(&mut opened(&listener, &answers)).unwrap().0, Answer::Done);
             length
         });
         // No socket has room for it.
@@ -278,11 +276,10 @@ mod tests {
 
     #[test]
     fn requests_do_not_wait_for_each_other_and_share_a_connection() {
-        let (handover, listener) = handover_for("shared", 3);
+        let (handover, listener) = handover("shared", 3);
         let answers = Arc::clone(&handover.answers);
         let worker = thread::spawn(move || {
-            let mut requests = accept(&listener);
-            answers.give(next(&mut requests).unwrap().0, Answer::Done);
+            let mut requests = opened(&listener, &answers);
             let numbers: Vec<_> = (0..3).map(|_| next(&mut requests).unwrap().0).collect();
             numbers
                 .into_iter()
@@ -300,20 +297,14 @@ mod tests {
 
     #[test]
     fn a_connection_that_ended_is_not_used_again() {
-        let (handover, listener) = handover("end");
+        let (handover, listener) = handover("end", 1);
         let (has_ended, end) = tokio::sync::oneshot::channel();
         let answers = Arc::clone(&handover.answers);
         let worker = thread::spawn(move || {
-            let mut ended = accept(&listener);
-            for _ in 0..2 {
-                answers.give(next(&mut ended).unwrap().0, Answer::Done);
-            }
-            drop(ended);
+            // The connection ends with this line.
+            answers.give(next(&mut opened(&listener, &answers)).unwrap().0, Answer::Done);
             has_ended.send(()).unwrap();
-            let mut requests = accept(&listener);
-            for _ in 0..2 {
-                answers.give(next(&mut requests).unwrap().0, Answer::Done);
-            }
+            answers.give(next(&mut opened(&listener, &answers)).unwrap().0, Answer::Done);
         });
         runtime().block_on(async {
             let ask = || handover.ask(Recipient::Bot(0), Vec::new());

@@ -200,6 +200,7 @@ impl World {
         self.bot.wait_connections(1, SOON).unwrap();
     }
 
+    /// Registers the webhook.
     pub fn register(&self, fields: &[(&str, &str)]) {
         let url = format!("https://{HOST}:8443/hook");
         let fields = [&[("url", url.as_str())], fields].concat();
