@@ -1,8 +1,10 @@
-//! `cargo bench --bench waiting`: how long a new chat waits for its answer while others flood the bot.
+//! `cargo bench --bench waiting`: how long a new chat waits for its answer while others flood the
+//! bot.
 //!
-//! Some chats write many messages each, one chat after the other; then a new chat writes one. A Bot API call takes 100 ms.
-//! Telegram serves chats by the age of their messages, so most of the wait is Telegram's own: the same table without
-//! a bot, beside the figures of the real Telegram, is `cargo test -p simulated-telegram --test waiting`.
+//! Some chats write many messages each, one chat after the other; then a new chat writes one. A Bot
+//! API call takes 100 ms. Telegram serves chats by the age of their messages, so most of the wait
+//! is Telegram's own: the same table without a bot, beside the figures of the real Telegram, is
+//! `cargo test -p simulated-telegram --test waiting`.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -17,7 +19,13 @@ const FLOOD: i64 = 1000;
 const CALL: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_secs(300);
 /// Connections, chats, messages of each.
-const CASES: [(usize, i64, usize); 5] = [(1, 1, 30), (2, 2, 10), (2, 20, 2), (40, 60, 5), (40, 50, 40)];
+const CASES: [(usize, i64, usize); 5] = [
+    (1, 1, 30),
+    (2, 2, 10),
+    (2, 20, 2),
+    (40, 60, 5),
+    (40, 50, 40),
+];
 
 fn main() {
     // `cargo test --all-targets` comes by here too.
@@ -29,7 +37,11 @@ fn main() {
     for (connections, chats, messages) in CASES {
         let (new, all) = wait(connections, chats, messages);
         let flood = format!("{chats} x {messages}");
-        println!("{connections:>11}  {flood:<16}  {:>14.2} s  {:>20.2} s", new.as_secs_f64(), all.as_secs_f64());
+        println!(
+            "{connections:>11}  {flood:<16}  {:>14.2} s  {:>20.2} s",
+            new.as_secs_f64(),
+            all.as_secs_f64()
+        );
     }
 }
 
@@ -38,7 +50,10 @@ fn wait(connections: usize, chats: i64, messages: usize) -> (Duration, Duration)
     let telegram = Telegram::start(Options::default()).unwrap();
     telegram.on_call(|call| (call.method == "sendMessage").then_some(Fault::Stall(CALL)));
     let bot = telegram.bot(TOKEN);
-    let settings = settings(&telegram.api_url(), &format!("max_connections = {connections}"));
+    let settings = settings(
+        &telegram.api_url(),
+        &format!("max_connections = {connections}"),
+    );
     let home = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     let pihook = home.run_for(&telegram);
     pihook.wait_log("the webhook is registered");
@@ -53,5 +68,8 @@ fn wait(connections: usize, chats: i64, messages: usize) -> (Duration, Duration)
     let sent = bot.wait_sent(all, LONG).unwrap();
     assert_eq!(sent.len(), all, "each is answered once");
     let new = sent.iter().find(|sent| sent.chat == NEW).unwrap();
-    (new.at - start, sent.iter().map(|sent| sent.at).max().unwrap() - start)
+    (
+        new.at - start,
+        sent.iter().map(|sent| sent.at).max().unwrap() - start,
+    )
 }

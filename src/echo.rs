@@ -9,14 +9,22 @@ pub struct Echo;
 
 impl Bot for Echo {
     fn handle(&self, update: &Update, _: &Me) -> Vec<Call> {
-        let Some(message) = &update.message else { return vec![] };
+        let Some(message) = &update.message else {
+            return vec![];
+        };
         // Two bots that answer each other never end.
         if message.is_from_bot() {
-            log::info!("update {}: no answer, because another bot wrote the message", update.update_id);
+            log::info!(
+                "update {}: no answer, because another bot wrote the message",
+                update.update_id
+            );
             return vec![];
         }
         if let Some(text) = &message.text {
-            let reply = Reply { entities: message.entities.as_deref(), ..Reply::to(message, text) };
+            let reply = Reply {
+                entities: message.entities.as_deref(),
+                ..Reply::to(message, text)
+            };
             return vec![Call::new("sendMessage", &reply)];
         }
         // Lists, tables, headings: Telegram copies them best.
@@ -37,7 +45,11 @@ mod tests {
     /// The parameters of the call, if there is one.
     fn answer(update: &Value) -> Option<Value> {
         let update = Update::parse(update.to_string().into_bytes()).unwrap();
-        let me = Me { id: 110_201_543, first_name: "Echo".into(), username: "echo_bot".into() };
+        let me = Me {
+            id: 110_201_543,
+            first_name: "Echo".into(),
+            username: "echo_bot".into(),
+        };
         let calls = Echo.handle(&update, &me);
         assert!(calls.len() <= 1 && calls.iter().all(|call| call.method() == "sendMessage"));
         calls.first().map(Call::parameters)
@@ -45,27 +57,42 @@ mod tests {
 
     fn text_message(more: &Value) -> Value {
         let mut message = json!({"message_id": 5, "text": "hi", "chat": {"id": -100}});
-        message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        message
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         json!({"update_id": 7, "message": message})
     }
 
     #[test]
     fn a_rich_message_is_copied_or_its_text_comes_back() {
-        let rich =
-            json!({"blocks": [{"type": "heading", "text": "a"}, {"type": "paragraph", "text": ["b", {"text": "c"}]}]});
+        let rich = json!({"blocks": [{"type": "heading", "text": "a"}, {"type": "paragraph", "text": ["b", {"text": "c"}]}]});
         let update = json!({"update_id": 7, "message": {"message_id": 5, "rich_message": rich, "chat": {"id": 42}}});
         let update = Update::parse(update.to_string().into_bytes()).unwrap();
-        let me = Me { id: 110_201_543, first_name: "Echo".into(), username: "echo_bot".into() };
+        let me = Me {
+            id: 110_201_543,
+            first_name: "Echo".into(),
+            username: "echo_bot".into(),
+        };
         let calls = Echo.handle(&update, &me);
         let text = Call::reply(update.message.as_ref().unwrap(), "a\nbc");
-        assert_eq!(calls, [Call::copy(update.message.as_ref().unwrap()).or(text)]);
+        assert_eq!(
+            calls,
+            [Call::copy(update.message.as_ref().unwrap()).or(text)]
+        );
         // A text says all that is to be said.
-        assert_eq!(answer(&text_message(&json!({"rich_message": rich}))).unwrap()["text"], "hi");
+        assert_eq!(
+            answer(&text_message(&json!({"rich_message": rich}))).unwrap()["text"],
+            "hi"
+        );
     }
 
     #[test]
     fn the_topic_of_a_channels_direct_messages_is_kept() {
-        let answer = answer(&text_message(&json!({"direct_messages_topic": {"topic_id": 9}}))).unwrap();
+        let answer = answer(&text_message(
+            &json!({"direct_messages_topic": {"topic_id": 9}}),
+        ))
+        .unwrap();
         assert_eq!(answer["direct_messages_topic_id"], 9);
     }
 
@@ -80,7 +107,11 @@ mod tests {
             json!({"from": from(136_817_688, true), "sender_chat": {"id": -200}}),
             json!({"from": from(777_000, false), "sender_chat": {"id": -200}}),
         ] {
-            assert_eq!(answer(&text_message(&more)).unwrap()["text"], "hi", "{more}");
+            assert_eq!(
+                answer(&text_message(&more)).unwrap()["text"],
+                "hi",
+                "{more}"
+            );
         }
     }
 
@@ -93,8 +124,7 @@ mod tests {
 
     #[test]
     fn formatting_survives_to_the_letter() {
-        let entities =
-            json!([{"type": "bold", "offset": 0, "length": 2}, {"type": "a_type_of_tomorrow", "x": {"y": [1]}}]);
+        let entities = json!([{"type": "bold", "offset": 0, "length": 2}, {"type": "a_type_of_tomorrow", "x": {"y": [1]}}]);
         let update = json!({"update_id": 7, "message": {"message_id": 5, "text": "hi", "entities": entities, "chat": {"id": 42}}});
         assert_eq!(answer(&update).unwrap()["entities"], entities);
     }
@@ -113,7 +143,10 @@ mod tests {
         let photo = json!({"message_id": 5, "photo": [], "caption": "look", "chat": {"id": 42}});
         let text = json!({"message_id": 5, "text": "hi", "chat": {"id": 42}});
         assert_eq!(answer(&json!({"update_id": 7, "message": photo})), None);
-        assert_eq!(answer(&json!({"update_id": 7, "edited_message": text})), None);
+        assert_eq!(
+            answer(&json!({"update_id": 7, "edited_message": text})),
+            None
+        );
         assert_eq!(answer(&json!({"update_id": 7, "channel_post": text})), None);
         assert_eq!(answer(&json!({"update_id": 7})), None);
     }

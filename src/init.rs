@@ -1,4 +1,5 @@
-//! `pihook init`: asks what the bot needs, checks the answers, and writes them. It is safe to run again: an empty answer keeps the old value.
+//! `pihook init`: asks what the bot needs, checks the answers, and writes them. It is safe to run
+//! again: an empty answer keeps the old value.
 
 use std::fmt;
 use std::fs;
@@ -42,7 +43,8 @@ impl Given {
     /// Whether the values can be settings, where the Bot API is at `api_url`.
     fn check(&self, api_url: &str) -> Result<(), InitError> {
         if let Some(host) = &self.host {
-            config::public_host(host, config::is_own_api(api_url)).map_err(|what| wrong(format!("--host {what}.")))?;
+            config::public_host(host, config::is_own_api(api_url))
+                .map_err(|what| wrong(format!("--host {what}.")))?;
         }
         if let Some(value) = &self.port_mapping {
             config::port_mapping(value).map_err(|what| wrong(format!("--port-mapping {what}.")))?;
@@ -65,7 +67,9 @@ impl std::error::Error for InitError {}
 
 impl From<io::Error> for InitError {
     fn from(why: io::Error) -> Self {
-        Self(format!("The answer cannot be read: {why}. Nothing was changed."))
+        Self(format!(
+            "The answer cannot be read: {why}. Nothing was changed."
+        ))
     }
 }
 
@@ -73,17 +77,27 @@ fn wrong(what: impl fmt::Display) -> InitError {
     InitError(format!("{what} Nothing was changed."))
 }
 
-/// Asks for the answers that are not `given`, and writes the settings to `path` and the token beside them. Returns whether anything has
-/// changed.
+/// Asks for the answers that are not `given`, and writes the settings to `path` and the token
+/// beside them. Returns whether anything has changed.
 ///
 /// # Errors
 /// What is wrong with an answer, or why nothing could be written.
-pub(crate) fn write_settings(path: &Path, given: &Given, environment: Environment) -> Result<bool, InitError> {
+pub(crate) fn write_settings(
+    path: &Path,
+    given: &Given,
+    environment: Environment,
+) -> Result<bool, InitError> {
     may_write(path)?;
     let before = match fs::read_to_string(path) {
         Ok(text) => Some(text),
         Err(why) if why.kind() == io::ErrorKind::NotFound => None,
-        Err(why) => return Err(wrong(format!("{} cannot be read: {why}.{}", path.display(), as_root(&why)))),
+        Err(why) => {
+            return Err(wrong(format!(
+                "{} cannot be read: {why}.{}",
+                path.display(),
+                as_root(&why)
+            )));
+        }
     };
     let is_first = before.is_none();
     let text = before.clone().map_or_else(|| template(path), Ok)?;
@@ -101,20 +115,35 @@ pub(crate) fn write_settings(path: &Path, given: &Given, environment: Environmen
         )));
     }
     let port_mapping = port_mapping(given, is_first)?;
-    let has_host = !is_first && (config.public_host == PublicHost::Auto || config.public_host.given().is_some());
+    let has_host = !is_first
+        && (config.public_host == PublicHost::Auto || config.public_host.given().is_some());
     let host = host(given, &config.api_url, has_host)?;
     let mut new = text;
     for (key, value) in [("port_mapping", port_mapping), ("public_host", host)] {
         if let Some(value) = value {
             new = edit::set(&new, key, &value).ok_or_else(|| {
-                wrong(format!("{} is not valid TOML. `pihook check` shows the line.", path.display()))
+                wrong(format!(
+                    "{} is not valid TOML. `pihook check` shows the line.",
+                    path.display()
+                ))
             })?;
         }
     }
     check(path, &new, token.as_ref(), environment)?;
     let is_new = before.as_deref() != Some(&new);
-    write(path, is_new.then_some(&new), &place.unwrap_or(own), token.as_ref())
-        .map_err(|(file, why)| wrong(format!("{} cannot be written: {why}.{}", file.display(), as_root(&why))))?;
+    write(
+        path,
+        is_new.then_some(&new),
+        &place.unwrap_or(own),
+        token.as_ref(),
+    )
+    .map_err(|(file, why)| {
+        wrong(format!(
+            "{} cannot be written: {why}.{}",
+            file.display(),
+            as_root(&why)
+        ))
+    })?;
     Ok(is_new || token.is_some())
 }
 
@@ -122,8 +151,9 @@ fn is_units(path: &Path) -> bool {
     path == Path::new(SETTINGS)
 }
 
-/// The file for the token of the first bot. None where the settings have it in a place that is not for us to write: in
-/// themselves, in systemd's own copy, or, for the unit, in a file that its user cannot read. `known` is where it was read from.
+/// The file for the token of the first bot. None where the settings have it in a place that is not
+/// for us to write: in themselves, in systemd's own copy, or, for the unit, in a file that its user
+/// cannot read. `known` is where it was read from.
 fn token_place(path: &Path, text: &str, known: Option<&Path>) -> Option<PathBuf> {
     match edit::token_file(text) {
         _ if known == Some(path) => None,
@@ -135,25 +165,42 @@ fn token_place(path: &Path, text: &str, known: Option<&Path>) -> Option<PathBuf>
 
 /// Whether the settings can be written, before anybody answers for nothing.
 fn may_write(path: &Path) -> Result<(), InitError> {
-    let folder = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    let folder = path
+        .ancestors()
+        .skip(1)
+        .find(|folder| folder.exists())
+        .unwrap_or(Path::new("."));
     access(folder, AccessFlags::W_OK).map_err(|why| {
         let why = io::Error::from(why);
-        wrong(format!("{} cannot be written: {why}.{}", path.display(), as_root(&why)))
+        wrong(format!(
+            "{} cannot be written: {why}.{}",
+            path.display(),
+            as_root(&why)
+        ))
     })
 }
 
 fn as_root(why: &io::Error) -> &'static str {
-    if why.kind() == io::ErrorKind::PermissionDenied { " Run it with sudo." } else { "" }
+    if why.kind() == io::ErrorKind::PermissionDenied {
+        " Run it with sudo."
+    } else {
+        ""
+    }
 }
 
 /// Settings to begin with. Those of the unit lie where it can read and write.
 fn template(path: &Path) -> Result<String, InitError> {
-    // It is found beside them all the same; and the unit's user gets it as a credential, and cannot read the file.
+    // It is found beside them all the same; and the unit's user gets it as a credential, and cannot
+    // read the file.
     let mut text = TEMPLATE.replace("\ntoken_file = ", "\n# token_file = ");
     if !is_units(path) {
         return Ok(text);
     }
-    for (key, file) in [("certificate", "webhook_cert.pem"), ("private_key", "webhook_pkey.pem"), ("state_dir", "")] {
+    for (key, file) in [
+        ("certificate", "webhook_cert.pem"),
+        ("private_key", "webhook_pkey.pem"),
+        ("state_dir", ""),
+    ] {
         let value = Path::new(STATE).join(file);
         let value = value.to_string_lossy();
         text = edit::set(&text, key, value.trim_end_matches('/'))
@@ -196,8 +243,16 @@ fn known_token(config: &Config, answer: &str) -> Result<Token, String> {
         "" => "The token is missing. Get it from @BotFather.".into(),
         _ => format!("This is not a token: the answer {why}."),
     })?;
-    match Client::new(Api::new(&config.api_url, config.proxy.as_ref(), 1), token.clone()).me() {
-        Ok(me) => terminal::say(&format!("The token belongs to @{}.", printable(&me.username))),
+    match Client::new(
+        Api::new(&config.api_url, config.proxy.as_ref(), 1),
+        token.clone(),
+    )
+    .me()
+    {
+        Ok(me) => terminal::say(&format!(
+            "The token belongs to @{}.",
+            printable(&me.username)
+        )),
         Err(why) if why.token_is_refused() => {
             return Err(NEW_TOKEN.into());
         }
@@ -215,10 +270,18 @@ fn port_mapping(given: &Given, is_first: bool) -> Result<Option<String>, InitErr
     if given.port_mapping.is_some() {
         return Ok(given.port_mapping.clone());
     }
-    let hint = if is_first { "[Y/n]" } else { "[y/n; press Enter to keep the setting]" };
-    let question = format!("May pihook ask your router to forward the port to this machine? {hint}");
+    let hint = if is_first {
+        "[Y/n]"
+    } else {
+        "[y/n; press Enter to keep the setting]"
+    };
+    let question =
+        format!("May pihook ask your router to forward the port to this machine? {hint}");
     for _ in 0..TRIES {
-        match terminal::ask(&question)?.map(|answer| answer.to_lowercase()).as_deref() {
+        match terminal::ask(&question)?
+            .map(|answer| answer.to_lowercase())
+            .as_deref()
+        {
             Some("y" | "yes" | "auto") => return Ok(Some("auto".into())),
             Some("n" | "no" | "off") => return Ok(Some("off".into())),
             Some("") if is_first && terminal::is_there() => return Ok(Some("auto".into())),
@@ -227,7 +290,9 @@ fn port_mapping(given: &Given, is_first: bool) -> Result<Option<String>, InitErr
             Some(_) => break,
         }
     }
-    Err(wrong("The answer to the question about the router must be y or n."))
+    Err(wrong(
+        "The answer to the question about the router must be y or n.",
+    ))
 }
 
 /// The home's own host name or address. None when the setting stays.
@@ -235,8 +300,14 @@ fn host(given: &Given, api_url: &str, has_host: bool) -> Result<Option<String>, 
     if given.host.is_some() {
         return Ok(given.host.clone());
     }
-    let hint = if has_host { "to keep the setting" } else { "if you do not know: pihook finds the address" };
-    let question = format!("Your public IPv4 address or domain name, if it never changes (press Enter {hint}):");
+    let hint = if has_host {
+        "to keep the setting"
+    } else {
+        "if you do not know: pihook finds the address"
+    };
+    let question = format!(
+        "Your public IPv4 address or domain name, if it never changes (press Enter {hint}):"
+    );
     until_right(|| {
         let host = match terminal::ask(&question)? {
             Some(host) if !host.is_empty() => host,
@@ -244,14 +315,23 @@ fn host(given: &Given, api_url: &str, has_host: bool) -> Result<Option<String>, 
             _ => "auto".into(),
         };
         // No message shows an answer: it may be something else, in the wrong place.
-        let checked = config::public_host(&host, config::is_own_api(api_url))
-            .map_err(|what| format!("The host name or address {}.", what.trim_start_matches(&format!("{host} "))));
+        let checked = config::public_host(&host, config::is_own_api(api_url)).map_err(|what| {
+            format!(
+                "The host name or address {}.",
+                what.trim_start_matches(&format!("{host} "))
+            )
+        });
         Ok(checked.map(|_| Some(host)))
     })
 }
 
 /// Checks what would be written, with the token that would be.
-fn check(path: &Path, text: &str, token: Option<&Token>, environment: Environment) -> Result<(), InitError> {
+fn check(
+    path: &Path,
+    text: &str,
+    token: Option<&Token>,
+    environment: Environment,
+) -> Result<(), InitError> {
     let mut text = text.to_owned();
     if token.is_some()
         && let Some((_, place)) = edit::token_file(&text)
@@ -269,11 +349,23 @@ fn check(path: &Path, text: &str, token: Option<&Token>, environment: Environmen
         Err(why @ CertificateError::NotYetValid(_)) => terminal::say(&why.to_string()),
         checked => problems.extend(checked.err().map(|why| why.to_string())),
     }
-    if problems.is_empty() { Ok(()) } else { Err(wrong(format!("{}\nThe settings are wrong.", problems.join("\n")))) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong(format!(
+            "{}\nThe settings are wrong.",
+            problems.join("\n")
+        )))
+    }
 }
 
 /// Each file is replaced in one step, the token last: without a token, no unit starts.
-fn write(path: &Path, text: Option<&String>, place: &Path, token: Option<&Token>) -> Result<(), (PathBuf, io::Error)> {
+fn write(
+    path: &Path,
+    text: Option<&String>,
+    place: &Path,
+    token: Option<&Token>,
+) -> Result<(), (PathBuf, io::Error)> {
     let at = |file: &Path| {
         let file = file.to_owned();
         move |why| (file, why)
@@ -285,21 +377,32 @@ fn write(path: &Path, text: Option<&String>, place: &Path, token: Option<&Token>
         files::replace(path, text.as_bytes(), 0o644).map_err(at(path))?;
     }
     if let Some(token) = token {
-        files::replace(place, format!("{}\n", token.expose()).as_bytes(), 0o600).map_err(at(place))?;
+        files::replace(place, format!("{}\n", token.expose()).as_bytes(), 0o600)
+            .map_err(at(place))?;
     }
     Ok(())
 }
 
-/// Lets systemd start the bot, or restart it after a change. False if systemd has no unit of the bot.
+/// Lets systemd start the bot, or restart it after a change. False if systemd has no unit of the
+/// bot.
 pub(crate) fn start_units(has_changed: bool) -> bool {
-    let systemctl =
-        |words: &[&str]| Command::new("systemctl").args(words).status().is_ok_and(|status| status.success());
-    if !Path::new("/run/systemd/system").exists() || !systemctl(&["--quiet", "cat", "pihook.service"]) {
+    let systemctl = |words: &[&str]| {
+        Command::new("systemctl")
+            .args(words)
+            .status()
+            .is_ok_and(|status| status.success())
+    };
+    if !Path::new("/run/systemd/system").exists()
+        || !systemctl(&["--quiet", "cat", "pihook.service"])
+    {
         return false;
     }
     // If the start fails, the doctor explains it.
     systemctl(&["start", "pihook.socket"]);
-    systemctl(&[if has_changed { "restart" } else { "start" }, "pihook.service"]);
+    systemctl(&[
+        if has_changed { "restart" } else { "start" },
+        "pihook.service",
+    ]);
     true
 }
 
@@ -313,12 +416,35 @@ mod tests {
         let place = |path, text, known: Option<&str>| token_place(path, text, known.map(Path::new));
         let at = |place: &str| Some(PathBuf::from(place));
         assert_eq!(place(own, "[[bot]]\n", None), at("/home/pi/token"));
-        assert_eq!(place(own, "[[bot]]\ntoken_file = 'a/b'", Some("/home/pi/a/b")), at("/home/pi/a/b"));
-        assert_eq!(place(own, "[[bot]]\ntoken_file = '/run/credentials/x.service/t'", None), None);
-        assert_eq!(place(own, "[[bot]]\ntoken = '1:a'", Some("/home/pi/pihook.toml")), None);
-        assert_eq!(place(units, "[[bot]]\n", Some("/etc/pihook/token")), at("/etc/pihook/token"));
+        assert_eq!(
+            place(own, "[[bot]]\ntoken_file = 'a/b'", Some("/home/pi/a/b")),
+            at("/home/pi/a/b")
+        );
+        assert_eq!(
+            place(
+                own,
+                "[[bot]]\ntoken_file = '/run/credentials/x.service/t'",
+                None
+            ),
+            None
+        );
+        assert_eq!(
+            place(own, "[[bot]]\ntoken = '1:a'", Some("/home/pi/pihook.toml")),
+            None
+        );
+        assert_eq!(
+            place(units, "[[bot]]\n", Some("/etc/pihook/token")),
+            at("/etc/pihook/token")
+        );
         // The unit's user cannot read it.
-        assert_eq!(place(units, "[[bot]]\ntoken_file = 'token'", Some("/etc/pihook/token")), None);
+        assert_eq!(
+            place(
+                units,
+                "[[bot]]\ntoken_file = 'token'",
+                Some("/etc/pihook/token")
+            ),
+            None
+        );
     }
 
     #[test]
@@ -329,12 +455,20 @@ mod tests {
         assert_eq!(problems, Vec::<String>::new());
         let files = &config.certificate_files;
         assert_eq!(
-            [&files.certificate, &files.private_key, &config.state_dir].map(|path| path.to_str().unwrap()),
-            ["/var/lib/pihook/webhook_cert.pem", "/var/lib/pihook/webhook_pkey.pem", "/var/lib/pihook"]
+            [&files.certificate, &files.private_key, &config.state_dir]
+                .map(|path| path.to_str().unwrap()),
+            [
+                "/var/lib/pihook/webhook_cert.pem",
+                "/var/lib/pihook/webhook_pkey.pem",
+                "/var/lib/pihook"
+            ]
         );
         // Not by the file, which only root can read.
         assert_eq!(config.bots[0].file, None);
         let text = template(Path::new("/home/pi/pihook.toml")).unwrap();
-        assert!(text.contains("# token_file = ") && text.contains("# certificate = "), "{text}");
+        assert!(
+            text.contains("# token_file = ") && text.contains("# certificate = "),
+            "{text}"
+        );
     }
 }

@@ -52,12 +52,21 @@ impl FromStr for Network {
             None => bits,
             Some(digits) => match digits.parse::<u32>() {
                 Ok(length) if length <= bits => length,
-                _ => return Err("has a wrong number after the /: use 0 to 32, or 0 to 128 with IPv6"),
+                _ => {
+                    return Err(
+                        "has a wrong number after the /: use 0 to 32, or 0 to 128 with IPv6",
+                    );
+                }
             },
         };
-        let network = Self { address: mapped(address), prefix: prefix + 128 - bits };
+        let network = Self {
+            address: mapped(address),
+            prefix: prefix + 128 - bits,
+        };
         if network.address & !prefix_bits(network.prefix) != 0 {
-            return Err("is not the first address of its network: write 10.0.0.0/8, not 10.0.0.1/8");
+            return Err(
+                "is not the first address of its network: write 10.0.0.0/8, not 10.0.0.1/8",
+            );
         }
         Ok(network)
     }
@@ -78,9 +87,12 @@ impl fmt::Display for Network {
 pub(crate) fn is_reserved(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     match (a, b) {
-        (0 | 10 | 127 | 224..=255, _) | (169, 254) | (192, 168) | (100, 64..=127) | (172, 16..=31) | (198, 18 | 19) => {
-            true
-        }
+        (0 | 10 | 127 | 224..=255, _)
+        | (169, 254)
+        | (192, 168)
+        | (100, 64..=127)
+        | (172, 16..=31)
+        | (198, 18 | 19) => true,
         (192, 0) => c == 0 || c == 2,
         (192, 88) => c == 99,
         (198, 51) => c == 100,
@@ -103,17 +115,36 @@ mod tests {
 
     #[test]
     fn private_are_this_machine_and_a_homes_network_and_no_more() {
-        for text in ["127.0.0.1", "127.9.9.9", "192.168.1.5", "10.0.0.1", "172.17.0.1", "169.254.1.1", "::1", "fd00::1"]
-        {
+        for text in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "192.168.1.5",
+            "10.0.0.1",
+            "172.17.0.1",
+            "169.254.1.1",
+            "::1",
+            "fd00::1",
+        ] {
             assert!(is_private(text.parse().unwrap()), "{text}");
         }
-        for text in ["0.0.0.0", "::", "80.100.95.20", "100.64.0.1", "172.32.0.1", "2001:db8::1", "::ffff:8.8.8.8"] {
+        for text in [
+            "0.0.0.0",
+            "::",
+            "80.100.95.20",
+            "100.64.0.1",
+            "172.32.0.1",
+            "2001:db8::1",
+            "::ffff:8.8.8.8",
+        ] {
             assert!(!is_private(text.parse().unwrap()), "{text}");
         }
     }
 
     fn holds(network: &str, peer: &str) -> bool {
-        network.parse::<Network>().unwrap().contains(peer.parse().unwrap())
+        network
+            .parse::<Network>()
+            .unwrap()
+            .contains(peer.parse().unwrap())
     }
 
     #[test]
@@ -132,24 +163,53 @@ mod tests {
     fn everyone_is_told_from_a_large_network() {
         let everyone = |text: &str| text.parse::<Network>().unwrap().is_everyone();
         assert!(everyone("0.0.0.0/0") && everyone("::/0"));
-        assert!(!everyone("0.0.0.0/1") && !everyone("127.0.0.0/8") && !everyone("2000::/3") && !everyone("::1"));
+        assert!(
+            !everyone("0.0.0.0/1")
+                && !everyone("127.0.0.0/8")
+                && !everyone("2000::/3")
+                && !everyone("::1")
+        );
     }
 
     #[test]
     fn what_is_no_block_is_refused() {
-        for text in ["", "telegram", "1.2.3.4/33", "1.2.3.4/-1", "10.0.0.1/8", "::1/129", "1.2.3/8"] {
+        for text in [
+            "",
+            "telegram",
+            "1.2.3.4/33",
+            "1.2.3.4/-1",
+            "10.0.0.1/8",
+            "::1/129",
+            "1.2.3/8",
+        ] {
             assert!(text.parse::<Network>().is_err(), "{text}");
         }
-        assert_eq!("149.154.160.0/20".parse::<Network>().unwrap().to_string(), "149.154.160.0/20");
+        assert_eq!(
+            "149.154.160.0/20".parse::<Network>().unwrap().to_string(),
+            "149.154.160.0/20"
+        );
         assert_eq!("::1".parse::<Network>().unwrap().to_string(), "::1/128");
     }
 
     #[test]
     fn reserved_addresses_are_those_that_telegram_refuses() {
-        for text in ["192.168.1.5", "10.0.0.1", "100.64.0.1", "172.31.255.255", "203.0.113.7", "240.0.0.1"] {
+        for text in [
+            "192.168.1.5",
+            "10.0.0.1",
+            "100.64.0.1",
+            "172.31.255.255",
+            "203.0.113.7",
+            "240.0.0.1",
+        ] {
             assert!(is_reserved(text.parse().unwrap()), "{text}");
         }
-        for text in ["80.100.95.20", "100.63.255.255", "172.32.0.1", "192.0.1.1", "198.20.0.1"] {
+        for text in [
+            "80.100.95.20",
+            "100.63.255.255",
+            "172.32.0.1",
+            "192.0.1.1",
+            "198.20.0.1",
+        ] {
             assert!(!is_reserved(text.parse().unwrap()), "{text}");
         }
     }

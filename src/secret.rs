@@ -5,8 +5,8 @@ use std::ops::{Range, RangeInclusive};
 
 use subtle::ConstantTimeEq;
 
-/// Behind an id and a colon: Telegram's keys have 35 characters, and one that lost some is still to be kept. Times, addresses
-/// and ports have fewer.
+/// Behind an id and a colon: Telegram's keys have 35 characters, and one that lost some is still to
+/// be kept. Times, addresses and ports have fewer.
 const SHORTEST_KEY: usize = 20;
 /// What a key looks like that stands alone.
 const KEY_LENGTHS: RangeInclusive<usize> = 32..=40;
@@ -44,8 +44,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// `text` without the secret half of whatever in it looks like a token: people paste theirs into every place. All that
-/// leaves the process, but for its calls, goes through here.
+/// `text` without the secret half of whatever in it looks like a token: people paste theirs into
+/// every place. All that leaves the process, but for its calls, goes through here.
 pub(crate) fn mask(text: &str) -> String {
     mask_keys(text, &[])
 }
@@ -53,14 +53,19 @@ pub(crate) fn mask(text: &str) -> String {
 /// Like [`mask`], where these keys must not show either, whatever they look like.
 pub(crate) fn mask_keys(text: &str, keys: &[&str]) -> String {
     // Nearly every line of the log.
-    let words = text.as_bytes().split(|byte| !is_of_key(*byte) && *byte != b'%');
+    let words = text
+        .as_bytes()
+        .split(|byte| !is_of_key(*byte) && *byte != b'%');
     if keys.is_empty() && words.map(<[u8]>::len).max() < Some(SHORTEST_KEY) {
         return text.to_owned();
     }
     let characters: Vec<_> = characters(text.as_bytes()).collect();
     let (mut masked, mut shown, mut at) = (String::new(), 0, 0);
     while at < characters.len() {
-        let length = characters[at..].iter().take_while(|character| is_of_key(character.byte)).count();
+        let length = characters[at..]
+            .iter()
+            .take_while(|character| is_of_key(character.byte))
+            .count();
         let word = &characters[at..at + length];
         for hidden in secrets(word, is_behind_id(&characters[..at]), keys) {
             masked.push_str(&text[shown..word[hidden.start].start]);
@@ -86,7 +91,10 @@ fn characters(text: &[u8]) -> impl Iterator<Item = Character> {
     std::iter::from_fn(move || {
         let first = *text.get(start)?;
         let mut digits = start + 1;
-        while first == b'%' && text[digits..].starts_with(b"25") && encoded(&text[digits + 2..]).is_some() {
+        while first == b'%'
+            && text[digits..].starts_with(b"25")
+            && encoded(&text[digits + 2..]).is_some()
+        {
             digits += 2;
         }
         let (byte, end) = match encoded(&text[digits..]) {
@@ -101,7 +109,9 @@ fn characters(text: &[u8]) -> impl Iterator<Item = Character> {
 
 /// The byte that two hexadecimal digits at the beginning of `text` stand for.
 fn encoded(text: &[u8]) -> Option<u8> {
-    let digits = text.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+    let digits = text
+        .get(..2)
+        .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
     u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
@@ -124,7 +134,10 @@ fn secrets(word: &[Character], is_behind_id: bool, keys: &[&str]) -> Vec<Range<u
         found.push(0..at);
     }
     while at < bytes.len() {
-        match keys.iter().find(|key| !key.is_empty() && bytes[at..].starts_with(key.as_bytes())) {
+        match keys
+            .iter()
+            .find(|key| !key.is_empty() && bytes[at..].starts_with(key.as_bytes()))
+        {
             Some(key) => {
                 found.push(at..at + key.len());
                 at += key.len();
@@ -150,18 +163,23 @@ pub(crate) fn printable(text: &str) -> String {
     cut(&mask(&one_line(text)), PRINTED_BYTES)
 }
 
-/// `text` with a space for each character that ends a line, steers a terminal, or changes how the text around it reads.
+/// `text` with a space for each character that ends a line, steers a terminal, or changes how the
+/// text around it reads.
 pub(crate) fn one_line(text: &str) -> String {
     // Nearly every line of the log.
     if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return text.to_owned();
     }
-    text.chars().map(|c| if is_printed(c) { c } else { ' ' }).collect()
+    text.chars()
+        .map(|c| if is_printed(c) { c } else { ' ' })
+        .collect()
 }
 
 /// Like [`one_line`], with the lines as they are.
 pub(crate) fn lines(text: &str) -> String {
-    text.chars().map(|c| if is_printed(c) || c == '\n' { c } else { ' ' }).collect()
+    text.chars()
+        .map(|c| if is_printed(c) || c == '\n' { c } else { ' ' })
+        .collect()
 }
 
 /// The beginning of `text`, at most so many bytes; a sign at its end says that there was more.
@@ -169,12 +187,15 @@ pub(crate) fn cut(text: &str, bytes: usize) -> String {
     if text.len() <= bytes {
         return text.to_owned();
     }
-    let end = (0..=bytes.saturating_sub(MORE.len())).rev().find(|end| text.is_char_boundary(*end));
+    let end = (0..=bytes.saturating_sub(MORE.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
     format!("{}{MORE}", &text[..end.unwrap_or_default()])
 }
 
-/// Whether a character is seen, and nothing else: no control character, no line or paragraph separator, and none of Unicode's
-/// format characters (General Category Cf), which turn the direction of a line or are not seen.
+/// Whether a character is seen, and nothing else: no control character, no line or paragraph
+/// separator, and none of Unicode's format characters (General Category Cf), which turn the
+/// direction of a line or are not seen.
 fn is_printed(c: char) -> bool {
     !(c.is_control()
         || matches!(c, '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}')
@@ -207,11 +228,19 @@ mod tests {
             ("TOKENTOKEN:TOKEN", "MASKED:***:MASKED"),
             ("1:abcdefghijklmnopqrst 1:", "1:*** 1:"),
         ] {
-            assert_eq!(mask(&text.replace("TOKEN", TOKEN)), masked.replace("MASKED", "110201543:***"));
+            assert_eq!(
+                mask(&text.replace("TOKEN", TOKEN)),
+                masked.replace("MASKED", "110201543:***")
+            );
         }
-        for text in
-            ["", ":", "2026-11-24 08:22:12Z [INFO] bot 1: 200", "[2001:db8::1]:8443", "https://a.b:8443/x:y", "é:ü"]
-        {
+        for text in [
+            "",
+            ":",
+            "2026-11-24 08:22:12Z [INFO] bot 1: 200",
+            "[2001:db8::1]:8443",
+            "https://a.b:8443/x:y",
+            "é:ü",
+        ] {
             assert_eq!(mask(text), text);
         }
     }
@@ -231,10 +260,24 @@ mod tests {
             (key.replace("AA", "%41%2541"), "***"),
         ] {
             assert_eq!(mask(&text), masked, "{text}");
-            assert_eq!(mask(&format!("é/{text}?%")), format!("é/{masked}?%"), "{text}");
+            assert_eq!(
+                mask(&format!("é/{text}?%")),
+                format!("é/{masked}?%"),
+                "{text}"
+            );
         }
         assert!(mask(&every).ends_with("%3a***"), "{}", mask(&every));
-        for text in ["100%", "%", "%2", "%zz %25", "%2525", "a%20b", "é%é", &"a".repeat(64), "AAA"] {
+        for text in [
+            "100%",
+            "%",
+            "%2",
+            "%zz %25",
+            "%2525",
+            "a%20b",
+            "é%é",
+            &"a".repeat(64),
+            "AAA",
+        ] {
             assert_eq!(mask(text), text);
         }
     }
@@ -259,8 +302,13 @@ mod tests {
             assert_eq!(printable(&format!("a{c}b")), "a b", "{c:?}");
         }
         assert_eq!(lines("a\nb\u{202e}"), "a\nb ");
-        for good in ["plain: 100 %", "привет 👋", "日本語", "עברית", "\u{600c}\u{2010}\u{2030}\u{205f}\u{2070}"]
-        {
+        for good in [
+            "plain: 100 %",
+            "привет 👋",
+            "日本語",
+            "עברית",
+            "\u{600c}\u{2010}\u{2030}\u{205f}\u{2070}",
+        ] {
             assert_eq!(printable(good), good);
         }
     }

@@ -20,7 +20,12 @@ fn run(home: &Home, roots: &str) -> Pihook {
 #[test]
 fn a_root_of_the_system_is_trusted() {
     let (root, pair) = localhost();
-    let telegram = Telegram::start(Options { api_tls: Some(pair), speed: 10.0, ..Options::default() }).unwrap();
+    let telegram = Telegram::start(Options {
+        api_tls: Some(pair),
+        speed: 10.0,
+        ..Options::default()
+    })
+    .unwrap();
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
     let pihook = run(&home, &root);
@@ -33,7 +38,12 @@ fn a_root_of_the_system_is_trusted() {
 fn any_other_is_not() {
     let (_, pair) = localhost();
     let (stranger, _) = localhost();
-    let telegram = Telegram::start(Options { api_tls: Some(pair), speed: 10.0, ..Options::default() }).unwrap();
+    let telegram = Telegram::start(Options {
+        api_tls: Some(pair),
+        speed: 10.0,
+        ..Options::default()
+    })
+    .unwrap();
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
     let pihook = run(&home, &stranger);
@@ -45,7 +55,12 @@ fn any_other_is_not() {
 #[test]
 fn a_store_without_a_single_root_falls_back_to_the_list_built_in() {
     let (_, pair) = localhost();
-    let telegram = Telegram::start(Options { api_tls: Some(pair), speed: 10.0, ..Options::default() }).unwrap();
+    let telegram = Telegram::start(Options {
+        api_tls: Some(pair),
+        speed: 10.0,
+        ..Options::default()
+    })
+    .unwrap();
     let home = Home::new(&telegram.api_url());
     let pihook = run(&home, "");
     pihook.wait_log("no list of CA certificates");
@@ -54,8 +69,15 @@ fn a_store_without_a_single_root_falls_back_to_the_list_built_in() {
 
 #[test]
 fn a_clock_that_may_be_wrong_is_named_with_the_certificates_date() {
-    let (root, pair) = authority("localhost", |leaf| leaf.not_after = rcgen::date_time_ymd(2001, 1, 1));
-    let telegram = Telegram::start(Options { api_tls: Some(pair), speed: 10.0, ..Options::default() }).unwrap();
+    let (root, pair) = authority("localhost", |leaf| {
+        leaf.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    });
+    let telegram = Telegram::start(Options {
+        api_tls: Some(pair),
+        speed: 10.0,
+        ..Options::default()
+    })
+    .unwrap();
     let home = Home::new(&telegram.api_url());
     let pihook = run(&home, &root);
     let line = pihook.wait_log("TLS failed");

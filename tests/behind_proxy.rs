@@ -1,4 +1,5 @@
-//! TLS that ends elsewhere: a reverse proxy or a tunnel before the bot. `tests/homes/run` does it with Caddy and nginx.
+//! TLS that ends elsewhere: a reverse proxy or a tunnel before the bot. `tests/homes/run` does it
+//! with Caddy and nginx.
 
 mod common;
 
@@ -42,10 +43,17 @@ impl Front {
         let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let config = config
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth();
         let config = Arc::new(config.with_single_cert(vec![certificate], key).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let front = Front { address: listener.local_addr().unwrap(), is_broken: Arc::default(), root };
+        let front = Front {
+            address: listener.local_addr().unwrap(),
+            is_broken: Arc::default(),
+            root,
+        };
         let is_broken = Arc::clone(&front.is_broken);
         thread::spawn(move || {
             for tcp in listener.incoming().map_while(Result::ok) {
@@ -70,7 +78,10 @@ fn pass_on(
     is_broken: &AtomicBool,
 ) -> io::Result<()> {
     let head = read_head(client)?;
-    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap_or("0");
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "))
+        .unwrap_or("0");
     let mut body = vec![0; length.parse().unwrap()];
     client.read_exact(&mut body)?;
     if is_broken.load(Ordering::Relaxed) {
@@ -82,14 +93,18 @@ fn pass_on(
                 Some(stream) => stream,
                 None => kept.insert(TcpStream::connect(bot)?),
             };
-            let head =
-                head.replace("\r\n\r\n", "\r\nX-Forwarded-For: 149.154.167.1\r\nX-Forwarded-Proto: https\r\n\r\n");
+            let head = head.replace(
+                "\r\n\r\n",
+                "\r\nX-Forwarded-For: 149.154.167.1\r\nX-Forwarded-Proto: https\r\n\r\n",
+            );
             stream.write_all(&[head.as_bytes(), &body].concat())?;
             read_head(stream)?
         }
         Upstream::Old => {
             let mut stream = TcpStream::connect(bot)?;
-            let head = head.replace("HTTP/1.1", "HTTP/1.0").replace("Connection: keep-alive", "Connection: close");
+            let head = head
+                .replace("HTTP/1.1", "HTTP/1.0")
+                .replace("Connection: keep-alive", "Connection: close");
             stream.write_all(&[head.as_bytes(), &body].concat())?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;
@@ -111,14 +126,21 @@ fn read_head(stream: &mut impl Read) -> io::Result<String> {
 
 /// A port that nobody has at this moment.
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 /// A bot behind a proxy, which Telegram reaches.
 fn scene(upstream: Upstream, more: &str) -> (Telegram, Bot, Home, Front, Pihook) {
     let listen = free_address();
     let front = Front::start(listen, upstream);
-    let options = Options { speed: 10.0, roots: front.root.clone(), ..Options::default() };
+    let options = Options {
+        speed: 10.0,
+        roots: front.root.clone(),
+        ..Options::default()
+    };
     let telegram = Telegram::start(options).unwrap();
     telegram.route(NAME, 443, front.address);
     let bot = telegram.bot(TOKEN);
@@ -143,18 +165,33 @@ fn an_echo_comes_through_a_proxy_that_keeps_its_connection_and_one_that_speaks_h
         }
         bot.wait_sent(20, SOON).unwrap();
         bot.wait_none_pending(SOON).unwrap();
-        assert!(bot.deliveries().iter().all(Delivery::succeeded), "{:#?}", bot.deliveries());
-        assert_eq!(bot.webhook_info()["has_custom_certificate"], false, "nothing is uploaded");
+        assert!(
+            bot.deliveries().iter().all(Delivery::succeeded),
+            "{:#?}",
+            bot.deliveries()
+        );
+        assert_eq!(
+            bot.webhook_info()["has_custom_certificate"],
+            false,
+            "nothing is uploaded"
+        );
         assert!(!home.folder.join("certs").exists(), "nothing is made");
         pihook.wait_log("Telegram reaches this Pi: updates arrive by webhook");
         let doctor = home.pihook(&["doctor"]);
         let said = text(&doctor);
-        assert!(doctor.status.success() && said.contains("and answers over plain HTTP"), "{said}");
         assert!(
-            said.contains("the webhook is registered, and no updates wait") && !said.contains("certificate"),
+            doctor.status.success() && said.contains("and answers over plain HTTP"),
             "{said}"
         );
-        assert!(!said.contains("public address") && !said.contains("router"), "{said}");
+        assert!(
+            said.contains("the webhook is registered, and no updates wait")
+                && !said.contains("certificate"),
+            "{said}"
+        );
+        assert!(
+            !said.contains("public address") && !said.contains("router"),
+            "{said}"
+        );
         assert!(pihook.stop().0.success());
     }
 }
@@ -165,13 +202,21 @@ fn a_proxy_that_passes_nothing_on_has_the_bot_poll_as_soon_as_telegram_says_so()
     front.is_broken.store(true, Ordering::Relaxed);
     bot.say(1, "a");
     let line = pihook.wait_log("Updates arrive by polling: ");
-    assert!(line.contains("502 Bad Gateway") && line.contains("let the proxy or the tunnel send"), "{line}");
+    assert!(
+        line.contains("502 Bad Gateway") && line.contains("let the proxy or the tunnel send"),
+        "{line}"
+    );
     bot.wait_sent(1, SOON).unwrap();
     let said = text(&home.pihook(&["doctor"]));
-    assert!(said.contains("✓ delivery: updates arrive by polling: Telegram could not deliver"), "{said}");
+    assert!(
+        said.contains("✓ delivery: updates arrive by polling: Telegram could not deliver"),
+        "{said}"
+    );
     // And back, when it does.
     front.is_broken.store(false, Ordering::Relaxed);
-    eventually("the webhook is set again", || bot.webhook_info()["url"] != "");
+    eventually("the webhook is set again", || {
+        bot.webhook_info()["url"] != ""
+    });
     bot.say(1, "b");
     bot.wait_sent(2, SOON).unwrap();
 }
@@ -202,7 +247,9 @@ fn a_stranger_gets_nothing_and_the_secret_alone_is_let_in() {
     let secret = bot.wait_call("setWebhook", 1, SOON).unwrap()[0].text("secret_token");
     let ask = |version: &str, path: &str, secret: &str| {
         let mut stream = TcpStream::connect(pihook.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
         let body = "{\"update_id\":0}";
         let request = format!(
             "POST {path} HTTP/{version}\r\nX-Telegram-Bot-Api-Secret-Token: {secret}\r\n\
@@ -210,7 +257,12 @@ fn a_stranger_gets_nothing_and_the_secret_alone_is_let_in() {
             body.len()
         );
         stream.write_all(request.as_bytes()).unwrap();
-        read_head(&mut stream).unwrap().split(' ').nth(1).unwrap().to_owned()
+        read_head(&mut stream)
+            .unwrap()
+            .split(' ')
+            .nth(1)
+            .unwrap()
+            .to_owned()
     };
     let path = format!("/{TOKEN}/");
     assert_eq!(ask("1.1", &path, &secret), "200");
@@ -227,5 +279,9 @@ fn a_listener_that_others_could_hear_is_refused() {
     );
     let output = home.pihook(&["run"]);
     assert_eq!(output.status.code(), Some(78));
-    assert!(text(&output).contains("listen must be 127.0.0.1 or a private address"), "{}", text(&output));
+    assert!(
+        text(&output).contains("listen must be 127.0.0.1 or a private address"),
+        "{}",
+        text(&output)
+    );
 }

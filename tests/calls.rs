@@ -10,12 +10,22 @@ use serde_json::json;
 use simulated_telegram::{Bot, Call, Fault, Options, Telegram};
 
 fn refusal(code: u16, description: &str) -> Fault {
-    Fault::Error { code, description: description.into(), retry_after: None, migrate_to_chat_id: None }
+    Fault::Error {
+        code,
+        description: description.into(),
+        retry_after: None,
+        migrate_to_chat_id: None,
+    }
 }
 
 fn flood(seconds: u64) -> Fault {
     let description = format!("Too Many Requests: retry after {seconds}");
-    Fault::Error { code: 429, description, retry_after: Some(seconds), migrate_to_chat_id: None }
+    Fault::Error {
+        code: 429,
+        description,
+        retry_after: Some(seconds),
+        migrate_to_chat_id: None,
+    }
 }
 
 /// Has the calls that `is_meant` picks fail so, as many times as there are faults.
@@ -26,13 +36,22 @@ fn fail(telegram: &Telegram, is_meant: fn(&Call) -> bool, faults: impl IntoItera
 }
 
 fn texts(bot: &Bot, chat: i64) -> Vec<String> {
-    bot.sent().into_iter().filter(|sent| sent.chat == chat).map(|sent| sent.text).collect()
+    bot.sent()
+        .into_iter()
+        .filter(|sent| sent.chat == chat)
+        .map(|sent| sent.text)
+        .collect()
 }
 
 #[test]
 fn of_three_calls_none_comes_twice_while_the_second_is_refused_for_a_while() {
     let (telegram, bot, _home, _pihook) = start();
-    let faults = [flood(17), Fault::Html(502), refusal(500, "Internal Server Error"), flood(1)];
+    let faults = [
+        flood(17),
+        Fault::Html(502),
+        refusal(500, "Internal Server Error"),
+        flood(1),
+    ];
     fail(&telegram, |call| call.text("text") == "two", faults);
     bot.say(42, "each one two three");
     bot.say(42, "each four five");
@@ -41,9 +60,18 @@ fn of_three_calls_none_comes_twice_while_the_second_is_refused_for_a_while() {
     assert_eq!(texts(&bot, 42), ["one", "two", "three", "four", "five"]);
     assert_eq!(texts(&bot, 43), ["six", "seven"]);
     let calls = bot.wait_call("sendMessage", 11, SOON).unwrap();
-    let made = |text: &str| calls.iter().filter(|call| call.text("text") == text).count();
+    let made = |text: &str| {
+        calls
+            .iter()
+            .filter(|call| call.text("text") == text)
+            .count()
+    };
     assert_eq!((made("one"), made("two"), made("three")), (1, 5, 1));
-    let put_off = bot.deliveries().iter().filter(|delivery| delivery.status == Some(503)).count();
+    let put_off = bot
+        .deliveries()
+        .iter()
+        .filter(|delivery| delivery.status == Some(503))
+        .count();
     assert_eq!(put_off, 3, "the short flood wait is waited out");
 }
 
@@ -70,10 +98,22 @@ fn a_call_that_moved_and_then_had_to_wait_goes_to_the_new_chat() {
         retry_after: None,
         migrate_to_chat_id: Some(-100_123),
     };
-    fail(&telegram, |call| call.method == "sendMessage", [moved, flood(17)]);
-    bot.message(-5, json!({"text": "hello", "message_thread_id": 7, "is_topic_message": true}));
+    fail(
+        &telegram,
+        |call| call.method == "sendMessage",
+        [moved, flood(17)],
+    );
+    bot.message(
+        -5,
+        json!({"text": "hello", "message_thread_id": 7, "is_topic_message": true}),
+    );
     let sent = bot.wait_sent(2, SOON).unwrap();
-    let sent = (sent[1].chat, sent[1].text.as_str(), sent[1].reply_to, sent[1].thread);
+    let sent = (
+        sent[1].chat,
+        sent[1].text.as_str(),
+        sent[1].reply_to,
+        sent[1].thread,
+    );
     assert_eq!(sent, (-100_123, "hello", None, None));
     bot.wait_delivered(2, SOON).unwrap();
     let calls = bot.wait_call("sendMessage", 4, SOON).unwrap();
@@ -86,45 +126,86 @@ fn what_cannot_wait_long_is_brought_back_soon() {
     pihook.wait_log("the webhook is registered");
     let retry_after = |bot: &Bot, id: i64| {
         let deliveries = bot.deliveries();
-        let put_off = deliveries.iter().find(|one| one.update_id == id && one.status == Some(503)).expect("a 503");
+        let put_off = deliveries
+            .iter()
+            .find(|one| one.update_id == id && one.status == Some(503))
+            .expect("a 503");
         put_off.header("retry-after").map(str::to_owned)
     };
-    fail(&telegram, |call| call.method == "answerCallbackQuery", [flood(100)]);
+    fail(
+        &telegram,
+        |call| call.method == "answerCallbackQuery",
+        [flood(100)],
+    );
     let pressed = bot.press(42, 42, "yes");
     bot.wait_delivered(1, SOON).unwrap();
     assert_eq!(retry_after(&bot, pressed.update_id).as_deref(), Some("15"));
-    assert_eq!(bot.wait_call("answerCallbackQuery", 2, SOON).unwrap()[1].text("callback_query_id"), pressed.query);
+    assert_eq!(
+        bot.wait_call("answerCallbackQuery", 2, SOON).unwrap()[1].text("callback_query_id"),
+        pressed.query
+    );
 
     // The simulated Telegram has no such method, so that it is made twice in all.
-    fail(&telegram, |call| call.method == "answerInlineQuery", [flood(100)]);
-    let inline = json!({"id": "1", "from": {"id": 42, "first_name": "User"}, "query": "cats", "offset": ""});
+    fail(
+        &telegram,
+        |call| call.method == "answerInlineQuery",
+        [flood(100)],
+    );
+    let inline =
+        json!({"id": "1", "from": {"id": 42, "first_name": "User"}, "query": "cats", "offset": ""});
     let inline = bot.update("inline_query", 42, inline);
     bot.wait_delivered(2, SOON).unwrap();
     assert_eq!(retry_after(&bot, inline).as_deref(), Some("1"));
-    assert_eq!(bot.wait_call("answerInlineQuery", 2, SOON).unwrap().len(), 2);
+    assert_eq!(
+        bot.wait_call("answerInlineQuery", 2, SOON).unwrap().len(),
+        2
+    );
 }
 
 #[test]
 fn mistakes_of_a_bot_are_errors_that_stop_nothing() {
     let (_telegram, bot, _home, pihook) = start();
     for (number, text, error) in [
-        (1, "unknown method", "sendNothing: the Bot API said: Not Found: method not found"),
-        (2, "broken parameters", "sendMessage: the parameters cannot be sent: they are not a JSON object"),
+        (
+            1,
+            "unknown method",
+            "sendNothing: the Bot API said: Not Found: method not found",
+        ),
+        (
+            2,
+            "broken parameters",
+            "sendMessage: the parameters cannot be sent: they are not a JSON object",
+        ),
     ] {
         let said = bot.say(42, text);
         bot.wait_delivered(number, SOON).unwrap();
-        assert_eq!((bot.sent().len(), bot.deliveries().len()), (number, number), "the next call is made, at once");
+        assert_eq!(
+            (bot.sent().len(), bot.deliveries().len()),
+            (number, number),
+            "the next call is made, at once"
+        );
         let line = pihook.wait_log(error);
-        let place = format!("[ERROR] bot 110201543 update {} chat 42: 200 in ", said.update_id);
+        let place = format!(
+            "[ERROR] bot 110201543 update {} chat 42: 200 in ",
+            said.update_id
+        );
         assert!(line.contains(&place), "{line}");
     }
     let query = json!({"id": "1", "from": {"id": 42, "first_name": "User"}, "data": "yes"});
     bot.update("callback_query", 42, query);
     bot.wait_delivered(3, SOON).unwrap();
     let line = pihook.wait_log("query is too old");
-    assert!(line.contains("[ERROR]") && line.contains(": 200 in "), "{line}");
+    assert!(
+        line.contains("[ERROR]") && line.contains(": 200 in "),
+        "{line}"
+    );
     assert_eq!(bot.deliveries().len(), 3, "none is tried again");
-    assert!(!pihook.log().iter().any(|line| line.contains("does not accept this token")));
+    assert!(
+        !pihook
+            .log()
+            .iter()
+            .any(|line| line.contains("does not accept this token"))
+    );
 }
 
 #[test]
@@ -133,15 +214,27 @@ fn a_call_that_is_refused_for_good_has_a_fallback() {
     fail(
         &telegram,
         |call| call.method == "copyMessage",
-        [refusal(400, "Bad Request: message can't be copied"), flood(17)],
+        [
+            refusal(400, "Bad Request: message can't be copied"),
+            flood(17),
+        ],
     );
     bot.say(42, "copy");
     bot.wait_delivered(1, SOON).unwrap();
     assert_eq!(texts(&bot, 42), ["no copy"]);
     bot.say(42, "copy");
     bot.wait_delivered(2, SOON).unwrap();
-    assert_eq!(texts(&bot, 42), ["no copy", "copy"], "a copy that only has to wait is no reason for it");
-    assert!(!pihook.log().iter().any(|line| line.contains("can't be copied")));
+    assert_eq!(
+        texts(&bot, 42),
+        ["no copy", "copy"],
+        "a copy that only has to wait is no reason for it"
+    );
+    assert!(
+        !pihook
+            .log()
+            .iter()
+            .any(|line| line.contains("can't be copied"))
+    );
 }
 
 #[test]
@@ -151,9 +244,21 @@ fn no_more_than_ten_calls_are_made_for_an_update() {
     bot.wait_sent(10, SOON).unwrap();
     bot.say(42, "each 1 2 3 4 5 6 7 8 9 10 11");
     bot.wait_delivered(2, SOON).unwrap();
-    assert_eq!(texts(&bot, 42), ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]);
-    assert!(pihook.wait_log("the bot returned 11 calls").contains("[ERROR]"));
-    assert!(!pihook.log().iter().any(|line| line.contains("the bot returned 10 calls")));
+    assert_eq!(
+        texts(&bot, 42),
+        ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]
+    );
+    assert!(
+        pihook
+            .wait_log("the bot returned 11 calls")
+            .contains("[ERROR]")
+    );
+    assert!(
+        !pihook
+            .log()
+            .iter()
+            .any(|line| line.contains("the bot returned 10 calls"))
+    );
 }
 
 #[test]
@@ -164,12 +269,19 @@ fn calls_for_which_no_time_is_left_are_made_at_the_redelivery() {
     let home = Home::new(&telegram.api_url());
     let pihook = home.run_for(&telegram);
     let stall = || Fault::Stall(Duration::from_millis(11_100));
-    fail(&telegram, |call| call.method == "sendMessage", [stall(), stall()]);
+    fail(
+        &telegram,
+        |call| call.method == "sendMessage",
+        [stall(), stall()],
+    );
     bot.say(42, "each one two three");
     bot.wait_delivered(1, SOON).unwrap();
     assert_eq!(texts(&bot, 42), ["one", "two", "three"]);
     let deliveries = bot.deliveries();
-    assert_eq!((deliveries.len(), deliveries[0].header("retry-after")), (2, Some("1")));
+    assert_eq!(
+        (deliveries.len(), deliveries[0].header("retry-after")),
+        (2, Some("1"))
+    );
     pihook.wait_log("sendMessage: no time was left for this call");
 }
 
@@ -178,18 +290,27 @@ fn updates_wait_until_the_bot_knows_who_it_is() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
-    home.run_for(&telegram).wait_log("the webhook is registered");
+    home.run_for(&telegram)
+        .wait_log("the webhook is registered");
     let is_get_me: fn(&Call) -> bool = |call| call.method == "getMe";
 
     // It is known from the last time.
     fail(&telegram, is_get_me, [Fault::Html(502)]);
     let pihook = home.run_for(&telegram);
     bot.say(42, "me");
-    assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].text, "110201543 number_110201543_bot");
-    pihook.wait_log("the webhook is not registered: the answer is not from the Bot API (status 502)");
+    assert_eq!(
+        bot.wait_sent(1, SOON).unwrap()[0].text,
+        "110201543 number_110201543_bot"
+    );
+    pihook
+        .wait_log("the webhook is not registered: the answer is not from the Bot API (status 502)");
     drop(pihook);
 
-    for broken in [None, Some("{}"), Some(r#"{"id":7,"first_name":"x","username":"another_bot"}"#)] {
+    for broken in [
+        None,
+        Some("{}"),
+        Some(r#"{"id":7,"first_name":"x","username":"another_bot"}"#),
+    ] {
         let file = home.folder.join("state/me-110201543");
         match broken {
             None => fs::remove_file(file).unwrap(),
@@ -201,6 +322,9 @@ fn updates_wait_until_the_bot_knows_who_it_is() {
         bot.say(42, "me");
         pihook.wait_log("503, the Bot API has not answered getMe yet");
         telegram.on_call(|_| None);
-        assert_eq!(bot.wait_sent(before + 1, SOON).unwrap()[before].text, "110201543 number_110201543_bot");
+        assert_eq!(
+            bot.wait_sent(before + 1, SOON).unwrap()[before].text,
+            "110201543 number_110201543_bot"
+        );
     }
 }

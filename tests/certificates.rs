@@ -15,7 +15,9 @@ use simulated_telegram::{Options, Telegram};
 fn self_sign(home: &Home, subject: &str, more: &str) {
     openssl(
         home,
-        &format!("req -new -x509 -days 3650 -key webhook_pkey.pem -out webhook_cert.pem -subj {subject}{more}"),
+        &format!(
+            "req -new -x509 -days 3650 -key webhook_pkey.pem -out webhook_cert.pem -subj {subject}{more}"
+        ),
     );
 }
 
@@ -33,29 +35,66 @@ fn ours_is_as_the_lesson_wants_it() {
     let home = Home::new("http://127.0.0.1:1");
     let output = home.pihook(&["cert"]);
     assert!(output.status.success(), "{}", text(&output));
-    let mode = |name: &str| home.folder.join(name).metadata().unwrap().permissions().mode() & 0o777;
+    let mode = |name: &str| {
+        home.folder
+            .join(name)
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
     assert_eq!(mode("certs/webhook_pkey.pem"), 0o600);
     assert_eq!(mode("certs/webhook_cert.pem"), 0o644);
 
-    let shown = tool("openssl", &["x509", "-in", "certs/webhook_cert.pem", "-noout", "-text"], &home.folder);
+    let shown = tool(
+        "openssl",
+        &["x509", "-in", "certs/webhook_cert.pem", "-noout", "-text"],
+        &home.folder,
+    );
     let shown = text(&shown);
-    for line in ["Subject: CN = 80.100.95.20", "IP Address:80.100.95.20", "prime256v1"] {
+    for line in [
+        "Subject: CN = 80.100.95.20",
+        "IP Address:80.100.95.20",
+        "prime256v1",
+    ] {
         assert!(shown.contains(line), "{line}\n{shown}");
     }
-    let ends =
-        |seconds: &str| tool("openssl", &["x509", "-in", "certs/webhook_cert.pem", "-checkend", seconds], &home.folder);
+    let ends = |seconds: &str| {
+        tool(
+            "openssl",
+            &[
+                "x509",
+                "-in",
+                "certs/webhook_cert.pem",
+                "-checkend",
+                seconds,
+            ],
+            &home.folder,
+        )
+    };
     assert!(ends(&(3649 * 86400).to_string()).status.success());
     assert!(!ends(&(3651 * 86400).to_string()).status.success());
-    let key = tool("openssl", &["pkey", "-in", "certs/webhook_pkey.pem", "-check", "-noout"], &home.folder);
+    let key = tool(
+        "openssl",
+        &["pkey", "-in", "certs/webhook_pkey.pem", "-check", "-noout"],
+        &home.folder,
+    );
     assert!(key.status.success(), "{}", text(&key));
 }
 
 #[test]
 fn it_can_be_made_before_there_is_a_token() {
-    let home = Home::with("public_host = '80.100.95.20'\ncertificate = 'c.pem'\nprivate_key = 'k.pem'\n", "");
+    let home = Home::with(
+        "public_host = '80.100.95.20'\ncertificate = 'c.pem'\nprivate_key = 'k.pem'\n",
+        "",
+    );
     let output = home.pihook(&["cert"]);
     assert!(output.status.success(), "{}", text(&output));
-    assert!(home.read("c.pem").contains("BEGIN CERTIFICATE") && home.read("k.pem").contains("PRIVATE KEY"));
+    assert!(
+        home.read("c.pem").contains("BEGIN CERTIFICATE")
+            && home.read("k.pem").contains("PRIVATE KEY")
+    );
     // Without a host there is nothing to put into it.
     home.write("pihook.toml", "");
     assert_eq!(home.pihook(&["cert", "--force"]).status.code(), Some(64));
@@ -64,10 +103,31 @@ fn it_can_be_made_before_there_is_a_token() {
 #[test]
 fn a_name_goes_into_the_alternative_names_too() {
     let home = Home::new("http://127.0.0.1:1");
-    let arguments = ["cert", "--host", "pi.example.org", "--days", "7", "--out", "elsewhere"];
+    let arguments = [
+        "cert",
+        "--host",
+        "pi.example.org",
+        "--days",
+        "7",
+        "--out",
+        "elsewhere",
+    ];
     assert!(home.pihook(&arguments).status.success());
-    let shown = text(&tool("openssl", &["x509", "-in", "elsewhere/webhook_cert.pem", "-noout", "-text"], &home.folder));
-    assert!(shown.contains("CN = pi.example.org") && shown.contains("DNS:pi.example.org"), "{shown}");
+    let shown = text(&tool(
+        "openssl",
+        &[
+            "x509",
+            "-in",
+            "elsewhere/webhook_cert.pem",
+            "-noout",
+            "-text",
+        ],
+        &home.folder,
+    ));
+    assert!(
+        shown.contains("CN = pi.example.org") && shown.contains("DNS:pi.example.org"),
+        "{shown}"
+    );
     assert!(!shown.contains("IP Address"));
 }
 
@@ -75,11 +135,20 @@ fn a_name_goes_into_the_alternative_names_too() {
 fn what_is_there_is_replaced_only_by_force() {
     let home = Home::new("http://127.0.0.1:1");
     assert!(home.pihook(&["cert"]).status.success());
-    let (certificate, key) = (home.read("certs/webhook_cert.pem"), home.read("certs/webhook_pkey.pem"));
+    let (certificate, key) = (
+        home.read("certs/webhook_cert.pem"),
+        home.read("certs/webhook_pkey.pem"),
+    );
     let refused = home.pihook(&["cert"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused).contains("--force"), "{}", text(&refused));
-    assert_eq!((home.read("certs/webhook_cert.pem"), home.read("certs/webhook_pkey.pem")), (certificate, key.clone()));
+    assert_eq!(
+        (
+            home.read("certs/webhook_cert.pem"),
+            home.read("certs/webhook_pkey.pem")
+        ),
+        (certificate, key.clone())
+    );
     assert!(home.pihook(&["cert", "--force"]).status.success());
     assert_ne!(home.read("certs/webhook_pkey.pem"), key);
 }
@@ -103,7 +172,10 @@ fn the_lessons_rsa_files_serve_as_they_are() {
     let home = Home::new(&telegram.api_url());
     openssl(&home, "genrsa -out webhook_pkey.pem 2048");
     self_sign(&home, &format!("/CN={HOST}"), "");
-    assert!(home.read("certs/webhook_pkey.pem").starts_with("-----BEGIN PRIVATE KEY-----"));
+    assert!(
+        home.read("certs/webhook_pkey.pem")
+            .starts_with("-----BEGIN PRIVATE KEY-----")
+    );
     echoes(&home, &telegram);
 }
 
@@ -113,15 +185,24 @@ fn rsa_keys_in_the_older_form_serve() {
     let home = Home::new(&telegram.api_url());
     openssl(&home, "genrsa -traditional -out webhook_pkey.pem 2048");
     self_sign(&home, &format!("/C=DE/O=Home/CN={HOST}"), "");
-    assert!(home.read("certs/webhook_pkey.pem").starts_with("-----BEGIN RSA PRIVATE KEY-----"));
+    assert!(
+        home.read("certs/webhook_pkey.pem")
+            .starts_with("-----BEGIN RSA PRIVATE KEY-----")
+    );
     echoes(&home, &telegram);
 }
 
 #[test]
 fn ec_keys_of_both_forms_serve() {
     for (arguments, begin) in [
-        ("ecparam -name prime256v1 -genkey -noout -out webhook_pkey.pem", "-----BEGIN EC PRIVATE KEY-----"),
-        ("genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out webhook_pkey.pem", "-----BEGIN PRIVATE KEY-----"),
+        (
+            "ecparam -name prime256v1 -genkey -noout -out webhook_pkey.pem",
+            "-----BEGIN EC PRIVATE KEY-----",
+        ),
+        (
+            "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out webhook_pkey.pem",
+            "-----BEGIN PRIVATE KEY-----",
+        ),
     ] {
         let telegram = telegram();
         let home = Home::new(&telegram.api_url());
@@ -136,15 +217,24 @@ fn ec_keys_of_both_forms_serve() {
 fn a_private_root_and_its_leaf_serve_when_both_are_in_the_file() {
     let telegram = telegram();
     let home = Home::new(&telegram.api_url());
-    openssl(&home, "req -new -x509 -newkey rsa:2048 -nodes -days 30 -keyout root.key -out root.pem -subj /CN=Home");
+    openssl(
+        &home,
+        "req -new -x509 -newkey rsa:2048 -nodes -days 30 -keyout root.key -out root.pem -subj /CN=Home",
+    );
     openssl(&home, "genrsa -out webhook_pkey.pem 2048");
-    openssl(&home, &format!("req -new -key webhook_pkey.pem -out leaf.csr -subj /CN={HOST}"));
+    openssl(
+        &home,
+        &format!("req -new -key webhook_pkey.pem -out leaf.csr -subj /CN={HOST}"),
+    );
     home.write("certs/san.cnf", &format!("subjectAltName=IP:{HOST}\n"));
     openssl(
         &home,
         "x509 -req -in leaf.csr -CA root.pem -CAkey root.key -CAcreateserial -days 30 -extfile san.cnf -out leaf.pem",
     );
-    home.write("certs/webhook_cert.pem", &(home.read("certs/leaf.pem") + &home.read("certs/root.pem")));
+    home.write(
+        "certs/webhook_cert.pem",
+        &(home.read("certs/leaf.pem") + &home.read("certs/root.pem")),
+    );
     echoes(&home, &telegram);
 }
 
@@ -156,25 +246,47 @@ fn a_certificate_that_a_known_authority_signed_is_not_uploaded() {
         "req -new -x509 -newkey rsa:2048 -nodes -days 30 -keyout root.key -out root.pem -subj /CN=Authority",
     );
     openssl(&home, "genrsa -out webhook_pkey.pem 2048");
-    openssl(&home, "req -new -key webhook_pkey.pem -out leaf.csr -subj /CN=whatever");
+    openssl(
+        &home,
+        "req -new -key webhook_pkey.pem -out leaf.csr -subj /CN=whatever",
+    );
     home.write("certs/san.cnf", &format!("subjectAltName=IP:{HOST}\n"));
     openssl(
         &home,
         "x509 -req -in leaf.csr -CA root.pem -CAkey root.key -CAcreateserial -days 30 -extfile san.cnf -out webhook_cert.pem",
     );
     let roots = home.read("certs/root.pem");
-    let telegram = Telegram::start(Options { speed: 10.0, roots, ..Options::default() }).unwrap();
-    home.write("pihook.toml", &format!("{}[[bot]]\ntoken = '{TOKEN}'\n", settings(&telegram.api_url(), "")));
+    let telegram = Telegram::start(Options {
+        speed: 10.0,
+        roots,
+        ..Options::default()
+    })
+    .unwrap();
+    home.write(
+        "pihook.toml",
+        &format!(
+            "{}[[bot]]\ntoken = '{TOKEN}'\n",
+            settings(&telegram.api_url(), "")
+        ),
+    );
     let bot = telegram.bot(TOKEN);
     echoes(&home, &telegram);
-    assert!(bot.wait_call("setWebhook", 1, SOON).unwrap()[0].files.is_empty());
+    assert!(
+        bot.wait_call("setWebhook", 1, SOON).unwrap()[0]
+            .files
+            .is_empty()
+    );
 }
 
-/// Runs with `subject` and extensions, and says what became of it: an echo, or a refusal at the start.
+/// Runs with `subject` and extensions, and says what became of it: an echo, or a refusal at the
+/// start.
 fn verdict(subject: &str, more: &str) -> Result<(), String> {
     let telegram = telegram();
     let home = Home::new(&telegram.api_url());
-    openssl(&home, "ecparam -name prime256v1 -genkey -noout -out webhook_pkey.pem");
+    openssl(
+        &home,
+        "ecparam -name prime256v1 -genkey -noout -out webhook_pkey.pem",
+    );
     self_sign(&home, subject, more);
     let output = home.pihook(&["check"]);
     if output.status.success() {
@@ -182,7 +294,10 @@ fn verdict(subject: &str, more: &str) -> Result<(), String> {
         return Ok(());
     }
     let refused = home.pihook(&["run"]);
-    assert_eq!((output.status.code(), refused.status.code()), (Some(78), Some(78)));
+    assert_eq!(
+        (output.status.code(), refused.status.code()),
+        (Some(78), Some(78))
+    );
     Err(text(&refused))
 }
 
@@ -195,14 +310,20 @@ fn certificates_pass_exactly_where_telegram_lets_them_pass() {
     assert_eq!(verdict(&cn, &san(&format!("IP:{HOST}"))), Ok(()));
     assert_eq!(verdict(&cn, &san("IP:1.2.3.4")), Ok(()));
     assert_eq!(verdict(&cn, &san(&format!("IP:{HOST},DNS:{HOST}"))), Ok(()));
-    assert_eq!(verdict("/CN=anything", &san(&format!("DNS:{HOST}"))), Ok(()));
+    assert_eq!(
+        verdict("/CN=anything", &san(&format!("DNS:{HOST}"))),
+        Ok(())
+    );
     for (subject, more) in [
         ("/CN=other", san(&format!("IP:{HOST}"))),
         ("/O=nobody", san(&format!("IP:{HOST}"))),
         (cn.as_str(), san("DNS:other.example")),
     ] {
         let why = verdict(subject, &more).unwrap_err();
-        assert!(why.contains(HOST) && why.contains("common name"), "{subject} {more}: {why}");
+        assert!(
+            why.contains(HOST) && why.contains("common name"),
+            "{subject} {more}: {why}"
+        );
     }
 }
 
@@ -213,15 +334,23 @@ fn what_cannot_serve_is_told_in_one_sentence() {
         let output = home.pihook(&["run"]);
         assert_eq!(output.status.code(), Some(78));
         let said = text(&output);
-        assert!(said.contains(sentence) && said.lines().count() == 1, "{sentence}: {said}");
+        assert!(
+            said.contains(sentence) && said.lines().count() == 1,
+            "{sentence}: {said}"
+        );
     };
     for (year, sentence) in [(2001, "expired"), (4000, "Check the clock of this machine")] {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
-        params.distinguished_name.push(rcgen::DnType::CommonName, HOST);
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, HOST);
         params.not_before = rcgen::date_time_ymd(year - 1, 1, 1);
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
-        home.write("certs/webhook_cert.pem", &params.self_signed(&key).unwrap().pem());
+        home.write(
+            "certs/webhook_cert.pem",
+            &params.self_signed(&key).unwrap().pem(),
+        );
         home.write("certs/webhook_pkey.pem", &key.serialize_pem());
         if year == 2001 {
             fails(sentence);
@@ -230,23 +359,36 @@ fn what_cannot_serve_is_told_in_one_sentence() {
             home.run().wait_log(sentence);
         }
         let checked = home.pihook(&["check"]);
-        assert_eq!((checked.status.success(), text(&checked).contains(sentence)), (year != 2001, true));
+        assert_eq!(
+            (checked.status.success(), text(&checked).contains(sentence)),
+            (year != 2001, true)
+        );
     }
     openssl(&home, "genrsa -out webhook_pkey.pem 2048");
-    self_sign(&home, &format!("/CN={HOST}"), " -addext extendedKeyUsage=clientAuth");
+    self_sign(
+        &home,
+        &format!("/CN={HOST}"),
+        " -addext extendedKeyUsage=clientAuth",
+    );
     fails("not for a TLS server");
     self_sign(&home, &format!("/CN={HOST}"), "");
     openssl(&home, "genrsa -out webhook_pkey.pem 2048");
     fails("does not belong to the certificate");
     openssl(&home, "genrsa -out webhook_pkey.pem 1024");
     fails("RSA (2048 to 4096 bits)");
-    openssl(&home, "genrsa -aes128 -passout pass:x -out webhook_pkey.pem 2048");
+    openssl(
+        &home,
+        "genrsa -aes128 -passout pass:x -out webhook_pkey.pem 2048",
+    );
     fails("webhook_pkey.pem");
     std::fs::remove_file(home.folder.join("certs/webhook_pkey.pem")).unwrap();
     fails("does not exist");
     home.write("certs/webhook_pkey.pem", "");
     fails("does not contain a private key");
-    home.write("certs/webhook_cert.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    home.write(
+        "certs/webhook_cert.pem",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    );
     fails("does not contain a certificate");
 }
 
@@ -257,15 +399,30 @@ fn curl_and_openssl_get_through_with_the_certificate_alone() {
     let port = pihook.address.port().to_string();
     let connect = format!("{HOST}:8443:127.0.0.1:{port}");
     let url = format!("https://{HOST}:8443/{TOKEN}/");
-    let common =
-        ["-sS", "--http1.1", "--cacert", "certs/webhook_cert.pem", "--connect-to", &connect, "-w", "%{http_code}"];
+    let common = [
+        "-sS",
+        "--http1.1",
+        "--cacert",
+        "certs/webhook_cert.pem",
+        "--connect-to",
+        &connect,
+        "-w",
+        "%{http_code}",
+    ];
     let curl = |more: &[&str]| {
-        let output = tool("curl", &[&common[..], more, &[url.as_str()]].concat(), &home.folder);
+        let output = tool(
+            "curl",
+            &[&common[..], more, &[url.as_str()]].concat(),
+            &home.folder,
+        );
         assert!(output.status.success(), "{}", text(&output));
         text(&output)
     };
     assert_eq!(curl(&[]), "405");
-    assert_eq!(curl(&["-H", "Content-Type: application/json", "-d", "{}"]), "403");
+    assert_eq!(
+        curl(&["-H", "Content-Type: application/json", "-d", "{}"]),
+        "403"
+    );
     assert_eq!(curl(&["--tlsv1.2", "--tls-max", "1.2"]), "405");
 
     let address = format!("127.0.0.1:{port}");
@@ -279,8 +436,16 @@ fn curl_and_openssl_get_through_with_the_certificate_alone() {
         "-verify_return_error",
     ];
     for check in [["-verify_ip", HOST], ["-verify_hostname", HOST]] {
-        let output = tool("openssl", &[&arguments[..], &check].concat(), Path::new(&home.folder));
-        assert!(text(&output).contains("Verify return code: 0 (ok)"), "{check:?}: {}", text(&output));
+        let output = tool(
+            "openssl",
+            &[&arguments[..], &check].concat(),
+            Path::new(&home.folder),
+        );
+        assert!(
+            text(&output).contains("Verify return code: 0 (ok)"),
+            "{check:?}: {}",
+            text(&output)
+        );
     }
 }
 

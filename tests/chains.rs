@@ -1,5 +1,6 @@
-//! Chains, judged by `pihook check` as Telegram's own code judges them. Each verdict was written down from it (and from
-//! OpenSSL 3.0.22, which it uses); the command openssl, where it is, has to say the same. Needs the command openssl.
+//! Chains, judged by `pihook check` as Telegram's own code judges them. Each verdict was written
+//! down from it (and from OpenSSL 3.0.22, which it uses); the command openssl, where it is, has to
+//! say the same. Needs the command openssl.
 
 mod common;
 
@@ -7,9 +8,9 @@ use std::path::Path;
 
 use common::{HOST, Home, SOON, TOKEN, openssl, settings, telegram, text, tool};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, CidrSubnet, CustomExtension, DistinguishedName, DnType,
-    DnValue, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose, NameConstraints, SanType,
-    SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, CidrSubnet, CustomExtension,
+    DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair,
+    KeyUsagePurpose, NameConstraints, SanType, SerialNumber, date_time_ymd,
 };
 use simulated_telegram::Bot;
 
@@ -25,23 +26,34 @@ fn named(name: &str, change: Change) -> CertificateParams {
 }
 
 fn authority(name: &str, change: Change) -> CertificateParams {
-    let mut params = named(name, |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    let mut params = named(name, |params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    });
     change(&mut params);
     params
 }
 
 fn root(change: Change) -> Issuer {
-    CertifiedIssuer::self_signed(authority("Home Root", change), KeyPair::generate().unwrap()).unwrap()
+    CertifiedIssuer::self_signed(authority("Home Root", change), KeyPair::generate().unwrap())
+        .unwrap()
 }
 
 fn middle(root: &Issuer, change: Change) -> Issuer {
-    CertifiedIssuer::signed_by(authority("Home Middle", change), KeyPair::generate().unwrap(), root).unwrap()
+    CertifiedIssuer::signed_by(
+        authority("Home Middle", change),
+        KeyPair::generate().unwrap(),
+        root,
+    )
+    .unwrap()
 }
 
 /// A certificate for the home that `issuer` signed, and its key.
 fn leaf(issuer: &Issuer, change: Change) -> (String, String) {
     let key = KeyPair::generate().unwrap();
-    (named(HOST, change).signed_by(&key, issuer).unwrap().pem(), key.serialize_pem())
+    (
+        named(HOST, change).signed_by(&key, issuer).unwrap().pem(),
+        key.serialize_pem(),
+    )
 }
 
 fn same(_: &mut CertificateParams) {}
@@ -76,8 +88,15 @@ fn triple(of_root: Change, of_middle: Change, of_leaf: Change) -> (String, Strin
     (leaf + &middle.pem() + &root.pem(), key)
 }
 
-fn constrained(params: &mut CertificateParams, permitted: Vec<GeneralSubtree>, excluded: Vec<GeneralSubtree>) {
-    params.name_constraints = Some(NameConstraints { permitted_subtrees: permitted, excluded_subtrees: excluded });
+fn constrained(
+    params: &mut CertificateParams,
+    permitted: Vec<GeneralSubtree>,
+    excluded: Vec<GeneralSubtree>,
+) {
+    params.name_constraints = Some(NameConstraints {
+        permitted_subtrees: permitted,
+        excluded_subtrees: excluded,
+    });
 }
 
 fn address(params: &mut CertificateParams) {
@@ -119,19 +138,42 @@ fn chains_that_telegram_refuses_do_not_pass_and_are_told_apart() {
     };
     let cases: Vec<(&str, (String, String), &str)> = vec![
         ("intermediate missing", missing, "\"Home Middle\" signed it"),
-        ("intermediate expired", triple(same, expired, same), "\"Home Middle\": it expired"),
-        ("intermediate no CA", triple(same, |p| p.is_ca = IsCa::ExplicitNoCa, same), "\"Home Middle\": it is not a CA"),
+        (
+            "intermediate expired",
+            triple(same, expired, same),
+            "\"Home Middle\": it expired",
+        ),
+        (
+            "intermediate no CA",
+            triple(same, |p| p.is_ca = IsCa::ExplicitNoCa, same),
+            "\"Home Middle\": it is not a CA",
+        ),
         (
             "intermediate for clients",
             triple(same, for_clients, same),
             "\"Home Middle\": it is not allowed to sign certificates of TLS servers",
         ),
-        ("another root of the same name", signed_by_other, "the certificate \"Home Root\" in the file did not sign"),
-        ("root expired", pair(expired, same), "\"Home Root\": it expired"),
-        ("root no CA", pair(|p| p.is_ca = IsCa::ExplicitNoCa, same), "\"Home Root\": it is not a CA"),
+        (
+            "another root of the same name",
+            signed_by_other,
+            "the certificate \"Home Root\" in the file did not sign",
+        ),
+        (
+            "root expired",
+            pair(expired, same),
+            "\"Home Root\": it expired",
+        ),
+        (
+            "root no CA",
+            pair(|p| p.is_ca = IsCa::ExplicitNoCa, same),
+            "\"Home Root\": it is not a CA",
+        ),
         (
             "root without keyCertSign",
-            pair(|p| p.key_usages = vec![KeyUsagePurpose::DigitalSignature], same),
+            pair(
+                |p| p.key_usages = vec![KeyUsagePurpose::DigitalSignature],
+                same,
+            ),
             "\"Home Root\": its key usage does not contain keyCertSign",
         ),
         (
@@ -141,12 +183,19 @@ fn chains_that_telegram_refuses_do_not_pass_and_are_told_apart() {
         ),
         (
             "root for any purpose",
-            pair(|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any], same),
+            pair(
+                |p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any],
+                same,
+            ),
             "\"Home Root\": it is not allowed to sign certificates of TLS servers",
         ),
         (
             "path length",
-            triple(|p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)), same, same),
+            triple(
+                |p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)),
+                same,
+                same,
+            ),
             "\"Home Root\": its path length allows 0 CA certificates below it",
         ),
         (
@@ -156,7 +205,10 @@ fn chains_that_telegram_refuses_do_not_pass_and_are_told_apart() {
                     constrained(
                         p,
                         vec![],
-                        vec![GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix([80, 0, 0, 0], 8))],
+                        vec![GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix(
+                            [80, 0, 0, 0],
+                            8,
+                        ))],
                     );
                 },
                 address,
@@ -165,7 +217,16 @@ fn chains_that_telegram_refuses_do_not_pass_and_are_told_apart() {
         ),
         (
             "a name that is not permitted",
-            pair(|p| constrained(p, vec![GeneralSubtree::DnsName("example.org".into())], vec![]), same),
+            pair(
+                |p| {
+                    constrained(
+                        p,
+                        vec![GeneralSubtree::DnsName("example.org".into())],
+                        vec![],
+                    );
+                },
+                same,
+            ),
             "\"Home Root\": its name constraints do not allow",
         ),
         (
@@ -181,14 +242,18 @@ fn chains_that_telegram_refuses_do_not_pass_and_are_told_apart() {
         (
             "Netscape's kind",
             pair(same, |p| {
-                p.custom_extensions =
-                    vec![CustomExtension::from_oid_content(&[2, 16, 840, 1, 113_730, 1, 1], vec![3, 2, 7, 0x80])];
+                p.custom_extensions = vec![CustomExtension::from_oid_content(
+                    &[2, 16, 840, 1, 113_730, 1, 1],
+                    vec![3, 2, 7, 0x80],
+                )];
             }),
             "not for a TLS server",
         ),
         (
             "any purpose alone",
-            pair(same, |p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any]),
+            pair(same, |p| {
+                p.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any];
+            }),
             "not for a TLS server",
         ),
     ];
@@ -224,14 +289,37 @@ fn chains_that_telegram_takes_pass() {
         ("leaf, intermediate and root", triple(same, same, same)),
         ("in another order", mixed),
         ("of one name", of_one_name),
-        ("a CA as the leaf", pair(same, |p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained))),
-        ("path length 0", pair(|p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)), same)),
-        ("path length 1", triple(|p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(1)), same, same)),
-        ("root with key usage", pair(|p| p.key_usages = vec![KeyUsagePurpose::KeyCertSign], same)),
+        (
+            "a CA as the leaf",
+            pair(same, |p| {
+                p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            }),
+        ),
+        (
+            "path length 0",
+            pair(
+                |p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)),
+                same,
+            ),
+        ),
+        (
+            "path length 1",
+            triple(
+                |p| p.is_ca = IsCa::Ca(BasicConstraints::Constrained(1)),
+                same,
+                same,
+            ),
+        ),
+        (
+            "root with key usage",
+            pair(|p| p.key_usages = vec![KeyUsagePurpose::KeyCertSign], same),
+        ),
         (
             "a purpose of Netscape",
             pair(same, |p| {
-                p.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(vec![2, 16, 840, 1, 113_730, 4, 1])];
+                p.extended_key_usages = vec![ExtendedKeyUsagePurpose::Other(vec![
+                    2, 16, 840, 1, 113_730, 4, 1,
+                ])];
             }),
         ),
         (
@@ -240,19 +328,30 @@ fn chains_that_telegram_takes_pass() {
                 |p| {
                     constrained(
                         p,
-                        vec![GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix([80, 0, 0, 0], 8))],
+                        vec![GeneralSubtree::IpAddress(CidrSubnet::from_v4_prefix(
+                            [80, 0, 0, 0],
+                            8,
+                        ))],
                         vec![],
                     );
                 },
                 address,
             ),
         ),
-        ("a serial of 24 bytes", pair(same, |p| p.serial_number = Some(SerialNumber::from_slice(&[0x5a; 24])))),
+        (
+            "a serial of 24 bytes",
+            pair(same, |p| {
+                p.serial_number = Some(SerialNumber::from_slice(&[0x5a; 24]));
+            }),
+        ),
         (
             "a common name as BMPString",
             pair(same, |p| {
                 p.distinguished_name = DistinguishedName::new();
-                p.distinguished_name.push(DnType::CommonName, DnValue::BmpString(HOST.try_into().unwrap()));
+                p.distinguished_name.push(
+                    DnType::CommonName,
+                    DnValue::BmpString(HOST.try_into().unwrap()),
+                );
             }),
         ),
     ];
@@ -272,14 +371,20 @@ fn by_openssl(home: &Home, bits: u32, digest: &str) -> (String, String) {
         ),
     );
     openssl(home, "genrsa -out webhook_pkey.pem 2048");
-    openssl(home, &format!("req -new -key webhook_pkey.pem -out leaf.csr -subj /CN={HOST}"));
+    openssl(
+        home,
+        &format!("req -new -key webhook_pkey.pem -out leaf.csr -subj /CN={HOST}"),
+    );
     openssl(
         home,
         &format!(
             "x509 -req -in leaf.csr -CA root.pem -CAkey root.key -CAcreateserial -days 30 -{digest} -out leaf.pem"
         ),
     );
-    (home.read("certs/leaf.pem") + &home.read("certs/root.pem"), home.read("certs/webhook_pkey.pem"))
+    (
+        home.read("certs/leaf.pem") + &home.read("certs/root.pem"),
+        home.read("certs/webhook_pkey.pem"),
+    )
 }
 
 #[test]
@@ -289,7 +394,10 @@ fn weak_keys_and_signatures_of_a_chain_are_found() {
     assert!(openssl_takes(&home, &good.0));
     assert_eq!(check(&home, &good).0, Some(0));
     for (made, words) in [
-        (by_openssl(&home, 1024, "sha256"), "\"Home-Root\": its key is too weak"),
+        (
+            by_openssl(&home, 1024, "sha256"),
+            "\"Home-Root\": its key is too weak",
+        ),
         (by_openssl(&home, 2048, "sha1"), "it is signed with SHA-1"),
     ] {
         assert!(!openssl_takes(&home, &made.0), "{words}");
@@ -301,47 +409,85 @@ fn weak_keys_and_signatures_of_a_chain_are_found() {
 #[test]
 fn what_cannot_be_judged_here_is_a_warning() {
     let home = Home::new("http://127.0.0.1:1");
-    openssl(&home, "ecparam -name secp521r1 -genkey -noout -out root.key");
-    openssl(&home, "req -new -x509 -key root.key -days 30 -out root.pem -subj /CN=Home-Root");
+    openssl(
+        &home,
+        "ecparam -name secp521r1 -genkey -noout -out root.key",
+    );
+    openssl(
+        &home,
+        "req -new -x509 -key root.key -days 30 -out root.pem -subj /CN=Home-Root",
+    );
     openssl(&home, "genrsa -out webhook_pkey.pem 2048");
-    openssl(&home, &format!("req -new -key webhook_pkey.pem -out leaf.csr -subj /CN={HOST}"));
-    openssl(&home, "x509 -req -in leaf.csr -CA root.pem -CAkey root.key -CAcreateserial -days 30 -out leaf.pem");
-    let made = (home.read("certs/leaf.pem") + &home.read("certs/root.pem"), home.read("certs/webhook_pkey.pem"));
+    openssl(
+        &home,
+        &format!("req -new -key webhook_pkey.pem -out leaf.csr -subj /CN={HOST}"),
+    );
+    openssl(
+        &home,
+        "x509 -req -in leaf.csr -CA root.pem -CAkey root.key -CAcreateserial -days 30 -out leaf.pem",
+    );
+    let made = (
+        home.read("certs/leaf.pem") + &home.read("certs/root.pem"),
+        home.read("certs/webhook_pkey.pem"),
+    );
     assert!(openssl_takes(&home, &made.0));
     let (code, said) = check(&home, &made);
-    assert!(code == Some(0) && said.contains("pihook cannot check"), "{said}");
+    assert!(
+        code == Some(0) && said.contains("pihook cannot check"),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_chain_that_telegram_refuses_is_served_and_set_once_and_everyone_says_why() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
-    let settings = settings(&telegram.api_url(), "delivery = 'webhook'\nwatch_interval = 1");
+    let settings = settings(
+        &telegram.api_url(),
+        "delivery = 'webhook'\nwatch_interval = 1",
+    );
     let home = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     let root = root(same);
     let (leaf, key) = leaf(&middle(&root, same), same);
     check(&home, &(leaf + &root.pem(), key));
     let pihook = home.run();
     let line = pihook.wait_log("The bot uses this certificate anyway.");
-    assert!(line.contains("[WARN]") && line.contains("Home Middle"), "{line}");
+    assert!(
+        line.contains("[WARN]") && line.contains("Home Middle"),
+        "{line}"
+    );
     let said = text(&home.pihook(&["doctor"]));
-    assert!(said.contains("✗ certificate: Telegram refuses this"), "{said}");
+    assert!(
+        said.contains("✗ certificate: Telegram refuses this"),
+        "{said}"
+    );
     pihook.wait_log("the webhook is registered");
-    let looks =
-        |bot: &Bot, method: &str| bot.calls().iter().filter(|call| call.method.eq_ignore_ascii_case(method)).count();
+    let looks = |bot: &Bot, method: &str| {
+        bot.calls()
+            .iter()
+            .filter(|call| call.method.eq_ignore_ascii_case(method))
+            .count()
+    };
     for _ in 0..2 {
         bot.fail("SSL error {error:0A000086:SSL routines::certificate verify failed}");
-        bot.wait_call("getWebhookInfo", looks(&bot, "getWebhookInfo") + 2, SOON).unwrap();
+        bot.wait_call("getWebhookInfo", looks(&bot, "getWebhookInfo") + 2, SOON)
+            .unwrap();
     }
     let line = pihook.wait_log("Telegram could not deliver an update: ");
     assert!(line.contains("Home Middle"), "{line}");
-    assert_eq!(looks(&bot, "setWebhook"), 1, "the same chain again would be refused again");
+    assert_eq!(
+        looks(&bot, "setWebhook"),
+        1,
+        "the same chain again would be refused again"
+    );
 }
 
 /// A home whose settings name a host, and whose machine trusts this root.
 fn public_home(root: &Issuer, host: &str) -> Home {
-    let home =
-        Home::with(&settings("http://127.0.0.1:1", "").replace(HOST, host), &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let home = Home::with(
+        &settings("http://127.0.0.1:1", "").replace(HOST, host),
+        &format!("[[bot]]\ntoken = '{TOKEN}'\n"),
+    );
     home.write("roots.pem", &root.pem());
     home
 }
@@ -353,7 +499,8 @@ fn a_public_ca_needs_the_whole_chain_and_may_bring_its_root() {
     for (host, change) in [
         (
             "pi.example.org",
-            (|p| p.subject_alt_names = vec![SanType::DnsName("pi.example.org".try_into().unwrap())]) as Change,
+            (|p| p.subject_alt_names = vec![SanType::DnsName("pi.example.org".try_into().unwrap())])
+                as Change,
         ),
         // Public certificates for addresses have no common name that counts.
         (HOST, |p| {
@@ -366,13 +513,22 @@ fn a_public_ca_needs_the_whole_chain_and_may_bring_its_root() {
             home.write("certs/webhook_cert.pem", chain);
             home.write_private("certs/webhook_pkey.pem", key);
             let mut command = home.command(&["check"]);
-            let output = command.env("SSL_CERT_FILE", Path::new("roots.pem")).output().unwrap();
+            let output = command
+                .env("SSL_CERT_FILE", Path::new("roots.pem"))
+                .output()
+                .unwrap();
             (output.status.code(), text(&output))
         };
         let (leaf, key) = leaf(&middle, change);
         let (code, said) = checked(&leaf, &key);
-        assert!(code == Some(78) && said.contains("fullchain.pem") && !said.contains("--force"), "{said}");
-        for chain in [format!("{leaf}{}", middle.pem()), format!("{leaf}{}{}", middle.pem(), root.pem())] {
+        assert!(
+            code == Some(78) && said.contains("fullchain.pem") && !said.contains("--force"),
+            "{said}"
+        );
+        for chain in [
+            format!("{leaf}{}", middle.pem()),
+            format!("{leaf}{}{}", middle.pem(), root.pem()),
+        ] {
             let (code, said) = checked(&chain, &key);
             assert_eq!(code, Some(0), "{said}");
         }
@@ -387,37 +543,60 @@ fn a_wrong_name_in_a_users_own_certificate_is_not_to_be_written_over() {
         p.distinguished_name.push(DnType::CommonName, "other");
     });
     let (code, said) = check(&home, &made);
-    assert!(code == Some(78) && said.contains("common name") && !said.contains("--force"), "{said}");
+    assert!(
+        code == Some(78) && said.contains("common name") && !said.contains("--force"),
+        "{said}"
+    );
 }
 
 #[test]
 fn files_are_read_in_every_form_that_they_come_in() {
     let home = Home::new("http://127.0.0.1:1");
     let (chain, key) = pair(same, same);
-    let utf16 =
-        |text: &str| -> Vec<u8> { format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let utf16 = |text: &str| -> Vec<u8> {
+        format!("\u{feff}{text}")
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect()
+    };
     for certificate in [
         format!("\u{feff}{chain}").into_bytes(),
         chain.replace('\n', "\r\n").into_bytes(),
-        chain.replace("CERTIFICATE", "X509 CERTIFICATE").into_bytes(),
-        chain.replace("CERTIFICATE", "TRUSTED CERTIFICATE").into_bytes(),
+        chain
+            .replace("CERTIFICATE", "X509 CERTIFICATE")
+            .into_bytes(),
+        chain
+            .replace("CERTIFICATE", "TRUSTED CERTIFICATE")
+            .into_bytes(),
         chain.replace('\n', "\r").into_bytes(),
         chain.replace('\n', "\n\n").into_bytes(),
         format!("Bag Attributes\n    friendlyName: home\n{chain}").into_bytes(),
         utf16(&chain),
     ] {
-        for key in [key.clone().into_bytes(), format!("\u{feff}{key}").into_bytes(), utf16(&key)] {
+        for key in [
+            key.clone().into_bytes(),
+            format!("\u{feff}{key}").into_bytes(),
+            utf16(&key),
+        ] {
             check(&home, &(String::new(), String::new()));
             std::fs::write(home.folder.join("certs/webhook_cert.pem"), &certificate).unwrap();
             std::fs::write(home.folder.join("certs/webhook_pkey.pem"), key).unwrap();
             let output = home.pihook(&["check"]);
-            assert!(output.status.success(), "{} {}", String::from_utf8_lossy(&certificate), text(&output));
+            assert!(
+                output.status.success(),
+                "{} {}",
+                String::from_utf8_lossy(&certificate),
+                text(&output)
+            );
         }
     }
     // One that is broken beside a good one: which it is.
     let broken = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
     let (code, said) = check(&home, &(chain + broken, key));
-    assert!(code == Some(78) && said.contains("certificate number 3 in the file cannot be read"), "{said}");
+    assert!(
+        code == Some(78) && said.contains("certificate number 3 in the file cannot be read"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -425,19 +604,34 @@ fn an_rsa_key_that_cannot_serve_says_why() {
     let home = Home::new("http://127.0.0.1:1");
     for (arguments, words) in [
         ("genrsa -3 -out webhook_pkey.pem 2048", "exponent 3"),
-        ("genrsa -traditional -3 -out webhook_pkey.pem 2048", "exponent 3"),
-        ("genrsa -out webhook_pkey.pem 4608", "the RSA key has 4608 bits, but pihook supports at most 4096 bits"),
+        (
+            "genrsa -traditional -3 -out webhook_pkey.pem 2048",
+            "exponent 3",
+        ),
+        (
+            "genrsa -out webhook_pkey.pem 4608",
+            "the RSA key has 4608 bits, but pihook supports at most 4096 bits",
+        ),
         ("genrsa -out webhook_pkey.pem 1024", "2048 to 4096 bits"),
     ] {
         openssl(&home, arguments);
         openssl(
             &home,
-            &format!("req -new -x509 -days 30 -key webhook_pkey.pem -out webhook_cert.pem -subj /CN={HOST}"),
+            &format!(
+                "req -new -x509 -days 30 -key webhook_pkey.pem -out webhook_cert.pem -subj /CN={HOST}"
+            ),
         );
         let output = home.pihook(&["check"]);
         let said = text(&output);
-        assert!(output.status.code() == Some(78) && said.contains(words), "{arguments}: {said}");
-        assert_eq!(said.contains("2048 to 4096 bits"), arguments.ends_with("1024"), "{said}");
+        assert!(
+            output.status.code() == Some(78) && said.contains(words),
+            "{arguments}: {said}"
+        );
+        assert_eq!(
+            said.contains("2048 to 4096 bits"),
+            arguments.ends_with("1024"),
+            "{said}"
+        );
     }
 }
 
@@ -448,7 +642,14 @@ fn one_that_begins_tomorrow_does_not_end_soon() {
     let pihook = home.run();
     pihook.wait_log("becomes valid in 23 hours");
     pihook.wait_log("Listening on");
-    assert!(!pihook.log().join("\n").contains("expires"), "{:?}", pihook.log());
+    assert!(
+        !pihook.log().join("\n").contains("expires"),
+        "{:?}",
+        pihook.log()
+    );
     let said = text(&home.pihook(&["doctor"]));
-    assert!(said.contains("becomes valid in 23 hours") && said.contains("check the clock"), "{said}");
+    assert!(
+        said.contains("becomes valid in 23 hours") && said.contains("check the clock"),
+        "{said}"
+    );
 }

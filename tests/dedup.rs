@@ -24,7 +24,10 @@ fn a_lost_answer_costs_no_second_reply() {
     let said = bot.say(42, "hello");
     bot.wait_delivered(1, SOON).unwrap();
     assert_eq!(bot.sent().len(), 1);
-    pihook.wait_log(&format!("update {}: 200, the bot has answered this update before", said.update_id));
+    pihook.wait_log(&format!(
+        "update {}: 200, the bot has answered this update before",
+        said.update_id
+    ));
     bot.redeliver(said.update_id);
     bot.wait_delivered(2, SOON).unwrap();
     assert_eq!(bot.sent().len(), 1);
@@ -37,12 +40,22 @@ fn what_comes_again_while_it_is_answered_gets_that_answer() {
     let mut first = true;
     telegram.on_delivery(move |_| std::mem::take(&mut first).then_some(Cut::BeforeAnswer));
     telegram.on_call(|call| {
-        call.method.eq_ignore_ascii_case("sendMessage").then_some(Fault::Stall(Duration::from_secs(2)))
+        call.method
+            .eq_ignore_ascii_case("sendMessage")
+            .then_some(Fault::Stall(Duration::from_secs(2)))
     });
     bot.say(42, "slow");
     bot.wait_delivered(1, SOON).unwrap();
-    let statuses: Vec<_> = bot.deliveries().into_iter().map(|delivery| delivery.status).collect();
-    assert_eq!((bot.sent().len(), statuses), (1, vec![None, Some(200)]), "nobody sees a failure");
+    let statuses: Vec<_> = bot
+        .deliveries()
+        .into_iter()
+        .map(|delivery| delivery.status)
+        .collect();
+    assert_eq!(
+        (bot.sent().len(), statuses),
+        (1, vec![None, Some(200)]),
+        "nobody sees a failure"
+    );
     pihook.wait_log("200, Telegram sent the update again while the bot was answering it");
 }
 
@@ -50,8 +63,10 @@ fn what_comes_again_while_it_is_answered_gets_that_answer() {
 fn a_quarter_of_the_workers_waits_for_others_and_gets_whatever_answer_they_find() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
-    let home =
-        Home::with(&settings(&telegram.api_url(), "max_connections = 8"), &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let home = Home::with(
+        &settings(&telegram.api_url(), "max_connections = 8"),
+        &format!("[[bot]]\ntoken = '{TOKEN}'\n"),
+    );
     let pihook = home.run_for(&telegram);
     pihook.wait_log("the webhook is registered");
     let scene = Scene::of((telegram, bot, home, pihook));
@@ -59,10 +74,19 @@ fn a_quarter_of_the_workers_waits_for_others_and_gets_whatever_answer_they_find(
     let (began, begun) = mpsc::channel();
     let mut waits = vec![77, 3];
     scene.telegram.on_call(move |call| {
-        let seconds = call.method.eq_ignore_ascii_case("sendMessage").then(|| waits.pop()).flatten()?;
+        let seconds = call
+            .method
+            .eq_ignore_ascii_case("sendMessage")
+            .then(|| waits.pop())
+            .flatten()?;
         let _ = began.send(());
         let description = "Too Many Requests".to_owned();
-        Some(Fault::Error { code: 429, description, retry_after: Some(seconds), migrate_to_chat_id: None })
+        Some(Fault::Error {
+            code: 429,
+            description,
+            retry_after: Some(seconds),
+            migrate_to_chat_id: None,
+        })
     });
     let update = r#"{"update_id":9,"message":{"message_id":1,"date":1,"chat":{"id":7,"type":"private"},"text":"hi"}}"#;
     let request = scene.request(update, str::to_owned);
@@ -70,18 +94,33 @@ fn a_quarter_of_the_workers_waits_for_others_and_gets_whatever_answer_they_find(
     connections[0].send(&request).unwrap();
     begun.recv_timeout(SOON).unwrap();
     let asked = Instant::now();
-    connections[1..].iter_mut().for_each(|tls| tls.send(&request).unwrap());
+    connections[1..]
+        .iter_mut()
+        .for_each(|tls| tls.send(&request).unwrap());
     let mut answers: Vec<_> = thread::scope(|scope| {
-        let answers = connections.iter_mut().map(|tls| scope.spawn(|| (tls.answer(), asked.elapsed())));
-        answers.collect::<Vec<_>>().into_iter().map(|answer| answer.join().unwrap()).collect()
+        let answers = connections
+            .iter_mut()
+            .map(|tls| scope.spawn(|| (tls.answer(), asked.elapsed())));
+        answers
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|answer| answer.join().unwrap())
+            .collect()
     });
     answers.sort_by_key(|(_, took)| *took);
     let is = |answer: &str, seconds: u64| {
-        answer.starts_with("HTTP/1.1 503 ") && answer.contains(&format!("\r\nRetry-After: {seconds}\r\n"))
+        answer.starts_with("HTTP/1.1 503 ")
+            && answer.contains(&format!("\r\nRetry-After: {seconds}\r\n"))
     };
     // Two of eight may wait.
-    assert!(is(&answers[0].0, 1) && answers[0].1 < Duration::from_secs(2), "{answers:#?}");
-    assert!(answers[1..].iter().all(|(answer, _)| is(answer, 77)), "{answers:#?}");
+    assert!(
+        is(&answers[0].0, 1) && answers[0].1 < Duration::from_secs(2),
+        "{answers:#?}"
+    );
+    assert!(
+        answers[1..].iter().all(|(answer, _)| is(answer, 77)),
+        "{answers:#?}"
+    );
 }
 
 #[test]
@@ -120,14 +159,21 @@ fn a_kill_amid_a_reply_loses_nothing_and_is_told() {
     let pihook = home.run_for(&telegram);
     bot.wait_sent(1, SOON).unwrap();
     let line = pihook.wait_log("pihook stopped while it was answering this update");
-    assert!(line.contains(&format!("update {}", said.update_id)), "{line}");
+    assert!(
+        line.contains(&format!("update {}", said.update_id)),
+        "{line}"
+    );
 }
 
 #[test]
 fn a_broken_file_loses_nothing() {
     let (telegram, bot, home, memory) = remembering("broken");
     fs::create_dir_all(&memory.folder).unwrap();
-    fs::write(memory.folder.join("once-110201543"), b"once upon a time".repeat(10_000)).unwrap();
+    fs::write(
+        memory.folder.join("once-110201543"),
+        b"once upon a time".repeat(10_000),
+    )
+    .unwrap();
     let _pihook = home.run_for(&telegram);
     for chat in 1..=20 {
         bot.say(chat, "hello");
@@ -139,7 +185,10 @@ fn a_broken_file_loses_nothing() {
 fn a_folder_that_would_wear_out_is_not_written_to() {
     let (_telegram, bot, home, pihook) = start();
     let on_disk = home.folder.join("run/once-110201543");
-    if common::tool("stat", &["-f", "-c", "%T", "."], &home.folder).stdout.starts_with(b"tmpfs") {
+    if common::tool("stat", &["-f", "-c", "%T", "."], &home.folder)
+        .stdout
+        .starts_with(b"tmpfs")
+    {
         return;
     }
     pihook.wait_log("Cannot keep the list of answered updates across a restart");

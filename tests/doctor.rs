@@ -39,7 +39,13 @@ impl Ward {
         home.write_private("token", TOKEN);
         let pihook = home.run_for(&telegram);
         pihook.wait_log("the webhook is registered");
-        Ward { telegram, bot, services, pihook: Some(pihook), home }
+        Ward {
+            telegram,
+            bot,
+            services,
+            pihook: Some(pihook),
+            home,
+        }
     }
 
     fn stop(&mut self) {
@@ -55,16 +61,24 @@ impl Ward {
 
     fn line(&self, key: &str) -> String {
         let text = self.home.read("pihook.toml");
-        text.lines().find(|line| line.starts_with(key)).unwrap().to_owned()
+        text.lines()
+            .find(|line| line.starts_with(key))
+            .unwrap()
+            .to_owned()
     }
 
     fn say(&self, address: &str) {
-        self.services.iter().for_each(|service| service.says(address));
+        self.services
+            .iter()
+            .for_each(|service| service.says(address));
     }
 }
 
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
 }
 
 /// A program that answers everyone with this, whatever is asked.
@@ -82,8 +96,12 @@ fn answering(address: SocketAddr, answer: &'static str) -> SocketAddr {
 
 /// The findings with this mark, in order.
 fn marked(output: &Output, mark: &str) -> Vec<Value> {
-    let findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(output)));
-    findings.into_iter().filter(|finding| finding["mark"] == mark).collect()
+    let findings: Vec<Value> =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(output)));
+    findings
+        .into_iter()
+        .filter(|finding| finding["mark"] == mark)
+        .collect()
 }
 
 #[test]
@@ -92,8 +110,10 @@ fn in_a_home_where_all_is_well_it_finds_nothing() {
     let output = ward.home.pihook(&["doctor", "--json"]);
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(marked(&output, "bad"), [Value::Null; 0]);
-    let checks: Vec<_> =
-        marked(&output, "good").into_iter().map(|it| it["check"].as_str().unwrap().to_owned()).collect();
+    let checks: Vec<_> = marked(&output, "good")
+        .into_iter()
+        .map(|it| it["check"].as_str().unwrap().to_owned())
+        .collect();
     let expected = [
         "settings",
         "files",
@@ -109,10 +129,17 @@ fn in_a_home_where_all_is_well_it_finds_nothing() {
     assert_eq!(checks, expected);
     // For a person it is the same, line by line, and without colours where there is no terminal.
     let words = text(&ward.home.pihook(&["doctor"]));
-    for line in ["✓ settings: ", "✓ token: bot 110201543 is @number_110201543_bot", "! not tested: "] {
+    for line in [
+        "✓ settings: ",
+        "✓ token: bot 110201543 is @number_110201543_bot",
+        "! not tested: ",
+    ] {
         assert!(words.contains(line), "{line}: {words}");
     }
-    assert!(!words.contains('\x1b') && !words.contains("AAHdq"), "{words}");
+    assert!(
+        !words.contains('\x1b') && !words.contains("AAHdq"),
+        "{words}"
+    );
     // It has done nothing: nobody was written to, nothing was set, and the bot says nothing of it.
     let log = ward.pihook.as_ref().unwrap().log().join("\n");
     assert!(!log.contains("update 0"), "{log}");
@@ -129,7 +156,11 @@ const FAULTS: [Fault; 23] = [
         |ward| ward.set("listen", "max_connections = 0\nlisten"),
         ["settings", "from 1 to 100", "correct it in"],
     ),
-    ("a key is misspelt", |ward| ward.set("listen", "lissen"), ["settings", "lissen", "correct it in"]),
+    (
+        "a key is misspelt",
+        |ward| ward.set("listen", "lissen"),
+        ["settings", "lissen", "correct it in"],
+    ),
     (
         "the token is missing",
         |ward| ward.home.write("token", "").clear(),
@@ -167,7 +198,10 @@ const FAULTS: [Fault; 23] = [
         "something else answers in place of the Bot API",
         |ward| {
             let old = ward.line("api_url");
-            let api = answering(free_address(), "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>");
+            let api = answering(
+                free_address(),
+                "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>",
+            );
             ward.set(&old, &format!("api_url = 'http://{api}'"));
         },
         ["token", "not from the Bot API", "later"],
@@ -183,29 +217,56 @@ const FAULTS: [Fault; 23] = [
         "the key belongs to another certificate",
         |ward| {
             ward.home.pihook(&["cert", "--out", "other"]);
-            ward.home.write_private("certs/webhook_pkey.pem", &ward.home.read("other/webhook_pkey.pem"));
+            ward.home.write_private(
+                "certs/webhook_pkey.pem",
+                &ward.home.read("other/webhook_pkey.pem"),
+            );
         },
         ["certificate", "does not belong", "right pair"],
     ),
     (
         "the certificate has ended",
-        |ward| ward.home.certificate(HOST, "somebody", -20 * DAY, -10 * DAY),
+        |ward| {
+            ward.home
+                .certificate(HOST, "somebody", -20 * DAY, -10 * DAY);
+        },
         ["certificate", "expired 10 days ago", "new certificate"],
     ),
     (
         "the certificate names another host",
-        |ward| ward.home.certificate("pi.example.org", "somebody", -DAY, 10 * DAY),
-        ["certificate", "does not contain the public_host", "new certificate"],
+        |ward| {
+            ward.home
+                .certificate("pi.example.org", "somebody", -DAY, 10 * DAY);
+        },
+        [
+            "certificate",
+            "does not contain the public_host",
+            "new certificate",
+        ],
     ),
-    ("the bot does not run", Ward::stop, ["listener", "no program listens", "systemctl start"]),
+    (
+        "the bot does not run",
+        Ward::stop,
+        ["listener", "no program listens", "systemctl start"],
+    ),
     (
         "another program has the port",
         |ward| {
             ward.stop();
-            let address = ward.line("listen").split('\'').nth(1).unwrap().parse().unwrap();
+            let address = ward
+                .line("listen")
+                .split('\'')
+                .nth(1)
+                .unwrap()
+                .parse()
+                .unwrap();
             answering(address, "220 mail.example.org ESMTP\r\n");
         },
-        ["listener", "does not answer like the bot", "stop the other program"],
+        [
+            "listener",
+            "does not answer like the bot",
+            "stop the other program",
+        ],
     ),
     (
         "the bot runs with an older certificate",
@@ -222,7 +283,11 @@ const FAULTS: [Fault; 23] = [
         },
         ["listener", "answers with status 404", "restart the bot"],
     ),
-    ("the address has changed", |ward| ward.say("80.100.95.99"), ["public address", "80.100.95.99", "\"auto\""]),
+    (
+        "the address has changed",
+        |ward| ward.say("80.100.95.99"),
+        ["public address", "80.100.95.99", "\"auto\""],
+    ),
     (
         "the provider shares its address",
         |ward| ward.say("100.64.1.2"),
@@ -230,8 +295,17 @@ const FAULTS: [Fault; 23] = [
     ),
     (
         "the DNS name leads elsewhere",
-        |ward| ward.set(&format!("public_host = '{HOST}'"), "public_host = 'localhost'\ncertificate = 'c.pem'"),
-        ["public address", "localhost has another address", "dynamic DNS"],
+        |ward| {
+            ward.set(
+                &format!("public_host = '{HOST}'"),
+                "public_host = 'localhost'\ncertificate = 'c.pem'",
+            );
+        },
+        [
+            "public address",
+            "localhost has another address",
+            "dynamic DNS",
+        ],
     ),
     (
         "the webhook was removed",
@@ -243,11 +317,16 @@ const FAULTS: [Fault; 23] = [
     (
         "another program has taken the webhook",
         |ward| {
-            let elsewhere = Home::with(&ward.home.read("pihook.toml").replace(HOST, "80.100.95.99"), "");
+            let elsewhere = Home::with(
+                &ward.home.read("pihook.toml").replace(HOST, "80.100.95.99"),
+                "",
+            );
             elsewhere.write("token", TOKEN);
             assert!(elsewhere.pihook(&["cert"]).status.success());
             // Telegram wants a second between two of them.
-            eventually("it is set", || elsewhere.pihook(&["webhook", "set"]).status.success());
+            eventually("it is set", || {
+                elsewhere.pihook(&["webhook", "set"]).status.success()
+            });
         },
         [
             "webhook",
@@ -258,23 +337,37 @@ const FAULTS: [Fault; 23] = [
     (
         "the router forwards nothing",
         |ward| waiting(ward, "Connection timed out"),
-        ["webhook", "the router does not forward the port", "forward the port"],
+        [
+            "webhook",
+            "the router does not forward the port",
+            "forward the port",
+        ],
     ),
     (
         "the router forwards to a machine that does not listen",
         |ward| waiting(ward, "Connection refused"),
-        ["webhook", "nothing listens at this port", "forwards the port to this Pi"],
+        [
+            "webhook",
+            "nothing listens at this port",
+            "forwards the port to this Pi",
+        ],
     ),
     (
         "Telegram has another certificate",
-        |ward| waiting(ward, "SSL error {error:0A000086:SSL routines::certificate verify failed}"),
+        |ward| {
+            waiting(
+                ward,
+                "SSL error {error:0A000086:SSL routines::certificate verify failed}",
+            );
+        },
         ["webhook", "is not the uploaded one", "pihook webhook set"],
     ),
 ];
 
 /// Telegram cannot deliver, for this reason.
 fn waiting(ward: &mut Ward, message: &str) {
-    ward.telegram.on_delivery(|_| Some(simulated_telegram::Cut::BeforeAnswer));
+    ward.telegram
+        .on_delivery(|_| Some(simulated_telegram::Cut::BeforeAnswer));
     ward.bot.say(42, "is anyone there?");
     ward.bot.fail(message);
 }
@@ -282,11 +375,17 @@ fn waiting(ward: &mut Ward, message: &str) {
 #[test]
 fn the_first_cross_names_the_cause() {
     for (fault, ..) in FAULTS {
-        assert!(include_str!("../README.md").contains(&format!("| {fault} | ")), "the README's table has no {fault:?}");
+        assert!(
+            include_str!("../README.md").contains(&format!("| {fault} | ")),
+            "the README's table has no {fault:?}"
+        );
     }
     // Several at once: most of the time goes by waiting for a router that does not answer.
     for some in FAULTS.chunks(6) {
-        thread::scope(|scope| some.iter().for_each(|fault| drop(scope.spawn(|| names_the_cause(fault)))));
+        thread::scope(|scope| {
+            some.iter()
+                .for_each(|fault| drop(scope.spawn(|| names_the_cause(fault))));
+        });
     }
 }
 
@@ -296,18 +395,31 @@ fn names_the_cause((fault, break_it, [check, found, remedy]): &Fault) {
     let output = ward.home.pihook(&["doctor", "--json"]);
     assert_eq!(output.status.code(), Some(1), "{fault}: {}", text(&output));
     let bad = marked(&output, "bad");
-    let first = bad.first().unwrap_or_else(|| panic!("{fault}: {}", text(&output)));
+    let first = bad
+        .first()
+        .unwrap_or_else(|| panic!("{fault}: {}", text(&output)));
     assert_eq!(first["check"], **check, "{fault}: {}", text(&output));
     for (key, words) in [("found", found), ("remedy", remedy)] {
-        assert!(first[key].as_str().unwrap().contains(words), "{fault}: {first}");
+        assert!(
+            first[key].as_str().unwrap().contains(words),
+            "{fault}: {first}"
+        );
     }
-    assert!(!text(&output).contains("AAHdq") && !text(&output).contains("AAFD39"), "{fault}: {}", text(&output));
+    assert!(
+        !text(&output).contains("AAHdq") && !text(&output).contains("AAFD39"),
+        "{fault}: {}",
+        text(&output)
+    );
 }
 
 #[test]
 fn what_is_no_fault_is_a_warning_and_ends_well() {
     let mut ward = Ward::new();
-    std::fs::set_permissions(ward.home.folder.join("token"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(
+        ward.home.folder.join("token"),
+        std::fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
     ward.say("");
     ward.stop();
     ward.home.certificate(HOST, "somebody", -20 * DAY, DAY + 60);
@@ -315,11 +427,20 @@ fn what_is_no_fault_is_a_warning_and_ends_well() {
     pihook.wait_log("the webhook is registered");
     let output = ward.home.pihook(&["doctor", "--json"]);
     assert!(output.status.success(), "{}", text(&output));
-    let warnings: Vec<_> = marked(&output, "warning").iter().map(ToString::to_string).collect();
-    for words in
-        ["every user of this machine can read", "neither the router nor an outside service", "expires in 1 day(s)"]
-    {
-        assert!(warnings.iter().any(|warning| warning.contains(words)), "{words}: {}", text(&output));
+    let warnings: Vec<_> = marked(&output, "warning")
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    for words in [
+        "every user of this machine can read",
+        "neither the router nor an outside service",
+        "expires in 1 day(s)",
+    ] {
+        assert!(
+            warnings.iter().any(|warning| warning.contains(words)),
+            "{words}: {}",
+            text(&output)
+        );
     }
 }
 
@@ -328,6 +449,10 @@ fn without_settings_it_says_so() {
     let home = Home::new("http://127.0.0.1:1");
     let output = home.pihook(&["doctor", "--config", "elsewhere.toml"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output).contains("✗ settings: elsewhere.toml cannot be read"), "{}", text(&output));
+    assert!(
+        text(&output).contains("✗ settings: elsewhere.toml cannot be read"),
+        "{}",
+        text(&output)
+    );
     assert_eq!(home.pihook(&["check", "--json"]).status.code(), Some(64));
 }

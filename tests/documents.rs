@@ -13,8 +13,16 @@ fn read(path: &str) -> String {
 
 /// The options that stand in `text` behind `mark`.
 fn options(text: &str, mark: &str) -> BTreeSet<String> {
-    let name = |rest: &str| rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect::<String>();
-    text.split(mark).skip(1).map(name).filter(|name| !name.is_empty()).collect()
+    let name = |rest: &str| {
+        rest.chars()
+            .take_while(|c| c.is_ascii_lowercase() || *c == '-')
+            .collect::<String>()
+    };
+    text.split(mark)
+        .skip(1)
+        .map(name)
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 /// The settings of deploy/pihook.toml with their defaults or examples.
@@ -22,23 +30,40 @@ fn settings() -> Vec<(String, String)> {
     let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     let text = read("deploy/pihook.toml");
     let lines = text.lines().map(|line| line.trim_start_matches("# "));
-    let settings = lines.filter_map(|line| line.split_once(" = ")).filter(|(name, _)| is_name(name));
-    settings.map(|(name, default)| (name.to_owned(), default.to_owned())).collect()
+    let settings = lines
+        .filter_map(|line| line.split_once(" = "))
+        .filter(|(name, _)| is_name(name));
+    settings
+        .map(|(name, default)| (name.to_owned(), default.to_owned()))
+        .collect()
 }
 
 #[test]
 fn the_man_page_has_the_commands_and_options_of_the_help() {
-    let help = text(&Home::new("http://127.0.0.1:1").command_of("pihook", &["help"]).output().unwrap());
+    let help = text(
+        &Home::new("http://127.0.0.1:1")
+            .command_of("pihook", &["help"])
+            .output()
+            .unwrap(),
+    );
     let page = read("deploy/pihook.1");
     let mut expected = options(&help, "--");
     // Everybody knows these.
     expected.extend(["help".to_owned(), "version".to_owned()]);
     assert_eq!(options(&page, "Fl Fl "), expected);
-    let commands: BTreeSet<_> = help.lines().filter_map(|line| line.strip_prefix("  pihook ")).collect();
+    let commands: BTreeSet<_> = help
+        .lines()
+        .filter_map(|line| line.strip_prefix("  pihook "))
+        .collect();
     assert!(commands.len() >= 7, "{help}");
     for usage in commands {
-        let words: Vec<_> = usage.split(' ').take_while(|word| !word.starts_with('[')).collect();
-        let verbs = words.get(1).map_or(vec![""], |verbs| verbs.split('|').collect());
+        let words: Vec<_> = usage
+            .split(' ')
+            .take_while(|word| !word.starts_with('['))
+            .collect();
+        let verbs = words
+            .get(1)
+            .map_or(vec![""], |verbs| verbs.split('|').collect());
         for verb in verbs {
             let item = format!("\n.It Cm {} {verb}", words[0]);
             assert!(page.contains(item.trim_end()), "{item:?}");
@@ -53,10 +78,15 @@ fn the_readmes_have_all_settings_as_deploy_pihook_toml_has_them() {
     for readme in ["README.md", "README.ru.md"] {
         let readme = read(readme);
         for (name, default) in &settings {
-            let row = readme.lines().find(|line| line.starts_with(&format!("| `{name}` | ")));
+            let row = readme
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{name}` | ")));
             let row = row.unwrap_or_else(|| panic!("no row for {name}"));
             // A list is too long for the table.
-            assert!(default.starts_with('[') || row.contains(&format!("`{default}`")), "{default}: {row}");
+            assert!(
+                default.starts_with('[') || row.contains(&format!("`{default}`")),
+                "{default}: {row}"
+            );
         }
     }
 }
@@ -65,7 +95,14 @@ fn the_readmes_have_all_settings_as_deploy_pihook_toml_has_them() {
 fn both_readmes_show_the_same_bot() {
     let [english, russian] = ["README.md", "README.ru.md"].map(|readme| {
         let readme = read(readme);
-        readme.split("```rust\n").nth(1).unwrap().split("```").next().unwrap().to_owned()
+        readme
+            .split("```rust\n")
+            .nth(1)
+            .unwrap()
+            .split("```")
+            .next()
+            .unwrap()
+            .to_owned()
     });
     // tests/own_crate.rs builds and runs it.
     assert_eq!(russian.replace("Привет!", "Hello!"), english);

@@ -1,4 +1,5 @@
-//! A text message comes back as a reply, unchanged; everything else is let be. This is the test of `src/echo.rs`, the only one.
+//! A text message comes back as a reply, unchanged; everything else is let be. This is the test of
+//! `src/echo.rs`, the only one.
 
 mod common;
 
@@ -26,7 +27,11 @@ fn texts_come_back_to_the_last_code_point() {
         assert_eq!((sent.chat, sent.reply_to), (42, Some(said.message_id)));
     }
     bot.wait_delivered(texts.len(), SOON).unwrap();
-    assert_eq!(bot.deliveries().len(), texts.len(), "each was delivered once");
+    assert_eq!(
+        bot.deliveries().len(),
+        texts.len(),
+        "each was delivered once"
+    );
 }
 
 #[test]
@@ -38,7 +43,10 @@ fn formatting_and_forum_topics_survive() {
         {"type": "custom_emoji", "offset": 10, "length": 2, "custom_emoji_id": "5368324170671202286"},
     ]);
     bot.message(42, json!({"text": "bold link 👍", "entities": entities}));
-    bot.message(-1001, json!({"text": "in a topic", "message_thread_id": 7, "is_topic_message": true}));
+    bot.message(
+        -1001,
+        json!({"text": "in a topic", "message_thread_id": 7, "is_topic_message": true}),
+    );
     let sent = bot.wait_sent(2, SOON).unwrap();
     let formatted = sent.iter().find(|sent| sent.chat == 42).unwrap();
     assert_eq!(formatted.entities, Some(entities));
@@ -73,8 +81,14 @@ fn a_rich_message_comes_back_and_where_it_cannot_be_copied_its_text_does() {
             {"label": "2.", "blocks": [{"type": "hologram", "text": "?"}, {"type": "paragraph", "text": {"text": "milk"}}]}]}]});
     let said = bot.message(42, json!({"rich_message": rich}));
     let copied = &bot.wait_call("copyMessage", 1, SOON).unwrap()[0];
-    assert_eq!((copied.text("chat_id"), copied.text("message_id")), ("42".into(), said.message_id.to_string()));
-    assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].reply_to, Some(said.message_id));
+    assert_eq!(
+        (copied.text("chat_id"), copied.text("message_id")),
+        ("42".into(), said.message_id.to_string())
+    );
+    assert_eq!(
+        bot.wait_sent(1, SOON).unwrap()[0].reply_to,
+        Some(said.message_id)
+    );
 
     telegram.on_call(|call| {
         let refusal = Fault::Error {
@@ -83,13 +97,18 @@ fn a_rich_message_comes_back_and_where_it_cannot_be_copied_its_text_does() {
             retry_after: None,
             migrate_to_chat_id: None,
         };
-        call.method.eq_ignore_ascii_case("copyMessage").then_some(refusal)
+        call.method
+            .eq_ignore_ascii_case("copyMessage")
+            .then_some(refusal)
     });
     bot.message(42, json!({"rich_message": rich}));
     let sent = bot.wait_sent(2, SOON).unwrap();
     assert_eq!(sent[1].text, "Shopping\n1. two eggs\n2. milk");
     // Where there is nothing to say, that is said.
-    bot.message(42, json!({"rich_message": {"blocks": [{"type": "hologram"}]}}));
+    bot.message(
+        42,
+        json!({"rich_message": {"blocks": [{"type": "hologram"}]}}),
+    );
     pihook.wait_log("copyMessage: the Bot API said: Bad Request: message can't be copied");
     bot.wait_delivered(3, SOON).unwrap();
     assert_eq!(bot.deliveries().len(), 3);
@@ -98,7 +117,10 @@ fn a_rich_message_comes_back_and_where_it_cannot_be_copied_its_text_does() {
 #[test]
 fn direct_messages_of_a_channel_are_answered_in_their_topic() {
     let (_telegram, bot, _home, _pihook) = start_bot("pihook");
-    bot.message(-1001, json!({"text": "hello", "direct_messages_topic": {"topic_id": 77}}));
+    bot.message(
+        -1001,
+        json!({"text": "hello", "direct_messages_topic": {"topic_id": 77}}),
+    );
     assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].direct_topic, Some(77));
 }
 
@@ -106,12 +128,24 @@ fn direct_messages_of_a_channel_are_answered_in_their_topic() {
 fn what_one_person_alone_can_see_is_never_answered_for_all_to_see() {
     let (telegram, bot, _home, pihook) = start_bot("pihook");
     let rich = json!({"blocks": [{"type": "paragraph", "text": "rich"}]});
-    bot.message(-1001, json!({"text": "/secret", "message_id": 0, "ephemeral_message_id": 5}));
-    bot.message(-1002, json!({"rich_message": rich, "message_id": 0, "ephemeral_message_id": 6}));
+    bot.message(
+        -1001,
+        json!({"text": "/secret", "message_id": 0, "ephemeral_message_id": 5}),
+    );
+    bot.message(
+        -1002,
+        json!({"rich_message": rich, "message_id": 0, "ephemeral_message_id": 6}),
+    );
     let sent = bot.wait_sent(2, SOON).unwrap();
-    assert!(sent.iter().all(|sent| sent.receiver == Some(1_000_001)), "{sent:?}");
+    assert!(
+        sent.iter().all(|sent| sent.receiver == Some(1_000_001)),
+        "{sent:?}"
+    );
     let calls = bot.wait_call("sendMessage", 2, SOON).unwrap();
-    assert!(calls.iter().any(|call| call.text("reply_parameters").contains("\"ephemeral_message_id\":5")));
+    assert!(calls.iter().any(|call| {
+        call.text("reply_parameters")
+            .contains("\"ephemeral_message_id\":5")
+    }));
     // Refused, or without a word of who wrote it: one line, and no answer.
     telegram.on_call(|call| {
         let refusal = Fault::Error {
@@ -120,10 +154,18 @@ fn what_one_person_alone_can_see_is_never_answered_for_all_to_see() {
             retry_after: None,
             migrate_to_chat_id: None,
         };
-        call.text("ephemeral_message_parameters").contains("1000001").then_some(refusal)
+        call.text("ephemeral_message_parameters")
+            .contains("1000001")
+            .then_some(refusal)
     });
-    bot.message(-1003, json!({"text": "/secret", "message_id": 0, "ephemeral_message_id": 7}));
-    bot.message(-1004, json!({"text": "/secret", "message_id": 0, "from": null}));
+    bot.message(
+        -1003,
+        json!({"text": "/secret", "message_id": 0, "ephemeral_message_id": 7}),
+    );
+    bot.message(
+        -1004,
+        json!({"text": "/secret", "message_id": 0, "from": null}),
+    );
     bot.wait_delivered(4, SOON).unwrap();
     pihook.wait_log("sendMessage: the Bot API said: Bad Request: BOT_NOT_ADMIN");
     pihook.wait_log("sendMessage: the Bot API said: Bad Request: user not found");
@@ -134,10 +176,15 @@ fn what_one_person_alone_can_see_is_never_answered_for_all_to_see() {
 #[test]
 fn two_bots_that_echo_come_to_an_end() {
     let (_telegram, bot, _home, pihook) = start_bot("pihook");
-    let said = bot.message(-1001, json!({"text": "hi", "from": {"id": 8, "is_bot": true, "first_name": "Other"}}));
-    pihook.wait_log(&format!("update {}: no answer, because another bot wrote the message", said.update_id));
-    let anonymous =
-        json!({"id": 1_087_968_824, "is_bot": true, "first_name": "Group", "username": "GroupAnonymousBot"});
+    let said = bot.message(
+        -1001,
+        json!({"text": "hi", "from": {"id": 8, "is_bot": true, "first_name": "Other"}}),
+    );
+    pihook.wait_log(&format!(
+        "update {}: no answer, because another bot wrote the message",
+        said.update_id
+    ));
+    let anonymous = json!({"id": 1_087_968_824, "is_bot": true, "first_name": "Group", "username": "GroupAnonymousBot"});
     bot.message(-1001, json!({"text": "we", "from": anonymous, "sender_chat": {"id": -1001, "type": "supergroup"}}));
     bot.wait_delivered(2, SOON).unwrap();
     let texts: Vec<_> = bot.sent().into_iter().map(|sent| sent.text).collect();
@@ -150,5 +197,8 @@ fn a_reply_to_a_deleted_message_still_arrives() {
     bot.say(42, "here");
     bot.message(42, json!({"text": "deleted soon after", "message_id": 999}));
     let sent = bot.wait_sent(2, SOON).unwrap();
-    assert_eq!((sent[1].text.as_str(), sent[1].reply_to), ("deleted soon after", None));
+    assert_eq!(
+        (sent[1].text.as_str(), sent[1].reply_to),
+        ("deleted soon after", None)
+    );
 }

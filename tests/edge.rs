@@ -32,8 +32,14 @@ fn telegrams_request_is_answered_and_the_connection_kept() {
     for _ in 0..3 {
         tls.send(&scene.good()).unwrap();
         let answer = tls.answer();
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("Content-Length: 0\r\n"), "{answer}");
-        assert!(!answer.to_lowercase().contains("connection: close"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("Content-Length: 0\r\n"),
+            "{answer}"
+        );
+        assert!(
+            !answer.to_lowercase().contains("connection: close"),
+            "{answer}"
+        );
     }
 }
 
@@ -45,31 +51,127 @@ fn everyone_else_is_refused_with_the_right_status() {
     let secret = scene.secret.clone();
     let cases: Vec<(u16, Vec<u8>)> = vec![
         (404, scene.request(body, replace("110201543", "110201544"))),
-        (404, scene.request(body, |head| head.replace(&format!("/{TOKEN}/"), "/"))),
-        (404, b"GET /wp-login.php HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        (
+            404,
+            scene.request(body, |head| head.replace(&format!("/{TOKEN}/"), "/")),
+        ),
+        (
+            404,
+            b"GET /wp-login.php HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        ),
         (405, scene.request(body, replace("POST", "GET"))),
         (405, scene.request(body, replace("POST", "PUT"))),
-        (403, scene.request(body, replace("Content-Type: application/json\r\n", ""))),
-        (403, scene.request(body, replace("application/json", "text/plain"))),
-        (403, scene.request(body, replace("Content-Length: 15\r\n", ""))),
-        (403, scene.request(body, |head| head.replace(&secret, "guessed"))),
-        (403, scene.request(body, |head| head.replace(&format!("X-Telegram-Bot-Api-Secret-Token: {secret}\r\n"), ""))),
-        (413, scene.request(body, replace("Content-Length: 15", "Content-Length: 524315"))),
-        (413, scene.request(body, replace("Content-Length: 15", "Content-Length: 1000000000000"))),
-        (413, scene.request(body, replace("Content-Length: 15", "Content-Length: 99999999999999999999999"))),
-        (400, scene.request(body, replace("Content-Length: 15", "Content-Length: -15"))),
-        (400, scene.request(body, replace("Content-Length: 15", "Transfer-Encoding: chunked"))),
-        (400, scene.request(body, replace("Content-Length: 15", "Content-Length: 15\r\nContent-Length: 15"))),
-        (400, scene.request(body, replace("Content-Length: 15\r\n", "Content-Length: 15\n"))),
-        (400, scene.request(body, replace("Connection: keep-alive", "Connection: upgrade\r\nUpgrade: websocket"))),
+        (
+            403,
+            scene.request(body, replace("Content-Type: application/json\r\n", "")),
+        ),
+        (
+            403,
+            scene.request(body, replace("application/json", "text/plain")),
+        ),
+        (
+            403,
+            scene.request(body, replace("Content-Length: 15\r\n", "")),
+        ),
+        (
+            403,
+            scene.request(body, |head| head.replace(&secret, "guessed")),
+        ),
+        (
+            403,
+            scene.request(body, |head| {
+                head.replace(
+                    &format!("X-Telegram-Bot-Api-Secret-Token: {secret}\r\n"),
+                    "",
+                )
+            }),
+        ),
+        (
+            413,
+            scene.request(
+                body,
+                replace("Content-Length: 15", "Content-Length: 524315"),
+            ),
+        ),
+        (
+            413,
+            scene.request(
+                body,
+                replace("Content-Length: 15", "Content-Length: 1000000000000"),
+            ),
+        ),
+        (
+            413,
+            scene.request(
+                body,
+                replace(
+                    "Content-Length: 15",
+                    "Content-Length: 99999999999999999999999",
+                ),
+            ),
+        ),
+        (
+            400,
+            scene.request(body, replace("Content-Length: 15", "Content-Length: -15")),
+        ),
+        (
+            400,
+            scene.request(
+                body,
+                replace("Content-Length: 15", "Transfer-Encoding: chunked"),
+            ),
+        ),
+        (
+            400,
+            scene.request(
+                body,
+                replace(
+                    "Content-Length: 15",
+                    "Content-Length: 15\r\nContent-Length: 15",
+                ),
+            ),
+        ),
+        (
+            400,
+            scene.request(
+                body,
+                replace("Content-Length: 15\r\n", "Content-Length: 15\n"),
+            ),
+        ),
+        (
+            400,
+            scene.request(
+                body,
+                replace(
+                    "Connection: keep-alive",
+                    "Connection: upgrade\r\nUpgrade: websocket",
+                ),
+            ),
+        ),
         (400, [scene.good(), scene.good()].concat()),
         (400, b"\x00\x01\x02\x03\r\n\r\n".to_vec()),
-        (417, scene.request(body, replace("Connection: keep-alive", "Expect: 100-continue"))),
-        (431, scene.request(body, |head| head.replace("Host: ", &format!("Host: {}", "x".repeat(9000))))),
+        (
+            417,
+            scene.request(
+                body,
+                replace("Connection: keep-alive", "Expect: 100-continue"),
+            ),
+        ),
+        (
+            431,
+            scene.request(body, |head| {
+                head.replace("Host: ", &format!("Host: {}", "x".repeat(9000)))
+            }),
+        ),
     ];
     for (status, request) in cases {
         let mut tls = Tls::connect(scene.pihook.address);
-        assert_eq!(tls.ask(&request), status, "{:?}", String::from_utf8_lossy(&request[..request.len().min(300)]));
+        assert_eq!(
+            tls.ask(&request),
+            status,
+            "{:?}",
+            String::from_utf8_lossy(&request[..request.len().min(300)])
+        );
         assert!(tls.is_closed(), "after {status}");
     }
 }
@@ -87,7 +189,10 @@ fn update(bytes: usize) -> String {
 fn the_largest_update_is_taken_in_any_pieces() {
     let scene = scene();
     let mut tls = Tls::connect(scene.pihook.address);
-    assert_eq!(tls.ask(&scene.request(&update(LARGEST), str::to_owned)), 200);
+    assert_eq!(
+        tls.ask(&scene.request(&update(LARGEST), str::to_owned)),
+        200
+    );
     for byte in scene.good().chunks(1) {
         tls.send(byte).unwrap();
     }
@@ -98,7 +203,10 @@ fn the_largest_update_is_taken_in_any_pieces() {
 fn a_large_update_has_the_time_that_a_slow_line_takes() {
     let scene = scene();
     let mut tls = Tls::connect(scene.pihook.address);
-    let (request, start) = (scene.request(&update(400_000), str::to_owned), Instant::now());
+    let (request, start) = (
+        scene.request(&update(400_000), str::to_owned),
+        Instant::now(),
+    );
     // 300 kbit/s.
     for (number, piece) in request.chunks(3750).enumerate() {
         let due = Duration::from_millis(100) * u32::try_from(number).unwrap();
@@ -115,7 +223,8 @@ fn a_refusal_is_read_by_whom_it_is_for() {
     // It writes all that it has announced, and then reads: a reset would have come in between.
     for (bytes, status) in [(LARGEST + 1, 413), (2_000_000, 413)] {
         let mut tls = Tls::connect(scene.pihook.address);
-        tls.send(&scene.request(&update(bytes), str::to_owned)).unwrap();
+        tls.send(&scene.request(&update(bytes), str::to_owned))
+            .unwrap();
         assert_eq!(tls.status(), status);
         assert!(tls.is_closed());
     }
@@ -126,7 +235,9 @@ fn a_refusal_is_read_by_whom_it_is_for() {
     assert!(tls.is_closed() && start.elapsed() < Duration::from_secs(5));
     // From a stranger no more is read than before.
     let mut tls = Tls::connect(scene.pihook.address);
-    let guess = scene.request(&update(2_000_000), |head| head.replace(&scene.secret, "guessed"));
+    let guess = scene.request(&update(2_000_000), |head| {
+        head.replace(&scene.secret, "guessed")
+    });
     let sent = (0..20).all(|_| tls.send(&guess).is_ok());
     assert!(!sent, "nobody reads 40 MB from a stranger");
 }
@@ -143,21 +254,32 @@ fn the_last_answer_before_a_stop_says_that_it_is_the_last() {
     begun.recv_timeout(SOON).unwrap();
     scene.pihook.signal(Signal::SIGTERM);
     let delivered = scene.bot.wait_delivered(1, SOON).unwrap();
-    assert_eq!((delivered[0].status, delivered[0].header("connection")), (Some(200), Some("close")));
+    assert_eq!(
+        (delivered[0].status, delivered[0].header("connection")),
+        (Some(200), Some("close"))
+    );
     // The same for who asked for it.
     let scene = common::scene::scene();
     let mut tls = Tls::connect(scene.pihook.address);
-    tls.send(&scene.request("{\"update_id\":1}", |head| head.replace("keep-alive", "close"))).unwrap();
+    tls.send(&scene.request("{\"update_id\":1}", |head| {
+        head.replace("keep-alive", "close")
+    }))
+    .unwrap();
     let answer = tls.answer();
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\r\nConnection: close\r\n"),
+        "{answer}"
+    );
     assert!(tls.is_closed());
 }
 
 #[test]
 fn both_versions_of_tls_serve_without_a_server_name() {
     let scene = scene();
-    for (version, expected) in [(&TLS12, rustls::ProtocolVersion::TLSv1_2), (&TLS13, rustls::ProtocolVersion::TLSv1_3)]
-    {
+    for (version, expected) in [
+        (&TLS12, rustls::ProtocolVersion::TLSv1_2),
+        (&TLS13, rustls::ProtocolVersion::TLSv1_3),
+    ] {
         let mut tls = Tls::with(scene.pihook.address, &[version]).unwrap();
         assert_eq!(tls.version(), expected);
         assert_eq!(tls.ask(&scene.good()), 200);
@@ -190,7 +312,10 @@ fn programs_on_this_machine_get_in_and_have_a_strangers_share() {
     let mut known = Tls::over(known, &[&TLS13]).unwrap();
     let mut here: Vec<_> = (0..17).map(|_| Tls::connect(pihook.address)).collect();
     Tls::wait_one_end(&mut here);
-    assert!(here.iter_mut().all(|tls| tls.ask(b"GET / HTTP/1.1\r\n\r\n") == 404));
+    assert!(
+        here.iter_mut()
+            .all(|tls| tls.ask(b"GET / HTTP/1.1\r\n\r\n") == 404)
+    );
     assert_eq!(known.ask(b"GET / HTTP/1.1\r\n\r\n"), 404);
 }
 
@@ -201,7 +326,10 @@ fn a_dual_stack_socket_knows_its_ipv4_peers() {
     let home = Home::with(&text, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     let pihook = home.run();
     let port = pihook.address.port();
-    assert_eq!(Tls::connect(SocketAddr::from(([127, 0, 0, 1], port))).ask(b"GET / HTTP/1.1\r\n\r\n"), 404);
+    assert_eq!(
+        Tls::connect(SocketAddr::from(([127, 0, 0, 1], port))).ask(b"GET / HTTP/1.1\r\n\r\n"),
+        404
+    );
 }
 
 #[test]
@@ -225,7 +353,12 @@ fn an_idle_connection_ends_after_75_seconds() {
     assert!(home.pihook(&["cert"]).status.success());
     let files = CertificateFiles::within(&home.folder.join("certs"));
     let tls = certificate::load(&files).unwrap().tls().unwrap();
-    let limits = Limits { known: 1, strangers: 1, address: 1, all: 1 };
+    let limits = Limits {
+        known: 1,
+        strangers: 1,
+        address: 1,
+        all: 1,
+    };
     let edge = Edge {
         allow_from: Vec::new(),
         known: Vec::new(),
@@ -238,25 +371,29 @@ fn an_idle_connection_ends_after_75_seconds() {
             observations: Vec::new(),
         }),
     };
-    let idle = runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (_stop, stopped) = watch::channel(false);
-        tokio::spawn(edge.serve(listener, stopped));
-        let (connected, connection) = oneshot::channel();
-        let (closed, end) = oneshot::channel();
-        thread::spawn(move || {
-            let mut tls = Tls::with(address, &[&TLS12]).unwrap();
-            connected.send(()).unwrap();
-            closed.send(tls.is_closed()).unwrap();
+    let idle = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let (_stop, stopped) = watch::channel(false);
+            tokio::spawn(edge.serve(listener, stopped));
+            let (connected, connection) = oneshot::channel();
+            let (closed, end) = oneshot::channel();
+            thread::spawn(move || {
+                let mut tls = Tls::with(address, &[&TLS12]).unwrap();
+                connected.send(()).unwrap();
+                closed.send(tls.is_closed()).unwrap();
+            });
+            connection.await.unwrap();
+            // From here on the clock leaps to whatever is awaited.
+            time::pause();
+            let start = time::Instant::now();
+            assert!(end.await.unwrap());
+            start.elapsed()
         });
-        connection.await.unwrap();
-        // From here on the clock leaps to whatever is awaited.
-        time::pause();
-        let start = time::Instant::now();
-        assert!(end.await.unwrap());
-        start.elapsed()
-    });
     assert!((74..=75).contains(&idle.as_secs()), "{idle:?}");
 }
 
@@ -265,7 +402,11 @@ fn a_hundred_connections_at_once_are_all_answered_at_each_of_fifty_starts() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
-    let starts = if std::env::var_os("PIHOOK_RUNNER").is_some() { 3 } else { 50 };
+    let starts = if std::env::var_os("PIHOOK_RUNNER").is_some() {
+        3
+    } else {
+        50
+    };
     for start in 0..starts {
         let pihook = home.run_for(&telegram);
         let secret = bot.wait_call("setWebhook", 1, SOON).unwrap()[0].text("secret_token");

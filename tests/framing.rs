@@ -12,16 +12,28 @@ use proptest::test_runner::TestRunner;
 
 /// Nothing is kept beside the sources: a failure prints its input.
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, max_shrink_time: 10_000, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        max_shrink_time: 10_000,
+        ..ProptestConfig::default()
+    }
 }
 
 fn pieces<'b>(bytes: &'b [u8], cuts: &[Index]) -> Vec<&'b [u8]> {
-    let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).chain([0, bytes.len()]).collect();
+    let mut cuts: Vec<_> = cuts
+        .iter()
+        .map(|cut| cut.index(bytes.len() + 1))
+        .chain([0, bytes.len()])
+        .collect();
     cuts.sort_unstable();
-    cuts.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect()
+    cuts.windows(2)
+        .map(|pair| &bytes[pair[0]..pair[1]])
+        .collect()
 }
 
-/// A request of lines that a webhook cares for, right and wrong, with a byte changed here and there.
+/// A request of lines that a webhook cares for, right and wrong, with a byte changed here and
+/// there.
 fn request() -> impl Strategy<Value = Vec<u8>> {
     let right = select(vec![
         "Host: 80.100.95.20:8443",
@@ -31,7 +43,13 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
         "Content-Length: 99999999999999999999999",
         "Connection: close",
     ]);
-    let wrong = select(vec!["Content-Length: -15", "Transfer-Encoding: chunked", "Expect: a", " folded", "A: \u{1}"]);
+    let wrong = select(vec![
+        "Content-Length: -15",
+        "Transfer-Encoding: chunked",
+        "Expect: a",
+        " folded",
+        "A: \u{1}",
+    ]);
     let first = prop_oneof![
         6 => Just("POST /x/ HTTP/1.1"),
         1 => select(vec!["\r\nPOST /x/ HTTP/1.1", "GET / HTTP/1.1", "POST / HTTP/1.0", "POST /"]),
@@ -81,19 +99,44 @@ fn the_answer_is_the_same_in_whatever_pieces_the_request_comes() {
         (400, format!("\n{good}")),
         (400, good.replace("\r\nHost", "\nHost")),
         (400, good.replace("HTTP/1.1", "HTTP/1.0")),
-        (400, good.replace("Content-Length: 15", "Content-Length: 15\r\nContent-Length: 15")),
-        (400, good.replace("Content-Length: 15", "Transfer-Encoding: chunked")),
+        (
+            400,
+            good.replace(
+                "Content-Length: 15",
+                "Content-Length: 15\r\nContent-Length: 15",
+            ),
+        ),
+        (
+            400,
+            good.replace("Content-Length: 15", "Transfer-Encoding: chunked"),
+        ),
         (403, good.replace(&secret, "guessed")),
         (403, good.replace("application/json", "text/plain")),
         (404, good.replace(TOKEN, "")),
         (405, good.replace("POST", "PUT")),
-        (413, good.replace("Content-Length: 15", "Content-Length: 524315")),
-        (417, good.replace("Connection: keep-alive", "Expect: 100-continue")),
-        (431, good.replace("Host: ", &format!("Host: {}", "x".repeat(9000)))),
-        (431, good.replace("Host: ", &format!("{}Host: ", "A: b\r\n".repeat(64)))),
+        (
+            413,
+            good.replace("Content-Length: 15", "Content-Length: 524315"),
+        ),
+        (
+            417,
+            good.replace("Connection: keep-alive", "Expect: 100-continue"),
+        ),
+        (
+            431,
+            good.replace("Host: ", &format!("Host: {}", "x".repeat(9000))),
+        ),
+        (
+            431,
+            good.replace("Host: ", &format!("{}Host: ", "A: b\r\n".repeat(64))),
+        ),
     ];
     for (status, request) in &requests {
-        assert_eq!(Tls::connect(pihook.address).ask(request.as_bytes()), *status, "{request:?}");
+        assert_eq!(
+            Tls::connect(pihook.address).ask(request.as_bytes()),
+            *status,
+            "{request:?}"
+        );
     }
     let any_split = (select(requests.to_vec()), vec(any::<Index>(), 1..8));
     let split = |((status, request), cuts): ((u16, String), Vec<Index>)| {

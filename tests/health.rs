@@ -1,4 +1,5 @@
-//! The registered webhook is looked after: repaired where that can be done, and explained where not.
+//! The registered webhook is looked after: repaired where that can be done, and explained where
+//! not.
 
 mod common;
 
@@ -12,15 +13,20 @@ const CERTIFICATE: &str = "SSL error {error:0A000086:SSL routines::certificate v
 fn watchful() -> (Telegram, Bot, Home, Pihook) {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
-    let home =
-        Home::with(&settings(&telegram.api_url(), "watch_interval = 1"), &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let home = Home::with(
+        &settings(&telegram.api_url(), "watch_interval = 1"),
+        &format!("[[bot]]\ntoken = '{TOKEN}'\n"),
+    );
     let pihook = home.run_for(&telegram);
     pihook.wait_log("the webhook is registered");
     (telegram, bot, home, pihook)
 }
 
 fn sets(bot: &Bot) -> usize {
-    bot.calls().iter().filter(|call| call.method.eq_ignore_ascii_case("setWebhook")).count()
+    bot.calls()
+        .iter()
+        .filter(|call| call.method.eq_ignore_ascii_case("setWebhook"))
+        .count()
 }
 
 #[test]
@@ -37,18 +43,26 @@ fn a_webhook_that_was_removed_is_set_again() {
 fn two_programs_with_one_token_do_not_fight() {
     let (telegram, bot, home, pihook) = watchful();
     // The other one is somewhere else, with the same token.
-    let settings = settings(&telegram.api_url(), "watch_interval = 1").replace(HOST, "80.100.95.99");
+    let settings =
+        settings(&telegram.api_url(), "watch_interval = 1").replace(HOST, "80.100.95.99");
     let elsewhere = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     let other = elsewhere.run();
     telegram.route("80.100.95.99", 8443, other.address);
     let line = pihook
         .wait_log("again; only one program can use a token: stop the other program, or give it a token of its own");
-    assert!(line.contains("another program") && line.contains("sets the webhook again later"), "{line}");
+    assert!(
+        line.contains("another program") && line.contains("sets the webhook again later"),
+        "{line}"
+    );
     // While they wait for each other, one of them has it, and echoes.
     bot.say(42, "whoever you are");
     bot.wait_sent(1, SOON).unwrap();
-    let said = text(&elsewhere.pihook(&["webhook", "info"])) + &text(&home.pihook(&["webhook", "info"]));
-    assert!(said.contains("another program, or an earlier run of this bot, has set another webhook"), "{said}");
+    let said =
+        text(&elsewhere.pihook(&["webhook", "info"])) + &text(&home.pihook(&["webhook", "info"]));
+    assert!(
+        said.contains("another program, or an earlier run of this bot, has set another webhook"),
+        "{said}"
+    );
     assert!(sets(&bot) <= 8, "{} times", sets(&bot));
 }
 
@@ -82,27 +96,87 @@ fn each_error_of_telegrams_is_told_once_with_its_cause_and_its_remedy() {
             "the path or the secret token is wrong",
             "pihook webhook set",
         ),
-        ("Wrong response from the webhook: 302 Found", "not this bot", "forwards the port to this Pi"),
-        ("Wrong response from the webhook: 100 Continue", "not this bot", "forwards the port to this Pi"),
-        ("Read timeout expired", "complete answer within 60 s", "journalctl"),
-        ("Write timeout expired", "the router does not forward the port", "port_mapping"),
-        ("Connection timed out", "the provider shares the address (CGNAT)", "pihook doctor"),
-        ("Connection refused", "nothing listens at this port", "check that the bot runs"),
-        ("Connection reset by peer", "the connection was closed", "allow_from"),
-        ("Wrong response from the webhook: 408 Request Timeout", "did not arrive completely", "sends the update again"),
+        (
+            "Wrong response from the webhook: 302 Found",
+            "not this bot",
+            "forwards the port to this Pi",
+        ),
+        (
+            "Wrong response from the webhook: 100 Continue",
+            "not this bot",
+            "forwards the port to this Pi",
+        ),
+        (
+            "Read timeout expired",
+            "complete answer within 60 s",
+            "journalctl",
+        ),
+        (
+            "Write timeout expired",
+            "the router does not forward the port",
+            "port_mapping",
+        ),
+        (
+            "Connection timed out",
+            "the provider shares the address (CGNAT)",
+            "pihook doctor",
+        ),
+        (
+            "Connection refused",
+            "nothing listens at this port",
+            "check that the bot runs",
+        ),
+        (
+            "Connection reset by peer",
+            "the connection was closed",
+            "allow_from",
+        ),
+        (
+            "Wrong response from the webhook: 408 Request Timeout",
+            "did not arrive completely",
+            "sends the update again",
+        ),
         (
             "Wrong response from the webhook: 413 Payload Too Large",
             "too large for the program that answers",
             "update pihook",
         ),
-        ("Wrong response from the webhook: 502 Bad Gateway", "a proxy answers", "the address in listen"),
-        ("Wrong response from the webhook: 504 Gateway Timeout", "a proxy answers", "the address in listen"),
-        ("Broken pipe", "while Telegram was still sending", "journalctl"),
-        ("No route to host", "finds no route to this address", "pihook doctor"),
-        ("Network is unreachable", "finds no route to this address", "pihook doctor"),
-        ("Host is down", "finds no route to this address", "pihook doctor"),
+        (
+            "Wrong response from the webhook: 502 Bad Gateway",
+            "a proxy answers",
+            "the address in listen",
+        ),
+        (
+            "Wrong response from the webhook: 504 Gateway Timeout",
+            "a proxy answers",
+            "the address in listen",
+        ),
+        (
+            "Broken pipe",
+            "while Telegram was still sending",
+            "journalctl",
+        ),
+        (
+            "No route to host",
+            "finds no route to this address",
+            "pihook doctor",
+        ),
+        (
+            "Network is unreachable",
+            "finds no route to this address",
+            "pihook doctor",
+        ),
+        (
+            "Host is down",
+            "finds no route to this address",
+            "pihook doctor",
+        ),
         // How a refusal by allow_from looks when Telegram had not yet written.
-        ("SSL error {error:0A000126:SSL routines::unexpected eof while reading}", "is not in allow_from", "allow_from"),
+        (
+            "SSL error {error:0A000126:SSL routines::unexpected eof while reading}",
+            "is not in allow_from",
+            "allow_from",
+        ),
         (
             "SSL error {error:0A00010B:SSL routines::wrong version number}",
             "is not the TLS that Telegram needs",
@@ -113,32 +187,79 @@ fn each_error_of_telegrams_is_told_once_with_its_cause_and_its_remedy() {
             "is not the TLS that Telegram needs",
             "not to another machine",
         ),
-        ("Broken pipe", "closed while Telegram was still sending", "the bot's log"),
-        ("Can't connect to the webhook", "nothing answers", "forward the port"),
-        ("Can't create an SSL context: x", "Telegram has an internal problem", "wait"),
-        ("Can't create an SSL connection: x", "Telegram has an internal problem", "wait"),
+        (
+            "Broken pipe",
+            "closed while Telegram was still sending",
+            "the bot's log",
+        ),
+        (
+            "Can't connect to the webhook",
+            "nothing answers",
+            "forward the port",
+        ),
+        (
+            "Can't create an SSL context: x",
+            "Telegram has an internal problem",
+            "wait",
+        ),
+        (
+            "Can't create an SSL connection: x",
+            "Telegram has an internal problem",
+            "wait",
+        ),
         ("Bad Request", "not this bot", "not to another machine"),
         ("Not Implemented", "not this bot", "not to another machine"),
-        ("HTTP Version Not Supported", "not this bot", "not to another machine"),
-        ("Unsupported Media Type: unsupported content-encoding", "not this bot", "not to another machine"),
-        ("Request Entity Too Large: too many parameters", "not this bot", "not to another machine"),
+        (
+            "HTTP Version Not Supported",
+            "not this bot",
+            "not to another machine",
+        ),
+        (
+            "Unsupported Media Type: unsupported content-encoding",
+            "not this bot",
+            "not to another machine",
+        ),
+        (
+            "Request Entity Too Large: too many parameters",
+            "not this bot",
+            "not to another machine",
+        ),
     ] {
         bot.fail(message);
-        let line = pihook.wait_log(&format!("Telegram could not deliver an update: \"{message}\""));
+        let line = pihook.wait_log(&format!(
+            "Telegram could not deliver an update: \"{message}\""
+        ));
         let info = text(&home.pihook(&["webhook", "info"]));
         for said in [&line, &info] {
-            assert!(said.contains(cause) && said.contains(remedy), "{message}: {said}");
+            assert!(
+                said.contains(cause) && said.contains(remedy),
+                "{message}: {said}"
+            );
         }
     }
     // What Telegram's older servers called it means the same.
-    for message in [CERTIFICATE, "SSL error {error:1416F086:SSL routines::certificate verify failed}"] {
-        assert!(delivery_error::sentence(message).contains("`pihook webhook set`"), "{message}");
+    for message in [
+        CERTIFICATE,
+        "SSL error {error:1416F086:SSL routines::certificate verify failed}",
+    ] {
+        assert!(
+            delivery_error::sentence(message).contains("`pihook webhook set`"),
+            "{message}"
+        );
     }
     assert!(delivery_error::explain("something new").is_none());
-    let told = pihook.log().iter().filter(|line| line.contains("\"Connection refused\"")).count();
+    let told = pihook
+        .log()
+        .iter()
+        .filter(|line| line.contains("\"Connection refused\""))
+        .count();
     assert_eq!(told, 1);
     pihook.wait_log("the webhook works again");
-    assert_eq!(sets(&bot), 1, "nothing of this is mended by setting it again");
+    assert_eq!(
+        sets(&bot),
+        1,
+        "nothing of this is mended by setting it again"
+    );
 }
 
 #[test]
@@ -146,8 +267,16 @@ fn a_token_that_is_revoked_while_nobody_writes_is_told_once() {
     let (telegram, _bot, _home, pihook) = watchful();
     telegram.on_call(|_| {
         let description = "Unauthorized".into();
-        Some(Fault::Error { code: 401, description, retry_after: None, migrate_to_chat_id: None })
+        Some(Fault::Error {
+            code: 401,
+            description,
+            retry_after: None,
+            migrate_to_chat_id: None,
+        })
     });
     let line = pihook.wait_log("Telegram does not accept this token");
-    assert!(line.contains("[ERROR]") && line.contains("BotFather"), "{line}");
+    assert!(
+        line.contains("[ERROR]") && line.contains("BotFather"),
+        "{line}"
+    );
 }

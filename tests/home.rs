@@ -37,7 +37,13 @@ impl Moving {
             outside::setting(&services)
         );
         let home = Home::with(&settings, "");
-        Moving { telegram, bot, services, pihook: None, home }
+        Moving {
+            telegram,
+            bot,
+            services,
+            pihook: None,
+            home,
+        }
     }
 
     fn run(&mut self) -> &Pihook {
@@ -60,8 +66,18 @@ impl Moving {
     }
 
     fn urls(&self) -> Vec<String> {
-        let calls = self.bot.calls().into_iter().filter(|call| call.method.eq_ignore_ascii_case("setWebhook"));
-        calls.map(|call| call.text("url").replace(&format!(":8443/{TOKEN}/"), "").replace("https://", "")).collect()
+        let calls = self
+            .bot
+            .calls()
+            .into_iter()
+            .filter(|call| call.method.eq_ignore_ascii_case("setWebhook"));
+        calls
+            .map(|call| {
+                call.text("url")
+                    .replace(&format!(":8443/{TOKEN}/"), "")
+                    .replace("https://", "")
+            })
+            .collect()
     }
 
     fn subject(&self) -> String {
@@ -70,7 +86,17 @@ impl Moving {
 }
 
 fn subject(folder: &Path) -> String {
-    text(&tool("openssl", &["x509", "-in", "certs/webhook_cert.pem", "-noout", "-subject"], folder))
+    text(&tool(
+        "openssl",
+        &[
+            "x509",
+            "-in",
+            "certs/webhook_cert.pem",
+            "-noout",
+            "-subject",
+        ],
+        folder,
+    ))
 }
 
 #[test]
@@ -81,7 +107,8 @@ fn the_webhook_follows_the_address_under_load_and_nothing_is_lost() {
 
     let chats = 1..=10;
     let mut said = 0;
-    // Each waits for its answers, so that the load goes on through the whole change-over and beyond.
+    // Each waits for its answers, so that the load goes on through the whole change-over and
+    // beyond.
     while moving.urls() != [OLD, NEW] || said < 20 {
         for chat in chats.clone() {
             moving.bot.say(chat, &said.to_string());
@@ -100,11 +127,22 @@ fn the_webhook_follows_the_address_under_load_and_nothing_is_lost() {
     }
     let expected: Vec<_> = (0..said).map(|number| number.to_string()).collect();
     for chat in chats {
-        assert_eq!(by_chat[&chat], expected, "chat {chat}: nothing lost, nothing twice, and in order");
+        assert_eq!(
+            by_chat[&chat], expected,
+            "chat {chat}: nothing lost, nothing twice, and in order"
+        );
     }
     assert_eq!(moving.urls(), [OLD, NEW]);
-    let removals = moving.bot.calls().iter().filter(|call| call.method == "deleteWebhook").count();
-    assert_eq!(removals, 1, "the first start removes a webhook; later the new one replaces the old one");
+    let removals = moving
+        .bot
+        .calls()
+        .iter()
+        .filter(|call| call.method == "deleteWebhook")
+        .count();
+    assert_eq!(
+        removals, 1,
+        "the first start removes a webhook; later the new one replaces the old one"
+    );
     assert!(moving.subject().contains(NEW), "{}", moving.subject());
 }
 
@@ -117,7 +155,10 @@ fn who_disagrees_or_says_nothing_moves_nothing() {
     moving.wait_looks();
     moving.say([NEW, "80.100.95.22", "<html>"]);
     let line = pihook.wait_log("this home's address is not clear");
-    assert!(line.contains(NEW) && line.contains("80.100.95.22"), "{line}");
+    assert!(
+        line.contains(NEW) && line.contains("80.100.95.22"),
+        "{line}"
+    );
     moving.say([NEW, "", ""]);
     pihook.wait_log(&format!(
         "one outside service says that this home's address is {NEW}, but no other service confirms it"
@@ -147,20 +188,34 @@ fn an_address_that_comes_and_goes_is_not_run_after() {
 fn a_providers_shared_address_is_recognized_and_explained() {
     let mut moving = Moving::new(CGNAT, "auto");
     let line = moving.run().wait_log("which is not a public address");
-    assert!(line.contains(CGNAT) && line.contains("CGNAT") && line.contains("public IPv4 address"), "{line}");
+    assert!(
+        line.contains(CGNAT) && line.contains("CGNAT") && line.contains("public IPv4 address"),
+        "{line}"
+    );
     let pihook = moving.pihook.as_ref().unwrap();
-    pihook.wait_log("Updates arrive by polling: the provider shares one address among customers (CGNAT)");
+    pihook.wait_log(
+        "Updates arrive by polling: the provider shares one address among customers (CGNAT)",
+    );
     moving.bot.say(42, "polled");
     moving.bot.wait_sent(1, SOON).unwrap();
     // The doctor knows what the home lacks, and finds no fault in it.
     let said = text(&moving.home.pihook(&["doctor"]));
-    assert!(said.contains("✓ delivery: updates arrive by polling: the provider shares"), "{said}");
     assert!(
-        said.contains("! public address: ") && said.contains("✓ webhook: bot 110201543: no webhook is set"),
+        said.contains("✓ delivery: updates arrive by polling: the provider shares"),
+        "{said}"
+    );
+    assert!(
+        said.contains("! public address: ")
+            && said.contains("✓ webhook: bot 110201543: no webhook is set"),
         "{said}"
     );
     // It listens at a port that only the test knows.
-    assert!(!said.lines().any(|line| line.starts_with('✗') && !line.contains("listener")), "{said}");
+    assert!(
+        !said
+            .lines()
+            .any(|line| line.starts_with('✗') && !line.contains("listener")),
+        "{said}"
+    );
     assert_eq!(moving.urls(), [""; 0]);
     // It goes on by itself once there is an address.
     moving.say([OLD; 3]);
@@ -178,9 +233,17 @@ fn while_nobody_says_where_the_home_is_the_bot_polls() {
     let pihook = moving.pihook.as_ref().unwrap();
     moving.bot.say(42, "polled");
     moving.bot.wait_sent(1, SOON).unwrap();
-    assert!((19..30).contains(&start.elapsed().as_secs()), "{:?} {:#?}", start.elapsed(), pihook.log());
+    assert!(
+        (19..30).contains(&start.elapsed().as_secs()),
+        "{:?} {:#?}",
+        start.elapsed(),
+        pihook.log()
+    );
     let line = pihook.wait_log("Updates arrive by polling: ");
-    assert!(line.contains("address is not known") && line.contains("pihook doctor"), "{line}");
+    assert!(
+        line.contains("address is not known") && line.contains("pihook doctor"),
+        "{line}"
+    );
     moving.say([OLD; 3]);
     pihook.wait_log("Telegram reaches this Pi: updates arrive by webhook");
     moving.bot.say(42, "direct");
@@ -194,7 +257,9 @@ fn after_a_power_cut_it_goes_on_where_it_was_although_nobody_says_where_that_is(
     drop(moving.pihook.take());
     moving.say([""; 3]);
     moving.bot.say(42, "are you there?");
-    moving.run().wait_log("the webhook is registered, and unchanged");
+    moving
+        .run()
+        .wait_log("the webhook is registered, and unchanged");
     moving.bot.wait_sent(1, SOON).unwrap();
     // And when it has moved meanwhile, it finds out.
     drop(moving.pihook.take());
@@ -208,9 +273,16 @@ fn after_a_power_cut_it_goes_on_where_it_was_although_nobody_says_where_that_is(
 fn a_name_is_compared_with_the_address_and_stays() {
     let mut moving = Moving::new(OLD, "localhost");
     let line = moving.run().wait_log("check your dynamic DNS");
-    assert!(line.contains("localhost has the address 127.0.0.1") && line.contains(OLD), "{line}");
+    assert!(
+        line.contains("localhost has the address 127.0.0.1") && line.contains(OLD),
+        "{line}"
+    );
     // Telegram knows the name alone. (This one it does not take: it is tried again and again.)
-    assert!(moving.urls().iter().all(|url| url == "localhost"), "{:?}", moving.urls());
+    assert!(
+        moving.urls().iter().all(|url| url == "localhost"),
+        "{:?}",
+        moving.urls()
+    );
 }
 
 #[test]
@@ -221,13 +293,26 @@ fn a_users_own_certificate_cannot_follow_and_is_not_touched() {
     for command in ["run", "check"] {
         let output = moving.home.pihook(&[command]);
         assert_eq!(output.status.code(), Some(78), "{}", text(&output));
-        assert!(text(&output).contains("pihook did not make"), "{}", text(&output));
+        assert!(
+            text(&output).contains("pihook did not make"),
+            "{}",
+            text(&output)
+        );
     }
     // By its name it serves; that it ends is told, and left to its owner.
-    let config = moving.home.read("pihook.toml").replace("'auto'", &format!("'{OLD}'"));
+    let config = moving
+        .home
+        .read("pihook.toml")
+        .replace("'auto'", &format!("'{OLD}'"));
     moving.home.write("pihook.toml", &config);
-    moving.run().wait_log("expires within a day, or has expired: renew it");
-    moving.pihook.as_ref().unwrap().wait_log("the webhook is registered");
+    moving
+        .run()
+        .wait_log("expires within a day, or has expired: renew it");
+    moving
+        .pihook
+        .as_ref()
+        .unwrap()
+        .wait_log("the webhook is registered");
     assert_eq!(moving.home.read("certs/webhook_cert.pem"), own);
 }
 
@@ -236,7 +321,8 @@ fn a_certificate_of_ours_is_renewed_before_its_end_while_it_serves() {
     let mut moving = Moving::new(OLD, "auto");
     // The first call builds the tests' bot, which can take longer than that.
     moving.home.pihook(&["help"]);
-    // It is valid for 36 s, and so due 12 s before its end: in 6 s, when also a slow machine has started.
+    // It is valid for 36 s, and so due 12 s before its end: in 6 s, when also a slow machine has
+    // started.
     moving.home.certificate(OLD, "pihook", -18, 18);
     let old = moving.home.read("certs/webhook_cert.pem");
     let key = moving.home.read("certs/webhook_pkey.pem");
@@ -245,29 +331,56 @@ fn a_certificate_of_ours_is_renewed_before_its_end_while_it_serves() {
     let mut kept = Tls::connect(pihook.address);
     let (mut said, end) = (0, Instant::now() + SOON);
     while moving.urls().len() < 2 || said < 20 {
-        assert!(Instant::now() < end, "the new certificate was registered at the start, or not at all");
+        assert!(
+            Instant::now() < end,
+            "the new certificate was registered at the start, or not at all"
+        );
         moving.bot.say(42, &said.to_string());
         said += 1;
         moving.bot.wait_delivered(said, SOON).unwrap();
     }
     pihook.wait_log("Made a new certificate for 80.100.95.20");
-    assert_eq!(kept.ask(b"GET / HTTP/1.1\r\n\r\n"), 404, "the connections of before go on");
-    let texts: Vec<_> = moving.bot.sent().into_iter().map(|sent| sent.text).collect();
-    assert_eq!(texts, (0..said).map(|number| number.to_string()).collect::<Vec<_>>());
+    assert_eq!(
+        kept.ask(b"GET / HTTP/1.1\r\n\r\n"),
+        404,
+        "the connections of before go on"
+    );
+    let texts: Vec<_> = moving
+        .bot
+        .sent()
+        .into_iter()
+        .map(|sent| sent.text)
+        .collect();
+    assert_eq!(
+        texts,
+        (0..said)
+            .map(|number| number.to_string())
+            .collect::<Vec<_>>()
+    );
     assert_ne!(moving.home.read("certs/webhook_cert.pem"), old);
     assert_eq!(moving.home.read("certs/webhook_pkey.pem"), key);
     let [first, second] = [0, 1].map(|index| {
         let calls = moving.bot.wait_call("setWebhook", 2, SOON).unwrap();
-        String::from_utf8(calls[index].files["certificate"].clone()).unwrap().replace('\r', "")
+        String::from_utf8(calls[index].files["certificate"].clone())
+            .unwrap()
+            .replace('\r', "")
     });
-    assert_eq!((first, second), (old.replace('\r', ""), moving.home.read("certs/webhook_cert.pem").replace('\r', "")));
+    assert_eq!(
+        (first, second),
+        (
+            old.replace('\r', ""),
+            moving.home.read("certs/webhook_cert.pem").replace('\r', "")
+        )
+    );
 }
 
 #[test]
 fn a_certificate_of_ours_that_has_ended_is_replaced_at_the_start() {
     let mut moving = Moving::new(OLD, OLD);
     moving.home.certificate(OLD, "pihook", -10 * DAY, -DAY);
-    moving.run().wait_log("Made a new certificate for 80.100.95.20");
+    moving
+        .run()
+        .wait_log("Made a new certificate for 80.100.95.20");
     moving.bot.say(42, "alive");
     moving.bot.wait_sent(1, SOON).unwrap();
 }
@@ -279,7 +392,11 @@ fn where_the_new_certificate_cannot_be_written_it_serves_all_the_same() {
     // As on a memory card that is full, or can only be read.
     std::fs::create_dir(moving.home.folder.join("certs/webhook_cert.new")).unwrap();
     moving.say([NEW; 3]);
-    moving.pihook.as_ref().unwrap().wait_log("The new certificate for 80.100.95.21 could not be saved");
+    moving
+        .pihook
+        .as_ref()
+        .unwrap()
+        .wait_log("The new certificate for 80.100.95.21 could not be saved");
     moving.bot.wait_call("setWebhook", 2, SOON).unwrap();
     moving.bot.say(42, "still there");
     moving.bot.wait_sent(1, SOON).unwrap();
@@ -291,10 +408,15 @@ fn a_certificate_that_its_user_has_just_put_there_is_not_overwritten() {
     let mut moving = Moving::new(OLD, "auto");
     moving.run().wait_log("the webhook is registered");
     moving.home.certificate(OLD, "somebody", -DAY, 100 * DAY);
-    let files = || ["certs/webhook_cert.pem", "certs/webhook_pkey.pem"].map(|name| moving.home.read(name));
+    let files =
+        || ["certs/webhook_cert.pem", "certs/webhook_pkey.pem"].map(|name| moving.home.read(name));
     let own = files();
     moving.say([NEW; 3]);
-    let line = moving.pihook.as_ref().unwrap().wait_log("pihook could not make a certificate for 80.100.95.21");
+    let line = moving
+        .pihook
+        .as_ref()
+        .unwrap()
+        .wait_log("pihook could not make a certificate for 80.100.95.21");
     assert!(line.contains("does not change it"), "{line}");
     assert_eq!(files(), own);
 }
@@ -302,7 +424,10 @@ fn a_certificate_that_its_user_has_just_put_there_is_not_overwritten() {
 #[test]
 fn when_telegrams_calls_do_not_arrive_it_looks_at_once() {
     let mut moving = Moving::new(OLD, "auto");
-    let settings = moving.home.read("pihook.toml").replace("watch_interval = 1\n", "watch_interval = 40\n");
+    let settings = moving
+        .home
+        .read("pihook.toml")
+        .replace("watch_interval = 1\n", "watch_interval = 40\n");
     moving.home.write("pihook.toml", &settings);
     let start = Instant::now();
     moving.run().wait_log("the webhook is registered");

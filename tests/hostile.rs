@@ -1,8 +1,8 @@
-//! What a webhook meets on the open internet, with `allow_from` wide open. Meanwhile Telegram, at 127.0.0.1, is served; the
-//! attackers have other addresses.
+//! What a webhook meets on the open internet, with `allow_from` wide open. Meanwhile Telegram, at
+//! 127.0.0.1, is served; the attackers have other addresses.
 //!
-//! Each attack is one that tiny_http alone does not survive. The one that is missing here, a key in one of the older forms,
-//! is in tests/certificates.rs.
+//! Each attack is one that tiny_http alone does not survive. The one that is missing here, a key in
+//! one of the older forms, is in tests/certificates.rs.
 
 mod common;
 
@@ -34,7 +34,8 @@ const PACE: Duration = Duration::from_millis(50);
 const QUIET: Duration = Duration::from_secs(2);
 /// KiB that an attack may cost.
 const MEMORY: usize = 8 * 1024;
-/// Threads that may be there beside those of the start: tiny_http's for its connections, which are not the attackers'.
+/// Threads that may be there beside those of the start: tiny_http's for its connections, which are
+/// not the attackers'.
 const THREADS: usize = 8;
 /// `close_notify`, as it is before there are keys.
 const GOODBYE: &[u8] = &[21, 3, 3, 0, 2, 1, 0];
@@ -51,7 +52,8 @@ fn open_with(more: &str, change: impl Fn(Command) -> Command) -> Scene {
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
-    let text = settings(&telegram.api_url(), more).replace("'127.0.0.0/8'", "'127.0.0.1/32', '0.0.0.0/0'");
+    let text =
+        settings(&telegram.api_url(), more).replace("'127.0.0.0/8'", "'127.0.0.1/32', '0.0.0.0/0'");
     let home = Home::with(&text, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     let pihook = Pihook::start(change(home.command(&["run"])));
     telegram.route(HOST, 8443, pihook.address);
@@ -95,9 +97,15 @@ impl Scene {
             users.join().unwrap()
         });
         // What other chats got meanwhile may have been taken for it.
-        eventually("the last echo", || self.bot.sent().iter().any(|sent| sent.text == last.to_string()));
+        eventually("the last echo", || {
+            self.bot
+                .sent()
+                .iter()
+                .any(|sent| sent.text == last.to_string())
+        });
         let sent = self.bot.sent();
-        let lost = (0..=last).find(|number| !sent.iter().any(|sent| sent.text == number.to_string()));
+        let lost =
+            (0..=last).find(|number| !sent.iter().any(|sent| sent.text == number.to_string()));
         assert_eq!(lost, None, "of {last}");
         assert_eq!(self.tls(TELEGRAM).ask(&self.good()), 200);
         let (busy, threads_after, peak) = (self.busy(), self.pihook.threads(), self.pihook.peak());
@@ -105,11 +113,22 @@ impl Scene {
             "{last} echoes; {threads} threads, then {threads_after}; {memory} KiB, at most {peak}; busy: {busy:?}"
         );
         assert!(busy < QUIET / 20, "{busy:?}");
-        assert!(threads_after <= threads + THREADS, "{threads} threads, then {threads_after}");
+        assert!(
+            threads_after <= threads + THREADS,
+            "{threads} threads, then {threads_after}"
+        );
         assert!(peak <= memory + MEMORY, "{memory} KiB, at most {peak}");
         // Updates have a line each. An attack has none, or the log would fill the Pi's card.
-        let log: Vec<_> = self.pihook.log().into_iter().filter(|line| !line.contains(" update ")).collect();
-        assert!(log.len() < 10 && !log.iter().any(|line| line.contains("panicked")), "{log:#?}");
+        let log: Vec<_> = self
+            .pihook
+            .log()
+            .into_iter()
+            .filter(|line| !line.contains(" update "))
+            .collect();
+        assert!(
+            log.len() < 10 && !log.iter().any(|line| line.contains("panicked")),
+            "{log:#?}"
+        );
     }
 
     /// The processor time that it takes within `QUIET`.
@@ -121,8 +140,7 @@ impl Scene {
 
     /// What a peer may have sent before it is gone: in the open, and by TLS.
     fn stages(&self) -> Vec<(bool, Vec<u8>)> {
-        let update =
-            r#"{"update_id":1,"message":{"message_id":1,"date":1,"chat":{"id":7,"type":"private"},"text":"hi"}}"#;
+        let update = r#"{"update_id":1,"message":{"message_id":1,"date":1,"chat":{"id":7,"type":"private"},"text":"hi"}}"#;
         let (hello, request) = (hello(), self.request(update, str::to_owned));
         let head = request.len() - update.len();
         vec![
@@ -177,15 +195,22 @@ fn bodies_that_never_come_hold_up_nobody() {
         let head = scene.head(5000);
         let mut guesser = scene.tls(stranger(1));
         // Its body is not even waited for.
-        assert_eq!(guesser.ask(head.replace(&scene.secret, "guessed").as_bytes()), 403);
+        assert_eq!(
+            guesser.ask(head.replace(&scene.secret, "guessed").as_bytes()),
+            403
+        );
         assert!(start.elapsed() < Duration::from_secs(5));
 
         let mut silent: Vec<_> = (0..8).map(|_| scene.tls(stranger(2))).collect();
-        silent.iter_mut().for_each(|tls| tls.send(head.as_bytes()).unwrap());
+        silent
+            .iter_mut()
+            .for_each(|tls| tls.send(head.as_bytes()).unwrap());
         let mut slow = Tls::over(scene.connect(stranger(3)), &[&TLS12]).unwrap();
         slow.send(head.as_bytes()).unwrap();
         // A byte now and then buys no time.
-        slow.tcp().set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        slow.tcp()
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .unwrap();
         while slow.tcp().peek(&mut [0]).is_err() && start.elapsed() < SOON {
             slow.send(b" ").unwrap();
         }
@@ -201,8 +226,13 @@ fn bodies_that_never_come_hold_up_nobody() {
 fn limited(command: &Command, descriptors: usize) -> Command {
     let mut limited = Command::new("/bin/sh");
     let script = format!("ulimit -n {descriptors}; exec \"$@\"");
-    limited.args(["-c", &script, "sh"]).arg(command.get_program()).args(command.get_args());
-    limited.current_dir(command.get_current_dir().unwrap()).env_clear();
+    limited
+        .args(["-c", &script, "sh"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    limited
+        .current_dir(command.get_current_dir().unwrap())
+        .env_clear();
     limited
 }
 
@@ -211,7 +241,9 @@ fn where_descriptors_are_few_the_workers_keep_theirs() {
     let scene = open_with("max_connections = 4", |command| limited(&command, 70));
     scene.pihook.wait_log("but the limit is 70");
     scene.withstands(|| {
-        let held: Vec<_> = (0..200).map(|number| scene.connect(stranger(1 + number / 10))).collect();
+        let held: Vec<_> = (0..200)
+            .map(|number| scene.connect(stranger(1 + number / 10)))
+            .collect();
         // They are in four chats, so that all workers are needed while nobody gives way.
         let sent = scene.bot.sent().len();
         for chat in 1..=4 {
@@ -220,7 +252,15 @@ fn where_descriptors_are_few_the_workers_keep_theirs() {
         scene.bot.wait_sent(sent + 4, PROMPTLY).unwrap();
         drop(held);
     });
-    assert_eq!(scene.pihook.log().iter().filter(|line| line.contains("could not be accepted")).count(), 0);
+    assert_eq!(
+        scene
+            .pihook
+            .log()
+            .iter()
+            .filter(|line| line.contains("could not be accepted"))
+            .count(),
+        0
+    );
 }
 
 #[test]
@@ -241,7 +281,13 @@ fn the_fewest_descriptors_are_enough_for_telegram_and_the_probe() {
     let scene = open_with("max_connections = 4", |command| limited(&command, 54));
     let good = scene.good();
     drop(scene.telegram);
-    let connect = |source| Tls::over(peer::connect(source, scene.pihook.address).unwrap(), ALL_VERSIONS).unwrap();
+    let connect = |source| {
+        Tls::over(
+            peer::connect(source, scene.pihook.address).unwrap(),
+            ALL_VERSIONS,
+        )
+        .unwrap()
+    };
     let mut telegram = [TELEGRAM; 4].map(connect);
     assert!(telegram.iter_mut().all(|tls| tls.ask(&good) == 200));
     assert_eq!(connect(stranger(1)).ask(PROBE), 404);
@@ -254,7 +300,11 @@ fn running_out_of_descriptors_is_told_once_and_ends_with_its_cause() {
         let limit = |descriptors: &str| {
             let pid = scene.pihook.child.id().to_string();
             let nofile = format!("--nofile={descriptors}");
-            assert!(common::tool("prlimit", &["--pid", &pid, &nofile], "/".as_ref()).status.success());
+            assert!(
+                common::tool("prlimit", &["--pid", &pid, &nofile], "/".as_ref())
+                    .status
+                    .success()
+            );
         };
         // As many as it has open; only new ones are refused.
         limit("8:4096");
@@ -265,7 +315,15 @@ fn running_out_of_descriptors_is_told_once_and_ends_with_its_cause() {
         held.iter().for_each(peer::wait_end);
         held.clear();
     });
-    assert_eq!(scene.pihook.log().iter().filter(|line| line.contains("could not be accepted")).count(), 1);
+    assert_eq!(
+        scene
+            .pihook
+            .log()
+            .iter()
+            .filter(|line| line.contains("could not be accepted"))
+            .count(),
+        1
+    );
 }
 
 #[test]
@@ -292,7 +350,9 @@ fn idle_and_half_open_connections_cost_no_threads_and_end_in_seconds() {
         let threads = scene.pihook.threads();
         for (count, first) in [(500, Vec::new()), (200, hello())] {
             let start = Instant::now();
-            let mut held: Vec<_> = (0..count).map(|number| scene.connect(stranger(1 + number / 10))).collect();
+            let mut held: Vec<_> = (0..count)
+                .map(|number| scene.connect(stranger(1 + number / 10)))
+                .collect();
             for tcp in &mut held {
                 // Some are closed already, for the others' sake.
                 let _ = tcp.write_all(&first);
@@ -353,7 +413,12 @@ fn all_of_it_at_once_is_withstood() {
                     return;
                 }
                 // Some are gone at once, some stay for a while.
-                held.extend(scene.visit(source, stage).ok().filter(|_| (round + place) % 3 == 0));
+                held.extend(
+                    scene
+                        .visit(source, stage)
+                        .ok()
+                        .filter(|_| (round + place) % 3 == 0),
+                );
             }
             if let Ok(tls) = Tls::over(scene.connect(source), ALL_VERSIONS) {
                 tls.flood(&[b'x'; 64 * 1024], 1024 * 1024);
@@ -410,7 +475,9 @@ fn who_knows_path_and_secret_is_no_stranger() {
     scene.withstands(|| {
         let mut known = scene.tls(stranger(1));
         assert_eq!(known.ask(&scene.good()), 200);
-        let _others: Vec<_> = (0..100).map(|number| scene.tls(stranger(1 + number / 20))).collect();
+        let _others: Vec<_> = (0..100)
+            .map(|number| scene.tls(stranger(1 + number / 20)))
+            .collect();
         assert_eq!(known.ask(&scene.good()), 200);
     });
 }
@@ -421,7 +488,12 @@ fn among_telegrams_connections_those_that_do_its_work_stay() {
     let good = scene.good();
     // Its own connections would be counted.
     drop(scene.telegram);
-    let connect = || Tls::over(peer::connect(TELEGRAM, scene.pihook.address).unwrap(), ALL_VERSIONS);
+    let connect = || {
+        Tls::over(
+            peer::connect(TELEGRAM, scene.pihook.address).unwrap(),
+            ALL_VERSIONS,
+        )
+    };
     // One bot: 40 connections, and 64 more.
     let mut held: Vec<_> = (0..105).map(|_| connect().unwrap()).collect();
     Tls::wait_one_end(&mut held);
@@ -432,22 +504,28 @@ fn among_telegrams_connections_those_that_do_its_work_stay() {
     assert_eq!(held[0].ask(&good), 200);
 }
 
-/// Of 40 first attempts of Telegram's, from a round trip of 50 ms away, those that get their answer, while `flood` opens so many
-/// connections a second from the same address.
+/// Of 40 first attempts of Telegram's, from a round trip of 50 ms away, those that get their
+/// answer, while `flood` opens so many connections a second from the same address.
 fn first_attempts(scene: &Scene, a_second: u32, first: &[u8]) -> usize {
     const ROUND_TRIP: Duration = Duration::from_millis(50);
     let (address, good, done) = (scene.pihook.address, scene.good(), AtomicBool::new(false));
     let attempt = || {
         let tcp = peer::connect(TELEGRAM, address).unwrap();
-        let Ok(mut tls) = Tls::from_afar(tcp, ROUND_TRIP) else { return false };
-        tls.send(&good).is_ok() && tls.tcp().peek(&mut [0]).is_ok_and(|bytes| bytes > 0) && tls.status() == 200
+        let Ok(mut tls) = Tls::from_afar(tcp, ROUND_TRIP) else {
+            return false;
+        };
+        tls.send(&good).is_ok()
+            && tls.tcp().peek(&mut [0]).is_ok_and(|bytes| bytes > 0)
+            && tls.status() == 200
     };
     thread::scope(|scope| {
         let flood = scope.spawn(|| {
             let (start, mut held) = (Instant::now(), VecDeque::new());
             let mut opened = 0;
             while !done.load(Ordering::Relaxed) {
-                thread::sleep((Duration::from_secs(1) / a_second * opened).saturating_sub(start.elapsed()));
+                thread::sleep(
+                    (Duration::from_secs(1) / a_second * opened).saturating_sub(start.elapsed()),
+                );
                 if let Ok(mut tcp) = peer::connect(TELEGRAM, address) {
                     let _ = tcp.write_all(first);
                     held.push_back(tcp);
@@ -458,17 +536,26 @@ fn first_attempts(scene: &Scene, a_second: u32, first: &[u8]) -> usize {
             f64::from(opened) / start.elapsed().as_secs_f64()
         });
         thread::sleep(Duration::from_millis(500));
-        let attempts: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..10).filter(|_| attempt()).count())).collect();
-        let through: usize = attempts.into_iter().map(|attempts| attempts.join().unwrap()).sum();
+        let attempts: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| (0..10).filter(|_| attempt()).count()))
+            .collect();
+        let through: usize = attempts
+            .into_iter()
+            .map(|attempts| attempts.join().unwrap())
+            .sum();
         done.store(true, Ordering::Relaxed);
-        println!("{through} of 40 got through {:.0} connections a second", flood.join().unwrap());
+        println!(
+            "{through} of 40 got through {:.0} connections a second",
+            flood.join().unwrap()
+        );
         through
     })
 }
 
 #[test]
 fn a_flood_from_telegrams_own_address_leaves_it_most_of_its_attempts() {
-    // A router that rewrites sources, which allow_from names; and a tunnel that ends on this machine.
+    // A router that rewrites sources, which allow_from names; and a tunnel that ends on this
+    // machine.
     for network in ["127.0.0.1/32", "149.154.160.0/20"] {
         let telegram = telegram();
         let text = settings(&telegram.api_url(), "").replace("127.0.0.0/8", network);
@@ -509,9 +596,14 @@ fn the_largest_updates_at_once_stay_below_the_units_memory_however_many_bots_the
     for bots in [1, 4] {
         let telegram = telegram();
         let text = settings(&telegram.api_url(), "max_connections = 40");
-        let tokens: Vec<_> = (1..=bots).map(|id| format!("{id}:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw")).collect();
+        let tokens: Vec<_> = (1..=bots)
+            .map(|id| format!("{id}:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"))
+            .collect();
         let accounts: Vec<_> = tokens.iter().map(|token| telegram.bot(token)).collect();
-        let tables: String = tokens.iter().map(|token| format!("[[bot]]\ntoken = '{token}'\n")).collect();
+        let tables: String = tokens
+            .iter()
+            .map(|token| format!("[[bot]]\ntoken = '{token}'\n"))
+            .collect();
         let home = Home::with(&text, &tables);
         let mut command = home.command(&["run"]);
         command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
@@ -519,24 +611,34 @@ fn the_largest_updates_at_once_stay_below_the_units_memory_however_many_bots_the
         telegram.route(HOST, 8443, pihook.address);
         pihook.wait_logs("the webhook is registered", bots);
         telegram.on_call(|call| {
-            call.method.eq_ignore_ascii_case("sendMessage").then_some(Fault::Stall(Duration::from_secs(2)))
+            call.method
+                .eq_ignore_ascii_case("sendMessage")
+                .then_some(Fault::Stall(Duration::from_secs(2)))
         });
         let before = pihook.memory();
-        // As many for each bot as it may have in flight, and as many as there can be beside them at a change-over, but for
-        // Telegram's own.
+        // As many for each bot as it may have in flight, and as many as there can be beside them at
+        // a change-over, but for Telegram's own.
         let count = 40 * bots + 60;
         let answers: Vec<_> = thread::scope(|scope| {
             let ask = |number: usize| {
                 let (token, account) = (&tokens[number % bots], &accounts[number % bots]);
-                let secret =
-                    account.calls().iter().find(|call| call.method == "setWebhook").unwrap().text("secret_token");
+                let secret = account
+                    .calls()
+                    .iter()
+                    .find(|call| call.method == "setWebhook")
+                    .unwrap()
+                    .text("secret_token");
                 let update = largest_update(number + 1);
                 let head = format!(
                     "POST /{token}/ HTTP/1.1\r\nX-Telegram-Bot-Api-Secret-Token: {secret}\r\n\
                      Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
                     update.len()
                 );
-                let mut tls = Tls::over(peer::connect(TELEGRAM, pihook.address).unwrap(), ALL_VERSIONS).unwrap();
+                let mut tls = Tls::over(
+                    peer::connect(TELEGRAM, pihook.address).unwrap(),
+                    ALL_VERSIONS,
+                )
+                .unwrap();
                 let (most, last) = update.split_at(update.len() - 1);
                 tls.send(head.as_bytes()).unwrap();
                 tls.send(most.as_bytes()).unwrap();
@@ -545,8 +647,12 @@ fn the_largest_updates_at_once_stay_below_the_units_memory_however_many_bots_the
                 tls.send(last.as_bytes()).unwrap();
                 tls.status()
             };
-            let all: Vec<_> = (0..count).map(|number| scope.spawn(move || ask(number))).collect();
-            all.into_iter().map(|answer| answer.join().unwrap()).collect()
+            let all: Vec<_> = (0..count)
+                .map(|number| scope.spawn(move || ask(number)))
+                .collect();
+            all.into_iter()
+                .map(|answer| answer.join().unwrap())
+                .collect()
         });
         let taken = answers.iter().filter(|status| **status == 200).count();
         println!(
@@ -554,7 +660,10 @@ fn the_largest_updates_at_once_stay_below_the_units_memory_however_many_bots_the
             pihook.peak(),
             pihook.memory()
         );
-        assert!(answers.iter().all(|status| [200, 503].contains(status)) && taken >= 40, "{answers:?}");
+        assert!(
+            answers.iter().all(|status| [200, 503].contains(status)) && taken >= 40,
+            "{answers:?}"
+        );
         assert!(pihook.peak() < MOST, "{} KiB", pihook.peak());
     }
 }

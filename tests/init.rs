@@ -18,7 +18,11 @@ use nix::unistd::Pid;
 fn init(home: &Home, arguments: &[&str], input: &str) -> Output {
     let settings = home.folder.join("pihook.toml");
     let mut command = home.command(&["init", "--config", settings.to_str().unwrap()]);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     // It may end before it has read all.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
@@ -33,7 +37,11 @@ fn succeeds(output: &Output) -> String {
 }
 
 fn mode(home: &Home, name: &str) -> u32 {
-    fs::metadata(home.folder.join(name)).unwrap().permissions().mode() & 0o777
+    fs::metadata(home.folder.join(name))
+        .unwrap()
+        .permissions()
+        .mode()
+        & 0o777
 }
 
 #[test]
@@ -41,30 +49,64 @@ fn it_writes_what_is_answered_and_no_more() {
     let telegram = telegram();
     telegram.bot(TOKEN);
     telegram.bot(OTHER_TOKEN);
-    let api = format!("# mine\napi_url = '{}'\n# port_mapping = \"off\"\n", telegram.api_url());
+    let api = format!(
+        "# mine\napi_url = '{}'\n# port_mapping = \"off\"\n",
+        telegram.api_url()
+    );
     let home = Home::with(&api, "");
     // The questions in their order: token, router, host.
-    let said = succeeds(&init(&home, &["--write-only"], &format!("{TOKEN}\ny\n{HOST}\n")));
+    let said = succeeds(&init(
+        &home,
+        &["--write-only"],
+        &format!("{TOKEN}\ny\n{HOST}\n"),
+    ));
     assert!(said.contains("The token belongs to @"), "{said}");
-    assert_eq!((home.read("token"), mode(&home, "token")), (format!("{TOKEN}\n"), 0o600));
+    assert_eq!(
+        (home.read("token"), mode(&home, "token")),
+        (format!("{TOKEN}\n"), 0o600)
+    );
     assert_eq!(mode(&home, "pihook.toml"), 0o644);
     let settings = home.read("pihook.toml");
-    assert!(settings.contains("\nport_mapping = \"auto\"\n"), "{settings}");
-    assert!(settings.contains("# mine\n") && settings.contains(&format!("public_host = \"{HOST}\"\n")), "{settings}");
+    assert!(
+        settings.contains("\nport_mapping = \"auto\"\n"),
+        "{settings}"
+    );
+    assert!(
+        settings.contains("# mine\n") && settings.contains(&format!("public_host = \"{HOST}\"\n")),
+        "{settings}"
+    );
     assert!(succeeds(&home.pihook(&["check"])).contains("\"110201543:***\""));
 
     // Nothing is answered: nothing changes.
     for input in ["", "\n\n\n"] {
         succeeds(&init(&home, &["--write-only"], input));
-        assert_eq!((home.read("token"), home.read("pihook.toml")), (format!("{TOKEN}\n"), settings.clone()));
+        assert_eq!(
+            (home.read("token"), home.read("pihook.toml")),
+            (format!("{TOKEN}\n"), settings.clone())
+        );
     }
     // Flags answer, too, and are not asked again.
-    succeeds(&init(&home, &["--write-only", "--host", "home.example.org", "--port-mapping", "off"], "\n"));
+    succeeds(&init(
+        &home,
+        &[
+            "--write-only",
+            "--host",
+            "home.example.org",
+            "--port-mapping",
+            "off",
+        ],
+        "\n",
+    ));
     assert_eq!(home.read("token"), format!("{TOKEN}\n"));
-    let changed = settings.replace(HOST, "home.example.org").replace("\"auto\"", "\"off\"");
+    let changed = settings
+        .replace(HOST, "home.example.org")
+        .replace("\"auto\"", "\"off\"");
     assert_eq!(home.read("pihook.toml"), changed);
     succeeds(&init(&home, &["--write-only"], &format!("{OTHER_TOKEN}\n")));
-    assert_eq!((home.read("token"), home.read("pihook.toml")), (format!("{OTHER_TOKEN}\n"), changed));
+    assert_eq!(
+        (home.read("token"), home.read("pihook.toml")),
+        (format!("{OTHER_TOKEN}\n"), changed)
+    );
 }
 
 #[test]
@@ -78,14 +120,23 @@ fn a_wrong_answer_changes_nothing_and_is_not_shown() {
         ("", "The token is missing"),
         ("\n", "The token is missing"),
         ("this-is-no-token\n", "This is not a token"),
-        (&format!("{OTHER_TOKEN}\n"), "Telegram does not accept this token"),
+        (
+            &format!("{OTHER_TOKEN}\n"),
+            "Telegram does not accept this token",
+        ),
         (&format!("{TOKEN}\nperhaps-so\n"), "must be y or n"),
-        (&format!("{TOKEN}\ny\nhttps://home.example.org\n"), "is a URL"),
+        (
+            &format!("{TOKEN}\ny\nhttps://home.example.org\n"),
+            "is a URL",
+        ),
     ] {
         let output = init(&home, &["--write-only"], input);
         let said = text(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(complaint) && said.contains("Nothing was changed."), "{complaint}: {said}");
+        assert!(
+            said.contains(complaint) && said.contains("Nothing was changed."),
+            "{complaint}: {said}"
+        );
         for answer in input.lines().filter(|answer| answer.len() > 1) {
             assert!(!said.contains(answer), "{answer}: {said}");
         }
@@ -95,8 +146,15 @@ fn a_wrong_answer_changes_nothing_and_is_not_shown() {
     // What was wrong before is not made worse.
     let broken = home.write("pihook.toml", &format!("{before}no_setting = 1\n"));
     let output = init(&home, &["--write-only"], &format!("{TOKEN}\ny\n{HOST}\n"));
-    assert!(text(&output).contains("unknown setting \"no_setting\""), "{}", text(&output));
-    assert_eq!(fs::read_to_string(broken).unwrap(), format!("{before}no_setting = 1\n"));
+    assert!(
+        text(&output).contains("unknown setting \"no_setting\""),
+        "{}",
+        text(&output)
+    );
+    assert_eq!(
+        fs::read_to_string(broken).unwrap(),
+        format!("{before}no_setting = 1\n")
+    );
     assert!(!home.folder.join("token").exists());
 }
 
@@ -104,19 +162,31 @@ fn a_wrong_answer_changes_nothing_and_is_not_shown() {
 fn a_token_that_cannot_be_checked_now_is_kept() {
     let home = Home::with("api_url = 'http://127.0.0.1:9'\n", "");
     let said = succeeds(&init(&home, &["--write-only"], &format!("{TOKEN}\nn\n\n")));
-    assert!(said.contains("pihook could not check the token at Telegram"), "{said}");
+    assert!(
+        said.contains("pihook could not check the token at Telegram"),
+        "{said}"
+    );
     assert_eq!(home.read("token"), format!("{TOKEN}\n"));
 }
 
 #[test]
 fn the_token_goes_where_the_settings_say() {
-    let home = Home::with("api_url = 'http://127.0.0.1:9'\n", "[[bot]]\ntoken_file = 'secret/mine'\n");
+    let home = Home::with(
+        "api_url = 'http://127.0.0.1:9'\n",
+        "[[bot]]\ntoken_file = 'secret/mine'\n",
+    );
     fs::create_dir(home.folder.join("secret")).unwrap();
     let before = home.read("pihook.toml");
     succeeds(&init(&home, &["--write-only"], &format!("{TOKEN}\n")));
-    assert_eq!((home.read("secret/mine"), mode(&home, "secret/mine")), (format!("{TOKEN}\n"), 0o600));
+    assert_eq!(
+        (home.read("secret/mine"), mode(&home, "secret/mine")),
+        (format!("{TOKEN}\n"), 0o600)
+    );
     succeeds(&init(&home, &["--write-only"], &format!("{OTHER_TOKEN}\n")));
-    assert_eq!((home.read("secret/mine"), home.read("pihook.toml")), (format!("{OTHER_TOKEN}\n"), before));
+    assert_eq!(
+        (home.read("secret/mine"), home.read("pihook.toml")),
+        (format!("{OTHER_TOKEN}\n"), before)
+    );
 }
 
 #[test]
@@ -126,7 +196,11 @@ fn a_token_in_the_settings_is_not_replaced_beside_them() {
     let home = Home::new(&telegram.api_url());
     let before = home.read("pihook.toml");
     let output = init(&home, &["--write-only"], &format!("{TOKEN}\n"));
-    assert!(text(&output).contains("Remove that line"), "{}", text(&output));
+    assert!(
+        text(&output).contains("Remove that line"),
+        "{}",
+        text(&output)
+    );
     assert!(!home.folder.join("token").exists());
     succeeds(&init(&home, &["--write-only"], ""));
     assert_eq!(home.read("pihook.toml"), before);
@@ -137,10 +211,20 @@ fn a_signal_at_the_hidden_question_leaves_the_terminal_as_it_was() {
     let home = Home::with("api_url = 'http://127.0.0.1:9'\n", "");
     let terminal = openpty(None, None).unwrap();
     let mut command = home.command(&["init", "--write-only", "--config"]);
-    command.arg(home.folder.join("pihook.toml")).stdin(terminal.slave.try_clone().unwrap());
-    let echoes = || tcgetattr(&terminal.slave).unwrap().local_flags.contains(LocalFlags::ECHO);
+    command
+        .arg(home.folder.join("pihook.toml"))
+        .stdin(terminal.slave.try_clone().unwrap());
+    let echoes = || {
+        tcgetattr(&terminal.slave)
+            .unwrap()
+            .local_flags
+            .contains(LocalFlags::ECHO)
+    };
     assert!(echoes());
-    let mut child = command.stderr(terminal.slave.try_clone().unwrap()).spawn().unwrap();
+    let mut child = command
+        .stderr(terminal.slave.try_clone().unwrap())
+        .spawn()
+        .unwrap();
     eventually("the question is asked", || !echoes());
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(2));
@@ -152,8 +236,14 @@ fn flags_are_checked_before_anything_is_asked() {
     let home = Home::with("", "");
     fs::remove_file(home.folder.join("pihook.toml")).unwrap();
     for (flags, complaint) in [
-        (["--port-mapping", "sometimes"], "--port-mapping must be \"auto\" or \"off\""),
-        (["--host", "10.0.0.1"], "--host 10.0.0.1 is a private or reserved address"),
+        (
+            ["--port-mapping", "sometimes"],
+            "--port-mapping must be \"auto\" or \"off\"",
+        ),
+        (
+            ["--host", "10.0.0.1"],
+            "--host 10.0.0.1 is a private or reserved address",
+        ),
     ] {
         let output = init(&home, &flags, "");
         assert!(text(&output).contains(complaint), "{}", text(&output));

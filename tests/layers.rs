@@ -1,7 +1,8 @@
-//! The rooms of src, and who may know whom: imports point down one list, and no two files import each other.
+//! The rooms of src, and who may know whom: imports point down one list, and no two files import
+//! each other.
 //!
-//! Every path in the code counts as an import: in a `use`, also in its groups, and in the middle of a line. Modules that are
-//! compiled only for tests do not count.
+//! Every path in the code counts as an import: in a `use`, also in its groups, and in the middle of
+//! a line. Modules that are compiled only for tests do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -30,8 +31,11 @@ const ROOMS: [&str; 17] = [
     "network",
 ];
 /// Rooms that may know no more than these. A name that ends in a slash is a whole room.
-const STRICT: [(&str, &[&str]); 3] =
-    [("echo", &["bot.rs", "telegram/types.rs"]), ("system", &["system/", "secret.rs"]), ("secret", &[])];
+const STRICT: [(&str, &[&str]); 3] = [
+    ("echo", &["bot.rs", "telegram/types.rs"]),
+    ("system", &["system/", "secret.rs"]),
+    ("secret", &[]),
+];
 /// The doctor looks at everything, and only the command line may call it.
 const CALLERS: [(&str, &str); 1] = [("doctor", "cli")];
 
@@ -79,18 +83,30 @@ impl Mentions {
             rest = later;
             match first {
                 TokenTree::Punct(hash) if hash.as_char() == '#' && is_test_only(rest) => {
-                    let end = rest.iter().skip(1).position(ends_item).map_or(rest.len(), |end| end + 2);
+                    let end = rest
+                        .iter()
+                        .skip(1)
+                        .position(ends_item)
+                        .map_or(rest.len(), |end| end + 2);
                     rest = &rest[end..];
                 }
                 TokenTree::Group(group) => self.read(group.stream()),
                 TokenTree::Ident(word) if word == "use" => {
-                    let end = rest.iter().position(|token| is(token, ';')).unwrap_or(rest.len());
+                    let end = rest
+                        .iter()
+                        .position(|token| is(token, ';'))
+                        .unwrap_or(rest.len());
                     self.imported(&Names::new(), &rest[..end]);
                     rest = &rest[end..];
                 }
                 TokenTree::Ident(word) if word == "mod" => match rest {
                     [_, TokenTree::Group(body), later @ ..] => {
-                        self.paths.extend(Self::of(&body.stream().to_string()).paths.into_iter().map(from_outside));
+                        self.paths.extend(
+                            Self::of(&body.stream().to_string())
+                                .paths
+                                .into_iter()
+                                .map(from_outside),
+                        );
                         rest = later;
                     }
                     _ => self.children.extend(rest.first().map(ToString::to_string)),
@@ -121,7 +137,9 @@ impl Mentions {
             match token {
                 TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
                     let inner: Vec<_> = group.stream().into_iter().collect();
-                    return inner.split(|token| is(token, ',')).for_each(|tree| self.imported(&path, tree));
+                    return inner
+                        .split(|token| is(token, ','))
+                        .for_each(|tree| self.imported(&path, tree));
                 }
                 TokenTree::Ident(word) if word == "as" => {
                     alias = tree.get(place + 1).map(ToString::to_string);
@@ -156,17 +174,23 @@ fn is(token: &TokenTree, character: char) -> bool {
 
 /// Whether this is the rest of `#[cfg(test)]`.
 fn is_test_only(tokens: &[TokenTree]) -> bool {
-    tokens.first().is_some_and(|token| token.to_string().replace(' ', "") == "[cfg(test)]")
+    tokens
+        .first()
+        .is_some_and(|token| token.to_string().replace(' ', "") == "[cfg(test)]")
 }
 
 fn ends_item(token: &TokenTree) -> bool {
-    is(token, ';') || matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
+    is(token, ';')
+        || matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
 }
 
 /// The module that a file is: `webhook/edge.rs` is `webhook::edge`.
 fn module(file: &str) -> Names {
     let path = file.trim_end_matches(".rs").trim_end_matches("/mod");
-    path.split('/').filter(|name| !matches!(*name, "lib" | "main")).map(str::to_owned).collect()
+    path.split('/')
+        .filter(|name| !matches!(*name, "lib" | "main"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The path from the root of the crate, if it is one of this crate.
@@ -184,7 +208,10 @@ fn absolute(file: &str, mentions: &Mentions, path: &[String], depth: usize) -> O
         }
         name if mentions.children.contains(name) => {}
         name => {
-            let aliased = mentions.aliases.get(name).filter(|aliased| depth > 0 && aliased[..] != path[..1])?;
+            let aliased = mentions
+                .aliases
+                .get(name)
+                .filter(|aliased| depth > 0 && aliased[..] != path[..1])?;
             base = absolute(file, mentions, aliased, depth - 1)?;
             rest = &rest[1..];
         }
@@ -195,14 +222,30 @@ fn absolute(file: &str, mentions: &Mentions, path: &[String], depth: usize) -> O
 
 /// Which files each file imports from.
 fn arrows(sources: &Sources) -> BTreeMap<&str, BTreeSet<&str>> {
-    let modules: BTreeMap<_, _> = sources.keys().map(|file| (module(file), file.as_str())).collect();
-    let owner = |path: &Names| (0..=path.len()).rev().find_map(|end| modules.get(&path[..end]).copied());
+    let modules: BTreeMap<_, _> = sources
+        .keys()
+        .map(|file| (module(file), file.as_str()))
+        .collect();
+    let owner = |path: &Names| {
+        (0..=path.len())
+            .rev()
+            .find_map(|end| modules.get(&path[..end]).copied())
+    };
     let of_file = |file: &str, source: &str| {
         let mentions = Mentions::of(source);
-        let paths = mentions.paths.iter().filter_map(|path| absolute(file, &mentions, path, 4));
-        paths.filter_map(|path| owner(&path)).filter(|other| *other != file).collect()
+        let paths = mentions
+            .paths
+            .iter()
+            .filter_map(|path| absolute(file, &mentions, path, 4));
+        paths
+            .filter_map(|path| owner(&path))
+            .filter(|other| *other != file)
+            .collect()
     };
-    sources.iter().map(|(file, source)| (file.as_str(), of_file(file, source))).collect()
+    sources
+        .iter()
+        .map(|(file, source)| (file.as_str(), of_file(file, source)))
+        .collect()
 }
 
 fn room(file: &str) -> &str {
@@ -222,10 +265,16 @@ fn complaints(sources: &Sources) -> Vec<String> {
             continue;
         };
         for other in others {
-            let strict = STRICT.iter().find(|(name, _)| *name == room(file)).map(|(_, allowed)| allowed);
-            let is_allowed =
-                |allowed: &&str| other == allowed || (allowed.ends_with('/') && other.starts_with(allowed));
-            let callers = CALLERS.iter().find(|(name, _)| *name == room(other) && *name != room(file));
+            let strict = STRICT
+                .iter()
+                .find(|(name, _)| *name == room(file))
+                .map(|(_, allowed)| allowed);
+            let is_allowed = |allowed: &&str| {
+                other == allowed || (allowed.ends_with('/') && other.starts_with(allowed))
+            };
+            let callers = CALLERS
+                .iter()
+                .find(|(name, _)| *name == room(other) && *name != room(file));
             if place(other).is_none_or(|to| to < from)
                 || strict.is_some_and(|strict| !strict.iter().any(is_allowed))
                 || callers.is_some_and(|(_, caller)| *caller != room(file))
@@ -270,16 +319,56 @@ fn a_forbidden_import_is_found_however_it_is_written() {
             "use crate::webhook::retry::Outage;",
             "telegram/client.rs may not know webhook/retry.rs",
         ),
-        ("telegram/client.rs", "use super::super::webhook::retry;", "telegram/client.rs may not know webhook/retry.rs"),
-        ("secret.rs", "use crate::{network::Network};", "secret.rs may not know network.rs"),
-        ("system/files.rs", "use crate::{secret, network as net};", "system/files.rs may not know network.rs"),
-        ("echo.rs", "use crate::{telegram::{types, token::{self}}};", "echo.rs may not know telegram/token.rs"),
-        ("echo.rs", "fn f() { crate::config::load(); }", "echo.rs may not know config/mod.rs"),
-        ("config/mod.rs", "fn f() { println!(\"{}\", crate::run::run()); }", "config/mod.rs may not know run/mod.rs"),
-        ("run/mod.rs", "use crate::doctor;", "run/mod.rs may not know doctor/mod.rs"),
-        ("network.rs", "use crate as root; use root::secret::Secret;", "network.rs may not know secret.rs"),
-        ("webhook/slots.rs", "use crate::webhook; type E = webhook::edge::Edge;", "is a circle"),
-        ("webhook/slots.rs", "mod inner { use super::super::edge::Edge; }", "is a circle"),
+        (
+            "telegram/client.rs",
+            "use super::super::webhook::retry;",
+            "telegram/client.rs may not know webhook/retry.rs",
+        ),
+        (
+            "secret.rs",
+            "use crate::{network::Network};",
+            "secret.rs may not know network.rs",
+        ),
+        (
+            "system/files.rs",
+            "use crate::{secret, network as net};",
+            "system/files.rs may not know network.rs",
+        ),
+        (
+            "echo.rs",
+            "use crate::{telegram::{types, token::{self}}};",
+            "echo.rs may not know telegram/token.rs",
+        ),
+        (
+            "echo.rs",
+            "fn f() { crate::config::load(); }",
+            "echo.rs may not know config/mod.rs",
+        ),
+        (
+            "config/mod.rs",
+            "fn f() { println!(\"{}\", crate::run::run()); }",
+            "config/mod.rs may not know run/mod.rs",
+        ),
+        (
+            "run/mod.rs",
+            "use crate::doctor;",
+            "run/mod.rs may not know doctor/mod.rs",
+        ),
+        (
+            "network.rs",
+            "use crate as root; use root::secret::Secret;",
+            "network.rs may not know secret.rs",
+        ),
+        (
+            "webhook/slots.rs",
+            "use crate::webhook; type E = webhook::edge::Edge;",
+            "is a circle",
+        ),
+        (
+            "webhook/slots.rs",
+            "mod inner { use super::super::edge::Edge; }",
+            "is a circle",
+        ),
         ("certificate/load.rs", "use super::*;", "is a circle"),
         ("attic.rs", "", "attic.rs stands in no room"),
     ] {
@@ -287,7 +376,10 @@ fn a_forbidden_import_is_found_however_it_is_written() {
         let source = sources.entry(file.to_owned()).or_default();
         source.push_str(line);
         let found = complaints(&sources);
-        assert!(found.iter().any(|complaint| complaint.contains(expected)), "{file}: {line}: {found:#?}");
+        assert!(
+            found.iter().any(|complaint| complaint.contains(expected)),
+            "{file}: {line}: {found:#?}"
+        );
     }
 }
 

@@ -55,9 +55,16 @@ fn a_stop_waits_ten_seconds_for_a_reply_that_hangs_and_loses_nothing() {
     let start = Instant::now();
     let (status, log) = pihook.stop();
     assert!(status.success(), "{status}: {log:#?}");
-    assert!(log.iter().any(|line| line.contains("not finished in 10 s")), "{log:#?}");
+    assert!(
+        log.iter().any(|line| line.contains("not finished in 10 s")),
+        "{log:#?}"
+    );
     // A call would have had twice as long.
-    assert!((10..18).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    assert!(
+        (10..18).contains(&start.elapsed().as_secs()),
+        "{:?}",
+        start.elapsed()
+    );
     let _pihook = home.run_for(&telegram);
     assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].text, "for long");
 }
@@ -91,7 +98,10 @@ fn a_bad_pair_is_refused_and_the_old_one_stays() {
     let (_telegram, _bot, home, pihook) = start();
     let old = Tls::connect(pihook.address).certificate();
     assert!(home.pihook(&["cert", "--out", "other"]).status.success());
-    home.write("certs/webhook_cert.pem", &home.read("other/webhook_cert.pem"));
+    home.write(
+        "certs/webhook_cert.pem",
+        &home.read("other/webhook_cert.pem"),
+    );
     pihook.signal(Signal::SIGHUP);
     let line = pihook.wait_log("the old one stays in use");
     assert!(line.contains("does not belong"), "{line}");
@@ -117,14 +127,23 @@ fn a_second_instance_gets_an_error() {
     let first = home.run();
     let second = home.pihook(&["run"]);
     assert_eq!(second.status.code(), Some(1));
-    assert!(text(&second).contains("Another pihook process uses runtime_dir run"), "{}", text(&second));
+    assert!(
+        text(&second).contains("Another pihook process uses runtime_dir run"),
+        "{}",
+        text(&second)
+    );
 
     let port = first.address.port();
-    let same_port = settings("http://127.0.0.1:1", "").replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+    let same_port =
+        settings("http://127.0.0.1:1", "").replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
     let other = Home::with(&same_port, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     let third = other.pihook(&["run"]);
     assert_eq!(third.status.code(), Some(1));
-    assert!(text(&third).contains("Cannot listen on 127.0.0.1:"), "{}", text(&third));
+    assert!(
+        text(&third).contains("Cannot listen on 127.0.0.1:"),
+        "{}",
+        text(&third)
+    );
 }
 
 #[test]
@@ -134,7 +153,10 @@ fn a_kill_leaves_nothing_in_the_way_of_the_next_start() {
     first.child.kill().unwrap();
     first.child.wait().unwrap();
     let second = home.run();
-    assert_eq!(Tls::connect(second.address).ask(b"GET / HTTP/1.1\r\n\r\n"), 404);
+    assert_eq!(
+        Tls::connect(second.address).ask(b"GET / HTTP/1.1\r\n\r\n"),
+        404
+    );
 }
 
 #[test]
@@ -142,7 +164,15 @@ fn its_folders_are_its_own() {
     use std::os::unix::fs::PermissionsExt;
     let (_telegram, _bot, home, pihook) = start();
     pihook.wait_log("the webhook is registered");
-    let mode = |name: &str| home.folder.join(name).metadata().unwrap().permissions().mode() & 0o777;
+    let mode = |name: &str| {
+        home.folder
+            .join(name)
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777
+    };
     assert_eq!(mode("run"), 0o700);
     assert_eq!(mode("state/webhook-110201543"), 0o600);
 }

@@ -1,7 +1,9 @@
-//! The Bot API is away for long, and messages wait in hundreds of chats: the bot rests meanwhile, and loses none.
+//! The Bot API is away for long, and messages wait in hundreds of chats: the bot rests meanwhile,
+//! and loses none.
 //!
-//! The bot measures an outage in real time, and Telegram's waits are only half as long here as they are. So both show:
-//! that Telegram comes when it is asked to, and that it is asked to come more and more seldom.
+//! The bot measures an outage in real time, and Telegram's waits are only half as long here as they
+//! are. So both show: that Telegram comes when it is asked to, and that it is asked to come more
+//! and more seldom.
 
 mod common;
 
@@ -27,12 +29,26 @@ fn a_bot_api_that_refuses_connections_is_waited_for() {
 
 #[test]
 fn a_bot_api_behind_a_bad_gateway_is_waited_for() {
-    outage(|telegram, _| telegram.on_call(|_| Some(Fault::Html(502))), |telegram, _| telegram.on_call(|_| None));
+    outage(
+        |telegram, _| telegram.on_call(|_| Some(Fault::Html(502))),
+        |telegram, _| telegram.on_call(|_| None),
+    );
 }
 
 fn outage(begin: impl FnOnce(&Telegram, &mut Gate), end: impl FnOnce(&Telegram, &mut Gate)) {
-    let telegram = Telegram::start(Options { speed: SPEED, ..Options::default() }).unwrap();
-    let mut gate = Gate::new(telegram.api_url().strip_prefix("http://").unwrap().parse().unwrap());
+    let telegram = Telegram::start(Options {
+        speed: SPEED,
+        ..Options::default()
+    })
+    .unwrap();
+    let mut gate = Gate::new(
+        telegram
+            .api_url()
+            .strip_prefix("http://")
+            .unwrap()
+            .parse()
+            .unwrap(),
+    );
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&format!("http://{}", gate.address));
     let pihook = home.run_for(&telegram);
@@ -59,27 +75,53 @@ fn outage(begin: impl FnOnce(&Telegram, &mut Gate), end: impl FnOnce(&Telegram, 
     bot.wait_none_pending(SOON).unwrap();
     let recovery = ended.elapsed();
 
-    let asked: Vec<(f64, f64)> = tries.iter().filter_map(|one| retry_after(one, began)).collect();
+    let asked: Vec<(f64, f64)> = tries
+        .iter()
+        .filter_map(|one| retry_after(one, began))
+        .collect();
     let (first, longest) = (asked[0].1, asked[asked.len() - 1].1);
     let each = |id: i64| tries.iter().filter(|one| one.update_id == id).count();
     let attempts = tries.iter().map(|one| each(one.update_id)).max().unwrap();
-    println!("CPU {used:?}, {attempts} attempts, Retry-After {first} to {longest} s, all answered in {recovery:?}");
+    println!(
+        "CPU {used:?}, {attempts} attempts, Retry-After {first} to {longest} s, all answered in {recovery:?}"
+    );
 
     assert!(used < OUTAGE / 10, "with nothing to do");
-    assert!(attempts as f64 <= 2.0 + OUTAGE.as_secs_f64() * SPEED / FIRST_RETRY, "for one update");
+    assert!(
+        attempts as f64 <= 2.0 + OUTAGE.as_secs_f64() * SPEED / FIRST_RETRY,
+        "for one update"
+    );
     for (at, seconds) in &asked {
         // Longer than half of the outage would be felt after it.
-        assert!(*seconds >= FIRST_RETRY && *seconds <= FIRST_RETRY.max(at / 2.0 + 1.0), "{seconds} s after {at} s");
+        assert!(
+            *seconds >= FIRST_RETRY && *seconds <= FIRST_RETRY.max(at / 2.0 + 1.0),
+            "{seconds} s after {at} s"
+        );
     }
     assert_eq!(first, FIRST_RETRY);
-    assert!(longest > FIRST_RETRY, "Telegram is not asked to come more seldom");
+    assert!(
+        longest > FIRST_RETRY,
+        "Telegram is not asked to come more seldom"
+    );
     assert!(recovery < 10 * Duration::from_secs_f64(longest / SPEED));
 
     let sent = bot.sent();
     for chat in 1..=CHATS + 1 {
-        let texts: Vec<&str> = sent.iter().filter(|sent| sent.chat == chat).map(|sent| sent.text.as_str()).collect();
+        let texts: Vec<&str> = sent
+            .iter()
+            .filter(|sent| sent.chat == chat)
+            .map(|sent| sent.text.as_str())
+            .collect();
         let expected = ["before", "amid", "and"];
-        assert_eq!(texts, if chat > CHATS { &expected[2..] } else { &expected }, "chat {chat}");
+        assert_eq!(
+            texts,
+            if chat > CHATS {
+                &expected[2..]
+            } else {
+                &expected
+            },
+            "chat {chat}"
+        );
     }
 }
 
@@ -100,7 +142,11 @@ impl Gate {
     fn new(api: SocketAddr) -> Gate {
         // No connection comes from there, so that the port stays free while it is closed.
         let address = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 78), 0));
-        let mut gate = Gate { address, api, opened: None };
+        let mut gate = Gate {
+            address,
+            api,
+            opened: None,
+        };
         gate.open();
         gate
     }
@@ -113,7 +159,10 @@ impl Gate {
         let api = self.api;
         let thread = thread::spawn(move || {
             // Everything that is open goes with the runtime.
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_io()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener).unwrap();
                 tokio::select! {

@@ -18,7 +18,13 @@ fn the_bot_of_the_readme_is_a_crate_of_its_own() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
-    let source = README.split("```rust\n").nth(1).unwrap().split("```").next().unwrap();
+    let source = README
+        .split("```rust\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
     let ours = env!("CARGO_MANIFEST_DIR");
     home.write("src/main.rs", source);
     home.write(
@@ -32,7 +38,9 @@ fn the_bot_of_the_readme_is_a_crate_of_its_own() {
     // Its dependencies are ours, and built already for the most part.
     let profile = Path::new(env!("CARGO_BIN_EXE_pihook")).parent().unwrap();
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--offline", "--target-dir"]).arg(profile.parent().unwrap());
+    cargo
+        .args(["build", "--quiet", "--offline", "--target-dir"])
+        .arg(profile.parent().unwrap());
     assert!(cargo.current_dir(&home.folder).status().unwrap().success());
 
     let built = profile.with_file_name("debug").join("greeter");

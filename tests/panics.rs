@@ -1,4 +1,5 @@
-//! A bot that panics: its update gets one more try, and then it is dropped. Everybody else is served.
+//! A bot that panics: its update gets one more try, and then it is dropped. Everybody else is
+//! served.
 
 mod common;
 
@@ -8,11 +9,18 @@ use common::{HOST, Home, Pihook, SOON, remembering};
 use nix::sys::signal::Signal;
 use simulated_telegram::Telegram;
 
-/// Waits for the end of a process that panicked. Returns its last error; an emulator may say more behind it.
+/// Waits for the end of a process that panicked. Returns its last error; an emulator may say more
+/// behind it.
 fn aborted(pihook: Pihook) -> String {
     let (status, log) = pihook.wait();
-    assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{status}: {log:#?}");
-    log.into_iter().rfind(|line| line.contains("[ERROR]")).expect("an error")
+    assert_eq!(
+        status.signal(),
+        Some(Signal::SIGABRT as i32),
+        "{status}: {log:#?}"
+    );
+    log.into_iter()
+        .rfind(|line| line.contains("[ERROR]"))
+        .expect("an error")
 }
 
 /// The bot once more, repaired: it does not panic.
@@ -33,24 +41,42 @@ fn the_second_panic_drops_the_update_and_all_others_are_served() {
     for chat in 2..=20 {
         bot.say(chat, "hello");
     }
-    for word in
-        ["pihook tries this update once more.", "This is the second panic with this update: pihook drops the update."]
-    {
+    for word in [
+        "pihook tries this update once more.",
+        "This is the second panic with this update: pihook drops the update.",
+    ] {
         let last = aborted(pihook);
-        let update = format!("[ERROR] bot 110201543 update {} chat 1: the bot panicked at ", said.update_id);
+        let update = format!(
+            "[ERROR] bot 110201543 update {} chat 1: the bot panicked at ",
+            said.update_id
+        );
         assert!(last.starts_with(&update) && last.ends_with(word), "{last}");
-        assert!(last.contains("machinery.rs:") && last.contains("as the test wants it"), "{last}");
+        assert!(
+            last.contains("machinery.rs:") && last.contains("as the test wants it"),
+            "{last}"
+        );
         pihook = home.run_for(&telegram);
     }
     // It lives on.
     bot.say(1, "still there");
     bot.wait_none_pending(SOON).unwrap();
-    pihook.wait_log(&format!("update {}: 200, the bot has answered this update before", said.update_id));
+    pihook.wait_log(&format!(
+        "update {}: 200, the bot has answered this update before",
+        said.update_id
+    ));
     let sent = bot.sent();
-    let texts = |chat| sent.iter().filter(|sent| sent.chat == chat).map(|sent| sent.text.as_str()).collect::<Vec<_>>();
+    let texts = |chat| {
+        sent.iter()
+            .filter(|sent| sent.chat == chat)
+            .map(|sent| sent.text.as_str())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(texts(1), ["still there"]);
     // One that was being answered when the process ended can come twice.
-    assert!((2..=20).all(|chat| texts(chat).iter().all(|text| *text == "hello") && !texts(chat).is_empty()));
+    assert!(
+        (2..=20)
+            .all(|chat| texts(chat).iter().all(|text| *text == "hello") && !texts(chat).is_empty())
+    );
     assert!(pihook.stop().0.success());
 }
 
@@ -72,20 +98,32 @@ fn a_panic_outside_of_the_handler_ends_the_process_and_marks_no_update() {
     let pihook = home.run_for(&telegram);
     let said = bot.say(1, "thread");
     let last = aborted(pihook);
-    assert!(last.starts_with("[ERROR] The program panicked at "), "{last}");
+    assert!(
+        last.starts_with("[ERROR] The program panicked at "),
+        "{last}"
+    );
     let pihook = calm(&home, &telegram);
     let line = pihook.wait_log("pihook stopped while it was answering this update");
-    assert!(line.contains(&format!("update {}", said.update_id)), "{line}");
+    assert!(
+        line.contains(&format!("update {}", said.update_id)),
+        "{line}"
+    );
     assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].text, "thread");
 }
 
 #[test]
 fn without_a_tmpfs_the_log_says_what_is_missing() {
     let (_telegram, bot, home, pihook) = common::start();
-    if common::tool("stat", &["-f", "-c", "%T", "."], &home.folder).stdout.starts_with(b"tmpfs") {
+    if common::tool("stat", &["-f", "-c", "%T", "."], &home.folder)
+        .stdout
+        .starts_with(b"tmpfs")
+    {
         return;
     }
     bot.say(1, "panic");
     let last = aborted(pihook);
-    assert!(last.ends_with("set runtime_dir to a folder in memory (tmpfs), under /run."), "{last}");
+    assert!(
+        last.ends_with("set runtime_dir to a folder in memory (tmpfs), under /run."),
+        "{last}"
+    );
 }

@@ -1,8 +1,8 @@
-//! The picture of the README shows what the demo and the doctor really print. After a change of their words, make it again:
-//! `PIHOOK_PICTURE=write cargo test --test picture`.
+//! The picture of the README shows what the demo and the doctor really print. After a change of
+//! their words, make it again: `PIHOOK_PICTURE=write cargo test --test picture`.
 //!
-//! Addresses, ports and paths of the simulated home are replaced by those of a real one. The doctor's lines end at the first cross:
-//! those below depend on the router of this machine.
+//! Addresses, ports and paths of the simulated home are replaced by those of a real one. The
+//! doctor's lines end at the first cross: those below depend on the router of this machine.
 
 mod common;
 
@@ -22,24 +22,44 @@ const MARGIN: usize = 20;
 
 #[test]
 fn the_picture_shows_what_the_programs_print() {
-    let lines: Vec<_> = demo().into_iter().chain([String::new()]).chain(doctor()).collect();
+    let lines: Vec<_> = demo()
+        .into_iter()
+        .chain([String::new()])
+        .chain(doctor())
+        .collect();
     let picture = svg(&lines);
     if std::env::var_os("PIHOOK_PICTURE").is_some() {
         std::fs::write(PICTURE, &picture).unwrap();
     }
     let there = std::fs::read_to_string(PICTURE).unwrap();
-    assert!(there == picture, "make it again: PIHOOK_PICTURE=write cargo test --test picture\n{}", lines.join("\n"));
+    assert!(
+        there == picture,
+        "make it again: PIHOOK_PICTURE=write cargo test --test picture\n{}",
+        lines.join("\n")
+    );
 }
 
 fn demo() -> Vec<String> {
     let home = Home::new("http://127.0.0.1:1");
     let mut demo = home.command_of("demo", &[]);
-    let mut demo = demo.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    demo.stdin.take().unwrap().write_all("hello\nпривет\n".as_bytes()).unwrap();
+    let mut demo = demo
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    demo.stdin
+        .take()
+        .unwrap()
+        .write_all("hello\nпривет\n".as_bytes())
+        .unwrap();
     let output = demo.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     let lines = String::from_utf8(output.stdout).unwrap();
-    ["$ cargo run --example demo"].into_iter().chain(lines.lines()).map(str::to_owned).collect()
+    ["$ cargo run --example demo"]
+        .into_iter()
+        .chain(lines.lines())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// In a home whose address has changed.
@@ -51,25 +71,40 @@ fn doctor() -> Vec<String> {
     home.write_private("token", TOKEN);
     let pihook = home.run_bot_for("pihook", &telegram);
     pihook.wait_log("the webhook is registered");
-    services.iter().for_each(|service| service.says("80.100.95.99"));
+    services
+        .iter()
+        .for_each(|service| service.says("80.100.95.99"));
     // It listens where it was free, and the doctor looks where the settings say.
-    home.write("pihook.toml", &settings(&telegram, &services).replace("127.0.0.1:0", &pihook.address.to_string()));
+    home.write(
+        "pihook.toml",
+        &settings(&telegram, &services).replace("127.0.0.1:0", &pihook.address.to_string()),
+    );
     let output = home.command_of("pihook", &["doctor"]).output().unwrap();
     let mut said = String::from_utf8(output.stdout).unwrap();
     for (here, there) in [
         (telegram.api_url(), "https://api.telegram.org".to_owned()),
-        (format!("127.0.0.1:{}", pihook.address.port()), "0.0.0.0:8443".into()),
+        (
+            format!("127.0.0.1:{}", pihook.address.port()),
+            "0.0.0.0:8443".into(),
+        ),
         ("127.0.0.1 is".into(), "api.telegram.org is".into()),
         ("pihook.toml,".into(), "/etc/pihook/pihook.toml,".into()),
         ("number_110201543_bot".into(), "my_bot".into()),
-        (format!("process {}", pihook.child.id()), "process 512".into()),
+        (
+            format!("process {}", pihook.child.id()),
+            "process 512".into(),
+        ),
     ] {
         assert!(said.contains(&here), "{here}: {said}");
         said = said.replace(&here, &there);
     }
     let cross = said.find('✗').unwrap_or_else(|| panic!("{said}"));
     let lines = said.lines().count() - said[cross..].lines().count() + 2;
-    ["$ sudo pihook doctor"].into_iter().chain(said.lines().take(lines)).map(str::to_owned).collect()
+    ["$ sudo pihook doctor"]
+        .into_iter()
+        .chain(said.lines().take(lines))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn settings(telegram: &Telegram, services: &[Service]) -> String {
@@ -95,7 +130,11 @@ fn svg(lines: &[String]) -> String {
          @media (prefers-reduced-motion) {{ text {{ animation: none }} }}</style>\n\
          <rect width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"#0d1117\"/>\n"
     );
-    for (number, line) in lines.iter().enumerate().filter(|(_, line)| !line.is_empty()) {
+    for (number, line) in lines
+        .iter()
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty())
+    {
         let colour = match line.chars().next() {
             Some('✓') => "#3fb950",
             Some('✗') => "#f85149",
@@ -118,5 +157,7 @@ fn svg(lines: &[String]) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }

@@ -11,7 +11,10 @@ use simulated_telegram::Fault;
 
 /// Why deliveries got no answer.
 fn errors(bot: &simulated_telegram::Bot) -> Vec<String> {
-    bot.deliveries().into_iter().filter_map(|delivery| delivery.error).collect()
+    bot.deliveries()
+        .into_iter()
+        .filter_map(|delivery| delivery.error)
+        .collect()
 }
 
 /// A message that makes so many bytes of an update, beside the envelope of its id.
@@ -28,10 +31,18 @@ fn the_largest_update_of_all_is_answered() {
     let (_telegram, bot, _home, _pihook) = start();
     bot.wait_connections(1, SOON).unwrap();
     assert!(bot.update("message", 7, large(524_288)) > 0);
-    assert_eq!(bot.update("message", 7, large(524_289)), 0, "no larger one is sent");
+    assert_eq!(
+        bot.update("message", 7, large(524_289)),
+        0,
+        "no larger one is sent"
+    );
     bot.wait_none_pending(SOON).unwrap();
     let deliveries = bot.deliveries();
-    assert_eq!((deliveries.len(), deliveries[0].status), (1, Some(200)), "{deliveries:?}");
+    assert_eq!(
+        (deliveries.len(), deliveries[0].status),
+        (1, Some(200)),
+        "{deliveries:?}"
+    );
 }
 
 #[test]
@@ -44,14 +55,20 @@ fn small_updates_and_large_ones_at_once_are_all_answered() {
         }
     }
     bot.wait_none_pending(SOON).unwrap();
-    let statuses: Vec<_> = bot.deliveries().iter().map(|delivery| delivery.status).collect();
+    let statuses: Vec<_> = bot
+        .deliveries()
+        .iter()
+        .map(|delivery| delivery.status)
+        .collect();
     assert_eq!(statuses, [Some(200); 72], "{:?}", errors(&bot));
 }
 
 #[test]
 fn the_last_answer_of_a_stop_says_that_the_connection_ends() {
     let (telegram, bot, _home, pihook) = start();
-    telegram.on_call(|call| (call.method == "sendMessage").then_some(Fault::Stall(Duration::from_millis(300))));
+    telegram.on_call(|call| {
+        (call.method == "sendMessage").then_some(Fault::Stall(Duration::from_millis(300)))
+    });
     bot.wait_connections(1, SOON).unwrap();
     // The second one waits for the first, and would go out on the same connection.
     bot.say(7, "one");
@@ -61,6 +78,17 @@ fn the_last_answer_of_a_stop_says_that_the_connection_ends() {
     bot.wait_delivered(1, SOON).unwrap();
     pihook.wait();
     let delivered = &bot.deliveries()[0];
-    assert_eq!(delivered.header("connection").map(str::to_ascii_lowercase).as_deref(), Some("close"), "{delivered:?}");
-    assert!(!errors(&bot).contains(&"Broken pipe".to_owned()), "{:?}", errors(&bot));
+    assert_eq!(
+        delivered
+            .header("connection")
+            .map(str::to_ascii_lowercase)
+            .as_deref(),
+        Some("close"),
+        "{delivered:?}"
+    );
+    assert!(
+        !errors(&bot).contains(&"Broken pipe".to_owned()),
+        "{:?}",
+        errors(&bot)
+    );
 }

@@ -1,4 +1,5 @@
-//! Where nothing gets in, the bot polls; where something does, it uses the webhook, and changes over by itself.
+//! Where nothing gets in, the bot polls; where something does, it uses the webhook, and changes
+//! over by itself.
 
 mod common;
 
@@ -9,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use common::scene::Scene;
 use common::tls::Tls;
-use common::{HOST, Home, Memory, OTHER_TOKEN, Pihook, SOON, TOKEN, eventually, settings, telegram, text};
+use common::{
+    HOST, Home, Memory, OTHER_TOKEN, Pihook, SOON, TOKEN, eventually, settings, telegram, text,
+};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use simulated_telegram::{Bot, Call, Fault, Telegram};
@@ -27,7 +30,10 @@ fn polling() -> (Telegram, Bot, Home, Pihook) {
 }
 
 fn home(telegram: &Telegram, more: &str) -> Home {
-    Home::with(&settings(&telegram.api_url(), more), &format!("[[bot]]\ntoken = '{TOKEN}'\n"))
+    Home::with(
+        &settings(&telegram.api_url(), more),
+        &format!("[[bot]]\ntoken = '{TOKEN}'\n"),
+    )
 }
 
 /// A home where nothing gets in.
@@ -43,7 +49,10 @@ fn methods(bot: &Bot) -> Vec<String> {
 }
 
 fn polls(bot: &Bot) -> Vec<Call> {
-    bot.calls().into_iter().filter(|call| call.method == "getUpdates").collect()
+    bot.calls()
+        .into_iter()
+        .filter(|call| call.method == "getUpdates")
+        .collect()
 }
 
 fn is_send(call: &Call) -> bool {
@@ -51,7 +60,12 @@ fn is_send(call: &Call) -> bool {
 }
 
 fn error(code: u16, description: &str, retry_after: Option<u64>) -> Fault {
-    Fault::Error { code, description: description.into(), retry_after, migrate_to_chat_id: None }
+    Fault::Error {
+        code,
+        description: description.into(),
+        retry_after,
+        migrate_to_chat_id: None,
+    }
 }
 
 /// The texts that were sent, by chat.
@@ -72,17 +86,37 @@ fn where_nothing_gets_in_the_first_echo_comes_soon_after_the_start() {
     let start = Instant::now();
     bot.say(42, "hello");
     assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].text, "hello");
-    println!("{:.1} s from the start to the first echo", start.elapsed().as_secs_f64());
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    println!(
+        "{:.1} s from the start to the first echo",
+        start.elapsed().as_secs_f64()
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        start.elapsed()
+    );
     let line = pihook.wait_log("Updates arrive by polling: Telegram's calls do not reach this Pi");
-    assert!(line.contains("[INFO]") && line.contains("forward the port to this Pi"), "{line}");
+    assert!(
+        line.contains("[INFO]") && line.contains("forward the port to this Pi"),
+        "{line}"
+    );
     pihook.wait_log("bot 110201543 is @number_110201543_bot: https://t.me/number_110201543_bot");
     // Nothing of what waited is lost with the webhook.
     let deleted = bot.wait_call("deleteWebhook", 2, SOON).unwrap();
-    assert!(deleted.iter().all(|call| call.text("drop_pending_updates").is_empty()));
-    assert!(home.read("state/polling").contains("Telegram's calls do not"));
+    assert!(
+        deleted
+            .iter()
+            .all(|call| call.text("drop_pending_updates").is_empty())
+    );
+    assert!(
+        home.read("state/polling")
+            .contains("Telegram's calls do not")
+    );
     let info = text(&home.pihook(&["webhook", "info"]));
-    assert!(info.contains("Updates arrive by polling: Telegram's calls do not reach this Pi"), "{info}");
+    assert!(
+        info.contains("Updates arrive by polling: Telegram's calls do not reach this Pi"),
+        "{info}"
+    );
 }
 
 #[test]
@@ -111,12 +145,24 @@ fn after_a_restart_it_polls_at_once_unless_the_settings_have_changed() {
     let pihook = home.run();
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(bot.wait_call("setWebhook", 1, SOON).unwrap().len(), sets);
     assert!(pihook.stop().0.success());
-    home.write("pihook.toml", &home.read("pihook.toml").replace("public_host", "public_port = 443\npublic_host"));
+    home.write(
+        "pihook.toml",
+        &home
+            .read("pihook.toml")
+            .replace("public_host", "public_port = 443\npublic_host"),
+    );
     let _pihook = home.run();
-    assert_eq!(bot.wait_call("setWebhook", sets + 1, SOON).unwrap().len(), sets + 1);
+    assert_eq!(
+        bot.wait_call("setWebhook", sets + 1, SOON).unwrap().len(),
+        sets + 1
+    );
 }
 
 #[test]
@@ -125,7 +171,10 @@ fn one_that_only_polls_opens_no_port_and_makes_no_certificate() {
     bot.say(42, "hello");
     assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].reply_to, Some(1));
     assert!(!home.folder.join("certs").exists());
-    assert_eq!(methods(&bot)[..3], ["getMe", "getWebhookInfo", "getUpdates"]);
+    assert_eq!(
+        methods(&bot)[..3],
+        ["getMe", "getWebhookInfo", "getUpdates"]
+    );
     let first = &polls(&bot)[0];
     assert_eq!(first.params.get("offset"), None);
     assert_eq!([first.text("timeout"), first.text("limit")], ["50", "100"]);
@@ -155,7 +204,10 @@ fn chats_are_served_side_by_side_and_each_in_its_order() {
     bot.wait_none_pending(SOON).unwrap();
     let expected: Vec<_> = (0..20).map(|number| number.to_string()).collect();
     let by_chat = by_chat(&bot);
-    assert!(by_chat.len() == 20 && by_chat.values().all(|texts| *texts == expected), "{by_chat:?}");
+    assert!(
+        by_chat.len() == 20 && by_chat.values().all(|texts| *texts == expected),
+        "{by_chat:?}"
+    );
 }
 
 #[test]
@@ -173,16 +225,32 @@ fn behind_one_that_is_put_off_99_go_on_and_then_all_wait() {
         bot.say(chat, "behind");
     }
     bot.wait_sent(99, SOON).unwrap();
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        start.elapsed()
+    );
     let before = polls(&bot).len();
     std::thread::sleep(Duration::from_secs(5));
     let asked = polls(&bot);
     assert_eq!(bot.sent().len(), 99, "the others wait for it");
-    assert!((3..=6).contains(&(asked.len() - before)), "asked {} times in 5 s", asked.len() - before);
+    assert!(
+        (3..=6).contains(&(asked.len() - before)),
+        "asked {} times in 5 s",
+        asked.len() - before
+    );
     let offset = asked.last().unwrap().text("offset");
-    assert!(asked[before..].iter().all(|call| call.text("offset") == offset && call.text("limit") == "100"));
+    assert!(
+        asked[before..]
+            .iter()
+            .all(|call| call.text("offset") == offset && call.text("limit") == "100")
+    );
     let sent = bot.wait_sent(150, Duration::from_secs(90)).unwrap();
-    assert_eq!(sent.iter().position(|sent| sent.chat == 1), Some(99), "first of all that is left");
+    assert_eq!(
+        sent.iter().position(|sent| sent.chat == 1),
+        Some(99),
+        "first of all that is left"
+    );
     bot.wait_none_pending(SOON).unwrap();
     assert_eq!(bot.sent().len(), 150);
 }
@@ -193,7 +261,10 @@ fn a_page_that_is_too_large_is_asked_for_in_parts() {
     assert!(pihook.stop().0.success());
     // Ten of 400 KB each, with one of another kind behind; what is answered is the text alone.
     for chat in 1..=10 {
-        bot.message(chat, json!({"text": "large", "filler": "x".repeat(400_000)}));
+        bot.message(
+            chat,
+            json!({"text": "large", "filler": "x".repeat(400_000)}),
+        );
     }
     bot.say(11, "small");
     let (_telegram, _home) = (_telegram, _home);
@@ -201,7 +272,10 @@ fn a_page_that_is_too_large_is_asked_for_in_parts() {
     bot.wait_sent(11, SOON).unwrap();
     bot.wait_none_pending(SOON).unwrap();
     let limits: Vec<_> = polls(&bot).iter().map(|call| call.text("limit")).collect();
-    assert!(limits.contains(&"50".to_owned()) && limits.contains(&"3".to_owned()), "{limits:?}");
+    assert!(
+        limits.contains(&"50".to_owned()) && limits.contains(&"3".to_owned()),
+        "{limits:?}"
+    );
     assert_eq!(bot.sent().len(), 11);
 }
 
@@ -210,9 +284,14 @@ fn a_stop_does_not_wait_for_the_poll_and_tells_what_is_through() {
     let (telegram, bot, home, pihook) = polling();
     let start = Instant::now();
     assert!(pihook.stop().0.success());
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
 
-    // In the middle of a reply it waits for that, and nothing comes again, although nothing is remembered here.
+    // In the middle of a reply it waits for that, and nothing comes again, although nothing is
+    // remembered here.
     let pihook = Pihook::start_polling(home.command(&["run"]));
     pihook.wait_log("updates arrive by polling");
     let (began, begun) = mpsc::channel();
@@ -226,7 +305,10 @@ fn a_stop_does_not_wait_for_the_poll_and_tells_what_is_through() {
     begun.recv_timeout(SOON).unwrap();
     pihook.signal(Signal::SIGTERM);
     let (status, log) = pihook.wait();
-    assert!(status.success() && !log.iter().any(|line| line.contains("not finished in 10 s")), "{status}: {log:#?}");
+    assert!(
+        status.success() && !log.iter().any(|line| line.contains("not finished in 10 s")),
+        "{status}: {log:#?}"
+    );
     assert_eq!((bot.sent().len(), bot.pending()), (1, 0));
 }
 
@@ -268,8 +350,16 @@ fn while_the_bot_api_is_gone_it_rests_and_goes_on_after_it() {
     pihook.wait_log("polling failed: the answer is not from the Bot API (status 502)");
     let (cpu, calls) = (pihook.cpu(), bot.calls().len());
     std::thread::sleep(Duration::from_secs(6));
-    assert!(bot.calls().len() - calls <= 4, "{} calls", bot.calls().len() - calls);
-    assert!(pihook.cpu() - cpu < Duration::from_millis(300), "{:?}", pihook.cpu() - cpu);
+    assert!(
+        bot.calls().len() - calls <= 4,
+        "{} calls",
+        bot.calls().len() - calls
+    );
+    assert!(
+        pihook.cpu() - cpu < Duration::from_millis(300),
+        "{:?}",
+        pihook.cpu() - cpu
+    );
     telegram.on_call(|_| None);
     bot.wait_sent(1, SOON).unwrap();
     pihook.wait_logs("bot 110201543: updates arrive by polling", 2);
@@ -281,15 +371,25 @@ fn an_idle_poller_does_nothing_but_poll() {
     let (cpu, calls) = (pihook.cpu(), bot.calls().len());
     // Telegram's 50 s are 5 s here.
     std::thread::sleep(Duration::from_secs(11));
-    assert!((1..=3).contains(&(bot.calls().len() - calls)), "{:?}", methods(&bot));
-    assert!(pihook.cpu() - cpu < Duration::from_millis(100), "{:?}", pihook.cpu() - cpu);
+    assert!(
+        (1..=3).contains(&(bot.calls().len() - calls)),
+        "{:?}",
+        methods(&bot)
+    );
+    assert!(
+        pihook.cpu() - cpu < Duration::from_millis(100),
+        "{:?}",
+        pihook.cpu() - cpu
+    );
 }
 
 #[test]
 fn two_bots_poll_together_and_a_token_that_is_refused_concerns_one() {
     let telegram = telegram();
     let bots = [TOKEN, OTHER_TOKEN].map(|token| telegram.bot(token));
-    let both = format!("[[bot]]\ntoken = '{TOKEN}'\n[[bot]]\ntoken = '{OTHER_TOKEN}'\n[[bot]]\ntoken = '7:x'\n");
+    let both = format!(
+        "[[bot]]\ntoken = '{TOKEN}'\n[[bot]]\ntoken = '{OTHER_TOKEN}'\n[[bot]]\ntoken = '7:x'\n"
+    );
     telegram.shut(HOST, 8443);
     let home = Home::with(&settings(&telegram.api_url(), ""), &both);
     let pihook = home.run_for(&telegram);
@@ -301,7 +401,10 @@ fn two_bots_poll_together_and_a_token_that_is_refused_concerns_one() {
         assert!(!polls(bot).is_empty() && bot.webhook_info()["url"] == "");
     }
     let line = pihook.wait_log("bot 7: the Bot API said");
-    assert!(line.contains("[ERROR]") && line.contains("BotFather"), "{line}");
+    assert!(
+        line.contains("[ERROR]") && line.contains("BotFather"),
+        "{line}"
+    );
 }
 
 #[test]
@@ -309,11 +412,16 @@ fn a_foreign_webhook_is_removed_ever_more_seldom() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     // Another program is somewhere else, with the same token.
-    let settings = settings(&telegram.api_url(), "watch_interval = 3").replace(HOST, "80.100.95.99");
+    let settings =
+        settings(&telegram.api_url(), "watch_interval = 3").replace(HOST, "80.100.95.99");
     let elsewhere = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     assert!(elsewhere.pihook(&["cert"]).status.success());
     // Telegram takes one in a tenth of a second.
-    let set = || eventually("the other one's webhook", || elsewhere.pihook(&["webhook", "set"]).status.success());
+    let set = || {
+        eventually("the other one's webhook", || {
+            elsewhere.pihook(&["webhook", "set"]).status.success()
+        });
+    };
     set();
     let home = home(&telegram, &format!("{POLLING}\nwatch_interval = 3"));
     let pihook = Pihook::start_polling(home.command(&["run"]));
@@ -323,11 +431,18 @@ fn a_foreign_webhook_is_removed_ever_more_seldom() {
     set();
     let lost = Instant::now();
     let line = pihook.wait_log("again; only one program can use a token");
-    assert!(line.contains("[WARN]") && line.contains("stop the other"), "{line}");
+    assert!(
+        line.contains("[WARN]") && line.contains("stop the other"),
+        "{line}"
+    );
     assert_ne!(bot.webhook_info()["url"], "", "it is left alone");
     let calls = bot.calls().len();
     pihook.wait_logs("bot 110201543: updates arrive by polling", 2);
-    assert!(lost.elapsed() > Duration::from_secs(2), "{:?}", lost.elapsed());
+    assert!(
+        lost.elapsed() > Duration::from_secs(2),
+        "{:?}",
+        lost.elapsed()
+    );
     assert!(bot.calls().len() - calls < 8, "{:?}", methods(&bot));
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
@@ -338,11 +453,21 @@ fn two_pollers_do_not_fight() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let homes = [(); 2].map(|()| home(&telegram, &format!("{POLLING}\nwatch_interval = 3")));
-    let [one, other] = homes.each_ref().map(|home| Pihook::start_polling(home.command(&["run"])));
+    let [one, other] = homes
+        .each_ref()
+        .map(|home| Pihook::start_polling(home.command(&["run"])));
     let words = "another program polls with this token, again";
     let start = Instant::now();
-    while ![&one, &other].iter().any(|pihook| pihook.log().iter().any(|line| line.contains(words))) {
-        assert!(start.elapsed() < SOON, "{:#?} {:#?}", one.log(), other.log());
+    while ![&one, &other]
+        .iter()
+        .any(|pihook| pihook.log().iter().any(|line| line.contains(words)))
+    {
+        assert!(
+            start.elapsed() < SOON,
+            "{:#?} {:#?}",
+            one.log(),
+            other.log()
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     std::thread::sleep(Duration::from_secs(3));
@@ -366,7 +491,11 @@ fn our_webhook_that_somebody_sets_while_it_polls_is_tried_and_given_up() {
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
     // The conflict of our own making is nobody's business.
-    assert!(!pihook.log().iter().any(|line| line.contains("Conflict")), "{:#?}", pihook.log());
+    assert!(
+        !pihook.log().iter().any(|line| line.contains("Conflict")),
+        "{:#?}",
+        pihook.log()
+    );
     // Now it is let in.
     telegram.open(HOST, 8443);
     assert!(home.pihook(&["webhook", "set"]).status.success());
@@ -386,8 +515,16 @@ fn a_call_while_it_polls_is_no_proof_of_the_webhook_that_is_tried_later() {
     // Somebody who has path and secret.
     assert_eq!(Tls::connect(scene.pihook.address).ask(&scene.good()), 200);
     scene.pihook.wait_log("pihook tries the webhook");
-    scene.pihook.wait_logs("Updates arrive by polling: Telegram's calls do not", 2);
-    assert!(!scene.pihook.log().iter().any(|line| line.contains("updates arrive by webhook")));
+    scene
+        .pihook
+        .wait_logs("Updates arrive by polling: Telegram's calls do not", 2);
+    assert!(
+        !scene
+            .pihook
+            .log()
+            .iter()
+            .any(|line| line.contains("updates arrive by webhook"))
+    );
 }
 
 #[test]
@@ -411,20 +548,29 @@ fn a_home_that_opens_up_gets_its_webhook_back_in_time_and_one_that_shuts_is_poll
     while bot.deliveries().is_empty() {
         say(&bot);
     }
-    println!("{:.1} s from the opening of the home to the first call", opened.elapsed().as_secs_f64());
+    println!(
+        "{:.1} s from the opening of the home to the first call",
+        opened.elapsed().as_secs_f64()
+    );
     for _ in 0..5 {
         say(&bot);
     }
     let shut = Instant::now();
     telegram.shut(HOST, 8443);
     say(&bot);
-    println!("{:.1} s from its shutting to the next echo", shut.elapsed().as_secs_f64());
+    println!(
+        "{:.1} s from its shutting to the next echo",
+        shut.elapsed().as_secs_f64()
+    );
     pihook.wait_log("Updates arrive by polling: Telegram could not deliver");
     say(&bot);
     bot.wait_none_pending(SOON).unwrap();
     let expected: Vec<_> = (0..said).map(|number| number.to_string()).collect();
     let by_chat = by_chat(&bot);
-    assert!(by_chat.values().all(|texts| *texts == expected), "{by_chat:?}");
+    assert!(
+        by_chat.values().all(|texts| *texts == expected),
+        "{by_chat:?}"
+    );
 }
 
 #[test]
@@ -439,25 +585,51 @@ fn a_token_in_the_environment_is_all_that_is_needed() {
     std::fs::remove_file(folder.folder.join("pihook.toml")).unwrap();
     let command = |variables: &[(&str, &str)]| -> Command {
         let mut command = folder.command(&["check"]);
-        command.env("TELEGRAM_BOT_TOKEN", TOKEN).envs(variables.iter().copied());
+        command
+            .env("TELEGRAM_BOT_TOKEN", TOKEN)
+            .envs(variables.iter().copied());
         command
     };
     let output = command(&[("HOME", "/home/pi")]).output().unwrap();
     let said = text(&output);
-    assert!(output.status.success() && said.contains("/home/pi/.local/state/pihook/110201543/"), "{said}");
-    assert!(said.contains("delivery         = \"auto\"") && said.contains("public_host      = \"auto\""), "{said}");
-    assert!(said.contains("# The bot asks these services for your public address: https://api.ipify.org"), "{said}");
+    assert!(
+        output.status.success() && said.contains("/home/pi/.local/state/pihook/110201543/"),
+        "{said}"
+    );
+    assert!(
+        said.contains("delivery         = \"auto\"")
+            && said.contains("public_host      = \"auto\""),
+        "{said}"
+    );
+    assert!(
+        said.contains(
+            "# The bot asks these services for your public address: https://api.ipify.org"
+        ),
+        "{said}"
+    );
     let output = command(&[]).output().unwrap();
     assert_eq!(output.status.code(), Some(78));
-    assert!(text(&output).contains("Set HOME or XDG_STATE_HOME"), "{}", text(&output));
+    assert!(
+        text(&output).contains("Set HOME or XDG_STATE_HOME"),
+        "{}",
+        text(&output)
+    );
     // It cannot be made, and it is not made elsewhere.
     folder.write("file", "");
     let file = folder.folder.join("file");
     let mut run = folder.command(&["run"]);
-    run.env("TELEGRAM_BOT_TOKEN", TOKEN).env("XDG_STATE_HOME", &file);
+    run.env("TELEGRAM_BOT_TOKEN", TOKEN)
+        .env("XDG_STATE_HOME", &file);
     let output = run.output().unwrap();
     assert_eq!(output.status.code(), Some(78), "{}", text(&output));
-    assert!(text(&output).contains("Cannot create the folder"), "{}", text(&output));
-    let left: Vec<_> = std::fs::read_dir(&folder.folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        text(&output).contains("Cannot create the folder"),
+        "{}",
+        text(&output)
+    );
+    let left: Vec<_> = std::fs::read_dir(&folder.folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(left, ["file"]);
 }

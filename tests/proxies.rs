@@ -1,4 +1,5 @@
-//! The Bot API through a proxy, by HTTP CONNECT and by SOCKS5, and by IPv6. `tests/homes/run` does it with tinyproxy and microsocks.
+//! The Bot API through a proxy, by HTTP CONNECT and by SOCKS5, and by IPv6. `tests/homes/run` does
+//! it with tinyproxy and microsocks.
 
 mod common;
 
@@ -26,9 +27,18 @@ type Open = fn(&mut TcpStream) -> io::Result<bool>;
 
 impl Proxy {
     fn start(telegram: &str, open: Open) -> Proxy {
-        let to: SocketAddr = telegram.rsplit('/').next().unwrap().replace("localhost", "127.0.0.1").parse().unwrap();
+        let to: SocketAddr = telegram
+            .rsplit('/')
+            .next()
+            .unwrap()
+            .replace("localhost", "127.0.0.1")
+            .parse()
+            .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let proxy = Proxy { address: listener.local_addr().unwrap(), connections: Arc::default() };
+        let proxy = Proxy {
+            address: listener.local_addr().unwrap(),
+            connections: Arc::default(),
+        };
         let connections = Arc::clone(&proxy.connections);
         thread::spawn(move || {
             for mut client in listener.incoming().map_while(Result::ok) {
@@ -68,8 +78,13 @@ fn connect(client: &mut TcpStream) -> io::Result<bool> {
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     // `me:s3cret-word`
-    let is_right = head.starts_with(&format!("CONNECT {NAME}:")) && head.contains("Basic bWU6czNjcmV0LXdvcmQ=");
-    let answer = if is_right { "200 Connection established" } else { "407 Proxy Authentication Required" };
+    let is_right = head.starts_with(&format!("CONNECT {NAME}:"))
+        && head.contains("Basic bWU6czNjcmV0LXdvcmQ=");
+    let answer = if is_right {
+        "200 Connection established"
+    } else {
+        "407 Proxy Authentication Required"
+    };
     write!(client, "HTTP/1.1 {answer}\r\n\r\n")?;
     Ok(is_right)
 }
@@ -108,7 +123,10 @@ fn socks5(client: &mut TcpStream) -> io::Result<bool> {
 }
 
 fn home(api_url: &str, more: &str) -> Home {
-    Home::with(&settings(api_url, more), &format!("[[bot]]\ntoken = '{TOKEN}'\n"))
+    Home::with(
+        &settings(api_url, more),
+        &format!("[[bot]]\ntoken = '{TOKEN}'\n"),
+    )
 }
 
 fn run(home: &Home, environment: &[(&str, String)]) -> Pihook {
@@ -130,33 +148,62 @@ fn an_echo_goes_through_each_kind_of_proxy_and_its_connections_are_kept() {
         // From the settings, and from the environment.
         for (setting, environment) in [
             (format!("delivery = 'polling'\nproxy = '{url}'"), vec![]),
-            ("delivery = 'polling'".to_owned(), vec![("ALL_PROXY", url.clone())]),
+            (
+                "delivery = 'polling'".to_owned(),
+                vec![("ALL_PROXY", url.clone())],
+            ),
         ] {
             let home = home(&format!("http://{NAME}:8081"), &setting);
             let pihook = run(&home, &environment);
             let shown = format!("{scheme}://{}", proxy.address);
-            pihook.wait_log(&format!("Calls to the Bot API go through the proxy {shown}."));
+            pihook.wait_log(&format!(
+                "Calls to the Bot API go through the proxy {shown}."
+            ));
             let before = bot.sent().len();
             for number in 0..20 {
                 bot.say(1, &number.to_string());
             }
             bot.wait_sent(before + 20, SOON).unwrap();
-            let doctor = text(&with(home.command(&["doctor"]), &environment).output().unwrap());
-            assert!(doctor.contains(&format!("8081 answers, through the proxy {shown}")), "{doctor}");
-            let check = text(&with(home.command(&["check"]), &environment).output().unwrap());
-            assert!(check.contains(&format!("proxy            = \"{shown}\"")), "{check}");
+            let doctor = text(
+                &with(home.command(&["doctor"]), &environment)
+                    .output()
+                    .unwrap(),
+            );
+            assert!(
+                doctor.contains(&format!("8081 answers, through the proxy {shown}")),
+                "{doctor}"
+            );
+            let check = text(
+                &with(home.command(&["check"]), &environment)
+                    .output()
+                    .unwrap(),
+            );
+            assert!(
+                check.contains(&format!("proxy            = \"{shown}\"")),
+                "{check}"
+            );
             let (_, log) = pihook.stop();
-            assert!(!format!("{doctor}{check}{log:?}").contains(PASSWORD), "{doctor}{check}{log:#?}");
+            assert!(
+                !format!("{doctor}{check}{log:?}").contains(PASSWORD),
+                "{doctor}{check}{log:#?}"
+            );
         }
         let connections = proxy.connections.load(Ordering::Relaxed);
-        assert!(connections < 20, "{connections} connections for 40 echoes: they are not kept");
+        assert!(
+            connections < 20,
+            "{connections} connections for 40 echoes: they are not kept"
+        );
     }
 }
 
 #[test]
 fn tls_goes_through_a_proxy_to_the_bot_api_and_is_checked_against_its_name() {
     let (root, tls) = authority(NAME, |_| {});
-    let telegram = Telegram::start(Options { api_tls: Some(tls), ..Options::default() }).unwrap();
+    let telegram = Telegram::start(Options {
+        api_tls: Some(tls),
+        ..Options::default()
+    })
+    .unwrap();
     let bot = telegram.bot(TOKEN);
     let proxy = Proxy::start(&telegram.api_url(), connect);
     let home = home(&format!("https://{NAME}"), "delivery = 'polling'");
@@ -174,20 +221,61 @@ fn an_error_names_the_proxy_and_says_what_to_do() {
     let http = Proxy::start(&telegram.api_url(), connect).address;
     let socks = Proxy::start(&telegram.api_url(), socks5).address;
     for (proxy, name, why) in [
-        (format!("http://me:wrong-{PASSWORD}@{http}"), NAME, "the proxy refuses the user and password"),
-        (format!("http://{http}"), NAME, "the proxy refuses the user and password"),
-        (format!("socks5://me:wrong-{PASSWORD}@{socks}"), NAME, "the proxy refuses the user and password"),
-        (format!("socks5://{socks}"), NAME, "the proxy refuses the user and password"),
-        (format!("socks5://me:{PASSWORD}@{socks}"), "other.example", "host unreachable"),
-        (format!("socks5://me:{PASSWORD}@127.0.0.1:1"), NAME, "Connection refused"),
-        (format!("http://me:{PASSWORD}@127.0.0.1:1"), NAME, "Connection refused"),
+        (
+            format!("http://me:wrong-{PASSWORD}@{http}"),
+            NAME,
+            "the proxy refuses the user and password",
+        ),
+        (
+            format!("http://{http}"),
+            NAME,
+            "the proxy refuses the user and password",
+        ),
+        (
+            format!("socks5://me:wrong-{PASSWORD}@{socks}"),
+            NAME,
+            "the proxy refuses the user and password",
+        ),
+        (
+            format!("socks5://{socks}"),
+            NAME,
+            "the proxy refuses the user and password",
+        ),
+        (
+            format!("socks5://me:{PASSWORD}@{socks}"),
+            "other.example",
+            "host unreachable",
+        ),
+        (
+            format!("socks5://me:{PASSWORD}@127.0.0.1:1"),
+            NAME,
+            "Connection refused",
+        ),
+        (
+            format!("http://me:{PASSWORD}@127.0.0.1:1"),
+            NAME,
+            "Connection refused",
+        ),
     ] {
-        let home = home(&format!("http://{name}:8081"), &format!("proxy = '{proxy}'"));
-        let shown = format!("{}://{}", proxy.split(':').next().unwrap(), proxy.rsplit(['@', '/']).next().unwrap());
+        let home = home(
+            &format!("http://{name}:8081"),
+            &format!("proxy = '{proxy}'"),
+        );
+        let shown = format!(
+            "{}://{}",
+            proxy.split(':').next().unwrap(),
+            proxy.rsplit(['@', '/']).next().unwrap()
+        );
         let doctor = text(&home.pihook(&["doctor"]));
         let line = doctor.lines().find(|line| line.starts_with('✗')).unwrap();
-        assert!(line.contains(why) && line.contains(&format!("(proxy {shown})")), "{proxy}: {line}");
-        assert!(doctor.contains("check that the proxy runs") && !doctor.contains(PASSWORD), "{doctor}");
+        assert!(
+            line.contains(why) && line.contains(&format!("(proxy {shown})")),
+            "{proxy}: {line}"
+        );
+        assert!(
+            doctor.contains("check that the proxy runs") && !doctor.contains(PASSWORD),
+            "{doctor}"
+        );
     }
 }
 
@@ -195,7 +283,13 @@ fn an_error_names_the_proxy_and_says_what_to_do() {
 fn a_bot_api_on_this_machine_is_called_directly_also_by_ipv6() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
-    let to: SocketAddr = telegram.api_url().rsplit('/').next().unwrap().parse().unwrap();
+    let to: SocketAddr = telegram
+        .api_url()
+        .rsplit('/')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
     let listener = TcpListener::bind("[::1]:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -203,10 +297,17 @@ fn a_bot_api_on_this_machine_is_called_directly_also_by_ipv6() {
             thread::spawn(move || join(client, TcpStream::connect(to).unwrap()));
         }
     });
-    let home = home(&format!("http://{address}"), "delivery = 'polling'\nproxy = 'http://127.0.0.1:1'");
+    let home = home(
+        &format!("http://{address}"),
+        "delivery = 'polling'\nproxy = 'http://127.0.0.1:1'",
+    );
     let _pihook = run(&home, &[("ALL_PROXY", "http://127.0.0.1:1".into())]);
     bot.say(1, "hello");
     bot.wait_sent(1, SOON).unwrap();
     let doctor = home.pihook(&["doctor"]);
-    assert!(doctor.status.success() && text(&doctor).contains("✓ DNS: ::1 is found"), "{}", text(&doctor));
+    assert!(
+        doctor.status.success() && text(&doctor).contains("✓ DNS: ::1 is found"),
+        "{}",
+        text(&doctor)
+    );
 }

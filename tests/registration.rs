@@ -1,4 +1,5 @@
-//! The webhook's registration: in the lesson's order, only when needed, and for as long as it takes.
+//! The webhook's registration: in the lesson's order, only when needed, and for as long as it
+//! takes.
 
 mod common;
 
@@ -14,11 +15,21 @@ fn methods(bot: &Bot) -> Vec<String> {
 }
 
 fn error(code: u16, description: &str, retry_after: Option<u64>) -> Fault {
-    Fault::Error { code, description: description.into(), retry_after, migrate_to_chat_id: None }
+    Fault::Error {
+        code,
+        description: description.into(),
+        retry_after,
+        migrate_to_chat_id: None,
+    }
 }
 
 /// Has the first `count` calls of `method` go wrong.
-fn fail(telegram: &Telegram, method: &'static str, count: usize, fault: impl Fn() -> Fault + Send + 'static) {
+fn fail(
+    telegram: &Telegram,
+    method: &'static str,
+    count: usize,
+    fault: impl Fn() -> Fault + Send + 'static,
+) {
     let mut left = count;
     telegram.on_call(move |call: &Call| {
         let fails = call.method.eq_ignore_ascii_case(method) && left > 0;
@@ -35,16 +46,28 @@ fn registered(pihook: &Pihook) -> String {
 fn the_old_webhook_goes_and_the_new_one_comes_with_its_certificate() {
     let (_telegram, bot, home, pihook) = start();
     registered(&pihook);
-    assert_eq!(methods(&bot), ["getMe", "deleteWebhook", "setWebhook", "getWebhookInfo"]);
+    assert_eq!(
+        methods(&bot),
+        ["getMe", "deleteWebhook", "setWebhook", "getWebhookInfo"]
+    );
     let call = &bot.calls()[2];
     assert_eq!(call.text("url"), format!("https://{HOST}:8443/{TOKEN}/"));
     assert_eq!(call.text("max_connections"), "40");
-    assert_eq!(call.text("allowed_updates"), r#"["message","callback_query","inline_query"]"#);
+    assert_eq!(
+        call.text("allowed_updates"),
+        r#"["message","callback_query","inline_query"]"#
+    );
     assert_eq!(call.text("secret_token").len(), 64);
     let certificate = String::from_utf8(call.files["certificate"].clone()).unwrap();
-    assert_eq!(certificate.replace("\r\n", "\n"), home.read("certs/webhook_cert.pem").replace("\r\n", "\n"));
+    assert_eq!(
+        certificate.replace("\r\n", "\n"),
+        home.read("certs/webhook_cert.pem").replace("\r\n", "\n")
+    );
     assert_eq!(bot.webhook_info()["has_custom_certificate"], true);
-    assert_eq!(bot.webhook_info()["last_error_message"], serde_json::Value::Null);
+    assert_eq!(
+        bot.webhook_info()["last_error_message"],
+        serde_json::Value::Null
+    );
 }
 
 #[test]
@@ -73,7 +96,10 @@ fn a_change_of_settings_or_certificate_sets_it_again() {
     let config = home.read("pihook.toml");
     home.write("pihook.toml", &format!("max_connections = 20\n{config}"));
     registered(&home.run_for(&telegram));
-    assert_eq!(bot.wait_call("setWebhook", 2, SOON).unwrap()[1].text("max_connections"), "20");
+    assert_eq!(
+        bot.wait_call("setWebhook", 2, SOON).unwrap()[1].text("max_connections"),
+        "20"
+    );
     assert!(home.pihook(&["cert", "--force"]).status.success());
     registered(&home.run_for(&telegram));
     bot.wait_call("setWebhook", 3, SOON).unwrap();
@@ -92,11 +118,20 @@ fn another_list_of_allowed_updates_reaches_telegram_at_the_next_start() {
         registered(&pihook)
     };
     // Telegram lists them in an order of its own.
-    let is_allowed = |kind: &str| bot.webhook_info()["allowed_updates"].as_array().unwrap().contains(&kind.into());
+    let is_allowed = |kind: &str| {
+        bot.webhook_info()["allowed_updates"]
+            .as_array()
+            .unwrap()
+            .contains(&kind.into())
+    };
     run("few");
     assert!(is_allowed("message") && !is_allowed("callback_query"));
     run("many");
-    assert!(["message", "callback_query", "inline_query"].into_iter().all(is_allowed));
+    assert!(
+        ["message", "callback_query", "inline_query"]
+            .into_iter()
+            .all(is_allowed)
+    );
     assert!(run("many").contains("unchanged"));
 }
 
@@ -109,14 +144,19 @@ fn a_webhook_that_someone_else_took_is_taken_back_at_the_start() {
     assert!(home.pihook(&["webhook", "delete"]).status.success());
     assert_eq!(bot.webhook_info()["url"], "");
     registered(&home.run_for(&telegram));
-    assert_eq!(bot.webhook_info()["url"], format!("https://{HOST}:8443/{TOKEN}/"));
+    assert_eq!(
+        bot.webhook_info()["url"],
+        format!("https://{HOST}:8443/{TOKEN}/")
+    );
 }
 
 #[test]
 fn a_flood_limit_is_waited_out() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
-    fail(&telegram, "setWebhook", 1, || error(429, "Too Many Requests: retry after 2", Some(2)));
+    fail(&telegram, "setWebhook", 1, || {
+        error(429, "Too Many Requests: retry after 2", Some(2))
+    });
     let home = Home::new(&telegram.api_url());
     let pihook = home.run_for(&telegram);
     assert!(pihook.wait_log("retry after 2").contains("Next try in 2 s"));
@@ -130,7 +170,13 @@ fn a_gateways_html_a_cut_line_and_a_silent_api_are_survived() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let mut faults = vec![Fault::Hang, Fault::CutBefore, Fault::Html(502)];
-    telegram.on_call(move |call| if call.method.eq_ignore_ascii_case("setWebhook") { faults.pop() } else { None });
+    telegram.on_call(move |call| {
+        if call.method.eq_ignore_ascii_case("setWebhook") {
+            faults.pop()
+        } else {
+            None
+        }
+    });
     let home = Home::new(&telegram.api_url());
     let pihook = home.run_for(&telegram);
     pihook.wait_log("not from the Bot API (status 502). Next try in 1 s");
@@ -144,10 +190,16 @@ fn a_gateways_html_a_cut_line_and_a_silent_api_are_survived() {
 #[test]
 fn the_bot_serves_while_the_api_cannot_be_reached() {
     // A port where nobody listens: taken, and given back.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let home = Home::new(&format!("http://{nobody}"));
     let pihook = home.run();
-    pihook.wait_logs("the webhook is not registered: the Bot API cannot be reached", 2);
+    pihook.wait_logs(
+        "the webhook is not registered: the Bot API cannot be reached",
+        2,
+    );
     let mut tls = common::tls::Tls::connect(pihook.address);
     assert_eq!(tls.ask(b"GET / HTTP/1.1\r\n\r\n"), 404);
     assert!(pihook.stop().0.success());
@@ -159,7 +211,10 @@ fn a_token_that_telegram_does_not_know_is_told_once_and_loudly() {
     let home = Home::new(&telegram.api_url());
     let pihook = home.run();
     let line = pihook.wait_log("Telegram does not accept this token");
-    assert!(line.contains("[ERROR]") && line.contains("BotFather"), "{line}");
+    assert!(
+        line.contains("[ERROR]") && line.contains("BotFather"),
+        "{line}"
+    );
     assert!(pihook.stop().0.success());
 }
 
@@ -190,15 +245,24 @@ fn the_command_line_shows_sets_and_removes_it() {
     assert!(said(&["webhook", "info"]).contains("the webhook is not set"));
     assert!(said(&["webhook", "set"]).contains("the webhook is set"));
     let info = said(&["webhook", "info"]);
-    assert!(info.contains("the webhook matches the settings") && info.contains("waiting updates: 0"), "{info}");
+    assert!(
+        info.contains("the webhook matches the settings") && info.contains("waiting updates: 0"),
+        "{info}"
+    );
     assert!(said(&["webhook", "delete"]).contains("removed"));
     assert_eq!(bot.webhook_info()["url"], "");
 
     // It does not end well when Telegram says no.
-    fail(&telegram, "setWebhook", 1, || error(400, "Bad Request: bad webhook: whatever", None));
+    fail(&telegram, "setWebhook", 1, || {
+        error(400, "Bad Request: bad webhook: whatever", None)
+    });
     let output = home.pihook(&["webhook", "set"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output).contains("bad webhook: whatever"), "{}", text(&output));
+    assert!(
+        text(&output).contains("bad webhook: whatever"),
+        "{}",
+        text(&output)
+    );
 }
 
 #[test]
@@ -211,22 +275,41 @@ fn what_telegram_says_of_a_webhook_cannot_steer_the_terminal() {
         "ip_address":"1.2.3.4\u001b[2J\n","last_error_date":1,"last_error_message":"a\r\n\u001b]0;b\u0007\u009bc\u202e\u2066d\u2028"}}"#;
     telegram.on_call(move |_| Some(Fault::Body(200, info.into())));
     let said = text(&home.pihook(&["webhook", "info"]));
-    assert!(said.contains("1.2.3.4 [2J \n") && said.contains("s ago: \"a   ]0;b  c  d \"\n"), "{said:?}");
-    assert!(!said.contains(['\u{202e}', '\u{2066}', '\u{2028}']), "{said:?}");
-    assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said:?}");
+    assert!(
+        said.contains("1.2.3.4 [2J \n") && said.contains("s ago: \"a   ]0;b  c  d \"\n"),
+        "{said:?}"
+    );
+    assert!(
+        !said.contains(['\u{202e}', '\u{2066}', '\u{2028}']),
+        "{said:?}"
+    );
+    assert!(
+        !said.chars().any(|c| c.is_control() && c != '\n'),
+        "{said:?}"
+    );
 }
 
 /// Another program sets the webhook at our URL, with our certificate; `form` has the rest.
 fn set_by_another(telegram: &Telegram, home: &Home, more: &[(&str, &str)]) {
-    set_at_by_another(telegram, home, &format!("https://{HOST}:8443/{TOKEN}/"), more);
+    set_at_by_another(
+        telegram,
+        home,
+        &format!("https://{HOST}:8443/{TOKEN}/"),
+        more,
+    );
 }
 
 fn set_at_by_another(telegram: &Telegram, home: &Home, url: &str, more: &[(&str, &str)]) {
     let certificate = home.read("certs/webhook_cert.pem");
     let set = || {
         let form = Form::new().text("url", url);
-        let form = more.iter().fold(form, |form, (name, value)| form.text(name, value));
-        let form = form.part("certificate", Part::bytes(certificate.as_bytes()).file_name("cert.pem"));
+        let form = more
+            .iter()
+            .fold(form, |form, (name, value)| form.text(name, value));
+        let form = form.part(
+            "certificate",
+            Part::bytes(certificate.as_bytes()).file_name("cert.pem"),
+        );
         ureq::post(format!("{}/bot{TOKEN}/setWebhook", telegram.api_url())).send(form)
     };
     // Telegram takes one set a second.
@@ -237,7 +320,9 @@ fn set_at_by_another(telegram: &Telegram, home: &Home, url: &str, more: &[(&str,
 fn wait_own_sets(bot: &Bot, count: usize) {
     // Some may have come too soon after another's.
     let is_own = |call: &Call| {
-        call.method == "setWebhook" && call.text("max_connections") == "40" && call.answer.contains("\"ok\":true")
+        call.method == "setWebhook"
+            && call.text("max_connections") == "40"
+            && call.answer.contains("\"ok\":true")
     };
     let own = || bot.calls().into_iter().filter(is_own).collect::<Vec<_>>();
     eventually("the bot has set its webhook", || own().len() >= count);
@@ -250,8 +335,10 @@ fn wait_own_sets(bot: &Bot, count: usize) {
 fn watching() -> (Telegram, Bot, Home, Pihook) {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
-    let home =
-        Home::with(&settings(&telegram.api_url(), "watch_interval = 2"), &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let home = Home::with(
+        &settings(&telegram.api_url(), "watch_interval = 2"),
+        &format!("[[bot]]\ntoken = '{TOKEN}'\n"),
+    );
     let pihook = home.run_for(&telegram);
     registered(&pihook);
     (telegram, bot, home, pihook)
@@ -261,15 +348,25 @@ fn watching() -> (Telegram, Bot, Home, Pihook) {
 fn what_another_program_sets_at_our_url_is_set_right_also_after_a_restart() {
     let other: [&[(&str, &str)]; 3] = [
         &[("allowed_updates", "[\"callback_query\"]")],
-        &[("max_connections", "7"), ("allowed_updates", "[\"message\"]")],
+        &[
+            ("max_connections", "7"),
+            ("allowed_updates", "[\"message\"]"),
+        ],
         &[("allowed_updates", "[]")],
     ];
     for more in other {
         let (telegram, bot, home, pihook) = watching();
-        let secret = bot.calls().iter().find(|call| call.method == "setWebhook").unwrap().text("secret_token");
+        let secret = bot
+            .calls()
+            .iter()
+            .find(|call| call.method == "setWebhook")
+            .unwrap()
+            .text("secret_token");
         let more = [more, &[("secret_token", secret.as_str())]].concat();
         set_by_another(&telegram, &home, &more);
-        pihook.wait_log("another program has set the webhook with different allowed_updates or max_connections");
+        pihook.wait_log(
+            "another program has set the webhook with different allowed_updates or max_connections",
+        );
         wait_own_sets(&bot, 2);
         assert!(pihook.stop().0.success());
         set_by_another(&telegram, &home, &more);
@@ -278,7 +375,10 @@ fn what_another_program_sets_at_our_url_is_set_right_also_after_a_restart() {
         wait_own_sets(&bot, 3);
         assert!(pihook.stop().0.success());
         // And once it is right, it is left alone.
-        assert!(registered(&home.run_for(&telegram)).contains("unchanged"), "{more:?}");
+        assert!(
+            registered(&home.run_for(&telegram)).contains("unchanged"),
+            "{more:?}"
+        );
     }
 }
 
@@ -294,8 +394,9 @@ fn a_webhook_with_another_secret_is_set_again_when_requests_show_it() {
         wait_own_sets(&bot, 2);
         // One or two can be anybody's.
         let mut stranger = common::tls::Tls::connect(pihook.address);
-        let request =
-            format!("POST /{TOKEN}/ HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}");
+        let request = format!(
+            "POST /{TOKEN}/ HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
+        );
         assert_eq!(stranger.ask(request.as_bytes()), 403);
         bot.say(42, "still well");
         bot.wait_sent(2, SOON).unwrap();
@@ -306,8 +407,17 @@ fn a_webhook_with_another_secret_is_set_again_when_requests_show_it() {
 #[test]
 fn our_own_webhook_is_never_removed_before_it_is_replaced() {
     let (telegram, bot, home, pihook) = watching();
-    let removals = || bot.calls().iter().filter(|call| call.method == "deleteWebhook").count();
-    assert_eq!(removals(), 1, "at the first start whatever is there is another's");
+    let removals = || {
+        bot.calls()
+            .iter()
+            .filter(|call| call.method == "deleteWebhook")
+            .count()
+    };
+    assert_eq!(
+        removals(),
+        1,
+        "at the first start whatever is there is another's"
+    );
     // A gateway fails the set: Telegram keeps the webhook that it has, and goes on delivering.
     fail(&telegram, "setWebhook", 2, || Fault::Html(502));
     assert!(home.pihook(&["cert", "--force"]).status.success());
@@ -328,28 +438,47 @@ fn our_own_webhook_is_never_removed_before_it_is_replaced() {
 fn a_token_that_is_refused_once_is_tried_again() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
-    fail(&telegram, "setWebhook", 1, || error(401, "Unauthorized", None));
+    fail(&telegram, "setWebhook", 1, || {
+        error(401, "Unauthorized", None)
+    });
     let home = Home::new(&telegram.api_url());
     let pihook = home.run_for(&telegram);
     pihook.wait_log("Telegram does not accept this token");
     registered(&pihook);
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
-    assert_eq!(pihook.log().iter().filter(|line| line.contains("[ERROR]")).count(), 1);
+    assert_eq!(
+        pihook
+            .log()
+            .iter()
+            .filter(|line| line.contains("[ERROR]"))
+            .count(),
+        1
+    );
 }
 
 #[test]
 fn a_call_that_is_taken_revives_what_a_refused_token_had_ended() {
     let (telegram, bot, _home, pihook) = watching();
-    fail(&telegram, "getWebhookInfo", 1, || error(404, "Not Found", None));
+    fail(&telegram, "getWebhookInfo", 1, || {
+        error(404, "Not Found", None)
+    });
     pihook.wait_log("Telegram does not accept this token");
     let refused = Instant::now();
     let asked = bot.calls().len();
     bot.say(42, "the token is as good as ever");
     bot.wait_sent(1, SOON).unwrap();
     pihook.wait_logs("the webhook is registered", 2);
-    assert!(refused.elapsed() < Duration::from_secs(8), "{:?}", refused.elapsed());
-    assert!(bot.calls()[asked..].iter().all(|call| call.method != "deleteWebhook"));
+    assert!(
+        refused.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        refused.elapsed()
+    );
+    assert!(
+        bot.calls()[asked..]
+            .iter()
+            .all(|call| call.method != "deleteWebhook")
+    );
 }
 
 #[test]
@@ -358,13 +487,25 @@ fn the_command_line_waits_as_long_as_telegram_asks() {
     telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
     assert!(home.pihook(&["cert"]).status.success());
-    fail(&telegram, "setWebhook", 2, || error(429, "Too Many Requests: retry after 1", Some(1)));
+    fail(&telegram, "setWebhook", 2, || {
+        error(429, "Too Many Requests: retry after 1", Some(1))
+    });
     let start = Instant::now();
     let output = home.pihook(&["webhook", "set"]);
-    assert!(output.status.success() && start.elapsed() >= Duration::from_secs(2), "{}", text(&output));
-    fail(&telegram, "setWebhook", 1, || error(429, "Too Many Requests: retry after 5000", Some(5000)));
+    assert!(
+        output.status.success() && start.elapsed() >= Duration::from_secs(2),
+        "{}",
+        text(&output)
+    );
+    fail(&telegram, "setWebhook", 1, || {
+        error(429, "Too Many Requests: retry after 5000", Some(5000))
+    });
     let output = home.pihook(&["webhook", "set"]);
-    assert!(output.status.code() == Some(1) && text(&output).contains("retry after 5000"), "{}", text(&output));
+    assert!(
+        output.status.code() == Some(1) && text(&output).contains("retry after 5000"),
+        "{}",
+        text(&output)
+    );
 }
 
 #[test]
@@ -382,6 +523,9 @@ fn the_new_webhook_meets_the_new_certificate_whatever_the_old_one_needed() {
         pihook.wait_logs("the webhook is registered", 2);
         bot.say(42, "by the new one");
         bot.wait_sent(2, SOON).unwrap();
-        assert_eq!(bot.webhook_info()["last_error_message"], serde_json::Value::Null);
+        assert_eq!(
+            bot.webhook_info()["last_error_message"],
+            serde_json::Value::Null
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What becomes of a reply that the Bot API does not simply take. The whole table is `src/webhook/retry.rs`.
+//! What becomes of a reply that the Bot API does not simply take. The whole table is
+//! `src/webhook/retry.rs`.
 
 mod common;
 
@@ -19,12 +20,22 @@ fn is_reply(call: &Call) -> bool {
 }
 
 fn refusal(code: u16, description: &str) -> Fault {
-    Fault::Error { code, description: description.into(), retry_after: None, migrate_to_chat_id: None }
+    Fault::Error {
+        code,
+        description: description.into(),
+        retry_after: None,
+        migrate_to_chat_id: None,
+    }
 }
 
 fn flood(seconds: u64) -> Fault {
     let description = format!("Too Many Requests: retry after {seconds}");
-    Fault::Error { code: 429, description, retry_after: Some(seconds), migrate_to_chat_id: None }
+    Fault::Error {
+        code: 429,
+        description,
+        retry_after: Some(seconds),
+        migrate_to_chat_id: None,
+    }
 }
 
 #[test]
@@ -44,7 +55,10 @@ fn a_long_flood_wait_is_left_to_telegram() {
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
     let deliveries = bot.deliveries();
-    assert_eq!((deliveries[0].status, deliveries[0].header("retry-after")), (Some(503), Some("17")));
+    assert_eq!(
+        (deliveries[0].status, deliveries[0].header("retry-after")),
+        (Some(503), Some("17"))
+    );
 }
 
 #[test]
@@ -61,7 +75,10 @@ fn a_group_that_became_a_supergroup_gets_its_reply_there() {
     fail(&telegram, [moved]);
     bot.say(-5, "hello");
     let sent = bot.wait_sent(2, SOON).unwrap();
-    assert_eq!((sent[1].chat, sent[1].text.as_str(), sent[1].reply_to), (-100_123, "hello", None));
+    assert_eq!(
+        (sent[1].chat, sent[1].text.as_str(), sent[1].reply_to),
+        (-100_123, "hello", None)
+    );
     bot.wait_delivered(2, SOON).unwrap();
     assert_eq!(bot.deliveries().len(), 2);
 }
@@ -69,7 +86,13 @@ fn a_group_that_became_a_supergroup_gets_its_reply_there() {
 #[test]
 fn what_will_never_be_taken_is_told_and_dropped() {
     let (telegram, bot, _home, pihook) = start();
-    fail(&telegram, [refusal(400, "Bad Request: message is too long"), refusal(403, "Forbidden: bot was kicked")]);
+    fail(
+        &telegram,
+        [
+            refusal(400, "Bad Request: message is too long"),
+            refusal(403, "Forbidden: bot was kicked"),
+        ],
+    );
     bot.say(1, "one");
     bot.wait_delivered(1, SOON).unwrap();
     bot.say(2, "two");
@@ -77,21 +100,37 @@ fn what_will_never_be_taken_is_told_and_dropped() {
     assert_eq!((bot.sent().len(), bot.deliveries().len()), (0, 2));
     pihook.wait_log("message is too long");
     pihook.wait_log("bot was kicked");
-    fail(&telegram, [refusal(409, "Conflict: for now"), refusal(413, "Request Entity Too Large")]);
+    fail(
+        &telegram,
+        [
+            refusal(409, "Conflict: for now"),
+            refusal(413, "Request Entity Too Large"),
+        ],
+    );
     bot.say(3, "three");
     bot.wait_delivered(3, SOON).unwrap();
-    assert_eq!((bot.sent().len(), bot.deliveries().len()), (0, 4), "the conflict was tried again");
+    assert_eq!(
+        (bot.sent().len(), bot.deliveries().len()),
+        (0, 4),
+        "the conflict was tried again"
+    );
     pihook.wait_log("Request Entity Too Large");
 }
 
 #[test]
 fn a_token_that_is_gone_is_told_loudly_and_nothing_is_lost() {
     let (telegram, bot, _home, pihook) = start();
-    fail(&telegram, [refusal(401, "Unauthorized"), refusal(404, "Not Found")]);
+    fail(
+        &telegram,
+        [refusal(401, "Unauthorized"), refusal(404, "Not Found")],
+    );
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
     let deliveries = bot.wait_deliveries(3, SOON).unwrap();
-    assert_eq!((deliveries[0].status, deliveries[0].header("retry-after")), (Some(503), Some("60")));
+    assert_eq!(
+        (deliveries[0].status, deliveries[0].header("retry-after")),
+        (Some(503), Some("60"))
+    );
     let line = pihook.wait_log("Telegram does not accept this token");
     assert!(line.contains("[ERROR]"), "{line}");
 }
@@ -137,7 +176,11 @@ fn gateways_garbage_and_cut_lines_lose_nothing() {
     let sent = bot.wait_sent(1, SOON).unwrap();
     assert_eq!(sent[0].text, "hello");
     bot.wait_delivered(1, SOON).unwrap();
-    for delivery in bot.deliveries().iter().filter(|delivery| delivery.status == Some(503)) {
+    for delivery in bot
+        .deliveries()
+        .iter()
+        .filter(|delivery| delivery.status == Some(503))
+    {
         assert_eq!(delivery.header("retry-after"), Some("5"));
     }
 }
@@ -149,10 +192,16 @@ fn sent_is_only_what_the_bot_api_says_is_sent() {
     let head = |more: &str| format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{more}\r\n\r\n");
     let faults = [
         // A captive portal's page, whole, cut, and in chunks that are none.
-        format!("{}<html>{page}</html>", head(&format!("Content-Length: {}", page.len() + 13))),
+        format!(
+            "{}<html>{page}</html>",
+            head(&format!("Content-Length: {}", page.len() + 13))
+        ),
         format!("{}<html>", head("Content-Length: 5000")),
         format!("{}{{\"ok\"", head("Content-Length: 5000")),
-        format!("{}zz\r\n{{\"ok\":true}}\r\n", head("Transfer-Encoding: chunked")),
+        format!(
+            "{}zz\r\n{{\"ok\":true}}\r\n",
+            head("Transfer-Encoding: chunked")
+        ),
         format!("{}<html>", head("Connection: close")),
         head("Content-Length: 0"),
         head("Content-Encoding: gzip\r\nContent-Length: 0"),
@@ -162,5 +211,10 @@ fn sent_is_only_what_the_bot_api_says_is_sent() {
     bot.say(42, "hello");
     assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].text, "hello");
     bot.wait_delivered(1, SOON).unwrap();
-    assert_eq!((bot.sent().len(), bot.deliveries().len()), (1, count + 1), "{:#?}", pihook.log());
+    assert_eq!(
+        (bot.sent().len(), bot.deliveries().len()),
+        (1, count + 1),
+        "{:#?}",
+        pihook.log()
+    );
 }

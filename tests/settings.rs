@@ -11,8 +11,10 @@ use common::{HOST, Home, SOON, TOKEN, eventually, settings, telegram, text};
 
 #[test]
 fn check_finds_all_mistakes_at_once() {
-    let home =
-        Home::with("public_host = '192.168.0.2'\npublic_port = 8444\ntypo = 1\n", "[[bot]]\ntoken_file = 'nowhere'\n");
+    let home = Home::with(
+        "public_host = '192.168.0.2'\npublic_port = 8444\ntypo = 1\n",
+        "[[bot]]\ntoken_file = 'nowhere'\n",
+    );
     home.write("certs/webhook_cert.pem", "nothing");
     home.write("certs/webhook_pkey.pem", "nothing");
     let output = home.pihook(&["check"]);
@@ -52,8 +54,10 @@ fn check_prints_what_counts_without_the_token() {
 #[test]
 fn settings_are_found_where_they_are_said_to_be() {
     let home = Home::new("http://127.0.0.1:1");
-    let other =
-        home.write("other.toml", &(settings("http://127.0.0.1:2", "") + &format!("[[bot]]\ntoken = '{TOKEN}'\n")));
+    let other = home.write(
+        "other.toml",
+        &(settings("http://127.0.0.1:2", "") + &format!("[[bot]]\ntoken = '{TOKEN}'\n")),
+    );
     let said = |arguments: &[&str], variable: Option<&str>| {
         let mut command = home.command(arguments);
         if let Some(path) = variable {
@@ -64,10 +68,16 @@ fn settings_are_found_where_they_are_said_to_be() {
     assert!(said(&["check"], None).contains("http://127.0.0.1:1"));
     assert!(said(&["check", "--config", "other.toml"], None).contains("http://127.0.0.1:2"));
     assert!(said(&["check"], other.to_str()).contains("http://127.0.0.1:2"));
-    assert!(said(&["check", "--config=pihook.toml"], other.to_str()).contains("http://127.0.0.1:1"));
+    assert!(
+        said(&["check", "--config=pihook.toml"], other.to_str()).contains("http://127.0.0.1:1")
+    );
     let missing = home.pihook(&["check", "--config", "missing.toml"]);
     assert_eq!(missing.status.code(), Some(78));
-    assert!(text(&missing).contains("missing.toml cannot be read"), "{}", text(&missing));
+    assert!(
+        text(&missing).contains("missing.toml cannot be read"),
+        "{}",
+        text(&missing)
+    );
 }
 
 #[test]
@@ -86,12 +96,24 @@ fn the_token_may_come_by_environment_and_does_not_stay_there() {
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
     // An emulated program may be unable to begin anew.
-    let places = if std::env::var_os("PIHOOK_RUNNER").is_some() { &["cmdline"][..] } else { &["environ", "cmdline"] };
+    let places = if std::env::var_os("PIHOOK_RUNNER").is_some() {
+        &["cmdline"][..]
+    } else {
+        &["environ", "cmdline"]
+    };
     for place in places {
         match std::fs::read(format!("/proc/{}/{place}", pihook.child.id())) {
-            Ok(text) => assert!(!text.windows(TOKEN.len()).any(|part| part == TOKEN.as_bytes()), "{place}"),
+            Ok(text) => assert!(
+                !text
+                    .windows(TOKEN.len())
+                    .any(|part| part == TOKEN.as_bytes()),
+                "{place}"
+            ),
             // Only root may look into it at all.
-            Err(why) => assert_eq!((*place, why.kind()), ("environ", std::io::ErrorKind::PermissionDenied)),
+            Err(why) => assert_eq!(
+                (*place, why.kind()),
+                ("environ", std::io::ErrorKind::PermissionDenied)
+            ),
         }
     }
 }
@@ -109,14 +131,35 @@ fn a_token_in_the_wrong_place_never_shows() {
     // In place of every value,
     let example = include_str!("../deploy/pihook.toml").replace("# ", "");
     let lines = example.lines().filter_map(|line| line.split_once(" = "));
-    let keys: Vec<_> = lines.map(|(key, _)| key).filter(|key| !key.contains(' ')).collect();
-    assert!(keys.contains(&"allow_from") && keys.contains(&"token_file") && keys.len() == 18, "{keys:?}");
+    let keys: Vec<_> = lines
+        .map(|(key, _)| key)
+        .filter(|key| !key.contains(' '))
+        .collect();
+    assert!(
+        keys.contains(&"allow_from") && keys.contains(&"token_file") && keys.len() == 18,
+        "{keys:?}"
+    );
     let mut cases = Vec::new();
     for key in keys {
-        let others: String =
-            base.lines().filter(|line| !line.starts_with(key)).map(|line| format!("{line}\n")).collect();
-        let section = if ["token_file", "path"].contains(&key) { "[[bot]]\n" } else { "" };
-        for value in ["'TOKEN'", "'./TOKEN'", "'https://x/botTOKEN'", "['TOKEN']", "TOKEN", "'TOKEN", "{ TOKEN = 1 }"] {
+        let others: String = base
+            .lines()
+            .filter(|line| !line.starts_with(key))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let section = if ["token_file", "path"].contains(&key) {
+            "[[bot]]\n"
+        } else {
+            ""
+        };
+        for value in [
+            "'TOKEN'",
+            "'./TOKEN'",
+            "'https://x/botTOKEN'",
+            "['TOKEN']",
+            "TOKEN",
+            "'TOKEN",
+            "{ TOKEN = 1 }",
+        ] {
             cases.push(format!("{others}{section}{key} = {value}\n"));
         }
     }
@@ -140,7 +183,10 @@ fn a_token_in_the_wrong_place_never_shows() {
     for case in cases {
         home.write("case.toml", &case.replace("TOKEN", TOKEN));
         for arguments in [&["check"][..], &["webhook", "info"]] {
-            hidden(home.command(arguments).args(["--config", "case.toml"]), &case);
+            hidden(
+                home.command(arguments).args(["--config", "case.toml"]),
+                &case,
+            );
         }
     }
     for words in [
@@ -159,10 +205,19 @@ fn a_token_in_the_wrong_place_never_shows() {
         // It is there already.
         "cert --out ./TOKEN --host a.b",
     ] {
-        hidden(home.command(&[]).args(words.replace("TOKEN", TOKEN).split(' ')), words);
+        hidden(
+            home.command(&[])
+                .args(words.replace("TOKEN", TOKEN).split(' ')),
+            words,
+        );
     }
     home.write("bare.toml", &format!("{base}[[bot]]\n"));
-    for name in ["PIHOOK_CONFIG", "STATE_DIRECTORY", "RUNTIME_DIRECTORY", "CREDENTIALS_DIRECTORY"] {
+    for name in [
+        "PIHOOK_CONFIG",
+        "STATE_DIRECTORY",
+        "RUNTIME_DIRECTORY",
+        "CREDENTIALS_DIRECTORY",
+    ] {
         home.write(&format!("{TOKEN}/token"), "none");
         for config in [&["--config", "bare.toml"][..], &[]] {
             hidden(home.command(&["check"]).args(config).env(name, TOKEN), name);
@@ -172,16 +227,27 @@ fn a_token_in_the_wrong_place_never_shows() {
     home.write(&format!("{TOKEN}/webhook-110201543/x"), "");
     let telegram = telegram();
     telegram.bot(TOKEN);
-    home.write("pihook.toml", &format!("{}[[bot]]\ntoken = '{TOKEN}'\n", settings(&telegram.api_url(), "")));
+    home.write(
+        "pihook.toml",
+        &format!(
+            "{}[[bot]]\ntoken = '{TOKEN}'\n",
+            settings(&telegram.api_url(), "")
+        ),
+    );
     let mut command = home.command(&["run"]);
-    command.env("STATE_DIRECTORY", TOKEN).env("RUNTIME_DIRECTORY", format!("{TOKEN}/run"));
+    command
+        .env("STATE_DIRECTORY", TOKEN)
+        .env("RUNTIME_DIRECTORY", format!("{TOKEN}/run"));
     let pihook = common::Pihook::start(command);
     let line = pihook.wait_log("At the next start, the bot sets the webhook again");
     assert!(line.contains("110201543:***/webhook-110201543"), "{line}");
     assert!(!pihook.log().join("\n").contains("AAHdq"));
     // where what is wrong is told all the same.
     let (said, status) = hidden(home.command(&["check", "--config"]).arg(TOKEN), "--config");
-    assert!(said.contains("110201543:*** cannot be read") && status.code() == Some(78), "{said}");
+    assert!(
+        said.contains("110201543:*** cannot be read") && status.code() == Some(78),
+        "{said}"
+    );
 }
 
 #[test]
@@ -191,9 +257,22 @@ fn a_path_shows_no_token_in_whatever_way_it_is_written() {
         let (id, key) = token.split_once(':').unwrap();
         let every: String = token.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let encoded = key.replace('z', "%7A").replace('q', "%71");
-        for path in ["ID%3AKEY", "ID%3aKEY", "ID%253AKEY", "KEY", "x-KEY-y", "ID/KEY", "ENCODED", "ID:ENCODED", "EVERY"]
-        {
-            let path = path.replace("ID", id).replace("ENCODED", &encoded).replace("KEY", key).replace("EVERY", &every);
+        for path in [
+            "ID%3AKEY",
+            "ID%3aKEY",
+            "ID%253AKEY",
+            "KEY",
+            "x-KEY-y",
+            "ID/KEY",
+            "ENCODED",
+            "ID:ENCODED",
+            "EVERY",
+        ] {
+            let path = path
+                .replace("ID", id)
+                .replace("ENCODED", &encoded)
+                .replace("KEY", key)
+                .replace("EVERY", &every);
             let bot = format!("[[bot]]\ntoken = '{token}'\npath = '/{path}/'\n");
             let home = Home::with(&settings("http://127.0.0.1:1", ""), &bot);
             let output = home.pihook(&["check"]);
@@ -210,7 +289,11 @@ fn a_path_shows_no_token_in_whatever_way_it_is_written() {
 fn the_token_may_lie_beside_the_settings() {
     let home = Home::with(&settings("http://127.0.0.1:1", ""), "[[bot]]\n");
     let missing = home.pihook(&["check"]);
-    assert!(text(&missing).contains("into a file named token next to the settings file"), "{}", text(&missing));
+    assert!(
+        text(&missing).contains("into a file named token next to the settings file"),
+        "{}",
+        text(&missing)
+    );
     home.write("token", TOKEN);
     let found = home.pihook(&["check"]);
     assert!(found.status.success(), "{}", text(&found));
@@ -229,11 +312,21 @@ fn a_wrong_command_line_gets_the_usage() {
         &["cert", "--days", "0"],
     ] {
         let output = home.pihook(arguments);
-        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {}", text(&output));
-        assert!(text(&output).contains("Usage: pihook init|run|"), "{arguments:?}");
+        assert_eq!(
+            output.status.code(),
+            Some(64),
+            "{arguments:?}: {}",
+            text(&output)
+        );
+        assert!(
+            text(&output).contains("Usage: pihook init|run|"),
+            "{arguments:?}"
+        );
     }
     let help = home.pihook(&["--help"]);
-    assert!(help.status.success() && help.stderr.is_empty() && text(&help).contains("pihook check"));
+    assert!(
+        help.status.success() && help.stderr.is_empty() && text(&help).contains("pihook check")
+    );
     assert!(text(&home.pihook(&["--version"])).starts_with("pihook "));
 }
 
@@ -241,32 +334,75 @@ fn a_wrong_command_line_gets_the_usage() {
 fn a_typing_error_gets_a_suggestion_in_two_lines() {
     let home = Home::new("http://127.0.0.1:1");
     for (arguments, words) in [
-        ("chek", "Unknown command \"chek\". Did you mean `pihook check`?"),
-        ("webhook", "`pihook webhook` needs one more word: info, set or delete"),
-        ("webhook inof", "Unknown command \"webhook inof\". Did you mean `pihook webhook info`?"),
-        ("check now", "`pihook check` takes only options: remove \"now\"."),
+        (
+            "chek",
+            "Unknown command \"chek\". Did you mean `pihook check`?",
+        ),
+        (
+            "webhook",
+            "`pihook webhook` needs one more word: info, set or delete",
+        ),
+        (
+            "webhook inof",
+            "Unknown command \"webhook inof\". Did you mean `pihook webhook info`?",
+        ),
+        (
+            "check now",
+            "`pihook check` takes only options: remove \"now\".",
+        ),
         ("help chek", "Did you mean `pihook check`?"),
-        ("cert --days abc", "--days must be a whole number from 1 to 36500, not \"abc\"."),
-        ("cert --days 0", "--days must be a whole number from 1 to 36500"),
-        ("run --confg x", "Unknown option --confg. Did you mean --config?"),
+        (
+            "cert --days abc",
+            "--days must be a whole number from 1 to 36500, not \"abc\".",
+        ),
+        (
+            "cert --days 0",
+            "--days must be a whole number from 1 to 36500",
+        ),
+        (
+            "run --confg x",
+            "Unknown option --confg. Did you mean --config?",
+        ),
         ("walk", "Unknown command \"walk\"."),
         ("inti", "Did you mean `pihook init`?"),
         ("staus", "Did you mean `pihook status`?"),
         ("init --port-maping auto", "Did you mean --port-mapping?"),
         ("init --write-olny", "Did you mean --write-only?"),
         ("status --wiat", "Did you mean --wait?"),
-        ("cert --days", "The command line is wrong: missing argument for option '--days'."),
+        (
+            "cert --days",
+            "The command line is wrong: missing argument for option '--days'.",
+        ),
         ("run --wait", "--wait works only with `pihook status`."),
-        ("cert --host raspberrypi.local --config /dev/null", "--host is a name that works only in your home network"),
-        ("cert --host 192.168.1.5 --config /dev/null", "--host 192.168.1.5 is a private or reserved address"),
+        (
+            "cert --host raspberrypi.local --config /dev/null",
+            "--host is a name that works only in your home network",
+        ),
+        (
+            "cert --host 192.168.1.5 --config /dev/null",
+            "--host 192.168.1.5 is a private or reserved address",
+        ),
     ] {
-        let output = home.command(&[]).args(arguments.split(' ')).output().unwrap();
+        let output = home
+            .command(&[])
+            .args(arguments.split(' '))
+            .output()
+            .unwrap();
         let said = text(&output);
         assert_eq!(output.status.code(), Some(64), "{arguments}: {said}");
-        assert!(said.contains(words) && said.lines().count() == 2, "{arguments}: {said}");
+        assert!(
+            said.contains(words) && said.lines().count() == 2,
+            "{arguments}: {said}"
+        );
     }
     for arguments in ["help cert", "cert --help"] {
-        let said = text(&home.command(&[]).args(arguments.split(' ')).output().unwrap());
+        let said = text(
+            &home
+                .command(&[])
+                .args(arguments.split(' '))
+                .output()
+                .unwrap(),
+        );
         assert_eq!(
             said.lines().next(),
             Some("  pihook cert [--config FILE] [--host HOST] [--days N] [--out DIR] [--force]"),
@@ -279,33 +415,65 @@ fn a_typing_error_gets_a_suggestion_in_two_lines() {
 #[test]
 fn a_closed_or_full_output_is_no_panic() {
     let home = Home::new("http://127.0.0.1:1");
-    for arguments in [&["doctor"][..], &["doctor", "--json"], &["check"], &["help"], &["walk"]] {
+    for arguments in [
+        &["doctor"][..],
+        &["doctor", "--json"],
+        &["check"],
+        &["help"],
+        &["walk"],
+    ] {
         let output = |to: std::process::Stdio| {
             let command = &mut home.command(arguments);
-            let child = command.stdout(to).stderr(std::process::Stdio::piped()).spawn().unwrap();
+            let child = command
+                .stdout(to)
+                .stderr(std::process::Stdio::piped())
+                .spawn()
+                .unwrap();
             let output = child.wait_with_output().unwrap();
-            assert!(!text(&output).contains("panicked"), "{arguments:?}: {}", text(&output));
-            assert!(output.status.code().is_some_and(|code| code != 101), "{arguments:?}: {output:?}");
+            assert!(
+                !text(&output).contains("panicked"),
+                "{arguments:?}: {}",
+                text(&output)
+            );
+            assert!(
+                output.status.code().is_some_and(|code| code != 101),
+                "{arguments:?}: {output:?}"
+            );
             output
         };
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         output(writer.into());
-        let full = output(File::options().write(true).open("/dev/full").unwrap().into());
+        let full = output(
+            File::options()
+                .write(true)
+                .open("/dev/full")
+                .unwrap()
+                .into(),
+        );
         if arguments != ["walk"] {
-            assert!(text(&full).contains("Cannot write the output: No space left"), "{arguments:?}: {}", text(&full));
+            assert!(
+                text(&full).contains("Cannot write the output: No space left"),
+                "{arguments:?}: {}",
+                text(&full)
+            );
             assert_eq!(full.status.code(), Some(1));
         }
         // Nor is it one where the errors go.
         let mut command = home.command(arguments);
-        command.stdout(std::process::Stdio::null()).stderr(File::options().write(true).open("/dev/full").unwrap());
+        command
+            .stdout(std::process::Stdio::null())
+            .stderr(File::options().write(true).open("/dev/full").unwrap());
         assert_ne!(command.status().unwrap().code(), Some(101), "{arguments:?}");
     }
 }
 
 #[test]
 fn a_file_that_the_user_cannot_read_gets_the_advice_sudo() {
-    let home = Home::with(&settings("http://127.0.0.1:1", ""), "[[bot]]\ntoken_file = 'token'\n");
+    let home = Home::with(
+        &settings("http://127.0.0.1:1", ""),
+        "[[bot]]\ntoken_file = 'token'\n",
+    );
     home.write("token", TOKEN);
     std::fs::set_permissions(home.folder.join("token"), PermissionsExt::from_mode(0o000)).unwrap();
     for arguments in [&["check"][..], &["doctor"]] {
@@ -315,10 +483,18 @@ fn a_file_that_the_user_cannot_read_gets_the_advice_sudo() {
             let binary = home.folder.join("pihook");
             std::fs::copy(command.get_program(), &binary).unwrap();
             command = Command::new(binary);
-            command.args(arguments).current_dir(&home.folder).env_clear().uid(65534).gid(65534);
+            command
+                .args(arguments)
+                .current_dir(&home.folder)
+                .env_clear()
+                .uid(65534)
+                .gid(65534);
         }
         let said = text(&command.output().unwrap());
-        assert!(said.contains("token_file token cannot be read") && said.contains("sudo"), "{said}");
+        assert!(
+            said.contains("token_file token cannot be read") && said.contains("sudo"),
+            "{said}"
+        );
         assert!(!said.contains("correct it"), "{said}");
     }
 }
@@ -328,11 +504,22 @@ fn the_program_that_uses_the_port_is_named() {
     let home = Home::new("http://127.0.0.1:1");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("listen = '{}'", taken.local_addr().unwrap());
-    home.write("pihook.toml", &home.read("pihook.toml").replace("listen = '127.0.0.1:0'", &listen));
+    home.write(
+        "pihook.toml",
+        &home
+            .read("pihook.toml")
+            .replace("listen = '127.0.0.1:0'", &listen),
+    );
     let output = home.pihook(&["run"]);
     let said = text(&output);
-    assert!(said.contains(&format!("(process {}) uses the port", std::process::id())), "{said}");
-    assert!(output.status.code() == Some(1) && said.lines().count() == 1, "{said}");
+    assert!(
+        said.contains(&format!("(process {}) uses the port", std::process::id())),
+        "{said}"
+    );
+    assert!(
+        output.status.code() == Some(1) && said.lines().count() == 1,
+        "{said}"
+    );
 }
 
 #[test]
@@ -340,7 +527,10 @@ fn a_person_gets_times_and_the_journal_priorities() {
     let home = Home::new("http://127.0.0.1:1");
     let pihook = home.run();
     let line = pihook.wait_log("Listening on");
-    assert!(line.starts_with("20") && line.contains("Z [INFO] Listening on"), "{line}");
+    assert!(
+        line.starts_with("20") && line.contains("Z [INFO] Listening on"),
+        "{line}"
+    );
     drop(pihook);
 
     // systemd names the device and inode of the stream that it reads.
@@ -348,13 +538,18 @@ fn a_person_gets_times_and_the_journal_priorities() {
     let journal = File::create(&path).unwrap();
     let file = journal.metadata().unwrap();
     let mut command = home.command(&["run"]);
-    command.env("JOURNAL_STREAM", format!("{}:{}", file.dev(), file.ino())).stderr(journal);
+    command
+        .env("JOURNAL_STREAM", format!("{}:{}", file.dev(), file.ino()))
+        .stderr(journal);
     let mut child = command.spawn().unwrap();
     eventually("two lines in the journal", || {
         let text = std::fs::read_to_string(&path).unwrap();
-        ["<6>Listening on ", "<4>bot 110201543: the webhook is not registered"]
-            .iter()
-            .all(|start| text.lines().any(|line| line.starts_with(start)))
+        [
+            "<6>Listening on ",
+            "<4>bot 110201543: the webhook is not registered",
+        ]
+        .iter()
+        .all(|start| text.lines().any(|line| line.starts_with(start)))
     });
     child.kill().unwrap();
     child.wait().unwrap();
@@ -379,11 +574,19 @@ fn root_takes_no_settings_that_another_user_can_change() {
     }
     type Change = fn(&Home);
     let changes: [(&str, Change); 6] = [
-        ("another's file", |home| chown(home.folder.join("pihook.toml"), Some(SOMEBODY), None).unwrap()),
-        ("another's folder", |home| chown(&home.folder, Some(SOMEBODY), None).unwrap()),
+        ("another's file", |home| {
+            chown(home.folder.join("pihook.toml"), Some(SOMEBODY), None).unwrap();
+        }),
+        ("another's folder", |home| {
+            chown(&home.folder, Some(SOMEBODY), None).unwrap();
+        }),
         ("a folder for all", |home| mode(&home.folder, 0o777)),
-        ("a folder for all, as /tmp", |home| mode(&home.folder, 0o1777)),
-        ("a file for all", |home| mode(&home.folder.join("pihook.toml"), 0o666)),
+        ("a folder for all, as /tmp", |home| {
+            mode(&home.folder, 0o1777);
+        }),
+        ("a file for all", |home| {
+            mode(&home.folder.join("pihook.toml"), 0o666);
+        }),
         ("a link of another's", |home| {
             let link = home.folder.join("pihook.toml");
             std::fs::rename(&link, home.folder.join("elsewhere")).unwrap();
@@ -396,10 +599,20 @@ fn root_takes_no_settings_that_another_user_can_change() {
         let bot = telegram.bot(TOKEN);
         let home = Home::new(&telegram.api_url());
         home.write_private("token", TOKEN);
-        assert!(text(&home.pihook(&["doctor"])).contains("✓ settings"), "{what}");
+        assert!(
+            text(&home.pihook(&["doctor"])).contains("✓ settings"),
+            "{what}"
+        );
         let before = bot.calls().len();
         change(&home);
-        for arguments in [&["doctor"][..], &["check"], &["webhook", "info"], &["webhook", "set"], &["run"], &["cert"]] {
+        for arguments in [
+            &["doctor"][..],
+            &["check"],
+            &["webhook", "info"],
+            &["webhook", "set"],
+            &["run"],
+            &["cert"],
+        ] {
             let output = home.pihook(arguments);
             let said = text(&output);
             assert!(
@@ -438,14 +651,29 @@ fn what_root_writes_for_a_service_belongs_to_the_service() {
     assert!(home.pihook(&["cert"]).status.success());
     assert_eq!(owner("state/certs"), (SOMEBODY, SOMEBODY + 1, 0o755));
     let files = ["state/certs/cert.pem", "state/certs/key.pem"];
-    assert_eq!(files.map(owner), [(SOMEBODY, SOMEBODY + 1, 0o644), (SOMEBODY, SOMEBODY + 1, 0o600)]);
+    assert_eq!(
+        files.map(owner),
+        [
+            (SOMEBODY, SOMEBODY + 1, 0o644),
+            (SOMEBODY, SOMEBODY + 1, 0o600)
+        ]
+    );
     let output = home.pihook(&["webhook", "set"]);
     assert!(output.status.success(), "{}", text(&output));
-    assert_eq!(owner("state/webhook-110201543"), (SOMEBODY, SOMEBODY + 1, 0o600));
+    assert_eq!(
+        owner("state/webhook-110201543"),
+        (SOMEBODY, SOMEBODY + 1, 0o600)
+    );
     // What is replaced keeps its owner, whosever the folder is.
     chown(home.folder.join(files[1]), Some(SOMEBODY + 2), None).unwrap();
     assert!(home.pihook(&["cert", "--force"]).status.success());
-    assert_eq!(files.map(owner), [(SOMEBODY, SOMEBODY + 1, 0o644), (SOMEBODY + 2, SOMEBODY + 1, 0o600)]);
+    assert_eq!(
+        files.map(owner),
+        [
+            (SOMEBODY, SOMEBODY + 1, 0o644),
+            (SOMEBODY + 2, SOMEBODY + 1, 0o600)
+        ]
+    );
 }
 
 #[test]
@@ -458,14 +686,24 @@ fn a_runtime_dir_that_was_there_is_checked_and_not_changed() {
         mode(&folder, open);
         drop(home.run());
         is(open);
-        assert_eq!(folder.join("workers.sock").symlink_metadata().unwrap().mode() & 0o777, 0o600, "for us alone");
+        assert_eq!(
+            folder
+                .join("workers.sock")
+                .symlink_metadata()
+                .unwrap()
+                .mode()
+                & 0o777,
+            0o600,
+            "for us alone"
+        );
     }
     for open in [0o777, 0o1777, 0o702] {
         mode(&folder, open);
         let output = home.pihook(&["run"]);
         let said = text(&output);
         assert!(
-            output.status.code() == Some(78) && said.contains("Other users can write to runtime_dir run"),
+            output.status.code() == Some(78)
+                && said.contains("Other users can write to runtime_dir run"),
             "{said}"
         );
         is(open);

@@ -27,22 +27,38 @@ fn the_running_bot_says_how_it_is() {
         (Some(env!("CARGO_PKG_VERSION")), Some("webhook"))
     );
     assert_eq!(report["address"], format!("{HOST}:8443"));
-    assert!(report["certificate_end"].as_u64().unwrap() > 2_000_000_000, "{report}");
+    assert!(
+        report["certificate_end"].as_u64().unwrap() > 2_000_000_000,
+        "{report}"
+    );
 
     let said = text(&home.pihook(&["status"]));
     let name = report["bots"][0]["name"].as_str().unwrap();
-    for line in [format!("bot          @{name}: https://t.me/{name}\n"), "answered     1 update, the last ".into()] {
+    for line in [
+        format!("bot          @{name}: https://t.me/{name}\n"),
+        "answered     1 update, the last ".into(),
+    ] {
         assert!(said.contains(&line), "{line}: {said}");
     }
-    assert!(!said.contains(TOKEN) && !said.contains("AAHdqTcvCH1"), "{said}");
+    assert!(
+        !said.contains(TOKEN) && !said.contains("AAHdqTcvCH1"),
+        "{said}"
+    );
     let waited = home.pihook(&["status", "--wait"]);
-    let end = format!("pihook {} is running. Write to @{name}: https://t.me/{name}\n", env!("CARGO_PKG_VERSION"));
+    let end = format!(
+        "pihook {} is running. Write to @{name}: https://t.me/{name}\n",
+        env!("CARGO_PKG_VERSION")
+    );
     assert_eq!(String::from_utf8_lossy(&waited.stdout), end);
 
     drop(pihook);
     let output = home.pihook(&["status"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output).contains("pihook is not running"), "{}", text(&output));
+    assert!(
+        text(&output).contains("pihook is not running"),
+        "{}",
+        text(&output)
+    );
 }
 
 #[test]
@@ -50,10 +66,14 @@ fn what_telegram_reached_before_a_restart_is_not_doubted_after_it() {
     let (telegram, bot, home, pihook) = start();
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
-    eventually("the verdict is kept", || home.folder.join("state/reached").exists());
+    eventually("the verdict is kept", || {
+        home.folder.join("state/reached").exists()
+    });
     pihook.stop();
     let _pihook = home.run_for(&telegram);
-    eventually("it works", || text(&home.pihook(&["status", "--json"])).contains("\"works\": true"));
+    eventually("it works", || {
+        text(&home.pihook(&["status", "--json"])).contains("\"works\": true")
+    });
 }
 
 #[test]

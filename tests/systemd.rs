@@ -23,7 +23,9 @@ struct Systemd(UnixDatagram);
 impl Systemd {
     fn new(home: &Home) -> Systemd {
         let socket = UnixDatagram::bind(home.folder.join("notify")).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .unwrap();
         Systemd(socket)
     }
 
@@ -79,7 +81,11 @@ fn readiness_health_and_the_end_are_told() {
     bot.wait_delivered(1, SOON).unwrap();
     systemd.wait("STATUS=1 update answered, the last ");
     let log = pihook.log().join("\n");
-    assert_eq!(log.matches("update ").count(), 1, "the probe is not in the log: {log}");
+    assert_eq!(
+        log.matches("update ").count(),
+        1,
+        "the probe is not in the log: {log}"
+    );
     assert!(pihook.stop().0.success());
     systemd.wait("STOPPING=1");
 }
@@ -96,12 +102,21 @@ fn a_webhook_that_is_not_registered_is_told() {
 
 /// Something in place of the Bot API, with a certificate for 300 other names; that certificate.
 fn api_of_many_names() -> (SocketAddr, String) {
-    let names: Vec<_> = (0..300).map(|number| format!("a-rather-long-name-{number:03}.example.org")).collect();
+    let names: Vec<_> = (0..300)
+        .map(|number| format!("a-rather-long-name-{number:03}.example.org"))
+        .collect();
     let made = rcgen::generate_simple_self_signed(names).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    let config = Arc::new(config.with_single_cert(vec![made.cert.der().clone()], key).unwrap());
+    let config = config
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth();
+    let config = Arc::new(
+        config
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap(),
+    );
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -116,17 +131,29 @@ fn api_of_many_names() -> (SocketAddr, String) {
 #[test]
 fn what_a_stranger_says_keeps_no_health_from_systemd() {
     let (api, certificate) = api_of_many_names();
-    let bots: String =
-        (1..=20).map(|number| format!("[[bot]]\ntoken = '{number}:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw'\n")).collect();
-    let home = Home::with(&settings(&format!("https://127.0.0.1:{}", api.port()), "max_connections = 1"), &bots);
+    let bots: String = (1..=20)
+        .map(|number| format!("[[bot]]\ntoken = '{number}:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw'\n"))
+        .collect();
+    let home = Home::with(
+        &settings(
+            &format!("https://127.0.0.1:{}", api.port()),
+            "max_connections = 1",
+        ),
+        &bots,
+    );
     let roots = home.write("roots.pem", &certificate);
     let systemd = Systemd::new(&home);
     let mut command = systemd.command(&home);
-    command.env("WATCHDOG_USEC", "400000").env("SSL_CERT_FILE", roots);
+    command
+        .env("WATCHDOG_USEC", "400000")
+        .env("SSL_CERT_FILE", roots);
     let pihook = Pihook::start(command);
     let mut longest = 0;
     // All bots are in trouble, and each is told with a part of the names.
-    pihook.wait_logs("the webhook is not registered: the Bot API cannot be reached: TLS failed", 20);
+    pihook.wait_logs(
+        "the webhook is not registered: the Bot API cannot be reached: TLS failed",
+        20,
+    );
     for _ in 0..3 {
         assert_eq!(systemd.wait("WATCHDOG=1"), "WATCHDOG=1");
         longest = longest.max(systemd.wait("STATUS=").len());
@@ -134,15 +161,20 @@ fn what_a_stranger_says_keeps_no_health_from_systemd() {
     assert!(longest > 2000, "{longest}");
     let log = pihook.log();
     let longest = log.iter().max_by_key(|line| line.len()).unwrap();
-    assert!(longest.len() < 600 && longest.contains("a-rather-long-name"), "{longest}");
+    assert!(
+        longest.len() < 600 && longest.contains("a-rather-long-name"),
+        "{longest}"
+    );
 }
 
 #[test]
 fn one_that_polls_tells_so_and_feeds_the_watchdog() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
-    let home =
-        Home::with(&settings(&telegram.api_url(), "delivery = 'polling'"), &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let home = Home::with(
+        &settings(&telegram.api_url(), "delivery = 'polling'"),
+        &format!("[[bot]]\ntoken = '{TOKEN}'\n"),
+    );
     let systemd = Systemd::new(&home);
     let mut command = systemd.command(&home);
     command.env("WATCHDOG_USEC", "400000");
@@ -155,13 +187,18 @@ fn one_that_polls_tells_so_and_feeds_the_watchdog() {
     systemd.wait("1 update answered, the last ");
     let doctor = common::text(&home.pihook(&["doctor"]));
     assert!(
-        doctor.contains("✓ process: the bot runs") && doctor.contains("✓ webhook: bot 110201543: no webhook is set"),
+        doctor.contains("✓ process: the bot runs")
+            && doctor.contains("✓ webhook: bot 110201543: no webhook is set"),
         "{doctor}"
     );
     assert!(pihook.stop().0.success());
     systemd.wait("STOPPING=1");
     let doctor = home.pihook(&["doctor"]);
-    assert!(common::text(&doctor).contains("✗ process: the bot is not running"), "{}", common::text(&doctor));
+    assert!(
+        common::text(&doctor).contains("✗ process: the bot is not running"),
+        "{}",
+        common::text(&doctor)
+    );
     assert_eq!(doctor.status.code(), Some(1));
 }
 
@@ -178,19 +215,31 @@ fn the_socket_that_systemd_bound_is_served() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let home = Home::new("http://127.0.0.1:1");
-    let settings = home.read("pihook.toml").replace("127.0.0.1:0", "127.0.0.1:8443");
+    let settings = home
+        .read("pihook.toml")
+        .replace("127.0.0.1:0", "127.0.0.1:8443");
     home.write("pihook.toml", &settings);
     // Connections wait in it while no program is there.
     let early = std::thread::spawn(move || Tls::connect(address).ask(b"GET / HTTP/1.1\r\n\r\n"));
     let run = home.command(&["run"]);
     let mut command = Command::new("sh");
-    command.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\" 3<&0 </dev/null", "sh"]);
-    command.arg(run.get_program()).args(run.get_args()).current_dir(&home.folder).env_clear();
+    command.args([
+        "-c",
+        "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\" 3<&0 </dev/null",
+        "sh",
+    ]);
+    command
+        .arg(run.get_program())
+        .args(run.get_args())
+        .current_dir(&home.folder)
+        .env_clear();
     command.stdin(Stdio::from(OwnedFd::from(listener)));
     let pihook = Pihook::start(command);
     assert_eq!(pihook.address, address);
-    pihook
-        .wait_log(&format!("systemd listens on port {}, so `listen` has no effect. Set ListenStream=", address.port()));
+    pihook.wait_log(&format!(
+        "systemd listens on port {}, so `listen` has no effect. Set ListenStream=",
+        address.port()
+    ));
     assert_eq!(early.join().unwrap(), 404);
     assert!(pihook.stop().0.success());
 }
@@ -215,8 +264,18 @@ fn a_socket_of_systemd_that_the_internet_reaches_is_refused_where_tls_ends_elsew
     let output = handed_over(&home, Stdio::from(OwnedFd::from(listener)));
     assert_eq!(output.status.code(), Some(78));
     let said = common::text(&output);
-    assert!(said.contains(&format!("systemd listens on 0.0.0.0:{port}, but the address must be 127.0.0.1")), "{said}");
-    assert!(said.contains(&format!("Set ListenStream=127.0.0.1:{port} in pihook.socket")), "{said}");
+    assert!(
+        said.contains(&format!(
+            "systemd listens on 0.0.0.0:{port}, but the address must be 127.0.0.1"
+        )),
+        "{said}"
+    );
+    assert!(
+        said.contains(&format!(
+            "Set ListenStream=127.0.0.1:{port} in pihook.socket"
+        )),
+        "{said}"
+    );
 }
 
 /// Runs the program to its end, with this as the socket of systemd's.
@@ -224,7 +283,11 @@ fn handed_over(home: &Home, socket: Stdio) -> Output {
     let run = home.command(&["run"]);
     let mut command = Command::new("sh");
     command.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\" 3<&0", "sh"]);
-    command.arg(run.get_program()).args(run.get_args()).current_dir(&home.folder).env_clear();
+    command
+        .arg(run.get_program())
+        .args(run.get_args())
+        .current_dir(&home.folder)
+        .env_clear();
     command.stdin(socket).output().unwrap()
 }
 
@@ -233,5 +296,9 @@ fn what_systemd_handed_over_must_be_a_listener() {
     let home = Home::new("http://127.0.0.1:1");
     let output = handed_over(&home, File::open("/dev/null").unwrap().into());
     assert_eq!(output.status.code(), Some(1));
-    assert!(common::text(&output).contains("Cannot use the socket from systemd"), "{}", common::text(&output));
+    assert!(
+        common::text(&output).contains("Cannot use the socket from systemd"),
+        "{}",
+        common::text(&output)
+    );
 }

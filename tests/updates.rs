@@ -19,13 +19,31 @@ fn each_chat_keeps_its_order_on_forty_connections() {
     }
     let sent = bot.wait_sent(60 * each, SOON).unwrap();
     for chat in 1..=chats {
-        let texts: Vec<_> = sent.iter().filter(|sent| sent.chat == chat).map(|sent| sent.text.clone()).collect();
-        assert_eq!(texts, (0..each).map(|number| number.to_string()).collect::<Vec<_>>(), "chat {chat}");
+        let texts: Vec<_> = sent
+            .iter()
+            .filter(|sent| sent.chat == chat)
+            .map(|sent| sent.text.clone())
+            .collect();
+        assert_eq!(
+            texts,
+            (0..each)
+                .map(|number| number.to_string())
+                .collect::<Vec<_>>(),
+            "chat {chat}"
+        );
     }
-    let mut connections: Vec<_> = bot.deliveries().iter().map(|delivery| delivery.connection).collect();
+    let mut connections: Vec<_> = bot
+        .deliveries()
+        .iter()
+        .map(|delivery| delivery.connection)
+        .collect();
     connections.sort_unstable();
     connections.dedup();
-    assert!(connections.len() > 1 && connections.len() <= 40, "{} connections", connections.len());
+    assert!(
+        connections.len() > 1 && connections.len() <= 40,
+        "{} connections",
+        connections.len()
+    );
 }
 
 #[test]
@@ -36,7 +54,9 @@ fn updates_at_once_get_a_worker_thread_each_and_one_alone_starts_few() {
         bot.wait_sent(number, SOON).unwrap();
     }
     let few = pihook.threads();
-    telegram.on_call(|call| (call.method == "sendMessage").then_some(Fault::Stall(Duration::from_secs(3))));
+    telegram.on_call(|call| {
+        (call.method == "sendMessage").then_some(Fault::Stall(Duration::from_secs(3)))
+    });
     for chat in 1..=16 {
         bot.say(chat, "together");
     }
@@ -53,21 +73,34 @@ fn an_update_is_one_line_without_its_text_or_the_token() {
     let said = bot.say(42, "a very private matter");
     bot.wait_delivered(1, SOON).unwrap();
     let line = pihook.wait_log(&format!("update {}", said.update_id));
-    assert!(line.contains("chat 42: 200 in ") && line.ends_with(" ms"), "{line}");
+    assert!(
+        line.contains("chat 42: 200 in ") && line.ends_with(" ms"),
+        "{line}"
+    );
     assert!(line.contains("[INFO]"), "{line}");
     let (status, log) = pihook.stop();
     assert!(status.success());
     let log = log.join("\n");
-    assert!(!log.contains("private matter") && !log.contains("AAHdq"), "{log}");
+    assert!(
+        !log.contains("private matter") && !log.contains("AAHdq"),
+        "{log}"
+    );
 }
 
 #[test]
 fn a_body_that_is_no_update_is_dropped_not_brought_back() {
     let (_telegram, bot, _home, pihook) = start();
-    bot.update("message", 42, json!({"message_id": "secret text instead of a number", "chat": 7}));
+    bot.update(
+        "message",
+        42,
+        json!({"message_id": "secret text instead of a number", "chat": 7}),
+    );
     bot.wait_delivered(1, SOON).unwrap();
     let line = pihook.wait_log("the request is not a valid update");
-    assert!(line.contains("[WARN]") && !line.contains("secret text"), "{line}");
+    assert!(
+        line.contains("[WARN]") && !line.contains("secret text"),
+        "{line}"
+    );
     assert_eq!(bot.pending(), 0);
 }
 
@@ -93,14 +126,22 @@ fn a_refused_reply_is_dropped_and_a_failed_one_is_brought_back() {
     let sent = bot.wait_sent(1, SOON).unwrap();
     assert_eq!(sent[0].text, "later");
     bot.wait_delivered(2, SOON).unwrap();
-    let later: Vec<_> = bot.deliveries().into_iter().filter(|delivery| delivery.status == Some(503)).collect();
+    let later: Vec<_> = bot
+        .deliveries()
+        .into_iter()
+        .filter(|delivery| delivery.status == Some(503))
+        .collect();
     assert_eq!(later.len(), 2);
     for delivery in &later {
         assert_eq!(delivery.header("retry-after"), Some("5"));
     }
     // Telegram came back when it was asked to: after 5 s, here half a second.
     assert!(later[1].started - later[0].started >= Duration::from_millis(400));
-    assert!(pihook.wait_log("blocked by the user").contains("chat 1: 200"));
+    assert!(
+        pihook
+            .wait_log("blocked by the user")
+            .contains("chat 1: 200")
+    );
 }
 
 #[test]
@@ -109,8 +150,14 @@ fn a_bots_own_lines_are_in_the_log_and_its_silence_ends_the_update() {
     let said = bot.say(42, "warn");
     bot.wait_delivered(1, SOON).unwrap();
     assert!(pihook.wait_log("a warning of the bot").contains("[WARN]"));
-    pihook.wait_log(&format!("update {} chat 42: 200, nothing to answer", said.update_id));
+    pihook.wait_log(&format!(
+        "update {} chat 42: 200, nothing to answer",
+        said.update_id
+    ));
     bot.redeliver(said.update_id);
-    pihook.wait_log(&format!("update {}: 200, the bot has answered this update before", said.update_id));
+    pihook.wait_log(&format!(
+        "update {}: 200, the bot has answered this update before",
+        said.update_id
+    ));
     assert_eq!(bot.sent().len(), 0);
 }

@@ -25,7 +25,10 @@ const DESCRIPTIONS: &[(&str, &[(&str, &str)])] = &[
     ("latin1.xml", PLAIN),
     ("leading-blank.xml", PLAIN),
     ("login-page.html", &[]),
-    ("media-server.xml", &[("urn:schemas-upnp-org:service:ContentDirectory:1", "/cds")]),
+    (
+        "media-server.xml",
+        &[("urn:schemas-upnp-org:service:ContentDirectory:1", "/cds")],
+    ),
     ("nul-both-ends.xml", PLAIN),
     ("plain.xml", PLAIN),
     ("prefixed.xml", PLAIN),
@@ -33,7 +36,14 @@ const DESCRIPTIONS: &[(&str, &[(&str, &str)])] = &[
     ("trailing-nul.xml", PLAIN),
     (
         "two-ways-out.xml",
-        &[("urn:schemas-upnp-org:service:WANEthernetLinkConfig:1", "/ctl/eth"), (PPP, "/ctl/ppp"), (IP, "/ctl/ip")],
+        &[
+            (
+                "urn:schemas-upnp-org:service:WANEthernetLinkConfig:1",
+                "/ctl/eth",
+            ),
+            (PPP, "/ctl/ppp"),
+            (IP, "/ctl/ip"),
+        ],
     ),
     ("two-roots.xml", PLAIN),
     ("undeclared-prefix.xml", PLAIN),
@@ -49,20 +59,64 @@ type Read = Option<Result<&'static str, (u32, &'static str)>>;
 
 /// A file, the element that is wanted, and what is read.
 const ANSWERS: &[(&str, &str, Read)] = &[
-    ("cut-off.xml", "NewExternalIPAddress", Some(Ok("80.100.95.20"))),
-    ("empty-element-undeclared.xml", "AddPortMappingResponse", Some(Ok(""))),
+    (
+        "cut-off.xml",
+        "NewExternalIPAddress",
+        Some(Ok("80.100.95.20")),
+    ),
+    (
+        "empty-element-undeclared.xml",
+        "AddPortMappingResponse",
+        Some(Ok("")),
+    ),
     ("empty-element.xml", "AddPortMappingResponse", Some(Ok(""))),
-    ("fault-ampersand.xml", "x", Some(Err((501, "Action Failed: NAT & firewall off")))),
-    ("fault-blank.xml", "x", Some(Err((725, "OnlyPermanentLeasesSupported")))),
-    ("fault-undeclared.xml", "x", Some(Err((402, "Invalid Args")))),
-    ("fault-without-code.xml", "x", Some(Err((0, "Service not available")))),
+    (
+        "fault-ampersand.xml",
+        "x",
+        Some(Err((501, "Action Failed: NAT & firewall off"))),
+    ),
+    (
+        "fault-blank.xml",
+        "x",
+        Some(Err((725, "OnlyPermanentLeasesSupported"))),
+    ),
+    (
+        "fault-undeclared.xml",
+        "x",
+        Some(Err((402, "Invalid Args"))),
+    ),
+    (
+        "fault-without-code.xml",
+        "x",
+        Some(Err((0, "Service not available"))),
+    ),
     ("fault.xml", "x", Some(Err((718, "ConflictInMappingEntry")))),
     ("page.html", "NewExternalIPAddress", None),
-    ("plain.xml", "NewExternalIPAddress", Some(Ok("80.100.95.20"))),
-    ("quoted-badly.xml", "NewExternalIPAddress", Some(Ok("80.100.95.20"))),
-    ("trailing-nul.xml", "NewExternalIPAddress", Some(Ok("80.100.95.20"))),
-    ("typed.xml", "NewExternalIPAddress", Some(Ok("80.100.95.20"))),
-    ("undeclared-prefix.xml", "NewExternalIPAddress", Some(Ok("80.100.95.20"))),
+    (
+        "plain.xml",
+        "NewExternalIPAddress",
+        Some(Ok("80.100.95.20")),
+    ),
+    (
+        "quoted-badly.xml",
+        "NewExternalIPAddress",
+        Some(Ok("80.100.95.20")),
+    ),
+    (
+        "trailing-nul.xml",
+        "NewExternalIPAddress",
+        Some(Ok("80.100.95.20")),
+    ),
+    (
+        "typed.xml",
+        "NewExternalIPAddress",
+        Some(Ok("80.100.95.20")),
+    ),
+    (
+        "undeclared-prefix.xml",
+        "NewExternalIPAddress",
+        Some(Ok("80.100.95.20")),
+    ),
 ];
 
 fn file(kind: &str, name: &str) -> Vec<u8> {
@@ -73,7 +127,11 @@ fn file(kind: &str, name: &str) -> Vec<u8> {
 fn every_description_is_read_as_it_is_meant() {
     for (name, expected) in DESCRIPTIONS {
         let read = description(&file("description", name));
-        let services: Vec<_> = read.services.iter().map(|(kind, url)| (kind.as_str(), url.as_str())).collect();
+        let services: Vec<_> = read
+            .services
+            .iter()
+            .map(|(kind, url)| (kind.as_str(), url.as_str()))
+            .collect();
         assert_eq!(services, *expected, "{name}");
         let base = (*name == "url-base.xml").then_some("http://192.168.1.1:49152/");
         assert_eq!(read.url_base.as_deref(), base, "{name}");
@@ -93,10 +151,16 @@ fn every_answer_is_read_as_it_is_meant() {
 
 #[test]
 fn every_file_has_its_verdict() {
-    let there: BTreeSet<_> =
-        fs::read_dir("tests/upnp").unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    let known = DESCRIPTIONS.iter().map(|(name, ..)| format!("description-{name}"));
-    let known = known.chain(ANSWERS.iter().map(|(name, ..)| format!("answer-{name}"))).chain(["README.md".into()]);
+    let there: BTreeSet<_> = fs::read_dir("tests/upnp")
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let known = DESCRIPTIONS
+        .iter()
+        .map(|(name, ..)| format!("description-{name}"));
+    let known = known
+        .chain(ANSWERS.iter().map(|(name, ..)| format!("answer-{name}")))
+        .chain(["README.md".into()]);
     assert_eq!(there, known.collect());
 }
 
@@ -120,6 +184,8 @@ fn no_input_keeps_the_reader_busy() {
         assert_eq!(answer(&long, "x"), None, "{piece}");
     }
     // What would keep a parser busy for hours.
-    let bomb: String = (0..1000).map(|number| format!("<a xmlns:q{number}='b'>")).collect();
+    let bomb: String = (0..1000)
+        .map(|number| format!("<a xmlns:q{number}='b'>"))
+        .collect();
     assert_eq!(answer((bomb + &"</a>".repeat(1000)).as_bytes(), "b"), None);
 }

@@ -1,4 +1,5 @@
-//! A Bot API that does as little as it can: it takes every call, and remembers which updates were echoed.
+//! A Bot API that does as little as it can: it takes every call, and remembers which updates were
+//! echoed.
 
 use std::io;
 use std::mem::take;
@@ -39,10 +40,20 @@ pub struct Api {
 impl Api {
     pub async fn start(with_tls: bool) -> Result<Api> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let (scheme, port) = (if with_tls { "https" } else { "http" }, listener.local_addr()?.port());
-        let (root, acceptor) =
-            if with_tls { tls().map(|(root, acceptor)| (Some(root), Some(acceptor)))? } else { (None, None) };
-        let api = Api { url: format!("{scheme}://localhost:{port}"), root, state: Arc::default() };
+        let (scheme, port) = (
+            if with_tls { "https" } else { "http" },
+            listener.local_addr()?.port(),
+        );
+        let (root, acceptor) = if with_tls {
+            tls().map(|(root, acceptor)| (Some(root), Some(acceptor)))?
+        } else {
+            (None, None)
+        };
+        let api = Api {
+            url: format!("{scheme}://localhost:{port}"),
+            root,
+            state: Arc::default(),
+        };
         let server = api.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -94,7 +105,9 @@ impl Api {
                 sleep(delay).await;
             }
             let length = answer.len();
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n");
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+            );
             stream.write_all((head + &answer).as_bytes()).await?;
             stream.flush().await?;
         }
@@ -116,9 +129,16 @@ fn tls() -> Result<(String, TlsAcceptor)> {
 fn ends(input: &[u8]) -> Option<(usize, usize)> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut request = httparse::Request::new(&mut headers);
-    let httparse::Status::Complete(head) = request.parse(input).expect("a request") else { return None };
-    let length = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
-    let length = length.map_or("0", |header| str::from_utf8(header.value).expect("a length"));
+    let httparse::Status::Complete(head) = request.parse(input).expect("a request") else {
+        return None;
+    };
+    let length = request
+        .headers
+        .iter()
+        .find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let length = length.map_or("0", |header| {
+        str::from_utf8(header.value).expect("a length")
+    });
     Some((head, head + length.parse::<usize>().expect("a length")))
 }
 
@@ -130,10 +150,17 @@ struct SendMessage {
 
 impl State {
     fn answer(&mut self, head: &[u8], body: &[u8]) -> String {
-        let method = head.split(|b| *b == b' ').nth(1).and_then(|path| path.rsplit(|b| *b == b'/').next());
+        let method = head
+            .split(|b| *b == b' ')
+            .nth(1)
+            .and_then(|path| path.rsplit(|b| *b == b'/').next());
         let result = match method.unwrap_or_default() {
-            b"sendMessage" => self.send_message(&serde_json::from_slice(body).expect("a message to send")),
-            b"getMe" => r#"{"id":110201543,"is_bot":true,"first_name":"Echo","username":"echo_bot"}"#.into(),
+            b"sendMessage" => {
+                self.send_message(&serde_json::from_slice(body).expect("a message to send"))
+            }
+            b"getMe" => {
+                r#"{"id":110201543,"is_bot":true,"first_name":"Echo","username":"echo_bot"}"#.into()
+            }
             b"setWebhook" => {
                 self.webhook = url_of(&String::from_utf8_lossy(body)).to_owned();
                 "true".into()
@@ -152,7 +179,10 @@ impl State {
 
     fn send_message(&mut self, sent: &SendMessage) -> String {
         let SendMessage { chat_id, text } = sent;
-        let number = text.rsplit(' ').next().and_then(|number| number.parse().ok());
+        let number = text
+            .rsplit(' ')
+            .next()
+            .and_then(|number| number.parse().ok());
         self.echoes.push(number.expect("an update's text"));
         let text = serde_json::Value::from(text.as_str());
         let bot = r#""id":110201543,"is_bot":true,"first_name":"Echo","username":"echo_bot""#;
@@ -165,6 +195,10 @@ impl State {
 
 /// The field `url` of a multipart form.
 fn url_of(form: &str) -> &str {
-    let part = form.split("name=\"url\"").nth(1).and_then(|rest| rest.split("\r\n\r\n").nth(1));
-    part.and_then(|part| part.split("\r\n").next()).unwrap_or_default()
+    let part = form
+        .split("name=\"url\"")
+        .nth(1)
+        .and_then(|rest| rest.split("\r\n\r\n").nth(1));
+    part.and_then(|part| part.split("\r\n").next())
+        .unwrap_or_default()
 }

@@ -50,17 +50,36 @@ impl Kind {
         }
         let manifest = format!("{}/{folder}/Cargo.toml", env!("CARGO_MANIFEST_DIR"));
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--release", "--locked", "--bin", program, "--manifest-path", &manifest]);
-        cargo.arg("--target-dir").arg(format!("{}/{program}", env!("CARGO_TARGET_TMPDIR")));
-        if cargo.status()?.success() { Ok(()) } else { Err(format!("{program} cannot be built").into()) }
+        cargo.args([
+            "build",
+            "--release",
+            "--locked",
+            "--bin",
+            program,
+            "--manifest-path",
+            &manifest,
+        ]);
+        cargo
+            .arg("--target-dir")
+            .arg(format!("{}/{program}", env!("CARGO_TARGET_TMPDIR")));
+        if cargo.status()?.success() {
+            Ok(())
+        } else {
+            Err(format!("{program} cannot be built").into())
+        }
     }
 
     fn path(self) -> PathBuf {
         let (_, program) = self.names();
         let given = env::var_os("PIHOOK_BINARY").filter(|_| self == Kind::Pihook);
-        let built = format!("{}/{program}/release/{program}", env!("CARGO_TARGET_TMPDIR"));
+        let built = format!(
+            "{}/{program}/release/{program}",
+            env!("CARGO_TARGET_TMPDIR")
+        );
         // It runs in another folder.
-        given.map_or(built.into(), |given| std::path::absolute(given).expect("a path"))
+        given.map_or(built.into(), |given| {
+            std::path::absolute(given).expect("a path")
+        })
     }
 }
 
@@ -90,7 +109,14 @@ impl Running {
         command.stdout(Stdio::null()).stderr(Stdio::piped());
 
         let start = Instant::now();
-        let mut bot = Running { kind, child: command.spawn()?, address, trust, _home: home, _memory: memory };
+        let mut bot = Running {
+            kind,
+            child: command.spawn()?,
+            address,
+            trust,
+            _home: home,
+            _memory: memory,
+        };
         while let Err(why) = bot.connect().await {
             if bot.child.try_wait()?.is_some() || start.elapsed() > SOON {
                 return Err(format!("{kind:?} does not serve: {why}").into());
@@ -117,7 +143,11 @@ impl Running {
     /// The webhook as Telegram calls it.
     pub fn target(&self) -> Target {
         let secret = Token::parse(TOKEN).expect("a token").secret_token();
-        Target::new(&format!("https://{HOST}:8443/{TOKEN}/"), Some(secret.expose())).expect("a URL")
+        Target::new(
+            &format!("https://{HOST}:8443/{TOKEN}/"),
+            Some(secret.expose()),
+        )
+        .expect("a URL")
     }
 
     pub fn pid(&self) -> Result<Pid> {
@@ -131,13 +161,21 @@ impl Running {
 
     /// A line of its `/proc/PID/status`, in MiB.
     pub fn memory(&self, line: &str) -> Result<f64> {
-        Ok(self.status(line)?.trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
+        Ok(self
+            .status(line)?
+            .trim_end_matches("kB")
+            .trim()
+            .parse::<f64>()?
+            / 1024.0)
     }
 
     /// A line of its `/proc/PID/status`.
     pub fn status(&self, line: &str) -> Result<String> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status.lines().find_map(|text| text.strip_prefix(line)).ok_or("no such line")?;
+        let line = status
+            .lines()
+            .find_map(|text| text.strip_prefix(line))
+            .ok_or("no such line")?;
         Ok(line.trim_start_matches(':').trim().to_owned())
     }
 
@@ -156,8 +194,8 @@ impl Drop for Running {
     }
 }
 
-/// Below the ports that outgoing connections come from: one that is tried before the bot listens would else,
-/// now and then, be connected to itself.
+/// Below the ports that outgoing connections come from: one that is tried before the bot listens
+/// would else, now and then, be connected to itself.
 fn free_address() -> Option<SocketAddr> {
     let mut addresses = (18443..32768).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     addresses.find(|address| TcpListener::bind(address).is_ok())
@@ -171,23 +209,38 @@ fn home(address: SocketAddr, api_url: &str, memory: &Memory) -> Result<Home> {
     );
     let home = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     let pair = certificate::make(HOST, 30, SystemTime::now(), None)?;
-    certificate::write(&pair, &CertificateFiles::within(&home.folder.join("certs")), true)?;
+    certificate::write(
+        &pair,
+        &CertificateFiles::within(&home.folder.join("certs")),
+        true,
+    )?;
     Ok(home)
 }
 
 fn command(kind: Kind, home: &Home, address: SocketAddr, api: &Api, within: &[&str]) -> Command {
     let mut words = within.iter().map(PathBuf::from).chain([kind.path()]);
     let mut command = Command::new(words.next().expect("the bot itself"));
-    command.args(words).current_dir(&home.folder).stdin(Stdio::null()).env_clear();
+    command
+        .args(words)
+        .current_dir(&home.folder)
+        .stdin(Stdio::null())
+        .env_clear();
     if let Some(root) = &api.root {
         command.env("SSL_CERT_FILE", home.write("roots.pem", root));
     }
     if kind == Kind::Pihook {
         // As deploy/pihook.service has it.
-        command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0").arg("run");
+        command
+            .env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")
+            .arg("run");
         return command;
     }
-    command.arg(address.to_string()).args(["certs/webhook_cert.pem", "certs/webhook_pkey.pem", &api.url, TOKEN]);
+    command.arg(address.to_string()).args([
+        "certs/webhook_cert.pem",
+        "certs/webhook_pkey.pem",
+        &api.url,
+        TOKEN,
+    ]);
     if kind == Kind::Bare {
         command.arg(WORKERS.to_string());
     }
@@ -196,7 +249,10 @@ fn command(kind: Kind, home: &Home, address: SocketAddr, api: &Api, within: &[&s
 
 /// Reads the log, as the journal would, and shows what is not mere information.
 fn pass_on_warnings(log: ChildStderr) {
-    for line in BufReader::new(log).lines().map_while(std::result::Result::ok) {
+    for line in BufReader::new(log)
+        .lines()
+        .map_while(std::result::Result::ok)
+    {
         if !line.contains("[INFO]") {
             eprintln!("{line}");
         }

@@ -1,5 +1,6 @@
-//! Two figures that no noise touches: an echo's system calls, counted by strace, and its instructions outside the kernel,
-//! counted by valgrind. Without the one or the other its line is missing, and a warning says so.
+//! Two figures that no noise touches: an echo's system calls, counted by strace, and its
+//! instructions outside the kernel, counted by valgrind. Without the one or the other its line is
+//! missing, and a warning says so.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,25 +18,48 @@ use crate::report::{Cell, Metric, Report};
 use crate::{Result, WARM_UP};
 
 const ECHOES: usize = 1000;
-const CELL: Cell = Cell { connections: 1, api_ms: 0, handshakes: false };
+const CELL: Cell = Cell {
+    connections: 1,
+    api_ms: 0,
+    handshakes: false,
+};
 
 pub async fn measure(kind: Kind, api: &Api, report: &mut Report) -> Result<()> {
     api.answer_after(Duration::ZERO);
     if is_there("strace") {
-        report.add(kind, Metric::SystemCalls, Some(CELL), system_calls(kind, api).await?);
+        report.add(
+            kind,
+            Metric::SystemCalls,
+            Some(CELL),
+            system_calls(kind, api).await?,
+        );
     }
     if is_there("valgrind") {
         // Two lives: the difference is free of what a start and an end cost.
-        let (short, long) = (instructions(kind, api, ECHOES / 4).await?, instructions(kind, api, ECHOES).await?);
-        report.add(kind, Metric::Instructions, Some(CELL), (long.0 - short.0) / (long.1 - short.1) / 1e3);
+        let (short, long) = (
+            instructions(kind, api, ECHOES / 4).await?,
+            instructions(kind, api, ECHOES).await?,
+        );
+        report.add(
+            kind,
+            Metric::Instructions,
+            Some(CELL),
+            (long.0 - short.0) / (long.1 - short.1) / 1e3,
+        );
     }
     Ok(())
 }
 
 fn is_there(tool: &str) -> bool {
-    let is_there = Command::new(tool).arg("--version").stdout(Stdio::null()).status().is_ok();
+    let is_there = Command::new(tool)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok();
     if !is_there {
-        eprintln!("WARNING: there is no {tool}, so its line is missing from the table. Install it: apt install {tool}");
+        eprintln!(
+            "WARNING: there is no {tool}, so its line is missing from the table. Install it: apt install {tool}"
+        );
     }
     is_there
 }
@@ -66,7 +90,10 @@ async fn system_calls(kind: Kind, api: &Api) -> Result<f64> {
     kill(Pid::from_raw(strace.id().try_into()?), Signal::SIGINT)?;
     strace.wait()?;
     let text = fs::read_to_string(counted)?;
-    let total = text.lines().find(|line| line.ends_with(" total")).and_then(|line| line.split_whitespace().nth(3));
+    let total = text
+        .lines()
+        .find(|line| line.ends_with(" total"))
+        .and_then(|line| line.split_whitespace().nth(3));
     let total: f64 = total.ok_or("strace has no sum")?.parse()?;
     Ok(total / echoes)
 }
@@ -75,14 +102,23 @@ async fn system_calls(kind: Kind, api: &Api) -> Result<f64> {
 async fn instructions(kind: Kind, api: &Api, at_least: usize) -> Result<(f64, f64)> {
     let counted = file("instructions");
     let log = format!("--log-file={}", counted.display());
-    let valgrind = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null", &log];
+    let valgrind = [
+        "valgrind",
+        "--tool=cachegrind",
+        "--cache-sim=no",
+        "--cachegrind-out-file=/dev/null",
+        &log,
+    ];
     let (bot, _) = Running::start_with(kind, api, &valgrind).await?;
     let mut load = Load::open(&bot, 1).await?;
     let echoes = run(&mut load, at_least, api).await?;
     drop(load);
     bot.end()?;
     let text = fs::read_to_string(counted)?;
-    let sum = text.lines().find_map(|line| line.split("I   refs:").nth(1)).ok_or("valgrind has no sum")?;
+    let sum = text
+        .lines()
+        .find_map(|line| line.split("I   refs:").nth(1))
+        .ok_or("valgrind has no sum")?;
     Ok((sum.trim().replace(',', "").parse()?, echoes))
 }
 

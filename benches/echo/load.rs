@@ -36,18 +36,26 @@ impl Run {
 }
 
 impl<'b> Load<'b> {
-    /// Opens one connection after the other: a burst of them can leave some of bare's without a thread.
+    /// Opens one connection after the other: a burst of them can leave some of bare's without a
+    /// thread.
     pub async fn open(bot: &'b Running, count: usize) -> Result<Self> {
         let mut connections = Vec::with_capacity(count);
         for _ in 0..count {
             connections.push(bot.connect().await?);
         }
-        Ok(Load { bot, connections, handshakes: false })
+        Ok(Load {
+            bot,
+            connections,
+            handshakes: false,
+        })
     }
 
     /// Sends each update on a connection of its own, one after the other.
     pub async fn with_handshakes(bot: &'b Running) -> Result<Self> {
-        Ok(Load { handshakes: true, ..Load::open(bot, 1).await? })
+        Ok(Load {
+            handshakes: true,
+            ..Load::open(bot, 1).await?
+        })
     }
 
     /// Sends updates for so long, and sees to it that each was answered and echoed once.
@@ -74,15 +82,28 @@ impl<'b> Load<'b> {
         let time = start.elapsed();
         let mut echoes = api.take_echoes();
         echoes.sort_unstable();
-        if !echoes.iter().copied().eq(first..NEXT.load(Ordering::Relaxed)) {
-            return Err(format!("{} updates came back as {} echoes", round_trips.len(), echoes.len()).into());
+        if !echoes
+            .iter()
+            .copied()
+            .eq(first..NEXT.load(Ordering::Relaxed))
+        {
+            return Err(format!(
+                "{} updates came back as {} echoes",
+                round_trips.len(),
+                echoes.len()
+            )
+            .into());
         }
         round_trips.sort_unstable();
         Ok(Run { time, round_trips })
     }
 }
 
-async fn keep_sending(mut connection: Connection, target: Target, end: Instant) -> Result<(Connection, Vec<Duration>)> {
+async fn keep_sending(
+    mut connection: Connection,
+    target: Target,
+    end: Instant,
+) -> Result<(Connection, Vec<Duration>)> {
     let mut times = Vec::new();
     while Instant::now() < end {
         times.push(send(&mut connection, &target).await?);
@@ -96,14 +117,22 @@ async fn send(connection: &mut Connection, target: &Target) -> Result<Duration> 
     let start = Instant::now();
     let response = connection.post(target, update.as_bytes()).await?;
     if response.code != 200 {
-        return Err(format!("an update was answered {} {}", response.code, response.reason).into());
+        return Err(format!(
+            "an update was answered {} {}",
+            response.code, response.reason
+        )
+        .into());
     }
     Ok(start.elapsed())
 }
 
 /// A private text message. The number at its end is how its echo is known again.
 fn update(number: u64) -> String {
-    let (id, user, message) = (471_000_000 + number, 5_000_000_000 + number % 1000, number / 1000 + 1);
+    let (id, user, message) = (
+        471_000_000 + number,
+        5_000_000_000 + number % 1000,
+        number / 1000 + 1,
+    );
     let names = r#""first_name":"Ada","last_name":"Lovelace","username":"ada_l""#;
     format!(
         r#"{{"update_id":{id},"message":{{"message_id":{message},"from":{{"id":{user},"is_bot":false,{names},"language_code":"en"}},"chat":{{"id":{user},{names},"type":"private"}},"date":1764000000,"text":"Shall we meet at nine, at the usual place? 🙂 {number}"}}}}"#

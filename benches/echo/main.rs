@@ -1,24 +1,27 @@
 //! `cargo bench --bench echo`: what an echo costs, beside two other bots that do no more than that.
 //!
-//! * `benches/bare`: the obvious way on tiny_http and ureq, without the edge, the limits and the memory of ours;
+//! * `benches/bare`: the obvious way on tiny_http and ureq, without the edge, the limits and the
+//!   memory of ours;
 //! * `benches/frankenstein`: frankenstein and axum, as their documentation has them.
 //!
-//! All are built with LTO; the others at opt-level 3 throughout. They take turns, several rounds, each started afresh, and a
-//! line of the table is the median of the rounds. Updates come over keep-alive TLS connections with one in flight on each, or
-//! each on a new connection. A Bot API on this machine answers at once or after 50 ms: by plain HTTP, or over TLS as the real one
-//! does, with `cargo bench --bench echo -- tls`. With `-- counts` only system calls and instructions are counted. Every update
-//! must be answered 200 and echoed exactly once; otherwise there is no table.
+//! All are built with LTO; the others at opt-level 3 throughout. They take turns, several rounds,
+//! each started afresh, and a line of the table is the median of the rounds. Updates come over
+//! keep-alive TLS connections with one in flight on each, or each on a new connection. A Bot API on
+//! this machine answers at once or after 50 ms: by plain HTTP, or over TLS as the real one does,
+//! with `cargo bench --bench echo -- tls`. With `-- counts` only system calls and instructions are
+//! counted. Every update must be answered 200 and echoed exactly once; otherwise there is no table.
 //!
 //! How to read it:
-//! * `CPU` is what the bot's process used, all threads, user and system, divided by its echoes. It hardly depends on what
-//!   else the machine does.
-//! * `system calls` and `instructions` are an echo's, at one connection; the instructions are those outside the kernel. What else
-//!   the machine does has no part in them, so they are the lines to compare changes by.
-//! * `echoes per second` and `round trip` are with bot, load and Bot API sharing the cores: on two cores the load
-//!   side is part of what they measure. With one connection they follow from the latency, with a Bot API of 50 ms
-//!   they are bounded by connections / 50 ms.
-//! * `RSS idle` is after registration, before the first update; `RSS peak` is the kernel's high-water mark after 100
-//!   connections under load.
+//! * `CPU` is what the bot's process used, all threads, user and system, divided by its echoes. It
+//!   hardly depends on what else the machine does.
+//! * `system calls` and `instructions` are an echo's, at one connection; the instructions are those
+//!   outside the kernel. What else the machine does has no part in them, so they are the lines to
+//!   compare changes by.
+//! * `echoes per second` and `round trip` are with bot, load and Bot API sharing the cores: on two
+//!   cores the load side is part of what they measure. With one connection they follow from the
+//!   latency, with a Bot API of 50 ms they are bounded by connections / 50 ms.
+//! * `RSS idle` is after registration, before the first update; `RSS peak` is the kernel's
+//!   high-water mark after 100 connections under load.
 //! * `exec to TLS` is from before the fork to a completed handshake, tried again and again.
 //! * `CPU idle` is what the bot uses while nobody connects.
 //! * A ratio is ours divided by theirs.
@@ -47,11 +50,31 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>
 /// Odd: the middle one counts.
 const ROUNDS: usize = 5;
 const CELLS: [Cell; 5] = [
-    Cell { connections: 40, api_ms: 0, handshakes: false },
-    Cell { connections: 1, api_ms: 0, handshakes: false },
-    Cell { connections: 1, api_ms: 0, handshakes: true },
-    Cell { connections: 40, api_ms: 50, handshakes: false },
-    Cell { connections: 1, api_ms: 50, handshakes: false },
+    Cell {
+        connections: 40,
+        api_ms: 0,
+        handshakes: false,
+    },
+    Cell {
+        connections: 1,
+        api_ms: 0,
+        handshakes: false,
+    },
+    Cell {
+        connections: 1,
+        api_ms: 0,
+        handshakes: true,
+    },
+    Cell {
+        connections: 40,
+        api_ms: 50,
+        handshakes: false,
+    },
+    Cell {
+        connections: 1,
+        api_ms: 50,
+        handshakes: false,
+    },
 ];
 /// The most that Telegram opens.
 const CROWD: usize = 100;
@@ -72,7 +95,9 @@ fn main() -> Result<()> {
         return Ok(());
     }
     Kind::ALL.into_iter().try_for_each(Kind::build)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let report = runtime.block_on(measure(has("tls"), if has("counts") { 0 } else { ROUNDS }))?;
     print!("{report}");
     Ok(())
@@ -119,7 +144,12 @@ async fn one_life(kind: Kind, api: &Api, report: &mut Report) -> Result<()> {
     let before = bot.cpu()?;
     sleep(MEASURE).await;
     let used = bot.cpu()? - before;
-    report.add(kind, Metric::IdleCpu, None, used.as_secs_f64() * 1e3 / MEASURE.as_secs_f64());
+    report.add(
+        kind,
+        Metric::IdleCpu,
+        None,
+        used.as_secs_f64() * 1e3 / MEASURE.as_secs_f64(),
+    );
     Ok(())
 }
 

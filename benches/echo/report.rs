@@ -50,11 +50,17 @@ impl Metric {
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self { handshakes: true, .. } => f.write_str("a handshake each")?,
+            Self {
+                handshakes: true, ..
+            } => f.write_str("a handshake each")?,
             Self { connections: 1, .. } => f.write_str("1 connection")?,
             Self { connections, .. } => write!(f, "{connections} connections")?,
         }
-        if self.api_ms > 0 { write!(f, ", API after {} ms", self.api_ms) } else { Ok(()) }
+        if self.api_ms > 0 {
+            write!(f, ", API after {} ms", self.api_ms)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -67,42 +73,81 @@ pub struct Report {
 
 impl Report {
     pub fn new(rounds: usize, with_tls: bool) -> Self {
-        Self { rounds, with_tls, values: BTreeMap::new() }
+        Self {
+            rounds,
+            with_tls,
+            values: BTreeMap::new(),
+        }
     }
 
     pub fn add(&mut self, kind: Kind, metric: Metric, cell: Option<Cell>, value: f64) {
-        self.values.entry((metric, cell)).or_default().entry(kind).or_default().push(value);
+        self.values
+            .entry((metric, cell))
+            .or_default()
+            .entry(kind)
+            .or_default()
+            .push(value);
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (cores, way) =
-            (available_parallelism().map_or(0, usize::from), if self.with_tls { "TLS" } else { "plain HTTP" });
-        let medians = if self.rounds > 0 { format!("Medians of {} rounds. ", self.rounds) } else { String::new() };
+        let (cores, way) = (
+            available_parallelism().map_or(0, usize::from),
+            if self.with_tls { "TLS" } else { "plain HTTP" },
+        );
+        let medians = if self.rounds > 0 {
+            format!("Medians of {} rounds. ", self.rounds)
+        } else {
+            String::new()
+        };
         let machine = processor();
-        writeln!(f, "\n{medians}The bot, the load and the Bot API ({way}) share {cores} cores: {machine}.\n")?;
-        let [bare, axum, to_bare, to_axum] = ["tiny_http + ureq", "frankenstein + axum", "ratio", "ratio"];
-        writeln!(f, "| {:<56} | {:>6} | {bare} | {to_bare} | {axum} | {to_axum} |", "an echo's", "pihook")?;
-        writeln!(f, "|{:-<58}|{:->8}|{:->18}|{:->7}|{:->21}|{:->7}|", "", ":", ":", ":", ":", ":")?;
+        writeln!(
+            f,
+            "\n{medians}The bot, the load and the Bot API ({way}) share {cores} cores: {machine}.\n"
+        )?;
+        let [bare, axum, to_bare, to_axum] =
+            ["tiny_http + ureq", "frankenstein + axum", "ratio", "ratio"];
+        writeln!(
+            f,
+            "| {:<56} | {:>6} | {bare} | {to_bare} | {axum} | {to_axum} |",
+            "an echo's", "pihook"
+        )?;
+        writeln!(
+            f,
+            "|{:-<58}|{:->8}|{:->18}|{:->7}|{:->21}|{:->7}|",
+            "", ":", ":", ":", ":", ":"
+        )?;
         for ((metric, cell), values) in &self.values {
             let [ours, bare, axum] = Kind::ALL.map(|kind| median(&values[&kind]));
-            let name = cell.map_or(metric.name().into(), |cell| format!("{}: {cell}", metric.name()));
+            let name = cell.map_or(metric.name().into(), |cell| {
+                format!("{}: {cell}", metric.name())
+            });
             let (to_bare, to_axum) = (ratio(ours, bare), ratio(ours, axum));
             let [ours, bare, axum] = [ours, bare, axum].map(number);
-            writeln!(f, "| {name:<56} | {ours:>6} | {bare:>16} | {to_bare:>5} | {axum:>19} | {to_axum:>5} |")?;
+            writeln!(
+                f,
+                "| {name:<56} | {ours:>6} | {bare:>16} | {to_bare:>5} | {axum:>19} | {to_axum:>5} |"
+            )?;
         }
         Ok(())
     }
 }
 
 fn ratio(ours: f64, theirs: f64) -> String {
-    if theirs > 0.0 { format!("{:.2}", ours / theirs) } else { "–".into() }
+    if theirs > 0.0 {
+        format!("{:.2}", ours / theirs)
+    } else {
+        "–".into()
+    }
 }
 
 fn processor() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let name = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or_default();
     name.trim_start_matches([' ', '\t', ':']).to_owned()
 }
 

@@ -7,10 +7,16 @@ use pihook::telegram::client::read_answer;
 use pihook::telegram::types::WebhookInfo;
 
 fuzz_target!(|bytes: &[u8]| {
-    let errors = [read_answer::<WebhookInfo>(400, bytes).err(), read_answer::<bool>(400, bytes).err()];
+    let errors = [
+        read_answer::<WebhookInfo>(400, bytes).err(),
+        read_answer::<bool>(400, bytes).err(),
+    ];
     for error in errors.into_iter().flatten() {
         let text = error.to_string();
         // It becomes one line of the log.
-        assert!(!text.chars().any(char::is_control) && text.chars().count() < 400, "{text:?}");
+        assert!(
+            !text.chars().any(char::is_control) && text.chars().count() < 400,
+            "{text:?}"
+        );
     }
 });

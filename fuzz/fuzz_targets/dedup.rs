@@ -1,4 +1,5 @@
-//! The ring of answered updates, on a file of any content, through any sequence of replies, panics and restarts.
+//! The ring of answered updates, on a file of any content, through any sequence of replies, panics
+//! and restarts.
 
 #![no_main]
 
@@ -22,9 +23,12 @@ enum State {
     Panicked,
 }
 
-// The input: how many steps there are, the steps, three bytes each, and the file that is there at the start.
+// The input: how many steps there are, the steps, three bytes each, and the file that is there at
+// the start.
 fuzz_target!(|bytes: &[u8]| {
-    let Some((count, rest)) = bytes.split_first() else { return };
+    let Some((count, rest)) = bytes.split_first() else {
+        return;
+    };
     let (steps, content) = rest.split_at(rest.len().min(3 * usize::from(*count)));
     // Mixed: the fuzzer sees what marks are compared with, and would write a right one.
     let content: Vec<u8> = content.iter().map(|byte| byte ^ 0xa5).collect();
@@ -45,9 +49,15 @@ fuzz_target!(|bytes: &[u8]| {
             match step % 8 {
                 0..4 => match window.claim(update) {
                     Claim::InFlight => assert!(sending.contains_key(&update)),
-                    Claim::Answered => assert_eq!(model.get(&place), Some(&(update, State::Answered))),
+                    Claim::Answered => {
+                        assert_eq!(model.get(&place), Some(&(update, State::Answered)))
+                    }
                     Claim::Granted(claimed) => {
-                        let before = model.get(&place).copied().filter(|(of, _)| *of == update).map(|(_, state)| state);
+                        let before = model
+                            .get(&place)
+                            .copied()
+                            .filter(|(of, _)| *of == update)
+                            .map(|(_, state)| state);
                         assert_ne!(before, Some(State::Answered));
                         assert_eq!(claimed.interrupted, before == Some(State::Sending));
                         assert_eq!(claimed.panicked, before == Some(State::Panicked));
@@ -70,30 +80,40 @@ fuzz_target!(|bytes: &[u8]| {
                 }
                 6 => {
                     // It could not be sent.
-                    if sending.remove(&update).is_some() && model.get(&place) == Some(&(update, State::Sending)) {
+                    if sending.remove(&update).is_some()
+                        && model.get(&place) == Some(&(update, State::Sending))
+                    {
                         model.remove(&place);
                     }
                 }
                 _ => {
-                    // The bot panicked, or the process was killed; and at times the file is cut off.
+                    // The bot panicked, or the process was killed; and at times the file is cut
+                    // off.
                     if step & 16 != 0
                         && let Some(claimed) = sending.get(&update)
                     {
                         assert!(claimed.panic_mark().unwrap().write());
-                        let state = if claimed.panicked { State::Answered } else { State::Panicked };
+                        let state = if claimed.panicked {
+                            State::Answered
+                        } else {
+                            State::Panicked
+                        };
                         model.insert(place, (update, state));
                     }
                     if step & 8 != 0 {
                         let length = u64::from(u16::from_le_bytes([*low, *high]));
                         let file = File::options().write(true).open(path).unwrap();
-                        file.set_len(length.min(file.metadata().unwrap().len())).unwrap();
+                        file.set_len(length.min(file.metadata().unwrap().len()))
+                            .unwrap();
                         model.retain(|place, _| (place.cast_unsigned() + 1) * MARK <= length);
                     }
                     break;
                 }
             }
         }
-        sending.drain().for_each(|(_, claimed)| std::mem::forget(claimed));
+        sending
+            .drain()
+            .for_each(|(_, claimed)| std::mem::forget(claimed));
     }
     fs::remove_file(path).unwrap();
 });

@@ -1,4 +1,5 @@
-//! A request's head: read in whatever pieces it comes, there is one verdict, and one way to read it.
+//! A request's head: read in whatever pieces it comes, there is one verdict, and one way to read
+//! it.
 
 #![no_main]
 
@@ -32,13 +33,18 @@ fn one_reading(bytes: &[u8], head: &Head) {
     assert!(lines.clone().all(|line| line.ends_with(b"\r\n")));
     let count = |name: &str| {
         let of = |line: &[u8]| {
-            line.split(|byte| *byte == b':').next().is_some_and(|it| it.eq_ignore_ascii_case(name.as_bytes()))
+            line.split(|byte| *byte == b':')
+                .next()
+                .is_some_and(|it| it.eq_ignore_ascii_case(name.as_bytes()))
         };
         lines.clone().filter(|line| of(line)).count()
     };
     assert_eq!(count("content-length"), head.content_length.iter().count());
     assert_eq!(count("content-type"), head.content_type.iter().count());
-    assert_eq!(count("x-telegram-bot-api-secret-token"), head.secret_token.iter().count());
+    assert_eq!(
+        count("x-telegram-bot-api-secret-token"),
+        head.secret_token.iter().count()
+    );
     assert_eq!(count("transfer-encoding"), 0);
 }
 
@@ -50,10 +56,18 @@ fn authorization(head: &Head) {
     };
     let routes = [route(0, "/2:b/", "other"), route(1, PATH, SECRET)];
     if let Ok(authorized) = auth::authorize(head, &routes) {
-        let Recipient::Bot(bot) = authorized.recipient else { panic!("{authorized:?}") };
+        let Recipient::Bot(bot) = authorized.recipient else {
+            panic!("{authorized:?}")
+        };
         assert_eq!(routes[bot].path.expose(), head.path);
-        assert_eq!(Some(routes[bot].secret_token.expose().as_bytes()), head.secret_token);
-        assert_eq!((head.method, Some(authorized.body), authorized.head), ("POST", head.content_length, head.length));
+        assert_eq!(
+            Some(routes[bot].secret_token.expose().as_bytes()),
+            head.secret_token
+        );
+        assert_eq!(
+            (head.method, Some(authorized.body), authorized.head),
+            ("POST", head.content_length, head.length)
+        );
         assert!(authorized.body <= BODY_LIMIT);
     }
 }

@@ -11,14 +11,16 @@ use crate::system::ca_roots;
 
 /// When this version was made, 2026-11-24: a clock that says less is wrong.
 pub(super) const RELEASE_TIME: Duration = Duration::from_secs(1_795_478_400);
-/// Before its end, a certificate of ours is renewed; or after two thirds of its life, if that is later.
+/// Before its end, a certificate of ours is renewed; or after two thirds of its life, if that is
+/// later.
 const RENEWAL_LEAD_TIME: Duration = Duration::from_secs(30 * 86400);
 /// A clock that is further ahead of [`RELEASE_TIME`] than 25 years is not believed.
 const CLOCK_RANGE: Duration = Duration::from_secs(25 * 365 * 86400);
 
 impl Certificate {
-    /// Checks all that Telegram will check when it calls `host`, at the time `now`. Telegram itself does not say which check
-    /// failed: "certificate verify failed" is all that its users ever see. Returns what cannot be known here, a sentence each.
+    /// Checks all that Telegram will check when it calls `host`, at the time `now`. Telegram itself
+    /// does not say which check failed: "certificate verify failed" is all that its users ever see.
+    /// Returns what cannot be known here, a sentence each.
     ///
     /// # Errors
     /// The first thing that it would refuse.
@@ -28,7 +30,10 @@ impl Certificate {
         }
         if now > self.not_after {
             let past = now.duration_since(self.not_after).unwrap_or_default();
-            return Err(CertificateError::Expired(past.as_secs() / 86400, self.is_ours()));
+            return Err(CertificateError::Expired(
+                past.as_secs() / 86400,
+                self.is_ours(),
+            ));
         }
         let doubts = self.check_chain(host, now)?;
         self.check_name(host)?;
@@ -41,8 +46,16 @@ impl Certificate {
 
     /// How long it is until all of the chain counts; None when it does.
     pub(crate) fn begins_in(&self, now: SystemTime) -> Option<Duration> {
-        let begin = self.chain.iter().map(X509::not_before).max().unwrap_or(self.not_before);
-        begin.duration_since(now).ok().filter(|left| !left.is_zero())
+        let begin = self
+            .chain
+            .iter()
+            .map(X509::not_before)
+            .max()
+            .unwrap_or(self.not_before);
+        begin
+            .duration_since(now)
+            .ok()
+            .filter(|left| !left.is_zero())
     }
 
     fn check_chain(&self, host: &str, now: SystemTime) -> Result<Vec<String>, CertificateError> {
@@ -61,23 +74,33 @@ impl Certificate {
         }
     }
 
-    /// Whether it is uploaded for `host`. Then it is all that Telegram trusts, and an address must be its common name. A public
-    /// root in the file need not be uploaded, and must not where the address is only in the alternative names.
+    /// Whether it is uploaded for `host`. Then it is all that Telegram trusts, and an address must
+    /// be its common name. A public root in the file need not be uploaded, and must not where the
+    /// address is only in the alternative names.
     pub(super) fn is_uploaded(&self, host: &str) -> bool {
         let is_public = || {
             let roots = roots();
             let root = Path::find(&self.chain, &[], SystemTime::now()).last();
             root.is_some_and(|root| roots.iter().any(|known| known.der == root.der))
         };
-        self.has_root && (self.has_name(host) || !self.has_address(host) || self.chain.len() == 1 || !is_public())
+        self.has_root
+            && (self.has_name(host)
+                || !self.has_address(host)
+                || self.chain.len() == 1
+                || !is_public())
     }
 
     fn has_address(&self, host: &str) -> bool {
-        host.parse::<Ipv4Addr>().is_ok_and(|address| self.addresses.contains(&address.into()))
+        host.parse::<Ipv4Addr>()
+            .is_ok_and(|address| self.addresses.contains(&address.into()))
     }
 
     fn has_name(&self, host: &str) -> bool {
-        let names = if self.dns_names.is_empty() { &self.common_names } else { &self.dns_names };
+        let names = if self.dns_names.is_empty() {
+            &self.common_names
+        } else {
+            &self.dns_names
+        };
         names.iter().any(|name| covers(name, host))
     }
 
@@ -90,7 +113,11 @@ impl Certificate {
             (true, true) => (self.has_name(host), NameRule::CommonName),
             (false, _) => (self.has_name(host), NameRule::DnsName),
         };
-        if found { Ok(()) } else { Err(CertificateError::Name(host.into(), rule, self.is_ours())) }
+        if found {
+            Ok(())
+        } else {
+            Err(CertificateError::Name(host.into(), rule, self.is_ours()))
+        }
     }
 
     /// The last second that it is good for.
@@ -108,8 +135,8 @@ impl Certificate {
         self.check_name(host).is_ok()
     }
 
-    /// How long it is until it should be renewed: nothing when it is time. A clock from before this version
-    /// says nothing, nor does one from long after.
+    /// How long it is until it should be renewed: nothing when it is time. A clock from before this
+    /// version says nothing, nor does one from long after.
     #[must_use]
     pub fn renewal(&self, now: SystemTime) -> Duration {
         if now < UNIX_EPOCH + RELEASE_TIME || now > UNIX_EPOCH + RELEASE_TIME + CLOCK_RANGE {
@@ -119,32 +146,50 @@ impl Certificate {
         if now < self.not_before {
             return Duration::ZERO;
         }
-        let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
-        (self.not_after - RENEWAL_LEAD_TIME.min(life / 3)).duration_since(now).unwrap_or_default()
+        let life = self
+            .not_after
+            .duration_since(self.not_before)
+            .unwrap_or_default();
+        (self.not_after - RENEWAL_LEAD_TIME.min(life / 3))
+            .duration_since(now)
+            .unwrap_or_default()
     }
 }
 
 /// The roots that this machine trusts; Telegram trusts the same ones, as far as one can know.
 fn roots() -> Vec<X509> {
-    ca_roots::system().iter().filter_map(|der| X509::read(der)).collect()
+    ca_roots::system()
+        .iter()
+        .filter_map(|der| X509::read(der))
+        .collect()
 }
 
-/// OpenSSL's rule for host names (`X509_check_host`): letters of either case; one `*` is the first label, or stands at one end
-/// of it, and two labels follow.
+/// OpenSSL's rule for host names (`X509_check_host`): letters of either case; one `*` is the first
+/// label, or stands at one end of it, and two labels follow.
 fn covers(pattern: &str, host: &str) -> bool {
     let Some((before, after)) = pattern.split_once('*').filter(|_| is_wildcard(pattern)) else {
         return pattern.eq_ignore_ascii_case(host);
     };
-    let Some(covered) = host.len().checked_sub(after.len()).and_then(|end| host.get(before.len()..end)) else {
+    let Some(covered) = host
+        .len()
+        .checked_sub(after.len())
+        .and_then(|end| host.get(before.len()..end))
+    else {
         return false;
     };
     let is_whole_label = before.is_empty() && after.starts_with('.');
-    let ends_fit = host.get(..before.len()).is_some_and(|first| first.eq_ignore_ascii_case(before))
-        && host.get(host.len() - after.len()..).is_some_and(|last| last.eq_ignore_ascii_case(after));
+    let ends_fit = host
+        .get(..before.len())
+        .is_some_and(|first| first.eq_ignore_ascii_case(before))
+        && host
+            .get(host.len() - after.len()..)
+            .is_some_and(|last| last.eq_ignore_ascii_case(after));
     ends_fit
         && !(is_whole_label && covered.is_empty())
         && (is_whole_label || !is_international(host))
-        && covered.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        && covered
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 fn is_wildcard(pattern: &str) -> bool {
@@ -153,9 +198,13 @@ fn is_wildcard(pattern: &str) -> bool {
         !label.is_empty()
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'*')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'*')
     };
-    let [first, rest @ ..] = &labels[..] else { return false };
+    let [first, rest @ ..] = &labels[..] else {
+        return false;
+    };
     rest.len() >= 2
         && first.matches('*').count() == 1
         && (first.starts_with('*') || first.ends_with('*'))
@@ -165,7 +214,9 @@ fn is_wildcard(pattern: &str) -> bool {
 }
 
 fn is_international(label: &str) -> bool {
-    label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--"))
+    label
+        .get(..4)
+        .is_some_and(|start| start.eq_ignore_ascii_case("xn--"))
 }
 
 #[cfg(test)]

@@ -56,7 +56,8 @@ pub enum CertificateError {
 const MAX_RSA_BITS: usize = 4096;
 const MIN_RSA_EXPONENT: u64 = 65537;
 
-/// What to do about a certificate that must be another one. `cert --force` would write over a user's own.
+/// What to do about a certificate that must be another one. `cert --force` would write over a
+/// user's own.
 fn replacement(is_ours: bool) -> &'static str {
     if is_ours {
         "Make a new certificate with `pihook cert --force`."
@@ -125,7 +126,11 @@ impl fmt::Display for CertificateError {
         match self {
             Self::File(path, why) => write!(f, "{}{}", path.display(), file_fault(why)),
             Self::NotPem(path, what) => {
-                write!(f, "{} does not contain a {what} in PEM form. Put the right file there.", path.display())
+                write!(
+                    f,
+                    "{} does not contain a {what} in PEM form. Put the right file there.",
+                    path.display()
+                )
             }
             Self::Unreadable(path, number) => write!(
                 f,
@@ -133,13 +138,25 @@ impl fmt::Display for CertificateError {
                  certificate.",
                 path.display()
             ),
-            Self::Key(path, rsa) => write!(f, "pihook cannot use the key in {}: {}", path.display(), unusable(*rsa)),
+            Self::Key(path, rsa) => write!(
+                f,
+                "pihook cannot use the key in {}: {}",
+                path.display(),
+                unusable(*rsa)
+            ),
             Self::Mismatch(certificate, key) => {
                 let (one, key) = (certificate.display(), key.display());
-                write!(f, "The key in {key} does not belong to the certificate in {one}. Put the right key into {key}.")
+                write!(
+                    f,
+                    "The key in {key} does not belong to the certificate in {one}. Put the right key into {key}."
+                )
             }
             Self::Expired(days, is_ours) => {
-                write!(f, "The certificate expired {days} days ago. {}", replacement(*is_ours))
+                write!(
+                    f,
+                    "The certificate expired {days} days ago. {}",
+                    replacement(*is_ours)
+                )
             }
             Self::NotYetValid(left) => write!(
                 f,
@@ -148,7 +165,11 @@ impl fmt::Display for CertificateError {
                 in_words(*left, ["seconds", "minutes", "hours", "days"])
             ),
             Self::Purpose(is_ours) => {
-                write!(f, "The certificate is not for a TLS server (key usage). {}", replacement(*is_ours))
+                write!(
+                    f,
+                    "The certificate is not for a TLS server (key usage). {}",
+                    replacement(*is_ours)
+                )
             }
             Self::Name(host, rule, is_ours) => write!(
                 f,
@@ -163,8 +184,15 @@ impl fmt::Display for CertificateError {
                  your address or name.",
                 path.display()
             ),
-            Self::Tls(why) => write!(f, "The certificate cannot be used: {why}. Make or get a new certificate."),
-            Self::Exists(path) => write!(f, "{} already exists. Use --force to replace it.", path.display()),
+            Self::Tls(why) => write!(
+                f,
+                "The certificate cannot be used: {why}. Make or get a new certificate."
+            ),
+            Self::Exists(path) => write!(
+                f,
+                "{} already exists. Use --force to replace it.",
+                path.display()
+            ),
             Self::Make(why) => write!(f, "pihook could not make the certificate: {why}."),
         }
     }

@@ -15,7 +15,11 @@ impl CertificateFiles {
     /// The files by their usual names in `folder`.
     #[must_use]
     pub fn within(folder: &Path) -> Self {
-        let [certificate, private_key] = ["webhook_cert.pem", "webhook_pkey.pem"].map(|name| folder.join(name));
-        Self { certificate, private_key }
+        let [certificate, private_key] =
+            ["webhook_cert.pem", "webhook_pkey.pem"].map(|name| folder.join(name));
+        Self {
+            certificate,
+            private_key,
+        }
     }
 }

@@ -47,19 +47,31 @@ pub struct Certificate {
 /// # Errors
 /// When a file cannot be read, holds something else, or the two do not belong together.
 pub fn load(files: &CertificateFiles) -> Result<Certificate, CertificateError> {
-    let read = |path: &Path| fs::read(path).map_err(|why| CertificateError::File(path.to_owned(), why));
-    parse(files, &read(&files.certificate)?, &read(&files.private_key)?)
+    let read =
+        |path: &Path| fs::read(path).map_err(|why| CertificateError::File(path.to_owned(), why));
+    parse(
+        files,
+        &read(&files.certificate)?,
+        &read(&files.private_key)?,
+    )
 }
 
 /// Like [`load`], where the files hold `pem` and `key_pem`.
-pub(super) fn parse(files: &CertificateFiles, pem: &[u8], key_pem: &[u8]) -> Result<Certificate, CertificateError> {
-    let CertificateFiles { certificate, private_key: key } = files;
+pub(super) fn parse(
+    files: &CertificateFiles,
+    pem: &[u8],
+    key_pem: &[u8],
+) -> Result<Certificate, CertificateError> {
+    let CertificateFiles {
+        certificate,
+        private_key: key,
+    } = files;
     let chain = read_chain(certificate, pem)?;
     // It is never empty.
     let leaf = &chain[0];
     let private = private_key(key, key_pem)?;
-    let signer =
-        ring::sign::any_supported_type(&private).map_err(|_| CertificateError::Key(key.clone(), rsa(&private)))?;
+    let signer = ring::sign::any_supported_type(&private)
+        .map_err(|_| CertificateError::Key(key.clone(), rsa(&private)))?;
 
     let ders = chain.iter().map(|one| one.der.clone()).collect();
     let loaded = Certificate {
@@ -99,12 +111,18 @@ fn read_chain(path: &Path, content: &[u8]) -> Result<Vec<X509>, CertificateError
             None => return Err(CertificateError::Unreadable(path.to_owned(), number)),
         }
     }
-    if chain.is_empty() { Err(CertificateError::NotPem(path.to_owned(), "certificate")) } else { Ok(chain) }
+    if chain.is_empty() {
+        Err(CertificateError::NotPem(path.to_owned(), "certificate"))
+    } else {
+        Ok(chain)
+    }
 }
 
 /// The text of a file, whatever ends its lines.
 fn lines(content: &[u8]) -> String {
-    text::decode(content).replace("\r\n", "\n").replace('\r', "\n")
+    text::decode(content)
+        .replace("\r\n", "\n")
+        .replace('\r', "\n")
 }
 
 fn private_key(path: &Path, content: &[u8]) -> Result<PrivateKeyDer<'static>, CertificateError> {
@@ -146,7 +164,11 @@ impl Certificate {
 
     /// How many days it is valid.
     pub(crate) fn days(&self, now: SystemTime) -> u64 {
-        self.not_after.duration_since(now).unwrap_or_default().as_secs() / 86400
+        self.not_after
+            .duration_since(now)
+            .unwrap_or_default()
+            .as_secs()
+            / 86400
     }
 
     /// The kind of its key.
@@ -168,14 +190,17 @@ impl Certificate {
         self.common_names.iter().find_map(|name| name.parse().ok())
     }
 
-    /// What to upload with setWebhook for `host`, PEM: the certificates and nothing else of the file. None
-    /// when a public CA vouches for it: Telegram would trust the upload alone, and then look for an address elsewhere.
+    /// What to upload with setWebhook for `host`, PEM: the certificates and nothing else of the
+    /// file. None when a public CA vouches for it: Telegram would trust the upload alone, and then
+    /// look for an address elsewhere.
     pub(crate) fn upload(&self, host: &str) -> Option<String> {
         let pem = |der: &CertificateDer| pem::encode(&Pem::new("CERTIFICATE", der.as_ref()));
-        self.is_uploaded(host).then(|| self.key.cert.iter().map(pem).collect())
+        self.is_uploaded(host)
+            .then(|| self.key.cert.iter().map(pem).collect())
     }
 
-    /// TLS 1.2 and 1.3 with this certificate; no SNI is needed, since Telegram sends none for an address.
+    /// TLS 1.2 and 1.3 with this certificate; no SNI is needed, since Telegram sends none for an
+    /// address.
     ///
     /// # Errors
     /// When rustls finds that the two do not fit.

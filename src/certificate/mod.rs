@@ -1,4 +1,5 @@
-//! The webhook's certificate: made, loaded, held against what Telegram checks, and changed while connections come in.
+//! The webhook's certificate: made, loaded, held against what Telegram checks, and changed while
+//! connections come in.
 
 mod chain;
 mod check;

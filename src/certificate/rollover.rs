@@ -1,4 +1,5 @@
-//! The certificate rollover: while Telegram may not have the new certificate yet, the old one is shown too.
+//! The certificate rollover: while Telegram may not have the new certificate yet, the old one is
+//! shown too.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -6,9 +7,9 @@ use rustls::ServerConfig;
 
 use crate::system::lock::lock;
 
-/// The certificates to show. Telegram sends no server name when it calls an address, so that a call does not say which one it
-/// has. But it sends an alert when it does not accept the one that it was shown, and calls again in 2 s: then it is shown the
-/// other one.
+/// The certificates to show. Telegram sends no server name when it calls an address, so that a call
+/// does not say which one it has. But it sends an alert when it does not accept the one that it was
+/// shown, and calls again in 2 s: then it is shown the other one.
 pub struct Rollover(Mutex<Shown>);
 
 struct Shown {
@@ -22,7 +23,11 @@ impl Rollover {
     /// Shows this one alone.
     #[must_use]
     pub fn new(config: Arc<ServerConfig>) -> Self {
-        Self(Mutex::new(Shown { new: config, old: None, is_old_next: false }))
+        Self(Mutex::new(Shown {
+            new: config,
+            old: None,
+            is_old_next: false,
+        }))
     }
 
     /// The one to show to the next connection.
@@ -51,7 +56,8 @@ impl Rollover {
         self.shown().old = None;
     }
 
-    /// Notes that Telegram was shown `config` and did not accept it. Whether there is another one to show.
+    /// Notes that Telegram was shown `config` and did not accept it. Whether there is another one
+    /// to show.
     pub(crate) fn rejected(&self, config: &Arc<ServerConfig>) -> bool {
         // Many connections can fail at once: that is one rejection.
         let is_first = Arc::ptr_eq(config, &self.current());
@@ -73,7 +79,8 @@ mod tests {
     use std::time::SystemTime;
 
     fn config(name: &str) -> Arc<ServerConfig> {
-        let folder = std::env::temp_dir().join(format!("pihook-rollover-{name}-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("pihook-rollover-{name}-{}", std::process::id()));
         let files = CertificateFiles::within(&folder);
         let pair = make::make("80.100.95.20", 1, SystemTime::now(), None).unwrap();
         make::write(&pair, &files, true).unwrap();
@@ -91,16 +98,25 @@ mod tests {
         rollover.begin(new.clone());
         assert!(Arc::ptr_eq(&rollover.current(), &new));
         assert!(rollover.rejected(&new) && rollover.rejected(&new));
-        assert!(Arc::ptr_eq(&rollover.current(), &old), "two refusals of the same are one");
+        assert!(
+            Arc::ptr_eq(&rollover.current(), &old),
+            "two refusals of the same are one"
+        );
         rollover.show_new();
-        assert!(Arc::ptr_eq(&rollover.current(), &new), "whatever the old webhook was shown");
+        assert!(
+            Arc::ptr_eq(&rollover.current(), &new),
+            "whatever the old webhook was shown"
+        );
         rollover.rejected(&new);
         rollover.rejected(&old);
         assert!(Arc::ptr_eq(&rollover.current(), &new));
         rollover.begin(newest.clone());
         assert!(Arc::ptr_eq(&rollover.current(), &newest));
         rollover.rejected(&newest);
-        assert!(Arc::ptr_eq(&rollover.current(), &old), "the one that Telegram has, whatever was begun since");
+        assert!(
+            Arc::ptr_eq(&rollover.current(), &old),
+            "the one that Telegram has, whatever was begun since"
+        );
         rollover.finish();
         assert!(Arc::ptr_eq(&rollover.current(), &newest));
     }

@@ -26,15 +26,17 @@ pihook reads its settings from the first of these: --config FILE, $PIHOOK_CONFIG
 If $TELEGRAM_BOT_TOKEN holds the bot's token, no settings file is needed.";
 
 /// Behind an error, which must not scroll away.
-pub(super) const SHORT_USAGE: &str =
-    "Usage: pihook init|run|status|cert|webhook|check|doctor [OPTIONS]. Run `pihook help` for details.";
+pub(super) const SHORT_USAGE: &str = "Usage: pihook init|run|status|cert|webhook|check|doctor [OPTIONS]. Run `pihook help` for details.";
 
-pub(super) const COMMANDS: [&str; 9] =
-    ["init", "run", "status", "cert", "webhook", "check", "doctor", "help", "version"];
+pub(super) const COMMANDS: [&str; 9] = [
+    "init", "run", "status", "cert", "webhook", "check", "doctor", "help", "version",
+];
 
 /// Prints the help for one command.
 pub(super) fn help(command: &str) -> Result<(), Failure> {
-    let mut lines = USAGE.lines().skip_while(|line| !line.starts_with(&format!("  pihook {command} ")));
+    let mut lines = USAGE
+        .lines()
+        .skip_while(|line| !line.starts_with(&format!("  pihook {command} ")));
     match (lines.next(), lines.next()) {
         (Some(usage), Some(what)) => print(&format!("{usage}\n{what}")),
         _ if ["help", "version"].contains(&command) => print(USAGE),
@@ -44,6 +46,11 @@ pub(super) fn help(command: &str) -> Result<(), Failure> {
 
 pub(super) fn unknown(before: &str, word: &str, known: &[&'static str]) -> Failure {
     let meant = text::nearest(word, known.iter().copied());
-    let meant = meant.map_or(String::new(), |meant| format!(" Did you mean `pihook {before}{meant}`?"));
-    Failure::Usage(format!("Unknown command {:?}.{meant}", format!("{before}{word}")))
+    let meant = meant.map_or(String::new(), |meant| {
+        format!(" Did you mean `pihook {before}{meant}`?")
+    });
+    Failure::Usage(format!(
+        "Unknown command {:?}.{meant}",
+        format!("{before}{word}")
+    ))
 }

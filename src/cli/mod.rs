@@ -38,7 +38,8 @@ struct Program {
     crate_name: &'static str,
 }
 
-/// The whole `main` of a bot's program: does what the command line says. `pihook run` has `bot` handle the updates.
+/// The whole `main` of a bot's program: does what the command line says. `pihook run` has `bot`
+/// handle the updates.
 ///
 /// ```no_run
 /// # use pihook::bot::{Bot, Call, Me, Update};
@@ -56,8 +57,14 @@ struct Program {
 /// ```
 #[must_use]
 pub fn main<B: Bot>(bot: B) -> ExitCode {
-    let crate_name = std::any::type_name::<B>().split("::").next().unwrap_or_default();
-    start(&Program { bot: Arc::new(bot), crate_name })
+    let crate_name = std::any::type_name::<B>()
+        .split("::")
+        .next()
+        .unwrap_or_default();
+    start(&Program {
+        bot: Arc::new(bot),
+        crate_name,
+    })
 }
 
 fn start(program: &Program) -> ExitCode {
@@ -91,12 +98,15 @@ fn command(program: &Program, options: &Options) -> Result<(), Failure> {
         ["help", command, ..] => help(command),
         ["version"] => print(concat!("pihook ", env!("CARGO_PKG_VERSION"))),
         [] => Err(Failure::Usage("The command is missing.".into())),
-        ["webhook"] => Err(Failure::Usage("`pihook webhook` needs one more word: info, set or delete.".into())),
+        ["webhook"] => Err(Failure::Usage(
+            "`pihook webhook` needs one more word: info, set or delete.".into(),
+        )),
         ["webhook", what, ..] => Err(unknown("webhook ", what, &["info", "set", "delete"])),
         [command, ..] if !COMMANDS.contains(&command) => Err(unknown("", command, &COMMANDS)),
-        [command, ref more @ ..] => {
-            Err(Failure::Usage(format!("`pihook {command}` takes only options: remove {:?}.", more.join(" "))))
-        }
+        [command, ref more @ ..] => Err(Failure::Usage(format!(
+            "`pihook {command}` takes only options: remove {:?}.",
+            more.join(" ")
+        ))),
     }
 }
 
@@ -109,10 +119,18 @@ fn run(program: &Program, options: &Options) -> Result<(), Failure> {
     process::protect_memory();
     process::disable_huge_pages();
     let token = process::take_from_environment(config::TOKEN_VARIABLE);
-    let environment = |name: &str| if name == config::TOKEN_VARIABLE { token.clone() } else { env::var_os(name) };
+    let environment = |name: &str| {
+        if name == config::TOKEN_VARIABLE {
+            token.clone()
+        } else {
+            env::var_os(name)
+        }
+    };
     let loaded = options.load(&environment).map_err(|failure| match failure {
         Failure::Config(why) if terminal::is_there() && lacks_token(options, &environment) => {
-            Failure::Config(format!("{why}\nRun `sudo pihook init`: it asks for the missing settings."))
+            Failure::Config(format!(
+                "{why}\nRun `sudo pihook init`: it asks for the missing settings."
+            ))
         }
         failure => failure,
     });
@@ -122,7 +140,8 @@ fn run(program: &Program, options: &Options) -> Result<(), Failure> {
 /// Whether no settings name a bot. Settings that root must not read are not missing.
 fn lacks_token(options: &Options, environment: Environment) -> bool {
     let names_none = |source: Source| config::examine(&source, environment).0.bots.is_empty();
-    config::look(options.config.clone(), environment).is_ok_and(|source| source.is_none_or(names_none))
+    config::look(options.config.clone(), environment)
+        .is_ok_and(|source| source.is_none_or(names_none))
 }
 
 fn status(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
@@ -139,10 +158,16 @@ fn status(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
 }
 
 fn init(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
-    let path = options.config.clone().unwrap_or_else(|| init::SETTINGS.into());
-    let given = Given { host: options.host.clone(), port_mapping: options.port_mapping.clone() };
-    let has_changed =
-        init::write_settings(&path, &given, &environment).map_err(|why| Failure::Other(why.to_string()))?;
+    let path = options
+        .config
+        .clone()
+        .unwrap_or_else(|| init::SETTINGS.into());
+    let given = Given {
+        host: options.host.clone(),
+        port_mapping: options.port_mapping.clone(),
+    };
+    let has_changed = init::write_settings(&path, &given, &environment)
+        .map_err(|why| Failure::Other(why.to_string()))?;
     if options.write_only {
         return Ok(());
     }
@@ -152,21 +177,30 @@ fn init(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
             path.display()
         ));
     }
-    let options = Options { config: Some(path), ..Options::default() };
+    let options = Options {
+        config: Some(path),
+        ..Options::default()
+    };
     wait_until_it_works(&options, allowed_updates)
 }
 
-/// Waits until updates arrive, and prints the bot's link; otherwise the first problem that the doctor finds.
+/// Waits until updates arrive, and prints the bot's link; otherwise the first problem that the
+/// doctor finds.
 fn wait_until_it_works(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
     let source = config::find(options.config.clone(), &environment)?;
     let report = status::wait(&config::examine(&source, &environment).0);
     if !report.as_ref().is_some_and(|report| report.works) {
         let mut cross = None;
-        doctor::examine(options.config.clone(), &environment, allowed_updates, &mut |finding| {
-            if finding.is_bad() && cross.is_none() {
-                cross = Some(finding);
-            }
-        });
+        doctor::examine(
+            options.config.clone(),
+            &environment,
+            allowed_updates,
+            &mut |finding| {
+                if finding.is_bad() && cross.is_none() {
+                    cross = Some(finding);
+                }
+            },
+        );
         if let Some(cross) = cross {
             // Its colours must stay; the rest of it is clean.
             terminal::say(&mask(&cross.line(is_coloured())));
@@ -195,14 +229,22 @@ fn cert(options: &Options) -> Result<(), Failure> {
     let failed = |why: CertificateError| Failure::Other(why.to_string());
     let pair = certificate::make(&host, days, SystemTime::now(), None).map_err(failed)?;
     certificate::write(&pair, &files, options.force).map_err(failed)?;
-    print(&format!("{}\n{}", files.certificate.display(), files.private_key.display()))
+    print(&format!(
+        "{}\n{}",
+        files.certificate.display(),
+        files.private_key.display()
+    ))
 }
 
 /// The host of --host, or else of the settings.
 fn certificate_host(options: &Options, config: Option<&Config>) -> Result<String, Failure> {
     let set = config.and_then(|config| config.public_host.given().map(str::to_owned));
     let own_api = config.is_some_and(Config::has_own_api);
-    let given = options.host.as_deref().map(|host| config::public_host(host, own_api)).transpose();
+    let given = options
+        .host
+        .as_deref()
+        .map(|host| config::public_host(host, own_api))
+        .transpose();
     let given = given.map_err(|what| Failure::Usage(format!("--host {what}.")))?;
     given.and_then(|host| host.given().map(str::to_owned)).or(set).ok_or_else(|| {
         Failure::Usage(
@@ -222,28 +264,45 @@ fn check_settings(options: &Options) -> Result<(), Failure> {
         Ok(doubts) => doubts.iter().for_each(|doubt| warn(doubt)),
     }
     print(config.to_string().trim_end())?;
-    let comments: Vec<_> = config.consequences().iter().map(|sentence| format!("# {sentence}")).collect();
+    let comments: Vec<_> = config
+        .consequences()
+        .iter()
+        .map(|sentence| format!("# {sentence}"))
+        .collect();
     print(&format!("\n{}", comments.join("\n")))?;
-    if problems.is_empty() { Ok(()) } else { Err(config::Problems(problems).into()) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(config::Problems(problems).into())
+    }
 }
 
 fn doctor(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
     let (mut findings, mut printed) = (Vec::new(), Ok(()));
     let coloured = is_coloured();
-    let is_well = doctor::examine(options.config.clone(), &environment, allowed_updates, &mut |finding| {
-        if options.json {
-            findings.push(finding);
-        } else {
-            // Its colours must stay; the rest of it is clean.
-            let line = write_out(&mask(&finding.line(coloured)));
-            if printed.is_ok() {
-                printed = line;
+    let is_well = doctor::examine(
+        options.config.clone(),
+        &environment,
+        allowed_updates,
+        &mut |finding| {
+            if options.json {
+                findings.push(finding);
+            } else {
+                // Its colours must stay; the rest of it is clean.
+                let line = write_out(&mask(&finding.line(coloured)));
+                if printed.is_ok() {
+                    printed = line;
+                }
             }
-        }
-    });
+        },
+    );
     if options.json {
         print(&serde_json::to_string_pretty(&findings).unwrap_or_default())?;
     }
     printed?;
-    if is_well { Ok(()) } else { Err(Failure::Other(String::new())) }
+    if is_well {
+        Ok(())
+    } else {
+        Err(Failure::Other(String::new()))
+    }
 }

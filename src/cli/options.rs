@@ -8,8 +8,19 @@ use super::failure::Failure;
 use crate::config::{self, Config, Environment};
 use crate::system::text;
 
-const OPTIONS: [&str; 11] =
-    ["config", "host", "port-mapping", "write-only", "wait", "days", "out", "force", "json", "help", "version"];
+const OPTIONS: [&str; 11] = [
+    "config",
+    "host",
+    "port-mapping",
+    "write-only",
+    "wait",
+    "days",
+    "out",
+    "force",
+    "json",
+    "help",
+    "version",
+];
 
 /// Everything that the command line can hold, whatever the command.
 #[derive(Default)]
@@ -31,13 +42,24 @@ impl Options {
     pub(super) fn belong_to(&self, words: &[&str]) -> Result<(), Failure> {
         for (is_given, names, commands) in [
             (self.host.is_some(), "--host works", &["cert", "init"][..]),
-            (self.days.is_some() || self.out.is_some() || self.force, "--days, --out and --force work", &["cert"]),
-            (self.port_mapping.is_some() || self.write_only, "--port-mapping and --write-only work", &["init"]),
+            (
+                self.days.is_some() || self.out.is_some() || self.force,
+                "--days, --out and --force work",
+                &["cert"],
+            ),
+            (
+                self.port_mapping.is_some() || self.write_only,
+                "--port-mapping and --write-only work",
+                &["init"],
+            ),
             (self.wait, "--wait works", &["status"]),
             (self.json, "--json works", &["doctor", "status"]),
         ] {
             if is_given && !matches!(words, [word] if commands.contains(word)) {
-                return Err(Failure::Usage(format!("{names} only with `pihook {}`.", commands.join("` and `pihook "))));
+                return Err(Failure::Usage(format!(
+                    "{names} only with `pihook {}`.",
+                    commands.join("` and `pihook ")
+                )));
             }
         }
         Ok(())
@@ -62,8 +84,8 @@ impl Options {
                 Arg::Long("version") | Arg::Short('V') => options.words = vec!["version".into()],
                 Arg::Value(word) => options.words.push(word.string()?),
                 Arg::Long(name) => {
-                    let meant =
-                        text::nearest(name, OPTIONS).map_or(String::new(), |meant| format!(" Did you mean --{meant}?"));
+                    let meant = text::nearest(name, OPTIONS)
+                        .map_or(String::new(), |meant| format!(" Did you mean --{meant}?"));
                     return Err(Failure::Usage(format!("Unknown option --{name}.{meant}")));
                 }
                 Arg::Short(_) => return Err(argument.unexpected().into()),
@@ -81,5 +103,9 @@ impl Options {
 
 fn days(text: &str) -> Result<u32, Failure> {
     let days = text.parse().ok().filter(|days| (1..=36_500).contains(days));
-    days.ok_or_else(|| Failure::Usage(format!("--days must be a whole number from 1 to 36500, not {text:?}.")))
+    days.ok_or_else(|| {
+        Failure::Usage(format!(
+            "--days must be a whole number from 1 to 36500, not {text:?}."
+        ))
+    })
 }

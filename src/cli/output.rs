@@ -12,7 +12,8 @@ pub(super) fn warn(text: &str) {
     terminal::say(&lines(&mask(text)));
 }
 
-/// Prints a command's result. A reader that closes the pipe has read enough: the command still runs to its end.
+/// Prints a command's result. A reader that closes the pipe has read enough: the command still runs
+/// to its end.
 ///
 /// # Errors
 /// When the output cannot be written, for example on a full disk.

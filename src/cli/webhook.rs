@@ -67,7 +67,9 @@ pub(super) fn set(
             "The settings have delivery = \"polling\", so there is no webhook. Set delivery to \"auto\" or \"webhook\" first.".into(),
         ));
     }
-    each_bot(&config, allowed_updates, |registration| set_in_time(registration).map(|()| "the webhook is set".into()))
+    each_bot(&config, allowed_updates, |registration| {
+        set_in_time(registration).map(|()| "the webhook is set".into())
+    })
 }
 
 /// `pihook webhook delete`.
@@ -78,18 +80,31 @@ pub(super) fn delete(
 ) -> Result<(), Failure> {
     let config = options.load(environment)?;
     if config.delivery == Delivery::Polling {
-        return each_poller(&config, |client| client.delete_webhook().map(|()| "the webhook is removed".into()));
+        return each_poller(&config, |client| {
+            client
+                .delete_webhook()
+                .map(|()| "the webhook is removed".into())
+        });
     }
-    each_bot(&config, allowed_updates, |registration| registration.delete().map(|()| "the webhook is removed".into()))
+    each_bot(&config, allowed_updates, |registration| {
+        registration
+            .delete()
+            .map(|()| "the webhook is removed".into())
+    })
 }
 
-/// Sets the webhook, and waits as long as Telegram asks for: it takes one set a second, and a bot may just have made one.
+/// Sets the webhook, and waits as long as Telegram asks for: it takes one set a second, and a bot
+/// may just have made one.
 fn set_in_time(registration: &Registration) -> Result<(), RegistrationError> {
     let end = Instant::now() + SET_TIMEOUT;
     loop {
         match registration.set() {
-            Err(RegistrationError::Api(ApiError::Refused { retry_after: Some(seconds), .. }))
-                if Instant::now() + Duration::from_secs(seconds.clamp(1, SET_TIMEOUT.as_secs())) < end =>
+            Err(RegistrationError::Api(ApiError::Refused {
+                retry_after: Some(seconds),
+                ..
+            })) if Instant::now()
+                + Duration::from_secs(seconds.clamp(1, SET_TIMEOUT.as_secs()))
+                < end =>
             {
                 warn(&format!(
                     "bot {}: Telegram got too many requests. pihook tries again in {seconds} s.",
@@ -108,8 +123,11 @@ fn each_bot(
     allowed_updates: &'static [&'static str],
     act: impl Fn(&Registration) -> Result<String, RegistrationError>,
 ) -> Result<(), Failure> {
-    let certificate =
-        config.tls.then(|| certificate::load(&config.certificate_files)).transpose().map_err(RunError::from)?;
+    let certificate = config
+        .tls
+        .then(|| certificate::load(&config.certificate_files))
+        .transpose()
+        .map_err(RunError::from)?;
     let host = identity::known_host(config, certificate.as_ref()).ok_or_else(|| {
         Failure::Other(
             "The public address of your home is not known yet. Run `pihook run`: it finds the address.".into(),
@@ -117,14 +135,22 @@ fn each_bot(
     })?;
     let api = Api::new(&config.api_url, config.proxy.as_ref(), 1);
     all(config.bots.iter().map(|bot| {
-        let upload = certificate.as_ref().and_then(|certificate| certificate.upload(&host));
+        let upload = certificate
+            .as_ref()
+            .and_then(|certificate| certificate.upload(&host));
         let registration = Registration::new(config, bot, &api, &host, upload, allowed_updates);
-        (registration.bot(), act(&registration).map_err(|why| why.to_string()))
+        (
+            registration.bot(),
+            act(&registration).map_err(|why| why.to_string()),
+        )
     }))
 }
 
 /// Like [`each_bot`], where there is no certificate, and so no registration.
-fn each_poller(config: &Config, act: impl Fn(&Client) -> Result<String, ApiError>) -> Result<(), Failure> {
+fn each_poller(
+    config: &Config,
+    act: impl Fn(&Client) -> Result<String, ApiError>,
+) -> Result<(), Failure> {
     let api = Api::new(&config.api_url, config.proxy.as_ref(), 1);
     all(config.bots.iter().map(|bot| {
         let said = act(&Client::new(api.clone(), bot.token.clone()));
@@ -141,7 +167,11 @@ fn all(said: impl Iterator<Item = (u64, Result<String, String>)>) -> Result<(), 
             Err(why) => failures.push(format!("bot {bot}: {why}.")),
         }
     }
-    if failures.is_empty() { Ok(()) } else { Err(Failure::Other(failures.join("\n"))) }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Other(failures.join("\n")))
+    }
 }
 
 /// Everything that Telegram knows of a webhook, except its URL, which contains the token.
@@ -155,7 +185,10 @@ fn describe(info: &WebhookInfo) -> String {
     }
     if let (Some(date), Some(message)) = (info.last_error_date, &info.last_error_message) {
         let ago = unix_now().saturating_sub(date.unsigned_abs());
-        lines.push(format!("  last error, {ago} s ago: {}", delivery_error::sentence(message)));
+        lines.push(format!(
+            "  last error, {ago} s ago: {}",
+            delivery_error::sentence(message)
+        ));
     }
     lines.join("\n")
 }

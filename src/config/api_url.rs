@@ -5,7 +5,10 @@ pub(super) const TELEGRAM: &str = "https://api.telegram.org";
 
 /// Whether this is a Bot API server of one's own.
 pub(crate) fn is_own_api(api_url: &str) -> bool {
-    let host = api_url.split("://").nth(1).and_then(|rest| rest.split(['/', ':']).next());
+    let host = api_url
+        .split("://")
+        .nth(1)
+        .and_then(|rest| rest.split(['/', ':']).next());
     !host.is_some_and(|host| host.eq_ignore_ascii_case("api.telegram.org"))
 }
 
@@ -16,8 +19,14 @@ pub(crate) fn is_own_api(api_url: &str) -> bool {
 pub(super) fn api_url(url: &str) -> Result<String, String> {
     let url = url.trim_end_matches('/');
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
-    let plain = rest.bytes().all(|b| b.is_ascii_graphic() && !b"@?#".contains(&b));
-    if !matches!(scheme, "http" | "https") || rest.is_empty() || rest.starts_with(['/', ':']) || !plain {
+    let plain = rest
+        .bytes()
+        .all(|b| b.is_ascii_graphic() && !b"@?#".contains(&b));
+    if !matches!(scheme, "http" | "https")
+        || rest.is_empty()
+        || rest.starts_with(['/', ':'])
+        || !plain
+    {
         return Err("must be like https://api.telegram.org or http://127.0.0.1:8081".into());
     }
     if scheme == "http" && !is_own_api(url) {

@@ -41,17 +41,26 @@ pub(super) fn bots(table: &mut Table, folder: &Path, environment: Environment) -
 fn webhook_path(pattern: &str, token: &Token) -> Option<Secret> {
     let path = pattern.replace("{token}", token.expose());
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@%/".contains(&b);
-    (path.starts_with('/') && path.len() <= PATH_LIMIT && path.bytes().all(allowed)).then(|| path.into())
+    (path.starts_with('/') && path.len() <= PATH_LIMIT && path.bytes().all(allowed))
+        .then(|| path.into())
 }
 
-/// The token of one `[[bot]]`: `token`, `token_file`, `$TELEGRAM_BOT_TOKEN`, systemd's credential `token`, or the file `token`
-/// beside the settings.
-fn token(table: &mut Table, folder: &Path, environment: Environment) -> (Option<Token>, Option<PathBuf>) {
+/// The token of one `[[bot]]`: `token`, `token_file`, `$TELEGRAM_BOT_TOKEN`, systemd's credential
+/// `token`, or the file `token` beside the settings.
+fn token(
+    table: &mut Table,
+    folder: &Path,
+    environment: Environment,
+) -> (Option<Token>, Option<PathBuf>) {
     let (given, file) = (table.string("token", ""), table.string("token_file", ""));
     // systemd's credential, if this is its unit; else the file that it is made from.
-    let credential = environment("CREDENTIALS_DIRECTORY").map_or(folder.to_owned(), PathBuf::from).join("token");
+    let credential = environment("CREDENTIALS_DIRECTORY")
+        .map_or(folder.to_owned(), PathBuf::from)
+        .join("token");
     let mut path = None;
-    let read = |path: &mut Option<PathBuf>, from: PathBuf| fs::read(&*path.insert(from)).map(|text| decode(&text));
+    let read = |path: &mut Option<PathBuf>, from: PathBuf| {
+        fs::read(&*path.insert(from)).map(|text| decode(&text))
+    };
     let (text, source) = match (given.is_empty(), file.is_empty()) {
         (false, false) => {
             table.problem("token", "and token_file are both set: remove one of them");
@@ -61,9 +70,18 @@ fn token(table: &mut Table, folder: &Path, environment: Environment) -> (Option<
             path = Some(table.path());
             (Ok(given), "token".to_owned())
         }
-        (true, false) => (read(&mut path, folder.join(&file)), format!("token_file {file}")),
-        (true, true) => match (environment(TOKEN_VARIABLE), Some(credential).filter(|path| path.exists())) {
-            (Some(text), _) => (Ok(text.to_string_lossy().into_owned()), TOKEN_VARIABLE.to_owned()),
+        (true, false) => (
+            read(&mut path, folder.join(&file)),
+            format!("token_file {file}"),
+        ),
+        (true, true) => match (
+            environment(TOKEN_VARIABLE),
+            Some(credential).filter(|path| path.exists()),
+        ) {
+            (Some(text), _) => (
+                Ok(text.to_string_lossy().into_owned()),
+                TOKEN_VARIABLE.to_owned(),
+            ),
             (None, Some(from)) => (read(&mut path, from.clone()), from.display().to_string()),
             (None, None) => {
                 table.problem(

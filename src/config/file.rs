@@ -32,7 +32,11 @@ impl<'t> Table<'t> {
         let name = path.display().to_string();
         let (entries, errors) = DeTable::parse_recoverable(text);
         let mut table = Self {
-            entries: if errors.is_empty() { entries.into_inner() } else { DeTable::new() },
+            entries: if errors.is_empty() {
+                entries.into_inner()
+            } else {
+                DeTable::new()
+            },
             problems: Vec::new(),
             name,
             text,
@@ -45,7 +49,9 @@ impl<'t> Table<'t> {
             let line = table.line(error.span());
             // One mistake is often several to the parser.
             if line.is_none() || line != last {
-                let words = line.and_then(|line| text.lines().nth(line - 1)).and_then(hint::about_line);
+                let words = line
+                    .and_then(|line| text.lines().nth(line - 1))
+                    .and_then(hint::about_line);
                 // Not the error's Display: it quotes the line, and a token may stand in it.
                 let words = words.unwrap_or_else(|| error.message().replace('\n', ", "));
                 table.problem_at(error.span(), &words);
@@ -60,9 +66,14 @@ impl<'t> Table<'t> {
         PathBuf::from(&self.name)
     }
 
-    /// Notes a problem with a key that was taken already, or is missing: `key` begins with its name.
+    /// Notes a problem with a key that was taken already, or is missing: `key` begins with its
+    /// name.
     pub(crate) fn problem(&mut self, key: &str, what: &str) {
-        let place = self.known.get(key.split(' ').next().unwrap_or_default()).cloned().flatten();
+        let place = self
+            .known
+            .get(key.split(' ').next().unwrap_or_default())
+            .cloned()
+            .flatten();
         self.problem_at(place, &format!("{key} {what}"));
     }
 
@@ -70,16 +81,20 @@ impl<'t> Table<'t> {
         let line = self.line(place.or(self.heading.clone()));
         let line = line.map_or(String::new(), |line| format!(", line {line}"));
         let end = if what.ends_with('?') { "" } else { "." };
-        self.problems.push(format!("{}{line}: {what}{end}", self.name));
+        self.problems
+            .push(format!("{}{line}: {what}{end}", self.name));
     }
 
     fn line(&self, place: Option<Range<usize>>) -> Option<usize> {
-        place.and_then(|place| self.text.get(..place.start)).map(|before| before.matches('\n').count() + 1)
+        place
+            .and_then(|place| self.text.get(..place.start))
+            .map(|before| before.matches('\n').count() + 1)
     }
 
     fn take(&mut self, key: &str) -> Option<Spanned<DeValue<'t>>> {
         let value = self.entries.remove(key);
-        self.known.insert(key.to_owned(), value.as_ref().map(Spanned::span));
+        self.known
+            .insert(key.to_owned(), value.as_ref().map(Spanned::span));
         value
     }
 
@@ -100,43 +115,68 @@ impl<'t> Table<'t> {
         let place = value.as_ref().map(Spanned::span);
         let read = match value.as_ref().map(Spanned::get_ref) {
             None => read(default),
-            // The token's own key, and the one that may hold it. No other value ends in an error, a log or a file name then.
-            Some(DeValue::String(text)) if key != "token" && key != "path" => without_token(text).and_then(read),
+            // The token's own key, and the one that may hold it. No other value ends in an error, a
+            // log or a file name then.
+            Some(DeValue::String(text)) if key != "token" && key != "path" => {
+                without_token(text).and_then(read)
+            }
             Some(DeValue::String(text)) => read(text),
             // The value is not shown: a token can stand in the wrong place.
             Some(_) => Err("must be a string, in quotes".into()),
         };
-        read.map_err(|what| self.problem_at(place, &format!("{key} {what}"))).ok()
+        read.map_err(|what| self.problem_at(place, &format!("{key} {what}")))
+            .ok()
     }
 
     /// Any string.
     pub(crate) fn string(&mut self, key: &str, default: &str) -> String {
-        self.parsed(key, default, |text| Ok(text.to_owned())).unwrap_or_default()
+        self.parsed(key, default, |text| Ok(text.to_owned()))
+            .unwrap_or_default()
     }
 
     /// A number of a range.
     pub(crate) fn number(&mut self, key: &str, default: u16, range: RangeInclusive<u16>) -> u16 {
-        let Some(value) = self.take(key) else { return default };
+        let Some(value) = self.take(key) else {
+            return default;
+        };
         let number = match value.get_ref() {
             DeValue::Integer(digits) => u16::from_str_radix(digits.as_str(), digits.radix()).ok(),
             _ => None,
         };
-        number.filter(|number| range.contains(number)).unwrap_or_else(|| {
-            let quotes = if value.get_ref().is_str() { ", without quotes" } else { "" };
-            let what = format!("{key} must be a whole number from {} to {}{quotes}", range.start(), range.end());
-            self.problem_at(Some(value.span()), &what);
-            default
-        })
+        number
+            .filter(|number| range.contains(number))
+            .unwrap_or_else(|| {
+                let quotes = if value.get_ref().is_str() {
+                    ", without quotes"
+                } else {
+                    ""
+                };
+                let what = format!(
+                    "{key} must be a whole number from {} to {}{quotes}",
+                    range.start(),
+                    range.end()
+                );
+                self.problem_at(Some(value.span()), &what);
+                default
+            })
     }
 
     /// A list of strings, each of which `read` makes something of.
-    pub(crate) fn list<T>(&mut self, key: &str, default: &[&str], read: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+    pub(crate) fn list<T>(
+        &mut self,
+        key: &str,
+        default: &[&str],
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
         let Some(value) = self.take(key) else {
             return default.iter().filter_map(|text| read(text).ok()).collect();
         };
         let mut list = Vec::new();
         let DeValue::Array(items) = value.get_ref() else {
-            self.problem_at(Some(value.span()), &format!("{key} must be a list of strings, like [\"…\", \"…\"]"));
+            self.problem_at(
+                Some(value.span()),
+                &format!("{key} must be a list of strings, like [\"…\", \"…\"]"),
+            );
             return list;
         };
         for item in items {
@@ -154,13 +194,28 @@ impl<'t> Table<'t> {
 
     /// Hands each `[[key]]` table to `read`, one empty table if there is none.
     pub(crate) fn tables(&mut self, key: &str, mut read: impl FnMut(&mut Table<'t>)) {
-        let above: Vec<_> = self.known.keys().map(|key| (key.clone(), "above the first [[bot]]")).collect();
-        let items = match self.take(key).map(|value| (value.span(), value.into_inner())) {
+        let above: Vec<_> = self
+            .known
+            .keys()
+            .map(|key| (key.clone(), "above the first [[bot]]"))
+            .collect();
+        let items = match self
+            .take(key)
+            .map(|value| (value.span(), value.into_inner()))
+        {
             None => vec![(None, DeTable::new())],
-            Some((_, DeValue::Array(items))) if !items.is_empty() && items.iter().all(|it| it.get_ref().is_table()) => {
-                items.into_iter().filter_map(|item| Some((Some(item.span()), into_table(item.into_inner())?))).collect()
+            Some((_, DeValue::Array(items)))
+                if !items.is_empty() && items.iter().all(|it| it.get_ref().is_table()) =>
+            {
+                items
+                    .into_iter()
+                    .filter_map(|item| Some((Some(item.span()), into_table(item.into_inner())?)))
+                    .collect()
             }
-            Some((place, _)) => return self.problem_at(Some(place), &format!("{key} must be written as [[{key}]]")),
+            Some((place, _)) => {
+                return self
+                    .problem_at(Some(place), &format!("{key} must be written as [[{key}]]"));
+            }
         };
         for (heading, entries) in items {
             let mut table = Table {
@@ -175,7 +230,11 @@ impl<'t> Table<'t> {
             read(&mut table);
             table.finish();
             self.problems = table.problems;
-            self.elsewhere = table.known.into_keys().map(|key| (key, "below [[bot]]")).collect();
+            self.elsewhere = table
+                .known
+                .into_keys()
+                .map(|key| (key, "below [[bot]]"))
+                .collect();
         }
     }
 
@@ -183,17 +242,26 @@ impl<'t> Table<'t> {
     pub(crate) fn finish(&mut self) {
         for key in std::mem::take(&mut self.entries).keys() {
             let name: &str = key.get_ref();
-            let what = if let Some((_, place)) = self.elsewhere.iter().find(|(known, _)| known == name) {
+            let what = if let Some((_, place)) =
+                self.elsewhere.iter().find(|(known, _)| known == name)
+            {
                 // It is not missing.
                 let missing = format!("{}: {name} is missing", self.name);
-                self.problems.retain(|problem| !problem.starts_with(&missing));
+                self.problems
+                    .retain(|problem| !problem.starts_with(&missing));
                 format!("{name} is in the wrong place: move it {place}")
             } else {
-                let known: Vec<_> = self.known.keys().chain(self.elsewhere.iter().map(|(key, _)| key)).collect();
+                let known: Vec<_> = self
+                    .known
+                    .keys()
+                    .chain(self.elsewhere.iter().map(|(key, _)| key))
+                    .collect();
                 match hint::nearest(name, &known) {
                     Some(meant) => format!("unknown setting {name:?}: did you mean {meant}?"),
                     None => {
-                        format!("unknown setting {name:?}: deploy/pihook.toml and `man pihook.toml` list all settings")
+                        format!(
+                            "unknown setting {name:?}: deploy/pihook.toml and `man pihook.toml` list all settings"
+                        )
                     }
                 }
             };
@@ -220,6 +288,8 @@ fn into_table(value: DeValue<'_>) -> Option<DeTable<'_>> {
 impl fmt::Debug for Table<'_> {
     /// Without the values: tokens are among them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Table").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Table")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }

@@ -27,14 +27,23 @@ const CURVED_QUOTES: [char; 9] = ['“', '”', '„', '‟', '«', '»', '‘',
 pub(super) fn about_line(line: &str) -> Option<String> {
     let line = line.trim();
     if line.starts_with('[') {
-        let is_bot = line.trim_matches(['[', ']', ' ']).eq_ignore_ascii_case("bot");
+        let is_bot = line
+            .trim_matches(['[', ']', ' '])
+            .eq_ignore_ascii_case("bot");
         return is_bot.then(|| "write [[bot]], with two brackets on each side".into());
     }
     let Some((key, value)) = line.split_once('=') else {
         let (key, value) = line.split_once(':').filter(|(key, _)| is_key(key.trim()))?;
-        return Some(format!("{} needs = instead of the colon: {}", key.trim(), right_form(key.trim(), value.trim())));
+        return Some(format!(
+            "{} needs = instead of the colon: {}",
+            key.trim(),
+            right_form(key.trim(), value.trim())
+        ));
     };
-    let (key, value) = (key.trim(), value.split(" #").next().unwrap_or_default().trim());
+    let (key, value) = (
+        key.trim(),
+        value.split(" #").next().unwrap_or_default().trim(),
+    );
     if !is_key(key) {
         return None;
     }
@@ -43,7 +52,10 @@ pub(super) fn about_line(line: &str) -> Option<String> {
     }
     if value.contains(CURVED_QUOTES) {
         let value = value.trim_matches(CURVED_QUOTES);
-        return Some(format!("{key} has curved quotes. Use straight quotes: {}", right_form(key, value)));
+        return Some(format!(
+            "{key} has curved quotes. Use straight quotes: {}",
+            right_form(key, value)
+        ));
     }
     let is_open = |quote: char| value.starts_with(quote) && value.matches(quote).count() == 1;
     if is_open('"') || is_open('\'') {
@@ -60,18 +72,32 @@ fn is_key(text: &str) -> bool {
 /// The line as it should be. A value that can be a secret, or is long, is not repeated.
 fn right_form(key: &str, value: &str) -> String {
     let value = value.trim_matches(['"', '\'']);
-    let is_plain = value.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\') && value.len() <= 60;
+    let is_plain = value
+        .bytes()
+        .all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
+        && value.len() <= 60;
     // A proxy's password, too.
-    let is_secret = key.contains("token") && !value.starts_with('/') || value.contains('@') || mask(value) != value;
-    if value.is_empty() || !is_plain || is_secret { format!("{key} = \"…\"") } else { format!("{key} = \"{value}\"") }
+    let is_secret = key.contains("token") && !value.starts_with('/')
+        || value.contains('@')
+        || mask(value) != value;
+    if value.is_empty() || !is_plain || is_secret {
+        format!("{key} = \"…\"")
+    } else {
+        format!("{key} = \"{value}\"")
+    }
 }
 
 /// The known key that was meant by `key`.
 pub(super) fn nearest<'k>(key: &str, known: &[&'k String]) -> Option<&'k str> {
     let plain = key.trim().to_lowercase().replace(['-', ' '], "_");
-    let other = OTHER_WORDS.iter().find(|(word, _)| *word == plain).map(|(_, meant)| *meant);
+    let other = OTHER_WORDS
+        .iter()
+        .find(|(word, _)| *word == plain)
+        .map(|(_, meant)| *meant);
     let by_word = known.iter().find(|known| Some(known.as_str()) == other);
-    by_word.map(|known| known.as_str()).or_else(|| text::nearest(&plain, known.iter().map(|known| known.as_str())))
+    by_word
+        .map(|known| known.as_str())
+        .or_else(|| text::nearest(&plain, known.iter().map(|known| known.as_str())))
 }
 
 #[cfg(test)]
@@ -81,15 +107,30 @@ mod tests {
     #[test]
     fn a_line_that_is_not_toml_gets_its_right_form() {
         for (line, words) in [
-            ("public_host = 80.100.95.20", "public_host needs quotes: public_host = \"80.100.95.20\""),
-            ("listen = 0.0.0.0:8443 # all", "listen needs quotes: listen = \"0.0.0.0:8443\""),
-            ("token = 110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw", "token needs quotes: token = \"…\""),
-            ("proxy = http://me:s3cret@proxy.lan:3128", "proxy needs quotes: proxy = \"…\""),
+            (
+                "public_host = 80.100.95.20",
+                "public_host needs quotes: public_host = \"80.100.95.20\"",
+            ),
+            (
+                "listen = 0.0.0.0:8443 # all",
+                "listen needs quotes: listen = \"0.0.0.0:8443\"",
+            ),
+            (
+                "token = 110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw",
+                "token needs quotes: token = \"…\"",
+            ),
+            (
+                "proxy = http://me:s3cret@proxy.lan:3128",
+                "proxy needs quotes: proxy = \"…\"",
+            ),
             (
                 "public_host: pi.example.org",
                 "public_host needs = instead of the colon: public_host = \"pi.example.org\"",
             ),
-            ("public_host = “pi.example.org”", "curved quotes. Use straight quotes: public_host = \"pi.example.org\""),
+            (
+                "public_host = “pi.example.org”",
+                "curved quotes. Use straight quotes: public_host = \"pi.example.org\"",
+            ),
             ("public_host =", "public_host has no value"),
             ("public_host = 'pi", "public_host needs a quote at the end"),
             ("[[bot]", "write [[bot]], with two"),
@@ -104,8 +145,16 @@ mod tests {
 
     #[test]
     fn a_key_that_is_nearly_one_is_known() {
-        let known: Vec<String> =
-            ["public_host", "public_port", "listen", "token_file", "path", "certificate"].map(String::from).into();
+        let known: Vec<String> = [
+            "public_host",
+            "public_port",
+            "listen",
+            "token_file",
+            "path",
+            "certificate",
+        ]
+        .map(String::from)
+        .into();
         let known: Vec<_> = known.iter().collect();
         for (key, meant) in [
             ("publichost", "public_host"),

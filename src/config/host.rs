@@ -34,10 +34,20 @@ impl fmt::Display for PublicHost {
 }
 
 /// Ends of names that work only in a home network: by its router, or by multicast DNS.
-const HOME_ENDS: [&str; 9] =
-    ["local", "lan", "home", "localdomain", "localhost", "internal", "home.arpa", "intranet", "invalid"];
+const HOME_ENDS: [&str; 9] = [
+    "local",
+    "lan",
+    "home",
+    "localdomain",
+    "localhost",
+    "internal",
+    "home.arpa",
+    "intranet",
+    "invalid",
+];
 
-/// A host that Telegram can call; a Bot API server of one's own calls private addresses and names, too.
+/// A host that Telegram can call; a Bot API server of one's own calls private addresses and names,
+/// too.
 ///
 /// # Errors
 /// What is wrong with it.
@@ -59,7 +69,11 @@ pub(crate) fn public_host(host: &str, own_api: bool) -> Result<PublicHost, Strin
 fn check_name(host: &str, own_api: bool) -> Result<(), String> {
     let labels: Vec<_> = host.split('.').collect();
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-    let is_plain = |label: &&str| label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let is_plain = |label: &&str| {
+        label
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
     let what = match host {
         "" => "is empty: set your public IPv4 address, your DNS name, or \"auto\"",
         _ if host.contains("://") || host.contains('/') => {
@@ -74,7 +88,9 @@ fn check_name(host: &str, own_api: bool) -> Result<(), String> {
         _ if host.bytes().all(|b| b.is_ascii_digit() || b == b'.') => {
             "is not an IPv4 address: write four numbers from 0 to 255, like 80.100.95.20"
         }
-        _ if !host.is_ascii() => "has letters that DNS does not allow: write a name like пример.рф in its xn-- form",
+        _ if !host.is_ascii() => {
+            "has letters that DNS does not allow: write a name like пример.рф in its xn-- form"
+        }
         _ if host.len() > 253 || labels.iter().any(|label| label.len() > 63) => {
             "is too long: a DNS name has at most 253 characters, and at most 63 between two dots"
         }
@@ -84,7 +100,11 @@ fn check_name(host: &str, own_api: bool) -> Result<(), String> {
         _ if !labels.iter().all(is_plain) => {
             "must be an IPv4 address or a DNS name with only letters, digits, - and dots"
         }
-        _ if !own_api && HOME_ENDS.iter().any(|end| host == *end || host.ends_with(&format!(".{end}"))) => {
+        _ if !own_api
+            && HOME_ENDS
+                .iter()
+                .any(|end| host == *end || host.ends_with(&format!(".{end}"))) =>
+        {
             "is a name that works only in your home network: set your public address or DNS name, or \"auto\""
         }
         _ if !own_api && labels.len() == 1 => {
@@ -129,7 +149,10 @@ mod tests {
         for host in ["localhost", "my_pi", "192.168.1.5", "pi.local"] {
             assert_eq!(public_host(host, true), Ok(PublicHost::Given(host.into())));
         }
-        assert_eq!(public_host(" Pi.Example.org ", false), Ok(PublicHost::Given("pi.example.org".into())));
+        assert_eq!(
+            public_host(" Pi.Example.org ", false),
+            Ok(PublicHost::Given("pi.example.org".into()))
+        );
         assert_eq!(public_host("AUTO", false), Ok(PublicHost::Auto));
     }
 }

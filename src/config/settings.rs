@@ -49,8 +49,8 @@ pub struct Config {
     pub(crate) state_dir: PathBuf,
     /// What need not: the socket to the workers, and what was answered.
     pub(crate) runtime_dir: PathBuf,
-    /// The folder of all that is ours, where there is no settings file beside which it could lie. It is made when it is
-    /// missing.
+    /// The folder of all that is ours, where there is no settings file beside which it could lie.
+    /// It is made when it is missing.
     pub(crate) own_folder: Option<PathBuf>,
     /// At least one.
     pub bots: Vec<BotSettings>,
@@ -105,9 +105,13 @@ impl Config {
         let asked = if !self.tls {
             "The bot asks no outside service for your public address.".to_owned()
         } else if is_fixed || self.delivery == Delivery::Polling {
-            "The bot asks no outside service for your public address. `pihook doctor` asks.".to_owned()
+            "The bot asks no outside service for your public address. `pihook doctor` asks."
+                .to_owned()
         } else {
-            format!("The bot asks these services for your public address: {}.", self.address_services.join(", "))
+            format!(
+                "The bot asks these services for your public address: {}.",
+                self.address_services.join(", ")
+            )
         };
         let opened = match (self.delivery, self.port_mapping) {
             (Delivery::Polling, _) => "The bot uses polling and opens no port.".to_owned(),
@@ -117,7 +121,10 @@ impl Config {
                     self.listen
                 )
             }
-            (_, true) => format!("The bot asks the router to open port {} to the internet.", self.public_port),
+            (_, true) => format!(
+                "The bot asks the router to open port {} to the internet.",
+                self.public_port
+            ),
             (_, false) => format!(
                 "The bot does not change the router. Forward port {} yourself, or set port_mapping = \"auto\".",
                 self.public_port
@@ -126,29 +133,57 @@ impl Config {
         [asked, opened]
     }
 
-    /// The networks of those who may connect and are no strangers: Telegram's, and all of `allow_from` but "everyone". None where
-    /// TLS ends elsewhere: all connections come from the proxy then, whoever is behind it.
+    /// The networks of those who may connect and are no strangers: Telegram's, and all of
+    /// `allow_from` but "everyone". None where TLS ends elsewhere: all connections come from the
+    /// proxy then, whoever is behind it.
     pub(crate) fn known(&self) -> Vec<Network> {
         if !self.tls {
             return Vec::new();
         }
-        let telegram = TELEGRAMS_NETWORKS.iter().filter_map(|network| network.parse().ok());
-        self.allow_from.iter().copied().filter(|network| !network.is_everyone()).chain(telegram).collect()
+        let telegram = TELEGRAMS_NETWORKS
+            .iter()
+            .filter_map(|network| network.parse().ok());
+        self.allow_from
+            .iter()
+            .copied()
+            .filter(|network| !network.is_everyone())
+            .chain(telegram)
+            .collect()
     }
 }
 
 impl fmt::Display for Config {
     /// The effective settings, in the file's own form, with the tokens masked.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let networks: Vec<_> = self.allow_from.iter().map(|network| format!("\"{network}\"")).collect();
+        let networks: Vec<_> = self
+            .allow_from
+            .iter()
+            .map(|network| format!("\"{network}\""))
+            .collect();
         writeln!(f, "delivery         = \"{}\"", self.delivery)?;
         writeln!(f, "public_host      = \"{}\"", self.public_host)?;
         writeln!(f, "public_port      = {}", self.public_port)?;
-        writeln!(f, "port_mapping     = \"{}\"", if self.port_mapping { "auto" } else { "off" })?;
-        writeln!(f, "tls              = \"{}\"", if self.tls { "on" } else { "off" })?;
+        writeln!(
+            f,
+            "port_mapping     = \"{}\"",
+            if self.port_mapping { "auto" } else { "off" }
+        )?;
+        writeln!(
+            f,
+            "tls              = \"{}\"",
+            if self.tls { "on" } else { "off" }
+        )?;
         writeln!(f, "listen           = \"{}\"", self.listen)?;
-        writeln!(f, "certificate      = {:?}", self.certificate_files.certificate)?;
-        writeln!(f, "private_key      = {:?}", self.certificate_files.private_key)?;
+        writeln!(
+            f,
+            "certificate      = {:?}",
+            self.certificate_files.certificate
+        )?;
+        writeln!(
+            f,
+            "private_key      = {:?}",
+            self.certificate_files.private_key
+        )?;
         writeln!(f, "api_url          = {:?}", self.api_url)?;
         if let Some(proxy) = &self.proxy {
             writeln!(f, "proxy            = \"{proxy}\"")?;
@@ -161,8 +196,15 @@ impl fmt::Display for Config {
         writeln!(f, "runtime_dir      = {:?}", self.runtime_dir)?;
         let keys: Vec<_> = self.bots.iter().map(|bot| bot.token.key()).collect();
         for bot in &self.bots {
-            let path = mask_keys(&bot.path.expose().replace(bot.token.expose(), "{token}"), &keys);
-            write!(f, "\n[[bot]]\ntoken = \"{}:***\"\npath  = {path:?}\n", bot.token.id())?;
+            let path = mask_keys(
+                &bot.path.expose().replace(bot.token.expose(), "{token}"),
+                &keys,
+            );
+            write!(
+                f,
+                "\n[[bot]]\ntoken = \"{}:***\"\npath  = {path:?}\n",
+                bot.token.id()
+            )?;
         }
         Ok(())
     }

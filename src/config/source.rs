@@ -34,8 +34,8 @@ impl fmt::Display for Source {
     }
 }
 
-/// Finds the configuration file: `given`, `$PIHOOK_CONFIG`, `./pihook.toml`, `/etc/pihook/pihook.toml`. With a token in the
-/// environment, none is needed.
+/// Finds the configuration file: `given`, `$PIHOOK_CONFIG`, `./pihook.toml`,
+/// `/etc/pihook/pihook.toml`. With a token in the environment, none is needed.
 ///
 /// # Errors
 /// When there is neither, or root finds a file that is not root's.
@@ -53,19 +53,27 @@ pub(crate) fn find(given: Option<PathBuf>, environment: Environment) -> Result<S
 ///
 /// # Errors
 /// When root finds one that is not root's.
-pub(crate) fn look(given: Option<PathBuf>, environment: Environment) -> Result<Option<Source>, Problems> {
+pub(crate) fn look(
+    given: Option<PathBuf>,
+    environment: Environment,
+) -> Result<Option<Source>, Problems> {
     if let Some(path) = given.or_else(|| environment("PIHOOK_CONFIG").map(PathBuf::from)) {
         return Ok(Some(Source::File(path)));
     }
-    let found = PLACES.iter().map(PathBuf::from).find(|path| path.symlink_metadata().is_ok());
+    let found = PLACES
+        .iter()
+        .map(PathBuf::from)
+        .find(|path| path.symlink_metadata().is_ok());
     // The owner of the file decides where root sends the token.
     match found {
-        Some(path) if unistd::geteuid().is_root() && !is_roots(&path) => Err(Problems(vec![format!(
-            "pihook does not read {} in this folder as root, because other users can change the file or the folder. To use it \
+        Some(path) if unistd::geteuid().is_root() && !is_roots(&path) => {
+            Err(Problems(vec![format!(
+                "pihook does not read {} in this folder as root, because other users can change the file or the folder. To use it \
              anyway, add --config ./{}.",
-            path.display(),
-            path.display()
-        )])),
+                path.display(),
+                path.display()
+            )]))
+        }
         Some(path) => Ok(Some(Source::File(path))),
         None => Ok(environment(TOKEN_VARIABLE).map(|_| Source::Defaults)),
     }

@@ -15,7 +15,9 @@ fn read(text: &str, variables: &[(&str, &str)]) -> (Config, Vec<String>) {
     let path = folder.join("pihook.toml");
     fs::write(&path, text).unwrap();
     let variables: HashMap<_, _> = variables.iter().copied().collect();
-    let read = examine(&Source::File(path), &|name| variables.get(name).map(OsString::from));
+    let read = examine(&Source::File(path), &|name| {
+        variables.get(name).map(OsString::from)
+    });
     fs::remove_dir_all(&folder).unwrap();
     let strip = |problem: String| problem.replace(&format!("{}/", folder.display()), "");
     (read.0, read.1.into_iter().map(strip).collect())
@@ -23,7 +25,11 @@ fn read(text: &str, variables: &[(&str, &str)]) -> (Config, Vec<String>) {
 
 fn rand_name(text: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    format!("{}-{:?}", crate::secret::hex(&digest.as_ref()[..8]), std::thread::current().id())
+    format!(
+        "{}-{:?}",
+        crate::secret::hex(&digest.as_ref()[..8]),
+        std::thread::current().id()
+    )
 }
 
 fn problems(text: &str) -> Vec<String> {
@@ -38,7 +44,10 @@ fn every_key_has_a_default_but_the_token() {
         config.webhook_url(&config.bots[0], "80.100.95.20").expose(),
         format!("https://80.100.95.20:8443/{TOKEN}/")
     );
-    assert_eq!((config.delivery, &config.public_host), (Delivery::Auto, &PublicHost::Auto));
+    assert_eq!(
+        (config.delivery, &config.public_host),
+        (Delivery::Auto, &PublicHost::Auto)
+    );
     assert_eq!(config.listen.to_string(), "0.0.0.0:8443");
     assert_eq!(config.api_url, "https://api.telegram.org");
     let networks: Vec<_> = config.allow_from.iter().map(ToString::to_string).collect();
@@ -50,9 +59,15 @@ fn every_key_has_a_default_but_the_token() {
 
 #[test]
 fn systemds_folders_serve_unless_others_are_set() {
-    let systemd =
-        [("STATE_DIRECTORY", "/var/lib/pihook"), ("RUNTIME_DIRECTORY", "/run/pihook"), ("TELEGRAM_BOT_TOKEN", TOKEN)];
-    let (config, _) = read("public_host = 'pi.example.org'\nruntime_dir = '/elsewhere'", &systemd);
+    let systemd = [
+        ("STATE_DIRECTORY", "/var/lib/pihook"),
+        ("RUNTIME_DIRECTORY", "/run/pihook"),
+        ("TELEGRAM_BOT_TOKEN", TOKEN),
+    ];
+    let (config, _) = read(
+        "public_host = 'pi.example.org'\nruntime_dir = '/elsewhere'",
+        &systemd,
+    );
     assert_eq!(config.state_dir, Path::new("/var/lib/pihook"));
     assert_eq!(config.runtime_dir, Path::new("/elsewhere"));
 }
@@ -84,43 +99,95 @@ fn all_mistakes_are_found_at_once_with_their_lines() {
 
 #[test]
 fn hosts_that_telegram_cannot_call_are_refused() {
-    for host in ["", "::1", "2001:db8::1", "80.100.95.20:8443", "a..b", "http://a", "300.1.1.1", "a b", "127.0.0.1"] {
-        assert_eq!(read(&format!("public_host = '{host}'"), &[("TELEGRAM_BOT_TOKEN", TOKEN)]).1.len(), 1, "{host}");
+    for host in [
+        "",
+        "::1",
+        "2001:db8::1",
+        "80.100.95.20:8443",
+        "a..b",
+        "http://a",
+        "300.1.1.1",
+        "a b",
+        "127.0.0.1",
+    ] {
+        assert_eq!(
+            read(
+                &format!("public_host = '{host}'"),
+                &[("TELEGRAM_BOT_TOKEN", TOKEN)]
+            )
+            .1
+            .len(),
+            1,
+            "{host}"
+        );
     }
     for host in ["80.100.95.20", "Pi.Example.org", "my-pi.dyn_dns.net"] {
-        let (config, problems) = read(&format!("public_host = '{host}'"), &[("TELEGRAM_BOT_TOKEN", TOKEN)]);
-        assert_eq!((problems.len(), config.public_host), (0, PublicHost::Given(host.to_lowercase())));
+        let (config, problems) = read(
+            &format!("public_host = '{host}'"),
+            &[("TELEGRAM_BOT_TOKEN", TOKEN)],
+        );
+        assert_eq!(
+            (problems.len(), config.public_host),
+            (0, PublicHost::Given(host.to_lowercase()))
+        );
     }
 }
 
 #[test]
 fn other_ports_and_http_belong_to_a_bot_api_of_ones_own() {
     let with = |api: &str, rest: &str| {
-        problems(&format!("public_host = '80.100.95.20'\napi_url = '{api}'\n{rest}\n[[bot]]\ntoken = '{TOKEN}'"))
+        problems(&format!(
+            "public_host = '80.100.95.20'\napi_url = '{api}'\n{rest}\n[[bot]]\ntoken = '{TOKEN}'"
+        ))
     };
-    assert_eq!(with("http://127.0.0.1:8081/", "public_port = 5000"), [""; 0]);
-    assert_eq!(with("https://API.telegram.org", "public_port = 5000").len(), 1);
+    assert_eq!(
+        with("http://127.0.0.1:8081/", "public_port = 5000"),
+        [""; 0]
+    );
+    assert_eq!(
+        with("https://API.telegram.org", "public_port = 5000").len(),
+        1
+    );
     assert_eq!(with("http://api.telegram.org", "").len(), 1);
     assert_eq!(with("http://api.telegram.org:80", "").len(), 1);
-    for junk in ["", "api.telegram.org", "ftp://x", "https://", "https://a b", "https://u@h"] {
+    for junk in [
+        "",
+        "api.telegram.org",
+        "ftp://x",
+        "https://",
+        "https://a b",
+        "https://u@h",
+    ] {
         assert_eq!(with(junk, "").len(), 1, "{junk}");
     }
 }
 
 #[test]
 fn many_bots_share_a_port_but_neither_token_nor_path() {
-    let two =
-        |first: &str, second: &str| problems(&format!("public_host = 'a.b'\n[[bot]]\n{first}\n[[bot]]\n{second}"));
-    assert_eq!(two(&format!("token = '{TOKEN}'"), &format!("token = '{OTHER}'")), [""; 0]);
+    let two = |first: &str, second: &str| {
+        problems(&format!(
+            "public_host = 'a.b'\n[[bot]]\n{first}\n[[bot]]\n{second}"
+        ))
+    };
+    assert_eq!(
+        two(&format!("token = '{TOKEN}'"), &format!("token = '{OTHER}'")),
+        [""; 0]
+    );
     assert!(
         two(&format!("token = '{TOKEN}'"), &format!("token = '{TOKEN}'"))[0]
             .contains("[[bot]] has the token of bot 110201543 again")
     );
-    let paths = two(&format!("token = '{TOKEN}'\npath = '/x'"), &format!("token = '{OTHER}'\npath = '/x'"));
+    let paths = two(
+        &format!("token = '{TOKEN}'\npath = '/x'"),
+        &format!("token = '{OTHER}'\npath = '/x'"),
+    );
     assert!(paths[0].contains("is the same for two bots"), "{paths:?}");
     for none in ["[]", "['x']", "[{}, 1]"] {
         let found = problems(&format!("public_host = 'a.b'\nbot = {none}"));
-        assert!(found[0].contains("bot must be written as [[bot]]"), "{found:?}");
+        assert!(
+            found[0].contains("bot must be written as [[bot]]"),
+            "{found:?}"
+        );
     }
 }
 
@@ -134,7 +201,10 @@ fn a_token_comes_from_a_file_the_environment_or_a_credential() {
     for (bot, variables) in [
         (format!("token_file = '{folder_text}/token'"), vec![]),
         (String::new(), vec![("TELEGRAM_BOT_TOKEN", TOKEN)]),
-        (String::new(), vec![("CREDENTIALS_DIRECTORY", folder_text.as_str())]),
+        (
+            String::new(),
+            vec![("CREDENTIALS_DIRECTORY", folder_text.as_str())],
+        ),
     ] {
         let (config, problems) = read(&text(&bot), &variables);
         assert_eq!(problems, [""; 0]);
@@ -142,14 +212,20 @@ fn a_token_comes_from_a_file_the_environment_or_a_credential() {
     }
     fs::remove_dir_all(&folder).unwrap();
     assert!(problems(&text("token_file = '/nowhere/token'"))[0].contains("cannot be read"));
-    assert!(problems(&text(&format!("token_file = 'x'\ntoken = '{TOKEN}'")))[0].contains("both set"));
-    assert!(read(&text(""), &[("TELEGRAM_BOT_TOKEN", "nonsense")]).1[0].contains("TELEGRAM_BOT_TOKEN holds no token"));
+    assert!(
+        problems(&text(&format!("token_file = 'x'\ntoken = '{TOKEN}'")))[0].contains("both set")
+    );
+    assert!(
+        read(&text(""), &[("TELEGRAM_BOT_TOKEN", "nonsense")]).1[0]
+            .contains("TELEGRAM_BOT_TOKEN holds no token")
+    );
 }
 
 #[test]
 fn no_token_shows_whatever_is_wrong() {
     let secret = TOKEN.split_once(':').unwrap().1;
-    let good = format!("public_host = 'a.b'\n[[bot]]\ntoken = '{TOKEN}'\npath = '/x/{{token}}/y'\n");
+    let good =
+        format!("public_host = 'a.b'\n[[bot]]\ntoken = '{TOKEN}'\npath = '/x/{{token}}/y'\n");
     for text in [
         good.clone(),
         good.replace('\'', ""),
@@ -177,7 +253,9 @@ fn a_file_that_is_not_toml_is_reported_by_its_line_alone() {
 
 #[test]
 fn each_line_that_is_not_toml_gets_its_right_form() {
-    let found = problems("public_host = 80.100.95.20\nlisten = 0.0.0.0:8443\n[[bot]]\ntoken = 110201543:AAH\n");
+    let found = problems(
+        "public_host = 80.100.95.20\nlisten = 0.0.0.0:8443\n[[bot]]\ntoken = 110201543:AAH\n",
+    );
     let expected = [
         "pihook.toml, line 1: public_host needs quotes: public_host = \"80.100.95.20\".",
         "pihook.toml, line 2: listen needs quotes: listen = \"0.0.0.0:8443\".",
@@ -188,20 +266,34 @@ fn each_line_that_is_not_toml_gets_its_right_form() {
 
 #[test]
 fn a_setting_in_the_wrong_place_gets_its_right_place() {
-    let found = problems(&format!("[[bot]]\ntoken = '{TOKEN}'\npublic_host = 'a.b'\n"));
-    assert_eq!(found, ["pihook.toml, line 3: public_host is in the wrong place: move it above the first [[bot]]."]);
+    let found = problems(&format!(
+        "[[bot]]\ntoken = '{TOKEN}'\npublic_host = 'a.b'\n"
+    ));
+    assert_eq!(
+        found,
+        [
+            "pihook.toml, line 3: public_host is in the wrong place: move it above the first [[bot]]."
+        ]
+    );
     let found = problems(&format!("public_host = 'a.b'\ntoken = '{TOKEN}'\n"));
     assert!(
-        found.contains(&"pihook.toml, line 2: token is in the wrong place: move it below [[bot]].".to_owned()),
+        found.contains(
+            &"pihook.toml, line 2: token is in the wrong place: move it below [[bot]].".to_owned()
+        ),
         "{found:?}"
     );
-    let found = problems(&format!("publichost = 'a.b'\nmax_connections = '40'\n[[bot]]\ntoken = '{TOKEN}'\n"));
+    let found = problems(&format!(
+        "publichost = 'a.b'\nmax_connections = '40'\n[[bot]]\ntoken = '{TOKEN}'\n"
+    ));
     let expected = [
         "line 2: max_connections must be a whole number from 1 to 100, without quotes.",
         "line 1: unknown setting \"publichost\": did you mean public_host?",
     ];
     for expected in expected {
-        assert!(found.iter().any(|found| found.ends_with(expected)), "{found:?}");
+        assert!(
+            found.iter().any(|found| found.ends_with(expected)),
+            "{found:?}"
+        );
     }
 }
 
@@ -228,11 +320,18 @@ fn every_problem_of_what_stands_there_has_its_line() {
 fn files_may_be_of_any_editor_and_a_token_may_stand_in_what_was_pasted() {
     let folder = std::env::temp_dir().join(format!("pihook-editors-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
-    let utf16 =
-        |text: &str| -> Vec<u8> { format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let utf16 = |text: &str| -> Vec<u8> {
+        format!("\u{feff}{text}")
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect()
+    };
     let settings = "public_host = 'a.b'\n[[bot]]\ntoken_file = 'token'\n";
     for settings in [format!("\u{feff}{settings}").into_bytes(), utf16(settings)] {
-        for token in [utf16(TOKEN), format!("TELEGRAM_BOT_TOKEN=\"{TOKEN}\"\r\n").into_bytes()] {
+        for token in [
+            utf16(TOKEN),
+            format!("TELEGRAM_BOT_TOKEN=\"{TOKEN}\"\r\n").into_bytes(),
+        ] {
             fs::write(folder.join("pihook.toml"), &settings).unwrap();
             fs::write(folder.join("token"), token).unwrap();
             let (config, problems) = examine(&Source::File(folder.join("pihook.toml")), &|_| None);
@@ -247,55 +346,112 @@ fn files_may_be_of_any_editor_and_a_token_may_stand_in_what_was_pasted() {
 fn without_a_file_all_lies_in_a_folder_of_the_users_by_the_bots_id() {
     let read = |variables: &[(&str, &str)]| {
         let variables: HashMap<_, _> = variables.iter().copied().collect();
-        examine(&Source::Defaults, &|name| variables.get(name).map(OsString::from))
+        examine(&Source::Defaults, &|name| {
+            variables.get(name).map(OsString::from)
+        })
     };
     let token = ("TELEGRAM_BOT_TOKEN", TOKEN);
     for (variables, folder) in [
-        (vec![("HOME", "/home/pi")], "/home/pi/.local/state/pihook/110201543"),
-        (vec![("HOME", "/home/pi"), ("XDG_STATE_HOME", "/x")], "/x/pihook/110201543"),
+        (
+            vec![("HOME", "/home/pi")],
+            "/home/pi/.local/state/pihook/110201543",
+        ),
+        (
+            vec![("HOME", "/home/pi"), ("XDG_STATE_HOME", "/x")],
+            "/x/pihook/110201543",
+        ),
         // The specification wants such a one ignored.
-        (vec![("HOME", "/home/pi"), ("XDG_STATE_HOME", "x")], "/home/pi/.local/state/pihook/110201543"),
-        (vec![("STATE_DIRECTORY", "/var/lib/pihook")], "/var/lib/pihook"),
+        (
+            vec![("HOME", "/home/pi"), ("XDG_STATE_HOME", "x")],
+            "/home/pi/.local/state/pihook/110201543",
+        ),
+        (
+            vec![("STATE_DIRECTORY", "/var/lib/pihook")],
+            "/var/lib/pihook",
+        ),
     ] {
         let (config, problems) = read(&[&variables[..], &[token]].concat());
         assert_eq!(problems, [""; 0]);
         assert_eq!(config.own_folder.as_deref(), Some(Path::new(folder)));
-        assert!(config.certificate_files.private_key.starts_with(folder) && config.runtime_dir.starts_with(folder));
+        assert!(
+            config.certificate_files.private_key.starts_with(folder)
+                && config.runtime_dir.starts_with(folder)
+        );
         assert!(config.state_dir.starts_with(folder));
     }
-    for variables in [&[token][..], &[token, ("HOME", "here")], &[token, ("HOME", "")]] {
+    for variables in [
+        &[token][..],
+        &[token, ("HOME", "here")],
+        &[token, ("HOME", "")],
+    ] {
         let (config, problems) = read(variables);
-        assert!(problems[0].contains("Set HOME or XDG_STATE_HOME") && config.own_folder.is_none(), "{problems:?}");
+        assert!(
+            problems[0].contains("Set HOME or XDG_STATE_HOME") && config.own_folder.is_none(),
+            "{problems:?}"
+        );
     }
     let (_, problems) = read(&[("HOME", "/home/pi"), ("TELEGRAM_BOT_TOKEN", "nonsense")]);
-    assert!(problems[0].contains("TELEGRAM_BOT_TOKEN holds no token"), "{problems:?}");
+    assert!(
+        problems[0].contains("TELEGRAM_BOT_TOKEN holds no token"),
+        "{problems:?}"
+    );
 }
 
 #[test]
 fn a_file_is_needed_only_where_the_environment_has_no_token() {
     let find = |given: Option<&str>, variables: &[(&str, &str)]| {
         let variables: HashMap<_, _> = variables.iter().copied().collect();
-        find(given.map(PathBuf::from), &|name| variables.get(name).map(OsString::from)).map(|source| source.to_string())
+        find(given.map(PathBuf::from), &|name| {
+            variables.get(name).map(OsString::from)
+        })
+        .map(|source| source.to_string())
     };
-    assert_eq!(find(Some("a.toml"), &[("TELEGRAM_BOT_TOKEN", TOKEN)]).unwrap(), "a.toml");
-    assert_eq!(find(None, &[("PIHOOK_CONFIG", "b.toml")]).unwrap(), "b.toml");
+    assert_eq!(
+        find(Some("a.toml"), &[("TELEGRAM_BOT_TOKEN", TOKEN)]).unwrap(),
+        "a.toml"
+    );
+    assert_eq!(
+        find(None, &[("PIHOOK_CONFIG", "b.toml")]).unwrap(),
+        "b.toml"
+    );
     assert_eq!(
         find(None, &[("TELEGRAM_BOT_TOKEN", TOKEN)]).unwrap(),
         "no settings file; the token is in TELEGRAM_BOT_TOKEN"
     );
-    assert!(find(None, &[]).unwrap_err().to_string().contains("or put the bot's token into TELEGRAM_BOT_TOKEN"));
+    assert!(
+        find(None, &[])
+            .unwrap_err()
+            .to_string()
+            .contains("or put the bot's token into TELEGRAM_BOT_TOKEN")
+    );
 }
 
 #[test]
 fn the_consequences_name_the_services_and_the_port() {
-    let told = |text: &str| read(text, &[("TELEGRAM_BOT_TOKEN", TOKEN)]).0.consequences().join("\n");
-    assert!(told("").contains("asks these services for your public address: https://api.ipify.org,"));
+    let told = |text: &str| {
+        read(text, &[("TELEGRAM_BOT_TOKEN", TOKEN)])
+            .0
+            .consequences()
+            .join("\n")
+    };
+    assert!(
+        told("").contains("asks these services for your public address: https://api.ipify.org,")
+    );
     assert!(told("").contains("does not change the router. Forward port 8443 yourself"));
-    assert!(told("public_host = 'a.b'\nport_mapping = 'auto'").contains("asks the router to open port 8443"));
+    assert!(
+        told("public_host = 'a.b'\nport_mapping = 'auto'")
+            .contains("asks the router to open port 8443")
+    );
     assert!(told("public_host = '80.100.95.20'").contains("asks no outside service"));
     assert!(told("delivery = 'polling'\nport_mapping = 'auto'").contains("opens no port"));
-    assert_eq!(problems("delivery = 'poll'\n[[bot]]\ntoken = '1:a'").len(), 1);
-    assert_eq!(problems("delivery = 'polling'\naddress_services = []\n[[bot]]\ntoken = '1:a'"), [""; 0]);
+    assert_eq!(
+        problems("delivery = 'poll'\n[[bot]]\ntoken = '1:a'").len(),
+        1
+    );
+    assert_eq!(
+        problems("delivery = 'polling'\naddress_services = []\n[[bot]]\ntoken = '1:a'"),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -303,23 +459,63 @@ fn where_tls_ends_elsewhere_the_defaults_are_those_of_a_proxy_on_this_machine() 
     let read = |text: &str| read(text, &[("TELEGRAM_BOT_TOKEN", TOKEN)]);
     let (config, problems) = read("tls = 'off'\npublic_host = 'bot.example.org'");
     assert_eq!(problems, [""; 0]);
-    assert_eq!((config.public_port, config.listen.to_string().as_str()), (443, "127.0.0.1:8443"));
-    assert!(config.known().is_empty() && config.allow_from[0].contains("127.0.0.1".parse().unwrap()));
-    assert!(config.consequences().join(" ").contains("plain HTTP at 127.0.0.1:8443"));
+    assert_eq!(
+        (config.public_port, config.listen.to_string().as_str()),
+        (443, "127.0.0.1:8443")
+    );
+    assert!(
+        config.known().is_empty() && config.allow_from[0].contains("127.0.0.1".parse().unwrap())
+    );
+    assert!(
+        config
+            .consequences()
+            .join(" ")
+            .contains("plain HTTP at 127.0.0.1:8443")
+    );
     for (more, problem) in [
         ("", "public_host must be a DNS name when tls"),
-        ("public_host = 'auto'", "public_host must be a DNS name when tls"),
-        ("public_host = '80.100.95.20'", "public_host must be a DNS name when tls"),
-        ("public_host = 'a.b'\nlisten = '0.0.0.0:8443'", "listen must be 127.0.0.1 or a private address"),
-        ("public_host = 'a.b'\nlisten = '80.100.95.20:8443'", "listen must be 127.0.0.1 or a private address"),
-        ("public_host = 'a.b'\nport_mapping = 'auto'", "port_mapping must be \"off\""),
-        ("public_host = 'a.b'\npublic_port = 8444", "public_port must be 443, 80, 88 or 8443"),
+        (
+            "public_host = 'auto'",
+            "public_host must be a DNS name when tls",
+        ),
+        (
+            "public_host = '80.100.95.20'",
+            "public_host must be a DNS name when tls",
+        ),
+        (
+            "public_host = 'a.b'\nlisten = '0.0.0.0:8443'",
+            "listen must be 127.0.0.1 or a private address",
+        ),
+        (
+            "public_host = 'a.b'\nlisten = '80.100.95.20:8443'",
+            "listen must be 127.0.0.1 or a private address",
+        ),
+        (
+            "public_host = 'a.b'\nport_mapping = 'auto'",
+            "port_mapping must be \"off\"",
+        ),
+        (
+            "public_host = 'a.b'\npublic_port = 8444",
+            "public_port must be 443, 80, 88 or 8443",
+        ),
     ] {
         let found = read(&format!("tls = 'off'\n{more}")).1;
-        assert!(found.len() == 1 && found[0].contains(problem), "{more}: {found:?}");
+        assert!(
+            found.len() == 1 && found[0].contains(problem),
+            "{more}: {found:?}"
+        );
     }
-    for good in ["listen = '192.168.1.5:80'", "listen = '[::1]:8443'", "public_port = 8443", "address_services = []"] {
-        assert_eq!(read(&format!("tls = 'off'\npublic_host = 'a.b'\n{good}")).1, [""; 0], "{good}");
+    for good in [
+        "listen = '192.168.1.5:80'",
+        "listen = '[::1]:8443'",
+        "public_port = 8443",
+        "address_services = []",
+    ] {
+        assert_eq!(
+            read(&format!("tls = 'off'\npublic_host = 'a.b'\n{good}")).1,
+            [""; 0],
+            "{good}"
+        );
     }
     assert_eq!(read("tls = 'off'\ndelivery = 'polling'").1, [""; 0]);
     assert!(read("tls = 'no'").1[0].contains("tls must be \"on\" or \"off\""));
@@ -330,36 +526,86 @@ fn the_proxy_is_that_of_the_settings_or_of_the_environment_and_its_password_neve
     let token = ("TELEGRAM_BOT_TOKEN", TOKEN);
     let proxy = |text: &str, variables: &[(&str, &str)]| {
         let (config, problems) = read(text, &[variables, &[token]].concat());
-        assert!(!format!("{config}{config:?}{problems:?}").contains("s3cret"), "{text} {variables:?}");
+        assert!(
+            !format!("{config}{config:?}{problems:?}").contains("s3cret"),
+            "{text} {variables:?}"
+        );
         assert_eq!(problems, [""; 0], "{text} {variables:?}");
-        config.proxy.map(|proxy| proxy.to_string()).unwrap_or_default()
+        config
+            .proxy
+            .map(|proxy| proxy.to_string())
+            .unwrap_or_default()
     };
     let set = "proxy = 'socks5://me:s3cret@proxy.lan'";
     assert_eq!(proxy("", &[]), "");
-    assert_eq!(proxy(set, &[("HTTPS_PROXY", "http://a:1")]), "socks5://proxy.lan:1080");
-    assert_eq!(proxy("proxy = ''", &[("HTTPS_PROXY", "http://a:1")]), "", "none, whatever the environment says");
+    assert_eq!(
+        proxy(set, &[("HTTPS_PROXY", "http://a:1")]),
+        "socks5://proxy.lan:1080"
+    );
+    assert_eq!(
+        proxy("proxy = ''", &[("HTTPS_PROXY", "http://a:1")]),
+        "",
+        "none, whatever the environment says"
+    );
     for (variables, expected) in [
         (&[("HTTPS_PROXY", "http://me:s3cret@a:1")][..], "http://a:1"),
-        (&[("https_proxy", "a:1"), ("HTTPS_PROXY", "b:1"), ("ALL_PROXY", "c:1")], "http://a:1"),
-        (&[("HTTPS_PROXY", ""), ("ALL_PROXY", "socks5://c:1")], "socks5://c:1"),
+        (
+            &[
+                ("https_proxy", "a:1"),
+                ("HTTPS_PROXY", "b:1"),
+                ("ALL_PROXY", "c:1"),
+            ],
+            "http://a:1",
+        ),
+        (
+            &[("HTTPS_PROXY", ""), ("ALL_PROXY", "socks5://c:1")],
+            "socks5://c:1",
+        ),
         (&[("all_proxy", "c:1")], "http://c:1"),
         (&[("HTTP_PROXY", "http://d:1")], ""),
-        (&[("ALL_PROXY", "c:1"), ("NO_PROXY", "a.b,.telegram.org")], ""),
+        (
+            &[("ALL_PROXY", "c:1"), ("NO_PROXY", "a.b,.telegram.org")],
+            "",
+        ),
         (&[("ALL_PROXY", "socks4://s3cret"), ("no_proxy", "*")], ""),
     ] {
         assert_eq!(proxy("", variables), expected, "{variables:?}");
     }
-    assert_eq!(proxy(set, &[("NO_PROXY", "api.telegram.org")]), "", "it holds for the settings, too");
+    assert_eq!(
+        proxy(set, &[("NO_PROXY", "api.telegram.org")]),
+        "",
+        "it holds for the settings, too"
+    );
     let local = "api_url = 'http://192.168.1.9:8081'";
-    assert_eq!(proxy(local, &[("HTTPS_PROXY", "a:1"), ("ALL_PROXY", "c:1")]), "http://c:1");
-    assert_eq!(proxy(&format!("{set}\napi_url = 'http://[::1]:8081'"), &[("ALL_PROXY", "c:1")]), "");
+    assert_eq!(
+        proxy(local, &[("HTTPS_PROXY", "a:1"), ("ALL_PROXY", "c:1")]),
+        "http://c:1"
+    );
+    assert_eq!(
+        proxy(
+            &format!("{set}\napi_url = 'http://[::1]:8081'"),
+            &[("ALL_PROXY", "c:1")]
+        ),
+        ""
+    );
     for (text, variables, problem) in [
-        ("proxy = 'ftp://me:s3cret@a'", &[][..], "line 1: proxy must be like http://"),
+        (
+            "proxy = 'ftp://me:s3cret@a'",
+            &[][..],
+            "line 1: proxy must be like http://",
+        ),
         ("proxy = 5", &[], "line 1: proxy must be a string"),
-        ("", &[("HTTPS_PROXY", "socks4://me:s3cret@a")], "HTTPS_PROXY must be like http://"),
+        (
+            "",
+            &[("HTTPS_PROXY", "socks4://me:s3cret@a")],
+            "HTTPS_PROXY must be like http://",
+        ),
     ] {
         let (config, problems) = read(text, &[variables, &[token]].concat());
-        assert!(problems.len() == 1 && problems[0].contains(problem), "{problems:?}");
+        assert!(
+            problems.len() == 1 && problems[0].contains(problem),
+            "{problems:?}"
+        );
         assert!(!format!("{config:?}{problems:?}").contains("s3cret"));
     }
 }

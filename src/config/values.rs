@@ -9,8 +9,7 @@ use crate::network;
 /// The only ports that Telegram calls.
 const TELEGRAMS_PORTS: [u16; 4] = [443, 80, 88, 8443];
 /// Without TLS, everyone on the way can read the traffic.
-pub(crate) const PLAIN_NEEDS_PRIVATE: &str =
-    "must be 127.0.0.1 or a private address when tls = \"off\", because the traffic is not encrypted";
+pub(crate) const PLAIN_NEEDS_PRIVATE: &str = "must be 127.0.0.1 or a private address when tls = \"off\", because the traffic is not encrypted";
 
 pub(super) fn delivery(text: &str) -> Result<Delivery, String> {
     match text {
@@ -32,18 +31,29 @@ pub(super) fn tls(text: &str) -> Result<bool, String> {
 pub(super) fn public_port(table: &mut Table, default: u16, own_api: bool) -> u16 {
     let port = table.number("public_port", default, 1..=65535);
     if !own_api && !TELEGRAMS_PORTS.contains(&port) {
-        table.problem("public_port", "must be 443, 80, 88 or 8443: Telegram calls no other port");
+        table.problem(
+            "public_port",
+            "must be 443, 80, 88 or 8443: Telegram calls no other port",
+        );
     }
     port
 }
 
 pub(super) fn listen(text: &str, tls: bool) -> Result<SocketAddr, String> {
-    let address: SocketAddr = text.parse().map_err(|_| "must be an address and a port, like 0.0.0.0:8443")?;
-    if tls || network::is_private(address.ip()) { Ok(address) } else { Err(PLAIN_NEEDS_PRIVATE.into()) }
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "must be an address and a port, like 0.0.0.0:8443")?;
+    if tls || network::is_private(address.ip()) {
+        Ok(address)
+    } else {
+        Err(PLAIN_NEEDS_PRIVATE.into())
+    }
 }
 
 pub(super) fn address_service(url: &str, own_api: bool) -> Result<String, String> {
-    let plain = url.bytes().all(|b| b.is_ascii_graphic() && !b"@#".contains(&b));
+    let plain = url
+        .bytes()
+        .all(|b| b.is_ascii_graphic() && !b"@#".contains(&b));
     match url.split_once("://") {
         Some(("https", rest)) if plain && !rest.is_empty() => Ok(url.to_owned()),
         // For a network that has no internet.

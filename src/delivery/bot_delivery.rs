@@ -1,5 +1,5 @@
-//! The delivery of one bot's updates, a thread: it keeps the webhook, or it polls, as it is told. A webhook is set only once
-//! what was polled is dealt with.
+//! The delivery of one bot's updates, a thread: it keeps the webhook, or it polls, as it is told. A
+//! webhook is set only once what was polled is dealt with.
 
 use std::io;
 use std::sync::Arc;
@@ -44,7 +44,11 @@ impl BotDelivery {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub(crate) fn start(settings: PollSettings, interval: Duration, callbacks: Callbacks) -> io::Result<Self> {
+    pub(crate) fn start(
+        settings: PollSettings,
+        interval: Duration,
+        callbacks: Callbacks,
+    ) -> io::Result<Self> {
         let (sender, messages) = mpsc::channel();
         let news = sender.clone();
         callbacks.observations.on_news(move || {
@@ -61,7 +65,9 @@ impl BotDelivery {
             pollers: 0,
             sender: sender.clone(),
         };
-        thread::Builder::new().name(name).spawn(move || delivery.run(&messages))?;
+        thread::Builder::new()
+            .name(name)
+            .spawn(move || delivery.run(&messages))?;
         Ok(Self(sender))
     }
 
@@ -107,8 +113,12 @@ impl Delivery {
 
     fn take(&mut self, message: Message) {
         match (message, &mut self.now) {
-            (Message::Order(Order::Poll(registration)), Now::Polling(poller)) if self.next.is_none() => {
-                registration.into_iter().for_each(|registration| poller.know(registration));
+            (Message::Order(Order::Poll(registration)), Now::Polling(poller))
+                if self.next.is_none() =>
+            {
+                registration
+                    .into_iter()
+                    .for_each(|registration| poller.know(registration));
             }
             (Message::Order(order), _) => self.next = Some(order),
             (Message::Polled(number, event), Now::Polling(poller)) if number == self.pollers => {
@@ -135,7 +145,8 @@ impl Delivery {
         match self.next.take() {
             None => {}
             Some(Order::Webhook(registration, must_set)) => {
-                self.now = Now::Webhook(Box::new(Keeper::new(registration, self.interval, must_set)));
+                self.now =
+                    Now::Webhook(Box::new(Keeper::new(registration, self.interval, must_set)));
             }
             Some(Order::Poll(registration)) => match self.poller(registration.clone()) {
                 Ok(poller) => self.now = Now::Polling(Box::new(poller)),
@@ -147,7 +158,12 @@ impl Delivery {
             },
             Some(Order::End(done)) => drop(done),
         }
-        let Self { callbacks, contest, settings, .. } = self;
+        let Self {
+            callbacks,
+            contest,
+            settings,
+            ..
+        } = self;
         match &mut self.now {
             Now::Nothing => NEVER,
             Now::Webhook(keeper) => keeper.step(callbacks, &settings.me, contest),

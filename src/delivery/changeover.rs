@@ -1,4 +1,5 @@
-//! The change-over between webhook and polling: does for all bots what the switch decides, and says so.
+//! The change-over between webhook and polling: does for all bots what the switch decides, and says
+//! so.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,8 +33,20 @@ impl<'c> ChangeOver<'c> {
     ) -> Self {
         let (note, now) = (PollingNote::new(config), Instant::now());
         let before = note.read().filter(|_| config.delivery == Delivery::Auto);
-        let mut this = Self { switch: None, identity, note, status, arrivals };
-        let here = |switch: Switch| if config.tls { switch } else { switch.behind_proxy() };
+        let mut this = Self {
+            switch: None,
+            identity,
+            note,
+            status,
+            arrivals,
+        };
+        let here = |switch: Switch| {
+            if config.tls {
+                switch
+            } else {
+                switch.behind_proxy()
+            }
+        };
         match (&mut this.identity, before) {
             (None, _) => {
                 registrar.poll(|_| None);
@@ -61,7 +74,11 @@ impl<'c> ChangeOver<'c> {
 
     /// Takes in that Telegram, or somebody with path and secret, got in.
     pub(crate) fn arrived(&mut self) {
-        if let Some(identity) = self.identity.as_mut().filter(|identity| identity.awaits_arrival()) {
+        if let Some(identity) = self
+            .identity
+            .as_mut()
+            .filter(|identity| identity.awaits_arrival())
+        {
             identity.arrived();
         }
         self.see(Seen::Arrival);
@@ -74,7 +91,9 @@ impl<'c> ChangeOver<'c> {
 
     /// Takes in what was seen.
     pub(crate) fn see(&mut self, seen: Seen) {
-        let (Some(switch), Some(identity)) = (&mut self.switch, &mut self.identity) else { return };
+        let (Some(switch), Some(identity)) = (&mut self.switch, &mut self.identity) else {
+            return;
+        };
         match switch.see(seen, Instant::now()) {
             None => {}
             Some(Change::Try) => {
@@ -83,7 +102,10 @@ impl<'c> ChangeOver<'c> {
             }
             Some(Change::Poll(reason)) => {
                 identity.poll();
-                let source = self.arrivals.last_from_home().filter(|_| reason == Reason::NothingArrives);
+                let source = self
+                    .arrivals
+                    .last_from_home()
+                    .filter(|_| reason == Reason::NothingArrives);
                 self.explain(&source.map_or(reason, Reason::RewrittenSource));
             }
             Some(Change::Explain(reason)) => self.explain(&reason),

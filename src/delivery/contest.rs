@@ -1,4 +1,5 @@
-//! What another program does with our token. It is taken back at growing intervals: two programs must not fight. Pure.
+//! What another program does with our token. It is taken back at growing intervals: two programs
+//! must not fight. Pure.
 
 use std::time::{Duration, Instant};
 
@@ -18,10 +19,14 @@ impl Contest {
     /// Nobody else has been seen yet. Looks follow each other in `interval`.
     pub(crate) fn new(interval: Duration) -> Self {
         let (first, longest) = REPAIR_INTERVALS;
-        Self { repairs: EscalatingPause::new(interval * first, interval * longest), is_lost: false }
+        Self {
+            repairs: EscalatingPause::new(interval * first, interval * longest),
+            is_lost: false,
+        }
     }
 
-    /// Something is wrong at `now`; `is_foreign` when another program did it. Whether it may be repaired.
+    /// Something is wrong at `now`; `is_foreign` when another program did it. Whether it may be
+    /// repaired.
     pub(crate) fn may_repair(&mut self, is_foreign: bool, now: Instant) -> bool {
         let is_allowed = self.repairs.is_over(now);
         if is_allowed {

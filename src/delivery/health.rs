@@ -76,7 +76,8 @@ fn error(info: &WebhookInfo) -> DeliveryError {
 }
 
 impl Health {
-    /// The webhook was found as it should be. What went wrong before is over, unless something still waits.
+    /// The webhook was found as it should be. What went wrong before is over, unless something
+    /// still waits.
     pub(crate) fn found(&mut self, info: &WebhookInfo, arrivals: u64) {
         if info.pending_update_count == 0 {
             self.last_error = error(info);
@@ -91,15 +92,18 @@ impl Health {
         self.looked = ((None, None), arrivals);
     }
 
-    /// Telegram's words, if since the last look it could not deliver, and nothing has arrived, while something waits.
+    /// Telegram's words, if since the last look it could not deliver, and nothing has arrived,
+    /// while something waits.
     pub(crate) fn undelivered(&mut self, info: &WebhookInfo, arrivals: u64) -> Option<String> {
-        let (error_then, arrivals_then) = std::mem::replace(&mut self.looked, (error(info), arrivals));
-        let is_cut_off = info.pending_update_count > 0 && arrivals == arrivals_then && error(info) != error_then;
+        let (error_then, arrivals_then) =
+            std::mem::replace(&mut self.looked, (error(info), arrivals));
+        let is_cut_off =
+            info.pending_update_count > 0 && arrivals == arrivals_then && error(info) != error_then;
         info.last_error_message.clone().filter(|_| is_cut_off)
     }
 
-    /// Assesses what Telegram says at `now`; `agrees` is whether the webhook is the one that we set, and `fault` what our own
-    /// check finds wrong with its certificate.
+    /// Assesses what Telegram says at `now`; `agrees` is whether the webhook is the one that we
+    /// set, and `fault` what our own check finds wrong with its certificate.
     pub(crate) fn assess(
         &mut self,
         info: &WebhookInfo,
@@ -108,39 +112,74 @@ impl Health {
         now: Instant,
     ) -> Verdict {
         let last = error(info);
-        let message = info.last_error_message.as_deref().filter(|_| last != self.last_error);
+        let message = info
+            .last_error_message
+            .as_deref()
+            .filter(|_| last != self.last_error);
         self.last_error = last;
         let was_pending = std::mem::replace(&mut self.pending, info.pending_update_count);
         if let Err(difference) = agrees {
-            return self.repair(difference.to_string(), is_contested(difference), contest, now);
+            return self.repair(
+                difference.to_string(),
+                is_contested(difference),
+                contest,
+                now,
+            );
         }
         contest.won();
         let explained = message.and_then(delivery_error::explain);
-        let is_certificate = explained.is_some_and(|explanation| explanation.kind == Kind::Certificate);
+        let is_certificate =
+            explained.is_some_and(|explanation| explanation.kind == Kind::Certificate);
         if let (true, Some(message), Some(fault)) = (is_certificate, message, fault) {
             // The same certificate again would be refused again.
-            let words = format!("Telegram could not deliver an update: \"{message}\": {}", fault.trim_end_matches('.'));
-            self.problem = Some(Problem { words, is_unreachable: false });
+            let words = format!(
+                "Telegram could not deliver an update: \"{message}\": {}",
+                fault.trim_end_matches('.')
+            );
+            self.problem = Some(Problem {
+                words,
+                is_unreachable: false,
+            });
         } else if is_certificate {
-            return self.repair(undelivered(message.unwrap_or_default()), false, contest, now);
+            return self.repair(
+                undelivered(message.unwrap_or_default()),
+                false,
+                contest,
+                now,
+            );
         } else if let Some(message) = message {
-            let is_unreachable = explained.is_some_and(|explanation| explanation.kind == Kind::Unreachable);
-            self.problem = Some(Problem { words: undelivered(message), is_unreachable });
+            let is_unreachable =
+                explained.is_some_and(|explanation| explanation.kind == Kind::Unreachable);
+            self.problem = Some(Problem {
+                words: undelivered(message),
+                is_unreachable,
+            });
         } else if info.pending_update_count == 0 {
             // What waited has been delivered since.
             self.problem = None;
-        } else if self.problem.is_none() && info.pending_update_count >= BACKLOG.max(was_pending + 1) && was_pending > 0
+        } else if self.problem.is_none()
+            && info.pending_update_count >= BACKLOG.max(was_pending + 1)
+            && was_pending > 0
         {
             let words = format!(
                 "{} updates wait at Telegram, and the number grows: run `pihook doctor`",
                 info.pending_update_count
             );
-            self.problem = Some(Problem { words, is_unreachable: false });
+            self.problem = Some(Problem {
+                words,
+                is_unreachable: false,
+            });
         }
         self.problem.clone().map_or(Verdict::Well, Verdict::Problem)
     }
 
-    fn repair(&mut self, why: String, is_contested: bool, contest: &mut Contest, now: Instant) -> Verdict {
+    fn repair(
+        &mut self,
+        why: String,
+        is_contested: bool,
+        contest: &mut Contest,
+        now: Instant,
+    ) -> Verdict {
         if contest.may_repair(is_contested, now) {
             return Verdict::Repair(why);
         }
@@ -150,7 +189,10 @@ impl Health {
             ""
         };
         let words = format!("{why}, again{advice}; pihook sets the webhook again later");
-        let problem = self.problem.insert(Problem { words, is_unreachable: false });
+        let problem = self.problem.insert(Problem {
+            words,
+            is_unreachable: false,
+        });
         Verdict::Problem(problem.clone())
     }
 }
@@ -164,7 +206,10 @@ fn is_contested(difference: Difference) -> bool {
 }
 
 fn undelivered(message: &str) -> String {
-    format!("Telegram could not deliver an update: {}", delivery_error::sentence(message))
+    format!(
+        "Telegram could not deliver an update: {}",
+        delivery_error::sentence(message)
+    )
 }
 
 #[cfg(test)]
@@ -198,28 +243,64 @@ mod tests {
         // What went wrong before is no sign.
         health.found(&info(3, timeout(1000)), 7);
         assert_eq!(health.undelivered(&info(3, timeout(1000)), 7), None);
-        assert_eq!(health.undelivered(&info(3, timeout(1060)), 7).as_deref(), Some("Connection timed out"));
-        assert_eq!(health.undelivered(&info(3, timeout(1120)), 8), None, "something arrived");
-        assert_eq!(health.undelivered(&info(0, timeout(1180)), 8), None, "nothing waits");
+        assert_eq!(
+            health.undelivered(&info(3, timeout(1060)), 7).as_deref(),
+            Some("Connection timed out")
+        );
+        assert_eq!(
+            health.undelivered(&info(3, timeout(1120)), 8),
+            None,
+            "something arrived"
+        );
+        assert_eq!(
+            health.undelivered(&info(0, timeout(1180)), 8),
+            None,
+            "nothing waits"
+        );
         assert_eq!(health.undelivered(&info(3, None), 8), None);
         health.set(9);
-        assert_eq!(health.undelivered(&info(1, timeout(1200)), 9).as_deref(), Some("Connection timed out"));
+        assert_eq!(
+            health.undelivered(&info(1, timeout(1200)), 9).as_deref(),
+            Some("Connection timed out")
+        );
         health.set(9);
-        assert_eq!(health.undelivered(&info(1, timeout(1200)), 10), None, "it has arrived since the set");
+        assert_eq!(
+            health.undelivered(&info(1, timeout(1200)), 10),
+            None,
+            "it has arrived since the set"
+        );
     }
 
     #[test]
     fn an_error_is_told_while_it_is_news_or_something_waits() {
         let (now, mut health, mut contest) = scene();
-        let mut assess = |pending, error| health.assess(&info(pending, error), (Ok(()), None), &mut contest, now);
+        let mut assess = |pending, error| {
+            health.assess(&info(pending, error), (Ok(()), None), &mut contest, now)
+        };
         let timeout = Some((1000, "Connection timed out"));
         assert_eq!(assess(0, None), Verdict::Well);
         assert!(
             matches!(assess(3, timeout), Verdict::Problem(Problem { words, is_unreachable: true }) if words.contains("forward the port"))
         );
-        assert!(matches!(assess(3, timeout), Verdict::Problem(Problem { is_unreachable: true, .. })), "it still waits");
-        assert_eq!(assess(0, timeout), Verdict::Well, "it was delivered, though Telegram still shows the error");
-        assert!(matches!(assess(0, Some((1001, "Connection timed out"))), Verdict::Problem(_)));
+        assert!(
+            matches!(
+                assess(3, timeout),
+                Verdict::Problem(Problem {
+                    is_unreachable: true,
+                    ..
+                })
+            ),
+            "it still waits"
+        );
+        assert_eq!(
+            assess(0, timeout),
+            Verdict::Well,
+            "it was delivered, though Telegram still shows the error"
+        );
+        assert!(matches!(
+            assess(0, Some((1001, "Connection timed out"))),
+            Verdict::Problem(_)
+        ));
     }
 
     #[test]
@@ -227,13 +308,17 @@ mod tests {
         let old = info(0, Some((1000, "Connection refused")));
         let (now, mut health, mut contest) = scene();
         health.found(&old, 0);
-        assert_eq!(health.assess(&old, (Ok(()), None), &mut contest, now), Verdict::Well);
+        assert_eq!(
+            health.assess(&old, (Ok(()), None), &mut contest, now),
+            Verdict::Well
+        );
     }
 
     #[test]
     fn a_pile_that_grows_is_told() {
         let (now, mut health, mut contest) = scene();
-        let mut assess = |pending| health.assess(&info(pending, None), (Ok(()), None), &mut contest, now);
+        let mut assess =
+            |pending| health.assess(&info(pending, None), (Ok(()), None), &mut contest, now);
         assert_eq!(
             [assess(10), assess(19), assess(0), assess(500)],
             [const { Verdict::Well }; 4],
@@ -253,9 +338,17 @@ mod tests {
         let mut repairs = Vec::new();
         for minute in (0..24 * 60).step_by(5) {
             let now = start + Duration::from_secs(minute * 60);
-            match health.assess(&info(0, None), (Err(Difference::Other), None), &mut contest, now) {
+            match health.assess(
+                &info(0, None),
+                (Err(Difference::Other), None),
+                &mut contest,
+                now,
+            ) {
                 Verdict::Repair(_) => repairs.push(minute),
-                Verdict::Problem(Problem { words, is_unreachable: false }) => {
+                Verdict::Problem(Problem {
+                    words,
+                    is_unreachable: false,
+                }) => {
                     assert!(words.contains("a token of its own"), "{words}");
                 }
                 verdict => panic!("{verdict:?}"),
@@ -265,12 +358,22 @@ mod tests {
         // Once it is left alone for long, the next time is like the first.
         let later = start + Duration::from_secs(10 * 86400);
         assert!(matches!(
-            health.assess(&info(0, None), (Err(Difference::Missing), None), &mut contest, later),
+            health.assess(
+                &info(0, None),
+                (Err(Difference::Missing), None),
+                &mut contest,
+                later
+            ),
             Verdict::Repair(_)
         ));
         let soon = later + 2 * INTERVAL;
         assert!(matches!(
-            health.assess(&info(0, None), (Err(Difference::Missing), None), &mut contest, soon),
+            health.assess(
+                &info(0, None),
+                (Err(Difference::Missing), None),
+                &mut contest,
+                soon
+            ),
             Verdict::Repair(_)
         ));
     }
@@ -282,10 +385,24 @@ mod tests {
         let fault = (Ok(()), Some("its issuer has expired."));
         for date in [1000, 1001, 1001] {
             let verdict = health.assess(&info(1, Some((date, failed))), fault, &mut contest, now);
-            let Verdict::Problem(Problem { words, is_unreachable: false }) = verdict else { panic!("{verdict:?}") };
-            assert_eq!(words, format!("Telegram could not deliver an update: \"{failed}\": its issuer has expired"));
+            let Verdict::Problem(Problem {
+                words,
+                is_unreachable: false,
+            }) = verdict
+            else {
+                panic!("{verdict:?}")
+            };
+            assert_eq!(
+                words,
+                format!(
+                    "Telegram could not deliver an update: \"{failed}\": its issuer has expired"
+                )
+            );
         }
-        assert_eq!(health.assess(&info(0, Some((1001, failed))), fault, &mut contest, now), Verdict::Well);
+        assert_eq!(
+            health.assess(&info(0, Some((1001, failed))), fault, &mut contest, now),
+            Verdict::Well
+        );
     }
 
     #[test]
@@ -293,11 +410,21 @@ mod tests {
         let (now, mut health, mut contest) = scene();
         let failed = "SSL error {error:0A000086:SSL routines::certificate verify failed}";
         assert!(matches!(
-            health.assess(&info(1, Some((1000, failed))), (Ok(()), None), &mut contest, now),
+            health.assess(
+                &info(1, Some((1000, failed))),
+                (Ok(()), None),
+                &mut contest,
+                now
+            ),
             Verdict::Repair(_)
         ));
         health.set(0);
-        let again = health.assess(&info(1, Some((1001, failed))), (Ok(()), None), &mut contest, now + INTERVAL);
+        let again = health.assess(
+            &info(1, Some((1001, failed))),
+            (Ok(()), None),
+            &mut contest,
+            now + INTERVAL,
+        );
         assert!(
             matches!(again, Verdict::Problem(Problem { words, is_unreachable: false }) if words.contains("again; pihook sets the webhook again later"))
         );

@@ -1,5 +1,6 @@
-//! The identity by which Telegram knows this bot: a host and a certificate. They change together, and are registered together.
-//! Where TLS ends elsewhere, the certificate is somebody else's, and there is a host alone.
+//! The identity by which Telegram knows this bot: a host and a certificate. They change together,
+//! and are registered together. Where TLS ends elsewhere, the certificate is somebody else's, and
+//! there is a host alone.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -65,16 +66,24 @@ impl Prepared {
     }
 }
 
-/// Finds host and certificate. A certificate of ours is made when there is none, or when it does not fit.
+/// Finds host and certificate. A certificate of ours is made when there is none, or when it does
+/// not fit.
 ///
 /// # Errors
 /// When a certificate cannot be made, or a user's own does not fit.
 pub(crate) fn prepare(config: &Config) -> Result<Prepared, CertificateError> {
     if !config.tls {
-        return Ok(Prepared { host: known_host(config, None), tls: None });
+        return Ok(Prepared {
+            host: known_host(config, None),
+            tls: None,
+        });
     }
     let files = &config.certificate_files;
-    let mut certificate = if files.certificate.exists() { certificate::load(files)? } else { make_first(config)? };
+    let mut certificate = if files.certificate.exists() {
+        certificate::load(files)?
+    } else {
+        make_first(config)?
+    };
     let host = known_host(config, Some(&certificate));
     if let Some(host) = &host
         && certificate.is_ours()
@@ -84,18 +93,31 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared, CertificateError> {
     }
     accept(&certificate, host.as_deref(), config)?;
     let rollover = Arc::new(Rollover::new(tls(&certificate)?));
-    Ok(Prepared { host, tls: Some(Tls { certificate, rollover }) })
+    Ok(Prepared {
+        host,
+        tls: Some(Tls {
+            certificate,
+            rollover,
+        }),
+    })
 }
 
 fn make_first(config: &Config) -> Result<Certificate, CertificateError> {
-    let (host, files) = (config.public_host.given().unwrap_or(PLACEHOLDER_HOST), &config.certificate_files);
+    let (host, files) = (
+        config.public_host.given().unwrap_or(PLACEHOLDER_HOST),
+        &config.certificate_files,
+    );
     let made = certificate::renew(host, files)?;
     made.written?;
-    log::info!("Made a certificate for {host}: {}.", files.certificate.display());
+    log::info!(
+        "Made a certificate for {host}: {}.",
+        files.certificate.display()
+    );
     Ok(made.certificate)
 }
 
-/// The host that Telegram calls. Where the settings name none, the certificate holds the last address; None when there was none.
+/// The host that Telegram calls. Where the settings name none, the certificate holds the last
+/// address; None when there was none.
 pub(crate) fn known_host(config: &Config, certificate: Option<&Certificate>) -> Option<String> {
     match &config.public_host {
         PublicHost::Given(host) => Some(host.clone()),
@@ -103,7 +125,8 @@ pub(crate) fn known_host(config: &Config, certificate: Option<&Certificate>) -> 
     }
 }
 
-/// Whether `certificate` can serve at `host` under these settings. Returns what cannot be known of it, a sentence each.
+/// Whether `certificate` can serve at `host` under these settings. Returns what cannot be known of
+/// it, a sentence each.
 ///
 /// # Errors
 /// Why not.
@@ -113,26 +136,41 @@ pub(crate) fn check_fit(
     host: Option<&str>,
 ) -> Result<Vec<String>, CertificateError> {
     if config.public_host == PublicHost::Auto && !certificate.is_ours() {
-        return Err(CertificateError::NotOurs(config.certificate_files.certificate.clone()));
+        return Err(CertificateError::NotOurs(
+            config.certificate_files.certificate.clone(),
+        ));
     }
-    host.map_or(Ok(Vec::new()), |host| certificate.check(host, SystemTime::now()))
+    host.map_or(Ok(Vec::new()), |host| {
+        certificate.check(host, SystemTime::now())
+    })
 }
 
-/// Whether the files hold a certificate that can serve under these settings, or none: then, and where one of ours does not
-/// fit, `pihook run` makes one. Returns what cannot be judged.
+/// Whether the files hold a certificate that can serve under these settings, or none: then, and
+/// where one of ours does not fit, `pihook run` makes one. Returns what cannot be judged.
 ///
 /// # Errors
 /// Why not.
 pub(crate) fn check_files(config: &Config) -> Result<Vec<String>, CertificateError> {
-    if config.delivery == Delivery::Polling || !config.tls || !config.certificate_files.certificate.exists() {
+    if config.delivery == Delivery::Polling
+        || !config.tls
+        || !config.certificate_files.certificate.exists()
+    {
         return Ok(Vec::new());
     }
     let certificate = certificate::load(&config.certificate_files)?;
-    if certificate.is_ours() { Ok(Vec::new()) } else { check_fit(config, &certificate, config.public_host.given()) }
+    if certificate.is_ours() {
+        Ok(Vec::new())
+    } else {
+        check_fit(config, &certificate, config.public_host.given())
+    }
 }
 
 /// Like [`check_fit`], but with a warning alone where the certificate serves all the same.
-fn accept(certificate: &Certificate, host: Option<&str>, config: &Config) -> Result<(), CertificateError> {
+fn accept(
+    certificate: &Certificate,
+    host: Option<&str>,
+    config: &Config,
+) -> Result<(), CertificateError> {
     match check_fit(config, certificate, host) {
         // A Pi starts with a clock from the past, and Telegram has one of its own.
         // And what stands behind the certificate is Telegram's to judge.
@@ -143,7 +181,10 @@ fn accept(certificate: &Certificate, host: Option<&str>, config: &Config) -> Res
     }
     let key = &config.certificate_files.private_key;
     if files::is_world_accessible(key) {
-        log::warn!("Every user of this machine can read {0}. Run: chmod 600 {0}", key.display());
+        log::warn!(
+            "Every user of this machine can read {0}. Run: chmod 600 {0}",
+            key.display()
+        );
     }
     Ok(())
 }
@@ -153,7 +194,9 @@ fn renew(host: &str, config: &Config) -> Result<Certificate, CertificateError> {
     match renewed.written {
         Ok(()) => log::info!("Made a new certificate for {host}."),
         Err(why) => {
-            log::warn!("The new certificate for {host} could not be saved, and is lost at the next restart: {why}");
+            log::warn!(
+                "The new certificate for {host} could not be saved, and is lost at the next restart: {why}"
+            );
         }
     }
     Ok(renewed.certificate)
@@ -161,7 +204,12 @@ fn renew(host: &str, config: &Config) -> Result<Certificate, CertificateError> {
 
 impl<'c> Identity<'c> {
     /// Begins with what [`prepare`] found. Nothing is registered yet.
-    pub(crate) fn new(config: &'c Config, prepared: Prepared, registrar: Arc<Registrar>, status: Arc<Status>) -> Self {
+    pub(crate) fn new(
+        config: &'c Config,
+        prepared: Prepared,
+        registrar: Arc<Registrar>,
+        status: Arc<Status>,
+    ) -> Self {
         let Prepared { host, tls } = prepared;
         Self {
             config,
@@ -199,7 +247,11 @@ impl<'c> Identity<'c> {
     pub(crate) fn moved(&mut self, address: Ipv4Addr) {
         log::info!("This home's address is {address}.");
         self.host = Some(address.to_string());
-        if self.tls.as_ref().is_some_and(|tls| tls.certificate.names(&address.to_string())) {
+        if self
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.certificate.names(&address.to_string()))
+        {
             self.register();
         }
     }
@@ -222,7 +274,9 @@ impl<'c> Identity<'c> {
     }
 
     fn adopt(&mut self, new: Certificate) -> Result<(), CertificateError> {
-        let Some(shown) = &mut self.tls else { return Ok(()) };
+        let Some(shown) = &mut self.tls else {
+            return Ok(());
+        };
         accept(&new, self.host.as_deref(), self.config)?;
         shown.rollover.begin(tls(&new)?);
         shown.certificate = new;
@@ -231,11 +285,17 @@ impl<'c> Identity<'c> {
         Ok(())
     }
 
-    /// Renews a certificate of ours that ends soon, or that is for another host. Returns how long to wait before the next look.
+    /// Renews a certificate of ours that ends soon, or that is for another host. Returns how long
+    /// to wait before the next look.
     pub(crate) fn renew(&mut self) -> Duration {
-        let (Some(host), Some(tls)) = (self.host.clone(), &self.tls) else { return CHECK_INTERVAL };
+        let (Some(host), Some(tls)) = (self.host.clone(), &self.tls) else {
+            return CHECK_INTERVAL;
+        };
         if tls.certificate.is_good_for(&host, SystemTime::now()) {
-            return tls.certificate.renewal(SystemTime::now()).min(CHECK_INTERVAL);
+            return tls
+                .certificate
+                .renewal(SystemTime::now())
+                .min(CHECK_INTERVAL);
         }
         if tls.certificate.is_ours() {
             if let Err(why) = renew(&host, self.config).and_then(|new| self.adopt(new)) {
@@ -250,17 +310,26 @@ impl<'c> Identity<'c> {
 
     /// Says what is wrong with the dates of a user's own certificate.
     fn log_expiry(&self, certificate: &Certificate) {
-        let (path, now) = (self.config.certificate_files.certificate.display(), SystemTime::now());
+        let (path, now) = (
+            self.config.certificate_files.certificate.display(),
+            SystemTime::now(),
+        );
         match certificate.begins_in(now) {
             Some(left) => log::warn!("{path}: {}", CertificateError::NotYetValid(left)),
             None if certificate.days(now) == 0 => {
-                log::warn!("The certificate {path} expires within a day, or has expired: renew it.");
+                log::warn!(
+                    "The certificate {path} expires within a day, or has expired: renew it."
+                );
             }
-            None => log::warn!("The certificate {path} expires in {} day(s): renew it.", certificate.days(now)),
+            None => log::warn!(
+                "The certificate {path} expires in {} day(s): renew it.",
+                certificate.days(now)
+            ),
         }
     }
 
-    /// Notes that Telegram has the registration of this digest. When Telegram has all of them, the old certificate is dropped.
+    /// Notes that Telegram has the registration of this digest. When Telegram has all of them, the
+    /// old certificate is dropped.
     pub(crate) fn registered(&mut self, digest: &str) {
         if self.wanted.remove(digest) && self.wanted.is_empty() {
             self.finish_rollover();
@@ -297,13 +366,18 @@ impl<'c> Identity<'c> {
             self.wanted = registrar.register(registration, must_set);
             self.reached.begin(&self.wanted);
             let end = self.tls.as_ref().map(|tls| tls.certificate.end());
-            self.reached.status.serves(format!("{host}:{}", config.public_port), end);
+            self.reached
+                .status
+                .serves(format!("{host}:{}", config.public_port), end);
         }
     }
 }
 
 fn tls(certificate: &Certificate) -> Result<Arc<ServerConfig>, CertificateError> {
-    certificate.tls().map(Arc::new).map_err(|why| CertificateError::Tls(why.to_string()))
+    certificate
+        .tls()
+        .map(Arc::new)
+        .map_err(|why| CertificateError::Tls(why.to_string()))
 }
 
 /// The deliveries of all bots.
@@ -317,21 +391,35 @@ pub(crate) struct Registrar {
 }
 
 impl Registrar {
-    fn registration(&self, config: &Config, bot: &BotSettings, host: &str, tls: Option<&Tls>) -> Registration {
+    fn registration(
+        &self,
+        config: &Config,
+        bot: &BotSettings,
+        host: &str,
+        tls: Option<&Tls>,
+    ) -> Registration {
         let certificate = tls.map(|tls| &tls.certificate);
         let upload = certificate.and_then(|certificate| certificate.upload(host));
-        let registration = Registration::new(config, bot, &self.api, host, upload, self.allowed_updates);
-        let fault = certificate.and_then(|certificate| check_fit(config, certificate, Some(host)).err());
+        let registration =
+            Registration::new(config, bot, &self.api, host, upload, self.allowed_updates);
+        let fault =
+            certificate.and_then(|certificate| check_fit(config, certificate, Some(host)).err());
         // The clock here says nothing about Telegram's.
         let fault = fault.filter(|why| !matches!(why, CertificateError::NotYetValid(_)));
         registration.with_fault(fault.map(|why| why.to_string()))
     }
 
     /// Hands each bot its registration. Returns their digests.
-    fn register(&self, registration: impl Fn(usize) -> Option<Registration>, must_set: bool) -> BTreeSet<String> {
+    fn register(
+        &self,
+        registration: impl Fn(usize) -> Option<Registration>,
+        must_set: bool,
+    ) -> BTreeSet<String> {
         let mut digests = BTreeSet::new();
         for (index, bot) in self.bots.iter().enumerate() {
-            let Some(wanted) = registration(index) else { continue };
+            let Some(wanted) = registration(index) else {
+                continue;
+            };
             digests.insert(wanted.digest().to_owned());
             bot.order(Order::Webhook(wanted, must_set));
         }
@@ -345,13 +433,17 @@ impl Registrar {
         }
     }
 
-    /// Ends it: what was polled is dealt with, and nothing new is taken. Whether that was so within `limit`.
+    /// Ends it: what was polled is dealt with, and nothing new is taken. Whether that was so within
+    /// `limit`.
     pub(crate) fn end(&self, limit: Duration) -> bool {
         let (done, all_done) = mpsc::channel::<()>();
         for bot in &self.bots {
             bot.order(Order::End(done.clone()));
         }
         drop(done);
-        matches!(all_done.recv_timeout(limit), Err(mpsc::RecvTimeoutError::Disconnected))
+        matches!(
+            all_done.recv_timeout(limit),
+            Err(mpsc::RecvTimeoutError::Disconnected)
+        )
     }
 }

@@ -1,4 +1,5 @@
-//! Keeps one bot's webhook registered: tries until it succeeds, and watches the webhook from then on.
+//! Keeps one bot's webhook registered: tries until it succeeds, and watches the webhook from then
+//! on.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +31,8 @@ pub(crate) struct Callbacks {
     pub(crate) observations: Arc<Observations>,
     /// Called when the webhook may be set at once: Telegram connects before it answers.
     pub(crate) setting: Box<dyn Fn() + Send>,
-    /// Gets the digest of a registration that Telegram has, or that the token can hardly bring about.
+    /// Gets the digest of a registration that Telegram has, or that the token can hardly bring
+    /// about.
     pub(crate) registered: Box<dyn Fn(&str) + Send>,
     /// Gets what decides on webhook or polling. False when the settings have decided.
     pub(crate) seen: Box<dyn Fn(Seen) -> bool + Send>,
@@ -54,7 +56,8 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Registers this, and checks it once in each `interval`. With `must_set` it is set also if Telegram has it already.
+    /// Registers this, and checks it once in each `interval`. With `must_set` it is set also if
+    /// Telegram has it already.
     pub(crate) fn new(registration: Registration, interval: Duration, must_set: bool) -> Self {
         Self {
             registration,
@@ -69,7 +72,12 @@ impl Keeper {
     }
 
     /// One step: registers, or checks. Returns how long to wait before the next one.
-    pub(crate) fn step(&mut self, callbacks: &Callbacks, me: &KnownMe, contest: &mut Contest) -> Duration {
+    pub(crate) fn step(
+        &mut self,
+        callbacks: &Callbacks,
+        me: &KnownMe,
+        contest: &mut Contest,
+    ) -> Duration {
         let now = Instant::now();
         if self.is_registered {
             return self.look(callbacks, contest);
@@ -86,7 +94,8 @@ impl Keeper {
         }
     }
 
-    /// Updates come as soon as the webhook is set, and the bot can handle none before it knows who it is.
+    /// Updates come as soon as the webhook is set, and the bot can handle none before it knows who
+    /// it is.
     fn identify(&mut self, me: &KnownMe) -> Result<(), RegistrationError> {
         if !self.is_identified {
             me.set(self.registration.me()?);
@@ -125,15 +134,22 @@ impl Keeper {
                 // Telegram calls at once, and so knows soon what is wrong.
                 self.interval / 10
             }
-            Err(RegistrationError::Api(why)) if why.token_is_refused() => self.refused(&why, callbacks),
+            Err(RegistrationError::Api(why)) if why.token_is_refused() => {
+                self.refused(&why, callbacks)
+            }
             Err(why) => {
-                callbacks.status.webhook(bot, Some(format!("the webhook is not registered: {why}")));
+                callbacks
+                    .status
+                    .webhook(bot, Some(format!("the webhook is not registered: {why}")));
                 let error = match &why {
                     RegistrationError::Api(why) => Some(why),
                     RegistrationError::Disagrees(_) => None,
                 };
                 let pause = self.retry_pause.after(error);
-                log::warn!("bot {bot}: the webhook is not registered: {why}. Next try in {} s.", pause.as_secs());
+                log::warn!(
+                    "bot {bot}: the webhook is not registered: {why}. Next try in {} s.",
+                    pause.as_secs()
+                );
                 if error.is_some_and(is_final) {
                     (callbacks.seen)(Seen::Refused(why.to_string()));
                 }
@@ -142,7 +158,8 @@ impl Keeper {
         }
     }
 
-    /// One answer decides nothing: it is tried again, and a call that Telegram takes meanwhile revives it at once.
+    /// One answer decides nothing: it is tried again, and a call that Telegram takes meanwhile
+    /// revives it at once.
     fn refused(&mut self, why: &ApiError, callbacks: &Callbacks) -> Duration {
         let bot = self.registration.bot();
         let pause = token_pause(self.token_refusals);
@@ -153,7 +170,10 @@ impl Keeper {
             // The other bots' rollover must not wait for this one.
             (callbacks.registered)(self.registration.digest());
         }
-        if callbacks.status.webhook(bot, Some(format!("{why}. {NEW_TOKEN}"))) {
+        if callbacks
+            .status
+            .webhook(bot, Some(format!("{why}. {NEW_TOKEN}")))
+        {
             log::error!("bot {bot}: {why}. {NEW_TOKEN} pihook tries again, at growing intervals.");
         }
         pause
@@ -163,23 +183,41 @@ impl Keeper {
         let bot = self.registration.bot();
         let info = match self.registration.info() {
             Ok(info) => info,
-            Err(RegistrationError::Api(why)) if why.token_is_refused() => return self.refused(&why, callbacks),
-            // While the Bot API cannot be reached there is nothing new to know; the updates' log has it.
+            Err(RegistrationError::Api(why)) if why.token_is_refused() => {
+                return self.refused(&why, callbacks);
+            }
+            // While the Bot API cannot be reached there is nothing new to know; the updates' log
+            // has it.
             Err(_) => return self.interval,
         };
         self.token_refusals = 0;
         let (agrees, arrivals) = (self.registration.agrees(&info), callbacks.arrivals.count());
         let is_secret_wrong = callbacks.observations.is_secret_wrong();
-        let agrees = agrees.and(if is_secret_wrong { Err(Difference::Secret) } else { Ok(()) });
-        let undelivered = self.health.undelivered(&info, arrivals).filter(|_| agrees.is_ok());
-        let verdict = self.health.assess(&info, (agrees, self.registration.fault()), contest, Instant::now());
+        let agrees = agrees.and(if is_secret_wrong {
+            Err(Difference::Secret)
+        } else {
+            Ok(())
+        });
+        let undelivered = self
+            .health
+            .undelivered(&info, arrivals)
+            .filter(|_| agrees.is_ok());
+        let verdict = self.health.assess(
+            &info,
+            (agrees, self.registration.fault()),
+            contest,
+            Instant::now(),
+        );
         match verdict {
             Verdict::Well => {
                 if callbacks.status.webhook(bot, None) {
                     log::info!("bot {bot}: the webhook works again.");
                 }
             }
-            Verdict::Problem(Problem { words, is_unreachable }) => {
+            Verdict::Problem(Problem {
+                words,
+                is_unreachable,
+            }) => {
                 if is_unreachable {
                     (callbacks.unreachable)();
                 }
@@ -200,15 +238,24 @@ impl Keeper {
         }
         // While something waits, it may be that nothing gets in any more.
         let is_quiet = info.pending_update_count > 0 && agrees.is_ok();
-        if is_quiet { self.interval / 10 } else { self.interval }
+        if is_quiet {
+            self.interval / 10
+        } else {
+            self.interval
+        }
     }
 }
 
 /// Whether Telegram will not take this webhook, however often it is asked.
 fn is_final(error: &ApiError) -> bool {
     match error {
-        ApiError::Refused { retry_after: Some(seconds), .. } => *seconds > LONGEST_FLOOD_WAIT,
-        ApiError::Refused { code, .. } => (400..500).contains(code) && ![401, 404, 409, 429].contains(code),
+        ApiError::Refused {
+            retry_after: Some(seconds),
+            ..
+        } => *seconds > LONGEST_FLOOD_WAIT,
+        ApiError::Refused { code, .. } => {
+            (400..500).contains(code) && ![401, 404, 409, 429].contains(code)
+        }
         _ => false,
     }
 }
@@ -220,10 +267,19 @@ mod tests {
     #[test]
     fn what_telegram_will_never_take_is_told_from_what_passes() {
         let refused = |code, retry_after| {
-            is_final(&ApiError::Refused { code, description: String::new(), retry_after, migrate_to_chat_id: None })
+            is_final(&ApiError::Refused {
+                code,
+                description: String::new(),
+                retry_after,
+                migrate_to_chat_id: None,
+            })
         };
         assert!(refused(400, None) && refused(499, None) && refused(429, Some(11)));
-        assert!(![401, 404, 409, 429, 500].into_iter().any(|code| refused(code, None)));
+        assert!(
+            ![401, 404, 409, 429, 500]
+                .into_iter()
+                .any(|code| refused(code, None))
+        );
         assert!(!refused(429, Some(10)) && !is_final(&ApiError::Foreign { status: 400 }));
     }
 }

@@ -1,8 +1,8 @@
-//! The updates that getUpdates has returned, and what became of each: which one goes to a worker next, and which offset
-//! comes next. Pure.
+//! The updates that getUpdates has returned, and what became of each: which one goes to a worker
+//! next, and which offset comes next. Pure.
 //!
-//! Telegram forgets what lies before an offset. So the offset is the lowest update that is not through yet, and what comes
-//! after it is known already when the page is returned again.
+//! Telegram forgets what lies before an offset. So the offset is the lowest update that is not
+//! through yet, and what comes after it is known already when the page is returned again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,12 +40,21 @@ enum State {
 impl PolledUpdates {
     /// Nothing is known yet.
     pub(crate) fn new() -> Self {
-        Self { known: BTreeMap::new(), next: None, limit: PAGE, limited: None }
+        Self {
+            known: BTreeMap::new(),
+            next: None,
+            limit: PAGE,
+            limited: None,
+        }
     }
 
-    /// The offset and the limit of the next call; there is no offset at first, and after an empty page.
+    /// The offset and the limit of the next call; there is no offset at first, and after an empty
+    /// page.
     pub(crate) fn next_page(&mut self) -> (Option<i64>, usize) {
-        let lowest = self.known.iter().find(|(_, update)| !matches!(update.state, State::Through));
+        let lowest = self
+            .known
+            .iter()
+            .find(|(_, update)| !matches!(update.state, State::Through));
         let offset = lowest.map(|(id, _)| *id).or(self.next);
         if offset != self.limited {
             // Another page may be smaller.
@@ -62,27 +71,39 @@ impl PolledUpdates {
         can_be_halved
     }
 
-    /// Takes in what the call of [`PolledUpdates::next_page`] returned. Returns how many updates are new.
+    /// Takes in what the call of [`PolledUpdates::next_page`] returned. Returns how many updates
+    /// are new.
     pub(crate) fn take_page(&mut self, page: Vec<QueuedUpdate>) -> usize {
         let ids: BTreeSet<i64> = page.iter().map(|update| update.id).collect();
         let last = ids.last().copied();
-        // What Telegram has no longer is confirmed, or has expired. Of what lies behind the page it said nothing.
+        // What Telegram has no longer is confirmed, or has expired. Of what lies behind the page it
+        // said nothing.
         self.known.retain(|id, update| {
-            matches!(update.state, State::InFlight(_)) || ids.contains(id) || last.is_some_and(|last| *id > last)
+            matches!(update.state, State::InFlight(_))
+                || ids.contains(id)
+                || last.is_some_and(|last| *id > last)
         });
         self.next = last.map(|last| last.saturating_add(1));
         let before = self.known.len();
         for QueuedUpdate { id, queue, body } in page {
-            self.known.entry(id).or_insert(Polled { queue, state: State::Waiting(body.into(), None) });
+            self.known.entry(id).or_insert(Polled {
+                queue,
+                state: State::Waiting(body.into(), None),
+            });
         }
         self.known.len() - before
     }
 
     /// The next update for a worker: the first of a queue of which no other is in flight.
     pub(crate) fn take(&mut self, now: Instant) -> Option<(i64, Arc<str>)> {
-        let id = self.firsts().find(|(_, due)| due.is_none_or(|due| due <= now)).map(|(id, _)| id)?;
+        let id = self
+            .firsts()
+            .find(|(_, due)| due.is_none_or(|due| due <= now))
+            .map(|(id, _)| id)?;
         let update = self.known.get_mut(&id)?;
-        let State::Waiting(body, _) = &update.state else { return None };
+        let State::Waiting(body, _) = &update.state else {
+            return None;
+        };
         let body = Arc::clone(body);
         update.state = State::InFlight(Arc::clone(&body));
         Some((id, body))
@@ -125,17 +146,25 @@ impl PolledUpdates {
 
     /// Updates that workers have.
     pub(crate) fn in_flight(&self) -> usize {
-        self.known.values().filter(|update| matches!(update.state, State::InFlight(_))).count()
+        self.known
+            .values()
+            .filter(|update| matches!(update.state, State::InFlight(_)))
+            .count()
     }
 
     /// Whether nothing is left to be done.
     pub(crate) fn is_all_through(&self) -> bool {
-        self.known.values().all(|update| matches!(update.state, State::Through))
+        self.known
+            .values()
+            .all(|update| matches!(update.state, State::Through))
     }
 
     /// Whether something is through and Telegram does not know it: another call must say so.
     pub(crate) fn is_unconfirmed(&self) -> bool {
-        self.known.values().next().is_some_and(|update| matches!(update.state, State::Through))
+        self.known
+            .values()
+            .next()
+            .is_some_and(|update| matches!(update.state, State::Through))
     }
 }
 
@@ -176,7 +205,10 @@ mod tests {
             "6 is behind one that is not through"
         );
         polled.through(5);
-        assert_eq!((polled.next_page().0, polled.is_unconfirmed()), (Some(7), true));
+        assert_eq!(
+            (polled.next_page().0, polled.is_unconfirmed()),
+            (Some(7), true)
+        );
         assert_eq!(polled.take_page(chats_of_their_own(7..8)), 0);
         assert!(!polled.is_all_through() && !polled.is_unconfirmed());
         polled.through(7);
@@ -208,7 +240,14 @@ mod tests {
         let due = now + Duration::from_secs(60);
         polled.put_off(1, due);
         polled.through(3);
-        assert_eq!((taken(&mut polled, now), polled.next_due(), polled.in_flight()), (vec![], Some(due), 0));
+        assert_eq!(
+            (
+                taken(&mut polled, now),
+                polled.next_due(),
+                polled.in_flight()
+            ),
+            (vec![], Some(due), 0)
+        );
         let (id, body) = polled.take(due).unwrap();
         assert_eq!((id, body.contains("\"update_id\":1")), (1, true));
         polled.through(1);
@@ -221,11 +260,19 @@ mod tests {
         // Telegram has 150.
         polled.take_page(chats_of_their_own(1..101));
         for id in taken(&mut polled, now) {
-            if id == 1 { polled.put_off(1, now + Duration::from_secs(60)) } else { polled.through(id) }
+            if id == 1 {
+                polled.put_off(1, now + Duration::from_secs(60));
+            } else {
+                polled.through(id);
+            }
         }
         for _ in 0..3 {
             assert_eq!(polled.next_page(), (Some(1), 100));
-            assert_eq!(polled.take_page(chats_of_their_own(1..101)), 0, "known, and not handled again");
+            assert_eq!(
+                polled.take_page(chats_of_their_own(1..101)),
+                0,
+                "known, and not handled again"
+            );
             assert_eq!(taken(&mut polled, now), [0; 0]);
         }
         assert!(!polled.is_unconfirmed());
@@ -243,7 +290,8 @@ mod tests {
         assert_eq!(taken(&mut polled, now), [1, 2, 3]);
         polled.put_off(1, now);
         polled.put_off(3, now);
-        // 1 has expired, 2 too, but a worker has it. What lies behind a shorter page is still there.
+        // 1 has expired, 2 too, but a worker has it. What lies behind a shorter page is still
+        // there.
         polled.take_page(page(&[]));
         assert_eq!((taken(&mut polled, now), polled.in_flight()), (vec![], 1));
         polled.through(2);
@@ -256,14 +304,24 @@ mod tests {
     #[test]
     fn a_page_that_is_too_large_is_halved_until_its_offset_moves() {
         let (mut polled, now) = (PolledUpdates::new(), Instant::now());
-        let limits: Vec<_> = (0..8).map(|_| (polled.next_page().1, polled.halve())).collect();
+        let limits: Vec<_> = (0..8)
+            .map(|_| (polled.next_page().1, polled.halve()))
+            .collect();
         let halved = [100, 50, 25, 12, 6, 3];
         assert_eq!(limits[..6], halved.map(|limit| (limit, true)));
         assert_eq!(limits[6..], [(1, false), (1, false)], "less is no page");
         polled.take_page(chats_of_their_own(1..2));
-        assert_eq!(polled.next_page(), (Some(1), 2), "the first offset there is");
+        assert_eq!(
+            polled.next_page(),
+            (Some(1), 2),
+            "the first offset there is"
+        );
         polled.take_page(chats_of_their_own(1..3));
-        assert_eq!(polled.next_page(), (Some(1), 2), "the same offset has the same large page");
+        assert_eq!(
+            polled.next_page(),
+            (Some(1), 2),
+            "the same offset has the same large page"
+        );
         for id in taken(&mut polled, now) {
             polled.through(id);
         }

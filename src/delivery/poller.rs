@@ -1,5 +1,5 @@
-//! The poller of one bot: where no webhook can be reached, it asks Telegram for updates, and has the same workers deal with
-//! them.
+//! The poller of one bot: where no webhook can be reached, it asks Telegram for updates, and has
+//! the same workers deal with them.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -105,7 +105,8 @@ pub(crate) struct Poller {
 type Ask = (Option<i64>, usize);
 
 enum Stage {
-    /// There may be a webhook, in whose way we would be. One of ours that has just appeared is not simply removed.
+    /// There may be a webhook, in whose way we would be. One of ours that has just appeared is not
+    /// simply removed.
     Webhook {
         is_new: bool,
     },
@@ -128,7 +129,9 @@ impl Poller {
         let send: Arc<dyn Fn(PollEvent) + Send + Sync> = Arc::new(send);
         let (asking, answer) = (Arc::clone(&settings), Arc::clone(&send));
         let poll = move || ask(&asking, &asked, &*answer);
-        thread::Builder::new().name(format!("poll {}", settings.client.bot())).spawn(poll)?;
+        thread::Builder::new()
+            .name(format!("poll {}", settings.client.bot()))
+            .spawn(poll)?;
         Ok(Self {
             settings,
             registration,
@@ -152,15 +155,23 @@ impl Poller {
         self.registration = Some(registration);
     }
 
-    /// Does what is to be done. Returns how long to wait for the next step, unless something happens before. `own_webhook` is
-    /// called when somebody has set our webhook; false when that is not wanted.
-    pub(crate) fn step(&mut self, contest: &mut Contest, own_webhook: &dyn Fn() -> bool) -> Duration {
+    /// Does what is to be done. Returns how long to wait for the next step, unless something
+    /// happens before. `own_webhook` is called when somebody has set our webhook; false when that
+    /// is not wanted.
+    pub(crate) fn step(
+        &mut self,
+        contest: &mut Contest,
+        own_webhook: &dyn Fn() -> bool,
+    ) -> Duration {
         let now = Instant::now();
         if self.is_stopped {
             return NEVER;
         }
         self.deliver(now);
-        let start = [self.not_before, contest.lost_until()].into_iter().flatten().max();
+        let start = [self.not_before, contest.lost_until()]
+            .into_iter()
+            .flatten()
+            .max();
         if let Some(start) = start.filter(|start| now < *start) {
             return self.pause(start, now);
         }
@@ -172,7 +183,9 @@ impl Poller {
                 }
                 Duration::ZERO
             }
-            Stage::InFlight if self.settings.handover.in_flight(self.settings.index) > 0 => LOOK_INTERVAL,
+            Stage::InFlight if self.settings.handover.in_flight(self.settings.index) > 0 => {
+                LOOK_INTERVAL
+            }
             Stage::InFlight => {
                 self.stage = Stage::Polling;
                 self.say_polling();
@@ -193,7 +206,11 @@ impl Poller {
             return self.pause(now + NEVER, now);
         }
         let is_free = self.is_flowing && self.polled.is_all_through();
-        if let Some(next) = self.asked.map(|asked| asked + ASK_INTERVAL).filter(|next| !is_free && now < *next) {
+        if let Some(next) = self
+            .asked
+            .map(|asked| asked + ASK_INTERVAL)
+            .filter(|next| !is_free && now < *next)
+        {
             return self.pause(next, now);
         }
         self.is_asking = self.asks.send(self.polled.next_page()).is_ok();
@@ -204,16 +221,24 @@ impl Poller {
 
     /// How long to wait for `next`, or for an update that was put off.
     fn pause(&self, next: Instant, now: Instant) -> Duration {
-        self.polled.next_due().map_or(next, |due| due.min(next)).saturating_duration_since(now)
+        self.polled
+            .next_due()
+            .map_or(next, |due| due.min(next))
+            .saturating_duration_since(now)
     }
 
     /// Hands the workers what they can have.
     fn deliver(&mut self, now: Instant) {
         while self.polled.in_flight() < self.settings.max_in_flight {
-            let Some((id, body)) = self.polled.take(now) else { return };
+            let Some((id, body)) = self.polled.take(now) else {
+                return;
+            };
             let (settings, send) = (Arc::clone(&self.settings), Arc::clone(&self.send));
             self.settings.runtime.spawn(async move {
-                let delivered = settings.handover.deliver(settings.index, body.as_bytes()).await;
+                let delivered = settings
+                    .handover
+                    .deliver(settings.index, body.as_bytes())
+                    .await;
                 send(PollEvent::Delivered(id, delivered));
             });
         }
@@ -225,12 +250,14 @@ impl Poller {
         match event {
             PollEvent::Delivered(id, Ok(())) => self.polled.through(id),
             PollEvent::Delivered(id, Err(seconds)) => {
-                self.polled.put_off(id, now + Duration::from_secs(seconds.clamp(1, 3600)));
+                self.polled
+                    .put_off(id, now + Duration::from_secs(seconds.clamp(1, 3600)));
             }
             PollEvent::Page(page) => {
                 self.is_asking = false;
                 self.settings.deadline.set(None);
-                // What comes now is Telegram's to deliver again; our own setWebhook ends the call with an error.
+                // What comes now is Telegram's to deliver again; our own setWebhook ends the call
+                // with an error.
                 if !self.is_stopped {
                     self.take_page(page, contest, now);
                 }
@@ -238,7 +265,12 @@ impl Poller {
         }
     }
 
-    fn take_page(&mut self, page: Result<Vec<QueuedUpdate>, ApiError>, contest: &mut Contest, now: Instant) {
+    fn take_page(
+        &mut self,
+        page: Result<Vec<QueuedUpdate>, ApiError>,
+        contest: &mut Contest,
+        now: Instant,
+    ) {
         match page {
             Ok(page) => {
                 self.is_flowing = self.polled.take_page(page) > 0;
@@ -254,7 +286,12 @@ impl Poller {
             Err(ApiError::StaleConnection(_)) if !std::mem::replace(&mut self.was_stale, true) => {}
             Err(why) if why.is_webhook_conflict() => self.stage = Stage::Webhook { is_new: true },
             Err(why) if why.is_poll_conflict() => {
-                self.contest("another program polls with this token", "pihook polls again", contest, now);
+                self.contest(
+                    "another program polls with this token",
+                    "pihook polls again",
+                    contest,
+                    now,
+                );
             }
             Err(why) => {
                 // It may be a slow line, on which a smaller page gets through.
@@ -271,7 +308,8 @@ impl Poller {
         }
     }
 
-    /// Makes way: a webhook of ours is removed, and what waits stays. One of another program's is left for a while.
+    /// Makes way: a webhook of ours is removed, and what waits stays. One of another program's is
+    /// left for a while.
     fn remove_webhook(
         &mut self,
         is_new: bool,
@@ -281,7 +319,10 @@ impl Poller {
         let (now, client) = (Instant::now(), &self.settings.client);
         self.settings.me.set(client.me()?);
         let info = client.webhook_info()?;
-        let is_ours = self.registration.as_ref().is_some_and(|registration| registration.has_url(&info.url));
+        let is_ours = self
+            .registration
+            .as_ref()
+            .is_some_and(|registration| registration.has_url(&info.url));
         if is_ours && is_new && own_webhook() {
             self.not_before = Some(now + ADOPTION_TIMEOUT);
             self.stage = Stage::Webhook { is_new: false };
@@ -321,8 +362,14 @@ impl Poller {
         if why.token_is_refused() {
             self.not_before = Some(Instant::now() + token_pause(self.token_refusals));
             self.token_refusals = self.token_refusals.saturating_add(1);
-            if self.settings.status.polling(bot, Some(format!("{why}. {NEW_TOKEN}"))) {
-                log::error!("bot {bot}: {why}. {NEW_TOKEN} pihook tries again, at growing intervals.");
+            if self
+                .settings
+                .status
+                .polling(bot, Some(format!("{why}. {NEW_TOKEN}")))
+            {
+                log::error!(
+                    "bot {bot}: {why}. {NEW_TOKEN} pihook tries again, at growing intervals."
+                );
             }
             return;
         }
@@ -350,7 +397,10 @@ impl Poller {
         if self.polled.is_unconfirmed() {
             let (offset, _) = self.polled.next_page();
             // Where that fails, it comes again, and the dedup window knows it.
-            let _ = self.settings.client.updates((offset, 1), self.settings.allowed_updates, false);
+            let _ = self
+                .settings
+                .client
+                .updates((offset, 1), self.settings.allowed_updates, false);
         }
     }
 }
@@ -358,7 +408,11 @@ impl Poller {
 /// Asks Telegram for what comes through `asks`, until the other end is gone.
 fn ask(settings: &PollSettings, asks: &Receiver<Ask>, answer: &dyn Fn(PollEvent)) {
     while let Ok(ask) = asks.recv() {
-        answer(PollEvent::Page(settings.client.updates(ask, settings.allowed_updates, true)));
+        answer(PollEvent::Page(settings.client.updates(
+            ask,
+            settings.allowed_updates,
+            true,
+        )));
     }
 }
 

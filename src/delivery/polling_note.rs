@@ -1,4 +1,5 @@
-//! The note that this home polls, and why: it outlives a restart, so that no start tries what did not work before.
+//! The note that this home polls, and why: it outlives a restart, so that no start tries what did
+//! not work before.
 
 use std::fs;
 use std::io;
@@ -26,10 +27,18 @@ pub(crate) struct PollingNote {
 impl PollingNote {
     /// The note of a home with these settings.
     pub(crate) fn new(config: &Config) -> Self {
-        let Config { public_host, public_port, listen, port_mapping, .. } = config;
+        let Config {
+            public_host,
+            public_port,
+            listen,
+            port_mapping,
+            ..
+        } = config;
         Self {
             file: config.state_dir.join("polling"),
-            about: format!("{public_host}:{public_port} to {listen}, mapped by the router: {port_mapping}"),
+            about: format!(
+                "{public_host}:{public_port} to {listen}, mapped by the router: {port_mapping}"
+            ),
         }
     }
 
@@ -43,7 +52,9 @@ impl PollingNote {
     /// Notes that the bots poll, and why; with None, that they do not.
     pub(crate) fn write(&self, reason: Option<&str>) {
         let written = match reason {
-            Some(reason) => files::write_note(&self.file, format!("{}\n{reason}\n", self.about).as_bytes()),
+            Some(reason) => {
+                files::write_note(&self.file, format!("{}\n{reason}\n", self.about).as_bytes())
+            }
             None => fs::remove_file(&self.file).or_else(|why| match why.kind() {
                 io::ErrorKind::NotFound => Ok(()),
                 _ => Err(why),

@@ -1,5 +1,5 @@
-//! Whether Telegram has reached the webhook as it is set now. An unchanged webhook is not set again at a start, and so brings no
-//! call: the last verdict is kept in a file.
+//! Whether Telegram has reached the webhook as it is set now. An unchanged webhook is not set again
+//! at a start, and so brings no call: the last verdict is kept in a file.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,7 +23,12 @@ pub(super) struct Reached {
 impl Reached {
     /// Of a bot that keeps its state in this folder.
     pub(super) fn new(state_dir: &Path, status: Arc<Status>) -> Self {
-        Self { note: state_dir.join("reached"), digests: String::new(), is_reached: false, status }
+        Self {
+            note: state_dir.join("reached"),
+            digests: String::new(),
+            is_reached: false,
+            status,
+        }
     }
 
     /// The registrations of these digests are wanted from now on.
@@ -32,7 +37,8 @@ impl Reached {
         self.set(false);
     }
 
-    /// Telegram has them. When they are those that it reached before the start, the verdict of then holds.
+    /// Telegram has them. When they are those that it reached before the start, the verdict of then
+    /// holds.
     pub(super) fn registered(&mut self) {
         if self.is_noted() {
             self.set(true);
@@ -72,7 +78,12 @@ mod tests {
     fn a_verdict_holds_for_the_same_registrations_and_outlives_the_process() {
         let folder = std::env::temp_dir().join(format!("pihook-reached-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let digests = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+        let digests = |names: &[&str]| {
+            names
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect::<BTreeSet<_>>()
+        };
         let start = || Reached::new(&folder, Arc::default());
         let mut reached = start();
         assert!(!reached.is_awaited(), "nothing is set yet");
@@ -84,7 +95,10 @@ mod tests {
 
         let mut reached = start();
         reached.begin(&digests(&["a", "b"]));
-        assert!(reached.is_awaited(), "Telegram may have another webhook meanwhile");
+        assert!(
+            reached.is_awaited(),
+            "Telegram may have another webhook meanwhile"
+        );
         reached.registered();
         assert!(!reached.is_awaited());
         // A new certificate.

@@ -1,5 +1,5 @@
-//! One bot's webhook at Telegram: removes what another program has set, sets ours, uploads the certificate, and sets nothing
-//! again while nothing has changed.
+//! One bot's webhook at Telegram: removes what another program has set, sets ours, uploads the
+//! certificate, and sets nothing again while nothing has changed.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -31,14 +31,16 @@ pub(crate) struct Registration {
     certificate: Option<String>,
     /// Why Telegram cannot take the certificate, by our own check.
     fault: Option<String>,
-    /// Holds a digest of what was set last, and of what Telegram showed of it then, so that no secret lies there.
+    /// Holds a digest of what was set last, and of what Telegram showed of it then, so that no
+    /// secret lies there.
     note: PathBuf,
     digest: String,
     /// What Telegram showed of the settings after our own set, if that is known.
     shown: Arc<Mutex<Option<ShownSettings>>>,
 }
 
-/// The settings of a webhook as Telegram shows them: without kinds of update that it does not know, and without the default set.
+/// The settings of a webhook as Telegram shows them: without kinds of update that it does not know,
+/// and without the default set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ShownSettings {
     max_connections: Option<u32>,
@@ -47,8 +49,14 @@ struct ShownSettings {
 
 impl From<&WebhookInfo> for ShownSettings {
     fn from(info: &WebhookInfo) -> Self {
-        let allowed_updates = info.allowed_updates.as_ref().map(|kinds| kinds.iter().cloned().collect());
-        Self { max_connections: info.max_connections, allowed_updates }
+        let allowed_updates = info
+            .allowed_updates
+            .as_ref()
+            .map(|kinds| kinds.iter().cloned().collect());
+        Self {
+            max_connections: info.max_connections,
+            allowed_updates,
+        }
     }
 }
 
@@ -74,7 +82,10 @@ impl fmt::Display for RegistrationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Api(why) => why.fmt(f),
-            Self::Disagrees(what) => write!(f, "Telegram accepted the webhook, but then reports another one: {what}"),
+            Self::Disagrees(what) => write!(
+                f,
+                "Telegram accepted the webhook, but then reports another one: {what}"
+            ),
         }
     }
 }
@@ -88,8 +99,8 @@ impl From<ApiError> for RegistrationError {
 }
 
 impl Registration {
-    /// What `config` wants registered for `bot`, to be called at `host` with these kinds of update. `certificate` is what to
-    /// upload, PEM.
+    /// What `config` wants registered for `bot`, to be called at `host` with these kinds of update.
+    /// `certificate` is what to upload, PEM.
     pub(crate) fn new(
         config: &Config,
         bot: &BotSettings,
@@ -106,7 +117,13 @@ impl Registration {
             &config.max_connections.to_string(),
             certificate.as_deref().unwrap_or_default(),
             // Their order says nothing.
-            &allowed_updates.iter().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(","),
+            &allowed_updates
+                .iter()
+                .copied()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect::<Vec<_>>()
+                .join(","),
         ];
         let digest = hex(digest::digest(&digest::SHA256, parts.join("\n").as_bytes()).as_ref());
         Self {
@@ -154,12 +171,17 @@ impl Registration {
     /// # Errors
     /// As [`Registration::ensure`].
     pub(crate) fn set(&self) -> Result<(), RegistrationError> {
-        let before = if self.may_be_ours() { Some(self.client.webhook_info()?) } else { None };
+        let before = if self.may_be_ours() {
+            Some(self.client.webhook_info()?)
+        } else {
+            None
+        };
         self.set_in_place_of(before.as_ref())
     }
 
-    /// Sets the webhook; `before` is the one that is there, if it can be ours. That one is replaced: if it was removed first, and
-    /// the new one could not be set, there would be none. Any other is removed.
+    /// Sets the webhook; `before` is the one that is there, if it can be ours. That one is
+    /// replaced: if it was removed first, and the new one could not be set, there would be none.
+    /// Any other is removed.
     fn set_in_place_of(&self, before: Option<&WebhookInfo>) -> Result<(), RegistrationError> {
         if !before.is_some_and(|before| self.has_path(&before.url)) {
             self.client.delete_webhook()?;
@@ -241,9 +263,15 @@ impl Registration {
         let is_other = match &*lock(&self.shown) {
             Some(shown) => *shown != ShownSettings::from(info),
             // Another process has set it; what it noted may be of other settings.
-            None => info.max_connections.is_some_and(|shown| shown != u32::from(self.max_connections)),
+            None => info
+                .max_connections
+                .is_some_and(|shown| shown != u32::from(self.max_connections)),
         };
-        if is_other { Err(Difference::Settings) } else { Ok(()) }
+        if is_other {
+            Err(Difference::Settings)
+        } else {
+            Ok(())
+        }
     }
 
     /// The public half of the token.

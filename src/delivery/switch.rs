@@ -1,6 +1,7 @@
 //! Webhook or polling: one decision for the whole program, made by what is seen. Pure.
 //!
-//! All bots share one port and one certificate, and a TLS handshake names no bot. So all bots use the webhook, or all poll.
+//! All bots share one port and one certificate, and a TLS handshake names no bot. So all bots use
+//! the webhook, or all poll.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::system::pause::EscalatingPause;
 
-/// For the first call after a webhook was set. Telegram opens a connection before it answers setWebhook.
+/// For the first call after a webhook was set. Telegram opens a connection before it answers
+/// setWebhook.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// For this home's address, at the start.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(20);
@@ -16,7 +18,8 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_secs(20);
 const SET_TIMEOUT: Duration = Duration::from_secs(60);
 /// Tries of the webhook follow each other in 2 to 72 `watch_interval`s: 10 min to 6 h by default.
 const TRY_INTERVALS: (u32, u32) = (2, 72);
-/// A hint is followed no sooner after the last try than a `watch_interval` divided by this: 1 min by default.
+/// A hint is followed no sooner after the last try than a `watch_interval` divided by this: 1 min
+/// by default.
 const HINT_DIVISOR: u32 = 5;
 
 /// What was seen.
@@ -49,7 +52,8 @@ pub(crate) enum Seen {
 pub(crate) enum Reason {
     /// Nothing arrived in time.
     NothingArrives,
-    /// The same, but for connections from this address of the home, which `allow_from` does not name.
+    /// The same, but for connections from this address of the home, which `allow_from` does not
+    /// name.
     RewrittenSource(IpAddr),
     /// What waits is not delivered; Telegram's words.
     Undelivered(String),
@@ -70,8 +74,7 @@ pub(crate) enum Reason {
 impl fmt::Display for Reason {
     /// Why, and what would make it direct.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const FORWARD: &str =
-            "to use the webhook, forward the port to this Pi in the router's settings, or set port_mapping = \"auto\"";
+        const FORWARD: &str = "to use the webhook, forward the port to this Pi in the router's settings, or set port_mapping = \"auto\"";
         match self {
             Self::NothingArrives => write!(f, "Telegram's calls do not reach this Pi; {FORWARD}"),
             Self::RewrittenSource(address) => write!(
@@ -116,7 +119,8 @@ pub(crate) struct Switch {
     state: State,
     tries: EscalatingPause,
     hint_pause: Duration,
-    /// TLS ends here, so that Telegram's first connection is seen, which comes with the set and before any update.
+    /// TLS ends here, so that Telegram's first connection is seen, which comes with the set and
+    /// before any update.
     sees_handshakes: bool,
     is_shared: bool,
     is_hinted: bool,
@@ -135,13 +139,16 @@ enum State {
 }
 
 impl Switch {
-    /// The webhook comes first; where `is_host_known` is false, an address must be found for it. Looks at the home follow each
-    /// other in `interval`.
+    /// The webhook comes first; where `is_host_known` is false, an address must be found for it.
+    /// Looks at the home follow each other in `interval`.
     pub(crate) fn new(is_host_known: bool, interval: Duration, now: Instant) -> Self {
         let (first, longest) = TRY_INTERVALS;
         let deadline = (!is_host_known).then(|| (now + ADDRESS_TIMEOUT, Reason::NoAddress));
         Self {
-            state: State::Webhook { is_proven: false, deadline },
+            state: State::Webhook {
+                is_proven: false,
+                deadline,
+            },
             tries: EscalatingPause::new(interval * first, interval * longest),
             hint_pause: interval / HINT_DIVISOR,
             sees_handshakes: true,
@@ -157,14 +164,24 @@ impl Switch {
         switch
     }
 
-    /// The same, where TLS ends elsewhere: only an update shows that Telegram gets in, and only its words that it does not.
+    /// The same, where TLS ends elsewhere: only an update shows that Telegram gets in, and only its
+    /// words that it does not.
     pub(crate) fn behind_proxy(self) -> Self {
-        Self { sees_handshakes: false, ..self }
+        Self {
+            sees_handshakes: false,
+            ..self
+        }
     }
 
     /// Whether arrivals matter now.
     pub(crate) fn awaits_arrival(&self) -> bool {
-        matches!(self.state, State::Webhook { is_proven: false, .. })
+        matches!(
+            self.state,
+            State::Webhook {
+                is_proven: false,
+                ..
+            }
+        )
     }
 
     /// When to say that time has passed.
@@ -191,7 +208,10 @@ impl Switch {
             _ => {}
         }
         match &mut self.state {
-            State::Webhook { is_proven, deadline } => match seen {
+            State::Webhook {
+                is_proven,
+                deadline,
+            } => match seen {
                 Seen::Address if matches!(deadline, Some((_, Reason::NoAddress))) => {
                     *deadline = None;
                     None
@@ -199,7 +219,8 @@ impl Switch {
                 Seen::Set(has_arrived) => {
                     *is_proven = has_arrived;
                     let must_arrive = self.sees_handshakes && !has_arrived;
-                    *deadline = must_arrive.then(|| (now + ARRIVAL_TIMEOUT, Reason::NothingArrives));
+                    *deadline =
+                        must_arrive.then(|| (now + ARRIVAL_TIMEOUT, Reason::NothingArrives));
                     has_arrived.then_some(Change::Proven)
                 }
                 Seen::Arrival if !*is_proven => {
@@ -208,7 +229,9 @@ impl Switch {
                     Some(Change::Proven)
                 }
                 Seen::SharedAddress if !*is_proven => Some(self.poll(now, Reason::SharedAddress)),
-                Seen::Undelivered(why) if self.sees_handshakes => Some(self.poll(now, Reason::Undelivered(why))),
+                Seen::Undelivered(why) if self.sees_handshakes => {
+                    Some(self.poll(now, Reason::Undelivered(why)))
+                }
                 Seen::Undelivered(why) => Some(self.poll(now, Reason::NotPassedOn(why))),
                 Seen::Refused(why) => Some(self.poll(now, Reason::Refused(why))),
                 Seen::Time => {
@@ -217,9 +240,12 @@ impl Switch {
                 }
                 _ => None,
             },
-            State::Polling { .. } if self.is_shared && !was_shared => Some(Change::Explain(Reason::SharedAddress)),
+            State::Polling { .. } if self.is_shared && !was_shared => {
+                Some(Change::Explain(Reason::SharedAddress))
+            }
             State::Polling { .. } => {
-                let is_due = matches!(seen, Seen::OwnWebhook) || self.due().is_some_and(|due| due <= now);
+                let is_due =
+                    matches!(seen, Seen::OwnWebhook) || self.due().is_some_and(|due| due <= now);
                 is_due.then(|| self.try_webhook(now))
             }
         }
@@ -229,12 +255,19 @@ impl Switch {
         self.tries.begin(now);
         self.is_hinted = false;
         self.state = State::Polling { since: now };
-        Change::Poll(if self.is_shared { Reason::SharedAddress } else { reason })
+        Change::Poll(if self.is_shared {
+            Reason::SharedAddress
+        } else {
+            reason
+        })
     }
 
     fn try_webhook(&mut self, now: Instant) -> Change {
         self.is_hinted = false;
-        self.state = State::Webhook { is_proven: false, deadline: Some((now + SET_TIMEOUT, Reason::NothingArrives)) };
+        self.state = State::Webhook {
+            is_proven: false,
+            deadline: Some((now + SET_TIMEOUT, Reason::NothingArrives)),
+        };
         Change::Try
     }
 }
@@ -254,7 +287,10 @@ mod tests {
     impl Scene {
         fn new(is_host_known: bool) -> Self {
             let start = Instant::now();
-            Self { start, switch: Switch::new(is_host_known, INTERVAL, start) }
+            Self {
+                start,
+                switch: Switch::new(is_host_known, INTERVAL, start),
+            }
         }
 
         /// One that polls since its first second.
@@ -268,7 +304,8 @@ mod tests {
         }
 
         fn see(&mut self, second: u64, seen: Seen) -> Option<Change> {
-            self.switch.see(seen, self.start + Duration::from_secs(second))
+            self.switch
+                .see(seen, self.start + Duration::from_secs(second))
         }
 
         fn due(&self) -> Option<u64> {
@@ -283,9 +320,16 @@ mod tests {
     #[test]
     fn ten_seconds_without_an_arrival_after_the_set_and_the_bots_poll() {
         let mut scene = Scene::new(true);
-        assert_eq!(scene.due(), None, "while the Bot API cannot be reached there is nothing to poll");
+        assert_eq!(
+            scene.due(),
+            None,
+            "while the Bot API cannot be reached there is nothing to poll"
+        );
         assert_eq!(scene.see(5, Seen::Set(false)), None);
-        assert_eq!((scene.due(), scene.switch.awaits_arrival()), (Some(15), true));
+        assert_eq!(
+            (scene.due(), scene.switch.awaits_arrival()),
+            (Some(15), true)
+        );
         assert_eq!(scene.see(14, Seen::Time), None);
         assert_eq!(scene.see(15, Seen::Time), polls(Reason::NothingArrives));
         assert_eq!(scene.see(16, Seen::Time), None);
@@ -298,10 +342,20 @@ mod tests {
         assert_eq!((scene.see(1, Seen::Set(false)), scene.due()), (None, None));
         assert_eq!(scene.see(10_000, Seen::Time), None);
         assert_eq!(scene.see(10_001, Seen::Arrival), Some(Change::Proven));
-        assert_eq!(scene.see(10_002, Seen::Undelivered("502".into())), polls(Reason::NotPassedOn("502".into())));
+        assert_eq!(
+            scene.see(10_002, Seen::Undelivered("502".into())),
+            polls(Reason::NotPassedOn("502".into()))
+        );
         // It is tried again, and believed until the next error.
         assert_eq!(scene.see(10_602, Seen::Time), Some(Change::Try));
-        assert_eq!((scene.due(), scene.see(10_603, Seen::Set(false)), scene.due()), (Some(10_662), None, None));
+        assert_eq!(
+            (
+                scene.due(),
+                scene.see(10_603, Seen::Set(false)),
+                scene.due()
+            ),
+            (Some(10_662), None, None)
+        );
     }
 
     #[test]
@@ -309,10 +363,20 @@ mod tests {
         let mut scene = Scene::new(true);
         assert_eq!(scene.see(1, Seen::Set(false)), None);
         assert_eq!(scene.see(2, Seen::Arrival), Some(Change::Proven));
-        assert_eq!((scene.see(3, Seen::Arrival), scene.due(), scene.switch.awaits_arrival()), (None, None, false));
+        assert_eq!(
+            (
+                scene.see(3, Seen::Arrival),
+                scene.due(),
+                scene.switch.awaits_arrival()
+            ),
+            (None, None, false)
+        );
         assert_eq!(scene.see(100, Seen::Time), None);
         // The next bot's, which Telegram called before it answered.
-        assert_eq!((scene.see(101, Seen::Set(true)), scene.due()), (Some(Change::Proven), None));
+        assert_eq!(
+            (scene.see(101, Seen::Set(true)), scene.due()),
+            (Some(Change::Proven), None)
+        );
         // A repair that does not help.
         assert_eq!(scene.see(200, Seen::Set(false)), None);
         assert_eq!(scene.see(210, Seen::Time), polls(Reason::NothingArrives));
@@ -333,7 +397,10 @@ mod tests {
         assert_eq!(scene.due(), Some(20));
         assert_eq!(scene.see(20, Seen::Time), polls(Reason::NoAddress));
         // Found at last; not at once after the last change.
-        assert_eq!((scene.see(21, Seen::Address), scene.due()), (None, Some(80)));
+        assert_eq!(
+            (scene.see(21, Seen::Address), scene.due()),
+            (None, Some(80))
+        );
         assert_eq!(scene.see(80, Seen::Time), Some(Change::Try));
 
         let mut scene = Scene::new(false);
@@ -349,24 +416,41 @@ mod tests {
     #[test]
     fn behind_a_shared_address_only_a_hint_leads_back() {
         let mut scene = Scene::new(false);
-        assert_eq!(scene.see(1, Seen::SharedAddress), polls(Reason::SharedAddress));
+        assert_eq!(
+            scene.see(1, Seen::SharedAddress),
+            polls(Reason::SharedAddress)
+        );
         assert_eq!(scene.due(), None);
         assert_eq!(scene.see(86400, Seen::Time), None);
-        assert_eq!(scene.see(86401, Seen::SharedAddress), None, "that is no news");
+        assert_eq!(
+            scene.see(86401, Seen::SharedAddress),
+            None,
+            "that is no news"
+        );
         assert_eq!(scene.see(86402, Seen::OwnAddress), Some(Change::Try));
         assert_eq!(scene.see(86403, Seen::OwnAddress), None);
         // Where Telegram gets in all the same, it is as good as any.
         let mut scene = Scene::new(true);
         scene.see(1, Seen::Set(true));
         assert_eq!(scene.see(2, Seen::SharedAddress), None);
-        assert_eq!(scene.see(3, Seen::Undelivered("x".into())), polls(Reason::SharedAddress), "the reason that lasts");
+        assert_eq!(
+            scene.see(3, Seen::Undelivered("x".into())),
+            polls(Reason::SharedAddress),
+            "the reason that lasts"
+        );
     }
 
     #[test]
     fn a_shared_address_that_is_found_later_explains_why_the_bots_poll() {
         let mut scene = Scene::polling();
-        assert_eq!(scene.see(5, Seen::SharedAddress), Some(Change::Explain(Reason::SharedAddress)));
-        assert_eq!((scene.see(6, Seen::SharedAddress), scene.due()), (None, None));
+        assert_eq!(
+            scene.see(5, Seen::SharedAddress),
+            Some(Change::Explain(Reason::SharedAddress))
+        );
+        assert_eq!(
+            (scene.see(6, Seen::SharedAddress), scene.due()),
+            (None, None)
+        );
     }
 
     #[test]
@@ -382,7 +466,10 @@ mod tests {
             }
         }
         assert_eq!(tries[..7], [10, 30, 70, 150, 310, 630, 991]);
-        assert!(tries.windows(2).all(|pair| pair[1] - pair[0] <= 361), "{tries:?}");
+        assert!(
+            tries.windows(2).all(|pair| pair[1] - pair[0] <= 361),
+            "{tries:?}"
+        );
     }
 
     #[test]
@@ -427,8 +514,14 @@ mod tests {
     fn each_reason_says_what_would_make_it_direct() {
         for (reason, words) in [
             (Reason::NothingArrives, "forward the port"),
-            (Reason::Undelivered("Connection refused".into()), "port_mapping"),
-            (Reason::SharedAddress, "ask the provider for a public IPv4 address"),
+            (
+                Reason::Undelivered("Connection refused".into()),
+                "port_mapping",
+            ),
+            (
+                Reason::SharedAddress,
+                "ask the provider for a public IPv4 address",
+            ),
             (Reason::NoAddress, "pihook doctor"),
             (Reason::Refused("bad webhook".into()), "bad webhook"),
             (Reason::Settings, "delivery = \"polling\""),

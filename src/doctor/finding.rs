@@ -45,8 +45,16 @@ impl Finding {
             Mark::Warning => ('!', 33),
             Mark::Bad => ('✗', 31),
         };
-        let mark = if coloured { format!("\x1b[{colour}m{mark}\x1b[0m") } else { mark.to_string() };
-        let remedy = if self.remedy.is_empty() { String::new() } else { format!("\n    → {}", self.remedy) };
+        let mark = if coloured {
+            format!("\x1b[{colour}m{mark}\x1b[0m")
+        } else {
+            mark.to_string()
+        };
+        let remedy = if self.remedy.is_empty() {
+            String::new()
+        } else {
+            format!("\n    → {}", self.remedy)
+        };
         format!("{mark} {}: {}{remedy}", self.check, self.found)
     }
 }
@@ -61,7 +69,11 @@ pub(crate) struct Doctor<'a> {
 
 impl<'a> Doctor<'a> {
     pub(super) fn new(say: &'a mut dyn FnMut(Finding)) -> Self {
-        Self { say, bad: false, is_lenient: false }
+        Self {
+            say,
+            bad: false,
+            is_lenient: false,
+        }
     }
 
     pub(super) fn is_well(&self) -> bool {
@@ -72,18 +84,37 @@ impl<'a> Doctor<'a> {
         self.finding(check, Mark::Good, &found.into(), "");
     }
 
-    pub(super) fn warn(&mut self, check: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
+    pub(super) fn warn(
+        &mut self,
+        check: &'static str,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         self.finding(check, Mark::Warning, &found.into(), &remedy.into());
     }
 
-    pub(super) fn bad(&mut self, check: &'static str, found: impl Into<String>, remedy: impl Into<String>) {
+    pub(super) fn bad(
+        &mut self,
+        check: &'static str,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         self.bad |= !self.is_lenient;
-        let mark = if self.is_lenient { Mark::Warning } else { Mark::Bad };
+        let mark = if self.is_lenient {
+            Mark::Warning
+        } else {
+            Mark::Bad
+        };
         self.finding(check, mark, &found.into(), &remedy.into());
     }
 
     fn finding(&mut self, check: &'static str, mark: Mark, found: &str, remedy: &str) {
         // Routers, Telegram, certificates and programs have a say in it.
-        (self.say)(Finding { check, mark, found: printable(found), remedy: one_line(remedy) });
+        (self.say)(Finding {
+            check,
+            mark,
+            found: printable(found),
+            remedy: one_line(remedy),
+        });
     }
 }

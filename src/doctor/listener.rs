@@ -8,7 +8,10 @@ use std::time::Duration;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, Stream};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error,
+    SignatureScheme, Stream,
+};
 
 use super::finding::{Doctor, START};
 use crate::certificate::Certificate;
@@ -30,7 +33,11 @@ pub(crate) fn examine(doctor: &mut Doctor, config: &Config, certificate: Option<
     let owner = port::owners(config.listen.port());
     if !owner.is_empty() && owner.iter().all(|owner| owner.starts_with("systemd ")) {
         // To connect would start it.
-        return doctor.bad(CHECK, "systemd keeps the port open, but the bot is not running", START);
+        return doctor.bad(
+            CHECK,
+            "systemd keeps the port open, but the bot is not running",
+            START,
+        );
     }
     let address = SocketAddr::new(loopback_for(config.listen.ip()), config.listen.port());
     let stream = match TcpStream::connect_timeout(&address, STEP_TIMEOUT) {
@@ -40,18 +47,36 @@ pub(crate) fn examine(doctor: &mut Doctor, config: &Config, certificate: Option<
             return doctor.bad(CHECK, found, START);
         }
     };
-    let by = if owner.is_empty() { "a program of another user".to_owned() } else { owner.join(" and ") };
+    let by = if owner.is_empty() {
+        "a program of another user".to_owned()
+    } else {
+        owner.join(" and ")
+    };
     if certificate.is_none() && config.tls {
-        return doctor.warn(CHECK, format!("{by} listens at {}", config.listen), CERTIFICATE_FIRST);
+        return doctor.warn(
+            CHECK,
+            format!("{by} listens at {}", config.listen),
+            CERTIFICATE_FIRST,
+        );
     }
     match ask(stream, config, certificate) {
         Ok(200) => {
-            let how = if config.tls { "over HTTPS" } else { "over plain HTTP, for the proxy or the tunnel" };
-            doctor.good(CHECK, format!("{by} listens at {} and answers {how}", config.listen));
+            let how = if config.tls {
+                "over HTTPS"
+            } else {
+                "over plain HTTP, for the proxy or the tunnel"
+            };
+            doctor.good(
+                CHECK,
+                format!("{by} listens at {} and answers {how}", config.listen),
+            );
         }
         Ok(status) => doctor.bad(
             CHECK,
-            format!("{by} listens at {}, but answers with status {status}", config.listen),
+            format!(
+                "{by} listens at {}, but answers with status {status}",
+                config.listen
+            ),
             "restart the bot: it still runs with older settings or an older token",
         ),
         Err(why) if is_other_certificate(&why) => doctor.bad(
@@ -65,21 +90,32 @@ pub(crate) fn examine(doctor: &mut Doctor, config: &Config, certificate: Option<
         ),
         Err(why) => doctor.bad(
             CHECK,
-            format!("{by} listens at {}, but does not answer like the bot: {why}", config.listen),
+            format!(
+                "{by} listens at {}, but does not answer like the bot: {why}",
+                config.listen
+            ),
             OTHER_PROGRAM,
         ),
     }
 }
 
-/// Asks as Telegram does, with an update that means nothing. Only the owner of our key gets to see it; without TLS, whoever
-/// listens at this machine's or this home's own address.
-fn ask(mut stream: TcpStream, config: &Config, certificate: Option<&Certificate>) -> io::Result<u16> {
+/// Asks as Telegram does, with an update that means nothing. Only the owner of our key gets to see
+/// it; without TLS, whoever listens at this machine's or this home's own address.
+fn ask(
+    mut stream: TcpStream,
+    config: &Config,
+    certificate: Option<&Certificate>,
+) -> io::Result<u16> {
     stream.set_read_timeout(Some(STEP_TIMEOUT))?;
     stream.set_write_timeout(Some(STEP_TIMEOUT))?;
-    let Some(certificate) = certificate else { return ask_bots(&mut stream, config) };
+    let Some(certificate) = certificate else {
+        return ask_bots(&mut stream, config);
+    };
     let provider = Arc::new(ring::default_provider());
-    let pinned =
-        PinnedCertificate { certificate: certificate.leaf().clone().into_owned(), provider: Arc::clone(&provider) };
+    let pinned = PinnedCertificate {
+        certificate: certificate.leaf().clone().into_owned(),
+        provider: Arc::clone(&provider),
+    };
     let tls = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
@@ -118,13 +154,20 @@ fn status(stream: &mut impl Read) -> io::Result<u16> {
         stream.read_exact(&mut byte)?;
         head.extend(byte);
     }
-    let code = head.get(9..12).and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
+    let code = head
+        .get(9..12)
+        .and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
     code.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 fn is_other_certificate(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|inner| inner.downcast_ref());
-    matches!(error, Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)))
+    matches!(
+        error,
+        Some(Error::InvalidCertificate(
+            CertificateError::ApplicationVerificationFailure
+        ))
+    )
 }
 
 /// Accepts one certificate, whatever is in it.
@@ -156,7 +199,12 @@ impl ServerCertVerifier for PinnedCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -165,10 +213,17 @@ impl ServerCertVerifier for PinnedCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

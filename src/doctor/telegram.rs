@@ -20,7 +20,8 @@ const SET_CLOCK: &str = "set the clock: `sudo timedatectl set-ntp true`";
 /// What went wrong longer ago is over.
 const RECENT_SECONDS: u64 = 3600;
 
-/// Whether the Bot API answers, by a name that is found, with a certificate and a time that are right.
+/// Whether the Bot API answers, by a name that is found, with a certificate and a time that are
+/// right.
 pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
     // The proxy looks the Bot API's name up, and here is perhaps no DNS.
     let proxy = config.proxy.as_ref();
@@ -35,12 +36,17 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
     }
     match api.reach() {
         Ok(date) => {
-            match date.as_deref().and_then(|date| clock_skew::skew(date, SystemTime::now())) {
+            match date
+                .as_deref()
+                .and_then(|date| clock_skew::skew(date, SystemTime::now()))
+            {
                 Some(off) => doctor.bad("clock", off, SET_CLOCK),
                 None => doctor.good("clock", "right, compared with Telegram's clock"),
             }
             doctor.good("DNS", format!("{host} is found"));
-            let way = proxy.map_or(String::new(), |proxy| format!(", through the proxy {proxy}"));
+            let way = proxy.map_or(String::new(), |proxy| {
+                format!(", through the proxy {proxy}")
+            });
             doctor.good("Bot API", format!("{} answers{way}", config.api_url));
             true
         }
@@ -51,8 +57,12 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
             } else {
                 doctor.good("DNS", format!("{host} is found"));
                 let remedy = match proxy {
-                    None => "check that no firewall blocks the connection, and that ca-certificates is installed",
-                    Some(_) => "check that the proxy runs, and that it lets this machine connect to the Bot API",
+                    None => {
+                        "check that no firewall blocks the connection, and that ca-certificates is installed"
+                    }
+                    Some(_) => {
+                        "check that the proxy runs, and that it lets this machine connect to the Bot API"
+                    }
                 };
                 doctor.bad("Bot API", words, remedy);
             }
@@ -62,7 +72,11 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
 }
 
 /// Whether Telegram knows each token; the bots whose it knows.
-pub(crate) fn tokens<'c>(doctor: &mut Doctor, config: &'c Config, api: &Api) -> Vec<&'c BotSettings> {
+pub(crate) fn tokens<'c>(
+    doctor: &mut Doctor,
+    config: &'c Config,
+    api: &Api,
+) -> Vec<&'c BotSettings> {
     const CHECK: &str = "token";
     let mut known = Vec::new();
     for bot in &config.bots {
@@ -73,7 +87,11 @@ pub(crate) fn tokens<'c>(doctor: &mut Doctor, config: &'c Config, api: &Api) -> 
                 known.push(bot);
             }
             Err(why) => {
-                let remedy = if why.token_is_refused() { "get a new token from BotFather" } else { "try again later" };
+                let remedy = if why.token_is_refused() {
+                    "get a new token from BotFather"
+                } else {
+                    "try again later"
+                };
                 doctor.bad(CHECK, format!("bot {id}: {why}"), remedy);
             }
         }
@@ -90,22 +108,36 @@ pub(crate) fn webhook(doctor: &mut Doctor, registration: &Registration, here: Op
     };
     match registration.agrees(&info) {
         Err(Difference::Missing) => {
-            doctor.bad(CHECK, format!("bot {id}: no webhook is set"), "start the bot: it sets the webhook");
+            doctor.bad(
+                CHECK,
+                format!("bot {id}: no webhook is set"),
+                "start the bot: it sets the webhook",
+            );
         }
         Err(difference @ Difference::Other) => doctor.bad(
             CHECK,
             format!("bot {id}: {difference}, at {}", place(&info.url)),
             "if another program set this webhook, stop that program, or give it a token of its own",
         ),
-        Err(difference) => doctor.bad(CHECK, format!("bot {id}: {difference}"), "run `pihook webhook set`"),
+        Err(difference) => doctor.bad(
+            CHECK,
+            format!("bot {id}: {difference}"),
+            "run `pihook webhook set`",
+        ),
         Ok(()) => delivery(doctor, id, &info),
     }
-    let called = info.ip_address.and_then(|address| address.parse::<Ipv4Addr>().ok());
+    let called = info
+        .ip_address
+        .and_then(|address| address.parse::<Ipv4Addr>().ok());
     if let (Some(here), Some(called)) = (here, called)
         && here != called
     {
         let found = format!("bot {id}: Telegram calls {called}, but this home's address is {here}");
-        doctor.warn(CHECK, found, "if public_host is a DNS name, wait half an hour; if not, run `pihook webhook set`");
+        doctor.warn(
+            CHECK,
+            found,
+            "if public_host is a DNS name, wait half an hour; if not, run `pihook webhook set`",
+        );
     }
 }
 
@@ -137,20 +169,35 @@ fn delivery(doctor: &mut Doctor, id: u64, info: &WebhookInfo) {
     let waiting = info.pending_update_count;
     let date = info.last_error_date.map_or(0, i64::unsigned_abs);
     let is_recent = unix_now().saturating_sub(date) < RECENT_SECONDS;
-    let found = format!("bot {id}: the webhook is registered, and {waiting} updates wait at Telegram");
+    let found =
+        format!("bot {id}: the webhook is registered, and {waiting} updates wait at Telegram");
     match &info.last_error_message {
         Some(message) if is_recent => {
-            let (cause, remedy) = delivery_error::explain(message)
-                .map_or(("pihook does not know this error", "read the bot's log: `journalctl -u pihook`"), |it| {
-                    (it.cause, it.remedy)
-                });
+            let (cause, remedy) = delivery_error::explain(message).map_or(
+                (
+                    "pihook does not know this error",
+                    "read the bot's log: `journalctl -u pihook`",
+                ),
+                |it| (it.cause, it.remedy),
+            );
             let found = format!("{found}; Telegram says \"{message}\": {cause}");
-            if waiting > 0 { doctor.bad(CHECK, found, remedy) } else { doctor.warn(CHECK, found, remedy) }
+            if waiting > 0 {
+                doctor.bad(CHECK, found, remedy);
+            } else {
+                doctor.warn(CHECK, found, remedy);
+            }
         }
         _ if waiting > 0 => {
-            doctor.warn(CHECK, found, "if the number grows, read the bot's log: `journalctl -u pihook`");
+            doctor.warn(
+                CHECK,
+                found,
+                "if the number grows, read the bot's log: `journalctl -u pihook`",
+            );
         }
-        _ => doctor.good(CHECK, format!("bot {id}: the webhook is registered, and no updates wait")),
+        _ => doctor.good(
+            CHECK,
+            format!("bot {id}: the webhook is registered, and no updates wait"),
+        ),
     }
 }
 

@@ -45,8 +45,9 @@ impl fmt::Display for AddressError {
     }
 }
 
-/// The address that two agree on: the router and an outside service, or two outside services. The router's word
-/// alone counts when no service answers: it is the router that has the address. `outside` is asked no further than needed.
+/// The address that two agree on: the router and an outside service, or two outside services. The
+/// router's word alone counts when no service answers: it is the router that has the address.
+/// `outside` is asked no further than needed.
 ///
 /// # Errors
 /// Why none can be believed.
@@ -92,7 +93,8 @@ pub(crate) fn translation(router: Option<Ipv4Addr>, outside: Ipv4Addr) -> Option
     ))
 }
 
-/// Whether a provider shares an address among customers, so that this is one of its own (CGNAT, RFC 6598).
+/// Whether a provider shares an address among customers, so that this is one of its own (CGNAT, RFC
+/// 6598).
 pub(crate) fn is_shared(address: Ipv4Addr) -> bool {
     matches!(address.octets(), [100, 64..=127, ..])
 }
@@ -108,7 +110,9 @@ pub(super) fn kind(address: Ipv4Addr) -> &'static str {
             "there is a second router between yours and the internet: forward the port on both, or set one of them to \
              bridge mode"
         }
-        _ => "the router has no internet connection, or reports a wrong address: check the router's status page",
+        _ => {
+            "the router has no internet connection, or reports a wrong address: check the router's status page"
+        }
     }
 }
 
@@ -126,7 +130,11 @@ const MAX_REST_INTERVALS: u32 = 12;
 impl AddressTracker {
     /// Starts from the address that was used last.
     pub(crate) fn new(current: Option<Ipv4Addr>, interval: Duration) -> Self {
-        Self { current, candidate: None, rest: EscalatingPause::new(interval, interval * MAX_REST_INTERVALS) }
+        Self {
+            current,
+            candidate: None,
+            rest: EscalatingPause::new(interval, interval * MAX_REST_INTERVALS),
+        }
     }
 
     /// The address to go by.
@@ -139,8 +147,8 @@ impl AddressTracker {
         self.candidate.is_some()
     }
 
-    /// Takes in an address that was seen. True when the home has moved there: it was seen twice in a row, and the last move
-    /// is long enough ago. The first address of all is taken at once.
+    /// Takes in an address that was seen. True when the home has moved there: it was seen twice in
+    /// a row, and the last move is long enough ago. The first address of all is taken at once.
     pub(crate) fn observe(&mut self, seen: Ipv4Addr, now: Instant) -> bool {
         if self.current == Some(seen) {
             self.candidate = None;
@@ -178,11 +186,19 @@ mod tests {
             (None, vec![], Err(AddressError::NoAnswer)),
             (None, vec![A], Err(AddressError::Unconfirmed(A))),
             (None, vec![A, A], Ok(A)),
-            (None, vec![A, B], Err(AddressError::Disagreement(vec![A, B]))),
+            (
+                None,
+                vec![A, B],
+                Err(AddressError::Disagreement(vec![A, B])),
+            ),
             (None, vec![A, B, A], Ok(A)),
             (Some(A), vec![], Ok(A)),
             (Some(A), vec![A], Ok(A)),
-            (Some(A), vec![B], Err(AddressError::Disagreement(vec![A, B]))),
+            (
+                Some(A),
+                vec![B],
+                Err(AddressError::Disagreement(vec![A, B])),
+            ),
             (Some(A), vec![B, A], Ok(A)),
             (Some(A), vec![B, B], Ok(B)),
             (Some(CGNAT), vec![], Err(AddressError::Reserved(CGNAT))),
@@ -191,14 +207,20 @@ mod tests {
             (Some(LAN), vec![A, A], Ok(A)),
             (None, vec![LAN, LAN], Err(AddressError::Reserved(LAN))),
         ] {
-            assert_eq!(agree(router, outside.clone()), expected, "{router:?} {outside:?}");
+            assert_eq!(
+                agree(router, outside.clone()),
+                expected,
+                "{router:?} {outside:?}"
+            );
         }
     }
 
     #[test]
     fn nobody_is_asked_for_more_than_is_needed() {
         let asked = std::cell::Cell::new(0);
-        let services = [A, A, A].into_iter().inspect(|_| asked.set(asked.get() + 1));
+        let services = [A, A, A]
+            .into_iter()
+            .inspect(|_| asked.set(asked.get() + 1));
         assert_eq!(agree(Some(A), services), Ok(A));
         assert_eq!(asked.get(), 1);
     }
@@ -208,7 +230,12 @@ mod tests {
         for shared in [[100, 64, 0, 0], [100, 127, 255, 255]] {
             assert!(is_shared(shared.into()));
         }
-        for other in [[100, 63, 255, 255], [100, 128, 0, 0], [10, 64, 0, 0], [192, 168, 1, 1]] {
+        for other in [
+            [100, 63, 255, 255],
+            [100, 128, 0, 0],
+            [10, 64, 0, 0],
+            [192, 168, 1, 1],
+        ] {
             assert!(!is_shared(other.into()));
         }
     }
@@ -219,7 +246,11 @@ mod tests {
         assert_eq!(translation(None, A), None);
         assert!(translation(Some(CGNAT), A).unwrap().contains("CGNAT"));
         assert!(translation(Some(LAN), A).unwrap().contains("second router"));
-        assert!(translation(Some(B), A).unwrap().contains("changes addresses"));
+        assert!(
+            translation(Some(B), A)
+                .unwrap()
+                .contains("changes addresses")
+        );
     }
 
     #[test]
@@ -251,6 +282,9 @@ mod tests {
         let here = tracker.current().unwrap();
         let other = if here == A { B } else { A };
         assert!(!tracker.observe(here, quiet));
-        assert!(!tracker.observe(other, quiet) && tracker.observe(other, quiet + Duration::from_secs(20)));
+        assert!(
+            !tracker.observe(other, quiet)
+                && tracker.observe(other, quiet + Duration::from_secs(20))
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The kernel's routes: which machine is the router, whether that has changed, and our own address on the way to the router.
+//! The kernel's routes: which machine is the router, whether that has changed, and our own address
+//! on the way to the router.
 
 use std::fs;
 use std::io;
@@ -17,13 +18,17 @@ pub(crate) fn table() -> String {
 /// The router that `table` names.
 pub(crate) fn gateway(table: &str) -> Option<Ipv4Addr> {
     let routes = table.lines().skip(1).filter_map(route);
-    routes.min_by_key(|(metric, _)| *metric).map(|(_, gateway)| gateway)
+    routes
+        .min_by_key(|(metric, _)| *metric)
+        .map(|(_, gateway)| gateway)
 }
 
 /// Metric and gateway of a line, if it is a default route.
 fn route(line: &str) -> Option<(u32, Ipv4Addr)> {
     let fields: Vec<_> = line.split_whitespace().collect();
-    let [_, "00000000", gateway, flags, _, _, metric, "00000000", ..] = fields[..] else { return None };
+    let [_, "00000000", gateway, flags, _, _, metric, "00000000", ..] = fields[..] else {
+        return None;
+    };
     // RTF_UP and RTF_GATEWAY.
     let is_gateway = u16::from_str_radix(flags, 16).ok()? & 3 == 3;
     let address = u32::from_str_radix(gateway, 16).ok()?;
@@ -51,9 +56,19 @@ mod tests {
                      wlan0\t00000000\t0101A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0\n\
                      eth0\t00000000\tFE01A8C0\t0003\t0\t0\t100\t00000000\t0\t0\t0\n\
                      eth0\t0001A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0\n";
-        let expected = if cfg!(target_endian = "little") { Some(Ipv4Addr::new(192, 168, 1, 254)) } else { None };
-        assert_eq!(gateway(table).filter(|_| cfg!(target_endian = "little")), expected);
+        let expected = if cfg!(target_endian = "little") {
+            Some(Ipv4Addr::new(192, 168, 1, 254))
+        } else {
+            None
+        };
+        assert_eq!(
+            gateway(table).filter(|_| cfg!(target_endian = "little")),
+            expected
+        );
         assert_eq!(gateway(""), None);
-        assert_eq!(gateway("Iface\neth0\t0001A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0\n"), None);
+        assert_eq!(
+            gateway("Iface\neth0\t0001A8C0\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0\n"),
+            None
+        );
     }
 }

@@ -35,19 +35,32 @@ impl Services {
         if urls.iter().any(|url| url.starts_with("https:")) {
             config = config.tls_config(TlsConfig::builder().root_certs(ca_roots::roots()).build());
         }
-        Self { agent: config.build().into(), urls: urls.to_vec(), turn: 0 }
+        Self {
+            agent: config.build().into(),
+            urls: urls.to_vec(),
+            turn: 0,
+        }
     }
 
-    /// What they answer, each asked when its turn comes; those that answer nothing of use are passed over.
+    /// What they answer, each asked when its turn comes; those that answer nothing of use are
+    /// passed over.
     pub(crate) fn ask(&mut self) -> impl Iterator<Item = Ipv4Addr> {
         self.turn = (self.turn + 1) % self.urls.len().max(1);
         let (later, first) = self.urls.split_at(self.turn.min(self.urls.len()));
-        first.iter().chain(later).filter_map(|url| self.address(url))
+        first
+            .iter()
+            .chain(later)
+            .filter_map(|url| self.address(url))
     }
 
     fn address(&self, url: &str) -> Option<Ipv4Addr> {
         let mut answer = self.agent.get(url).call().ok()?;
-        let text = answer.body_mut().with_config().limit(ANSWER_LIMIT).read_to_string().ok()?;
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_LIMIT)
+            .read_to_string()
+            .ok()?;
         text.trim().parse().ok()
     }
 }

@@ -1,4 +1,5 @@
-//! The home's watcher, a thread: it finds this home's address, keeps the router's mapping, and reports each move.
+//! The home's watcher, a thread: it finds this home's address, keeps the router's mapping, and
+//! reports each move.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -56,8 +57,8 @@ pub(crate) struct HomeWatch {
 }
 
 impl HomeWatch {
-    /// Begins to watch what the settings want watched; None when that is nothing. `listening` is the port here, `last` the
-    /// address that was used last; `tell` gets the news.
+    /// Begins to watch what the settings want watched; None when that is nothing. `listening` is
+    /// the port here, `last` the address that was used last; `tell` gets the news.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -74,9 +75,14 @@ impl HomeWatch {
         }
         let (hints, hinted) = mpsc::channel();
         let (end, ended) = mpsc::channel();
-        let (host, urls, interval) =
-            (config.public_host.clone(), config.address_services.clone(), config.watch_interval);
-        let mapping = config.port_mapping.then_some((config.public_port, listening));
+        let (host, urls, interval) = (
+            config.public_host.clone(),
+            config.address_services.clone(),
+            config.watch_interval,
+        );
+        let mapping = config
+            .port_mapping
+            .then_some((config.public_port, listening));
         let router = Router::new(nonce(config), interval)?;
         let watch = move || {
             let mut watcher = Watcher {
@@ -143,12 +149,17 @@ impl Watcher {
             let mut pause = self.interval;
             let was_mapped = self.is_mapped;
             match self.look(&routes, &mut pause, tell) {
-                HomeState::Bad(why) if self.status.home(Some(why.clone())) => log::warn!("Home network: {why}."),
-                HomeState::Well if self.status.home(None) => log::info!("Home network: the problem is solved."),
+                HomeState::Bad(why) if self.status.home(Some(why.clone())) => {
+                    log::warn!("Home network: {why}.");
+                }
+                HomeState::Well if self.status.home(None) => {
+                    log::info!("Home network: the problem is solved.");
+                }
                 _ => {}
             }
             // A router that was reset has forgotten the mapping: now it has it again.
-            let is_mapped_again = self.is_mapped == Some(true) && (was_mapped == Some(false) || cause == Cause::Hint);
+            let is_mapped_again =
+                self.is_mapped == Some(true) && (was_mapped == Some(false) || cause == Cause::Hint);
             if is_mapped_again || cause == Cause::Routes {
                 tell(HomeNews::Changed);
             }
@@ -157,7 +168,9 @@ impl Watcher {
                 pause = soon;
             }
             // Whatever the router says of its lease, nobody is asked more often than this.
-            let Some(next) = wait(hints, &routes, soon, pause.max(soon)) else { return self.router.release() };
+            let Some(next) = wait(hints, &routes, soon, pause.max(soon)) else {
+                return self.router.release();
+            };
             cause = next;
         }
     }
@@ -165,7 +178,9 @@ impl Watcher {
     /// One look. `pause` is shortened to when the router's mapping must be renewed.
     fn look(&mut self, routes: &str, pause: &mut Duration, tell: &impl Fn(HomeNews)) -> HomeState {
         let gateway = route::gateway(routes);
-        let forwarded = self.mapping.map(|(public, local)| self.router.forward(gateway, public, local));
+        let forwarded = self
+            .mapping
+            .map(|(public, local)| self.router.forward(gateway, public, local));
         self.is_mapped = forwarded.as_ref().map(Result::is_ok);
         let router = self.router.address(gateway);
         if let Some(router) = router {
@@ -229,7 +244,9 @@ impl Watcher {
             Err(why @ AddressError::Reserved(_)) => return HomeState::Bad(why.to_string()),
             Err(_) => return HomeState::Unknown,
         };
-        let Ok(found) = (name, 0).to_socket_addrs() else { return HomeState::Unknown };
+        let Ok(found) = (name, 0).to_socket_addrs() else {
+            return HomeState::Unknown;
+        };
         let there: Vec<_> = found.filter_map(v4).collect();
         let [first, ..] = there[..] else {
             return HomeState::Bad(format!(
@@ -240,7 +257,10 @@ impl Watcher {
         if there.iter().all(Ipv4Addr::is_private) {
             return HomeState::Unknown;
         }
-        let was = std::mem::replace(&mut self.elsewhere, (!there.contains(&here)).then_some(here));
+        let was = std::mem::replace(
+            &mut self.elsewhere,
+            (!there.contains(&here)).then_some(here),
+        );
         // The DNS takes its time after a move.
         if self.elsewhere.is_some() && was == self.elsewhere {
             return HomeState::Bad(format!(
@@ -268,8 +288,15 @@ fn given(router: Option<Ipv4Addr>, address: Ipv4Addr) -> HomeState {
 
 /// Known to us alone, and the same at each start.
 fn nonce(config: &Config) -> [u32; 3] {
-    let secret = config.bots.first().map(|bot| bot.token.secret_token()).unwrap_or_default();
-    let digest = digest::digest(&digest::SHA256, format!("pihook PCP {}", secret.expose()).as_bytes());
+    let secret = config
+        .bots
+        .first()
+        .map(|bot| bot.token.secret_token())
+        .unwrap_or_default();
+    let digest = digest::digest(
+        &digest::SHA256,
+        format!("pihook PCP {}", secret.expose()).as_bytes(),
+    );
     let mut nonce = [0; 3];
     for (number, bytes) in nonce.iter_mut().zip(digest.as_ref().as_chunks().0) {
         *number = u32::from_be_bytes(*bytes);
@@ -284,12 +311,17 @@ fn v4(address: SocketAddr) -> Option<Ipv4Addr> {
     }
 }
 
-/// Waits for `pause`, or until something may have changed, though no less than `soon`. Why it ended; None when all is to end.
+/// Waits for `pause`, or until something may have changed, though no less than `soon`. Why it
+/// ended; None when all is to end.
 fn wait(hints: &Receiver<Hint>, routes: &str, soon: Duration, pause: Duration) -> Option<Cause> {
     let start = Instant::now();
     let (mut until, mut cause) = (start + pause, Cause::Time);
     loop {
-        match hints.recv_timeout(until.saturating_duration_since(Instant::now()).min(ROUTE_INTERVAL)) {
+        match hints.recv_timeout(
+            until
+                .saturating_duration_since(Instant::now())
+                .min(ROUTE_INTERVAL),
+        ) {
             Ok(Hint::End) | Err(RecvTimeoutError::Disconnected) => return None,
             Ok(Hint::CheckNow) => {
                 until = until.min(start + soon);

@@ -11,7 +11,8 @@ const CHANGE_OVER_CONNECTIONS: usize = 64;
 const STRANGER_CONNECTIONS: usize = 64;
 /// Of those, connections from one address.
 const CONNECTIONS_OF_STRANGER: usize = 16;
-/// Open files of a worker: both ends of its Unix connection, one of them twice, and its connection to the Bot API.
+/// Open files of a worker: both ends of its Unix connection, one of them twice, and its connection
+/// to the Bot API.
 const FILES_OF_WORKER: usize = 4;
 /// Open files beside those.
 const OTHER_FILES: usize = 32;
@@ -25,7 +26,8 @@ pub(super) struct Capacity {
 }
 
 impl Capacity {
-    /// What the settings ask for, and no more connections than leave the workers the open files that they need.
+    /// What the settings ask for, and no more connections than leave the workers the open files
+    /// that they need.
     pub(super) fn of(config: &Config) -> Result<Self, RunError> {
         // What Telegram may have in flight, a connection and a worker for each.
         let in_flight = config.bots.len() * usize::from(config.max_connections);
@@ -45,10 +47,16 @@ impl Capacity {
         }
         let (strangers, address) = match config.tls {
             true => (STRANGER_CONNECTIONS, CONNECTIONS_OF_STRANGER),
-            // All come from the proxy's address, Telegram's too, and none is known before it has shown path and secret.
+            // All come from the proxy's address, Telegram's too, and none is known before it has
+            // shown path and secret.
             false => (known, known),
         };
-        let limits = Limits { known, strangers, address, all };
+        let limits = Limits {
+            known,
+            strangers,
+            address,
+            all,
+        };
         Ok(Self { workers, limits })
     }
 }

@@ -35,7 +35,9 @@ impl From<RuntimeDirError> for RunError {
     fn from(error: RuntimeDirError) -> Self {
         match error {
             RuntimeDirError::Shared(_) => Self::Config(error.to_string()),
-            RuntimeDirError::Folder(..) | RuntimeDirError::Taken(_) => Self::System(error.to_string()),
+            RuntimeDirError::Folder(..) | RuntimeDirError::Taken(_) => {
+                Self::System(error.to_string())
+            }
         }
     }
 }

@@ -42,14 +42,21 @@ fn not_bound(listen: SocketAddr, why: &io::Error) -> RunError {
         io::ErrorKind::AddrNotAvailable => {
             "This machine does not have the address. Set listen = \"0.0.0.0:8443\".".into()
         }
-        _ => return system(format!("Cannot listen on {listen}"))(io::Error::new(why.kind(), why.to_string())),
+        _ => {
+            return system(format!("Cannot listen on {listen}"))(io::Error::new(
+                why.kind(),
+                why.to_string(),
+            ));
+        }
     };
     RunError::System(format!("Cannot listen on {listen}: {why}. {advice}"))
 }
 
 /// Where `listener` listens. Without TLS, it must be a private address.
 pub(super) fn address(listener: &TcpListener, config: &Config) -> Result<SocketAddr, RunError> {
-    let address = listener.local_addr().map_err(system("Cannot use the listening socket"))?;
+    let address = listener
+        .local_addr()
+        .map_err(system("Cannot use the listening socket"))?;
     if !config.tls && !network::is_private(address.ip()) {
         return Err(RunError::Config(format!(
             "systemd listens on {address}, but the address {PLAIN_NEEDS_PRIVATE}. Set ListenStream=127.0.0.1:{} in pihook.socket.",

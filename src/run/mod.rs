@@ -1,4 +1,5 @@
-//! The wiring of `pihook run`: binds, starts the workers and the registration, and serves until a signal stops it.
+//! The wiring of `pihook run`: binds, starts the workers and the registration, and serves until a
+//! signal stops it.
 
 mod capacity;
 mod error;
@@ -54,8 +55,8 @@ pub(crate) const SOCKET: &str = "workers.sock";
 
 const NO_THREAD: &str = "Cannot start a thread";
 
-/// Runs the bots of the settings until SIGTERM or SIGINT; `bot` handles the updates of all of them. A panic of any thread ends
-/// the process from now on.
+/// Runs the bots of the settings until SIGTERM or SIGINT; `bot` handles the updates of all of them.
+/// A panic of any thread ends the process from now on.
 ///
 /// # Errors
 /// What keeps it from starting, one sentence.
@@ -65,12 +66,22 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     let listener = listen(config)?;
     let _lock = runtime_dir::lock(&config.runtime_dir)?;
     // The lock comes first: two instances must not both make a certificate.
-    let prepared = listener.is_some().then(|| identity::prepare(config)).transpose()?;
+    let prepared = listener
+        .is_some()
+        .then(|| identity::prepare(config))
+        .transpose()?;
     let capacity = Capacity::of(config)?;
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(system("Cannot start tokio"))?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("Cannot start tokio"))?;
     let socket = config.runtime_dir.join(SOCKET);
     let parts = SharedParts {
-        api: Api::new(&config.api_url, config.proxy.as_ref(), capacity.workers + config.bots.len()),
+        api: Api::new(
+            &config.api_url,
+            config.proxy.as_ref(),
+            capacity.workers + config.bots.len(),
+        ),
         status: Arc::default(),
         arrivals: Arc::default(),
         handover: Arc::new(Handover::new(socket.clone(), capacity.workers)),
@@ -79,28 +90,81 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     };
     log_proxy(config);
     let allowed_updates = bot.allowed_updates();
-    let known_mes: Vec<_> = config.bots.iter().map(|bot| Arc::new(known_me(config, bot))).collect();
+    let known_mes: Vec<_> = config
+        .bots
+        .iter()
+        .map(|bot| Arc::new(known_me(config, bot)))
+        .collect();
     let served = served_bots(config, &parts.api, &known_mes, &parts.observations);
     start_workers(&socket, capacity.workers, bot, served, &parts)?;
-    let probe_route = probe::route().map_err(|_| RunError::System("The system returned no random numbers.".into()))?;
+    let probe_route = probe::route()
+        .map_err(|_| RunError::System("The system returned no random numbers.".into()))?;
 
-    let address = listener.as_ref().map(|listener| address(listener, config)).transpose()?;
+    let address = listener
+        .as_ref()
+        .map(|listener| address(listener, config))
+        .transpose()?;
     let (sender, events) = unbounded_channel();
     let home = match (address, &prepared) {
-        (Some(address), Some(prepared)) => watch_home(config, address.port(), prepared, &parts.status, &sender)?,
+        (Some(address), Some(prepared)) => {
+            watch_home(config, address.port(), prepared, &parts.status, &sender)?
+        }
         _ => None,
     };
     let rollover = prepared.as_ref().and_then(Prepared::rollover);
-    let callbacks = |index| callbacks(config, &parts, (index, rollover.clone()), &sender, home.as_ref());
-    let (bots, deadlines) = start_deliveries(config, &parts, allowed_updates, known_mes, callbacks)?;
-    let registrar = Arc::new(Registrar { api: parts.api.clone(), allowed_updates, bots });
-    let identity =
-        prepared.map(|prepared| Identity::new(config, prepared, Arc::clone(&registrar), Arc::clone(&parts.status)));
-    let edge = edge(config, &parts, capacity.limits, routes(config, &probe_route), rollover);
-    watch_over(&parts, address.map(|address| Probe::new(address, &probe_route, config.tls)), deadlines)?;
-    let changeover =
-        ChangeOver::begin(config, identity, &registrar, Arc::clone(&parts.status), Arc::clone(&parts.arrivals));
-    serve(&runtime, listener.map(|listener| (edge, listener)), &parts, Supervised { events, changeover, registrar })?;
+    let callbacks = |index| {
+        callbacks(
+            config,
+            &parts,
+            (index, rollover.clone()),
+            &sender,
+            home.as_ref(),
+        )
+    };
+    let (bots, deadlines) =
+        start_deliveries(config, &parts, allowed_updates, known_mes, callbacks)?;
+    let registrar = Arc::new(Registrar {
+        api: parts.api.clone(),
+        allowed_updates,
+        bots,
+    });
+    let identity = prepared.map(|prepared| {
+        Identity::new(
+            config,
+            prepared,
+            Arc::clone(&registrar),
+            Arc::clone(&parts.status),
+        )
+    });
+    let edge = edge(
+        config,
+        &parts,
+        capacity.limits,
+        routes(config, &probe_route),
+        rollover,
+    );
+    watch_over(
+        &parts,
+        address.map(|address| Probe::new(address, &probe_route, config.tls)),
+        deadlines,
+    )?;
+    let changeover = ChangeOver::begin(
+        config,
+        identity,
+        &registrar,
+        Arc::clone(&parts.status),
+        Arc::clone(&parts.arrivals),
+    );
+    serve(
+        &runtime,
+        listener.map(|listener| (edge, listener)),
+        &parts,
+        Supervised {
+            events,
+            changeover,
+            registrar,
+        },
+    )?;
     if let Some(home) = home {
         home.end();
     }
@@ -175,7 +239,14 @@ fn watch_home(
             HomeNews::Changed => Event::Seen(Seen::Hint),
         });
     };
-    HomeWatch::start(config, port, prepared.last_address(), Arc::clone(status), tell).map_err(system(NO_THREAD))
+    HomeWatch::start(
+        config,
+        port,
+        prepared.last_address(),
+        Arc::clone(status),
+        tell,
+    )
+    .map_err(system(NO_THREAD))
 }
 
 /// A thread for each bot, and when its poll must have returned.
@@ -201,13 +272,21 @@ fn start_deliveries(
             status: Arc::clone(&shared.status),
             deadline,
         };
-        bots.push(BotDelivery::start(settings, config.watch_interval, callbacks(index)).map_err(system(NO_THREAD))?);
+        bots.push(
+            BotDelivery::start(settings, config.watch_interval, callbacks(index))
+                .map_err(system(NO_THREAD))?,
+        );
     }
     Ok((bots, deadlines))
 }
 
-/// Feeds systemd's watchdog while the probe is answered and polls return. Without a webhook, only a worker is asked.
-fn watch_over(shared: &SharedParts, probe: Option<Probe>, deadlines: Vec<Arc<PollDeadline>>) -> Result<(), RunError> {
+/// Feeds systemd's watchdog while the probe is answered and polls return. Without a webhook, only a
+/// worker is asked.
+fn watch_over(
+    shared: &SharedParts,
+    probe: Option<Probe>,
+    deadlines: Vec<Arc<PollDeadline>>,
+) -> Result<(), RunError> {
     let (handover, runtime) = (Arc::clone(&shared.handover), shared.runtime.clone());
     let ask_worker = move || {
         let (handover, (answer, answered)) = (Arc::clone(&handover), mpsc::channel());
@@ -230,12 +309,20 @@ fn routes(config: &Config, probe: &Route) -> Vec<Route> {
         path: bot.path.clone(),
         secret_token: bot.token.secret_token(),
     };
-    config.bots.iter().enumerate().map(of_bot).chain([probe.clone()]).collect()
+    config
+        .bots
+        .iter()
+        .enumerate()
+        .map(of_bot)
+        .chain([probe.clone()])
+        .collect()
 }
 
 /// Makes the folder that all of ours lies in, for this user alone.
 fn make_own_folder(config: &Config) -> Result<(), RunError> {
-    let Some(folder) = &config.own_folder else { return Ok(()) };
+    let Some(folder) = &config.own_folder else {
+        return Ok(());
+    };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|why| {
         let advice = "Set XDG_STATE_HOME to a folder where this user can write, or write a settings file.";
         RunError::Config(format!("Cannot create the folder {}: {why}. {advice}", folder.display()))
@@ -253,14 +340,20 @@ fn served_bots(
     known_mes: &[Arc<KnownMe>],
     observations: &[Arc<Observations>],
 ) -> Vec<ServedBot> {
-    let served = config.bots.iter().zip(known_mes).zip(observations).map(|((bot, me), observations)| ServedBot {
-        client: Client::new(api.clone(), bot.token.clone()),
-        me: Arc::clone(me),
-        dedup: dedup_window(&config.runtime_dir.join(format!("once-{}", bot.token.id()))),
-        postponed: PostponedCalls::default(),
-        in_flight: InFlight::default(),
-        observations: Arc::clone(observations),
-    });
+    let served =
+        config
+            .bots
+            .iter()
+            .zip(known_mes)
+            .zip(observations)
+            .map(|((bot, me), observations)| ServedBot {
+                client: Client::new(api.clone(), bot.token.clone()),
+                me: Arc::clone(me),
+                dedup: dedup_window(&config.runtime_dir.join(format!("once-{}", bot.token.id()))),
+                postponed: PostponedCalls::default(),
+                in_flight: InFlight::default(),
+                observations: Arc::clone(observations),
+            });
     served.collect()
 }
 
@@ -271,16 +364,24 @@ fn start_workers(
     served: Vec<ServedBot>,
     shared: &SharedParts,
 ) -> Result<(), RunError> {
-    let listener =
-        runtime_dir::listen_at(socket).map_err(system(format!("Cannot open the socket {}", socket.display())))?;
-    let (answers, status) = (Arc::clone(&shared.handover.answers), Arc::clone(&shared.status));
+    let listener = runtime_dir::listen_at(socket).map_err(system(format!(
+        "Cannot open the socket {}",
+        socket.display()
+    )))?;
+    let (answers, status) = (
+        Arc::clone(&shared.handover.answers),
+        Arc::clone(&shared.status),
+    );
     let worker = Worker::new(bot, served, answers, status, workers);
     WorkerPool::start(listener, workers, worker).map_err(system("Cannot start the workers"))
 }
 
 fn dedup_window(path: &Path) -> DedupWindow {
     DedupWindow::open(path).unwrap_or_else(|why| {
-        log::info!("Cannot keep the list of answered updates across a restart: {}: {why}.", path.display());
+        log::info!(
+            "Cannot keep the list of answered updates across a restart: {}: {why}.",
+            path.display()
+        );
         DedupWindow::in_memory()
     })
 }

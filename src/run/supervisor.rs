@@ -79,7 +79,9 @@ pub(super) fn serve(
                     .map_err(system("Cannot use the listening socket"))?;
                 log::info!(
                     "Listening on {}.",
-                    listener.local_addr().map_err(system("Cannot use the listening socket"))?
+                    listener
+                        .local_addr()
+                        .map_err(system("Cannot use the listening socket"))?
                 );
                 tokio::spawn(edge.serve(listener, stopped))
             }
@@ -91,8 +93,8 @@ pub(super) fn serve(
     })
 }
 
-/// Serves, follows the home's address, renews the certificate, changes between webhook and polling, reloads on SIGHUP, and stops
-/// on SIGTERM or SIGINT.
+/// Serves, follows the home's address, renews the certificate, changes between webhook and polling,
+/// reloads on SIGHUP, and stops on SIGTERM or SIGINT.
 async fn supervise(
     mut serving: JoinHandle<()>,
     stop: watch::Sender<bool>,
@@ -100,11 +102,18 @@ async fn supervise(
     arrivals: &Arrivals,
     supervised: Supervised<'_>,
 ) {
-    let Supervised { mut events, mut changeover, registrar } = supervised;
+    let Supervised {
+        mut events,
+        mut changeover,
+        registrar,
+    } = supervised;
     // How many arrivals there were when the wait for one began.
     let (mut arrivals_before, mut is_awaited) = (arrivals.count(), false);
     loop {
-        let renewal = changeover.identity.as_mut().map_or(NOTHING_TO_RENEW, Identity::renew);
+        let renewal = changeover
+            .identity
+            .as_mut()
+            .map_or(NOTHING_TO_RENEW, Identity::renew);
         if !is_awaited {
             arrivals_before = arrivals.count();
         }
@@ -152,11 +161,18 @@ fn take(event: Event, changeover: &mut ChangeOver<'_>) {
 }
 
 fn reload(identity: Option<&mut Identity<'_>>) {
-    match identity.filter(|identity| identity.has_certificate()).map(Identity::reload) {
+    match identity
+        .filter(|identity| identity.has_certificate())
+        .map(Identity::reload)
+    {
         None => {
-            log::info!("There is no certificate to reload: the bots use polling, or the settings have tls = \"off\".");
+            log::info!(
+                "There is no certificate to reload: the bots use polling, or the settings have tls = \"off\"."
+            );
         }
         Some(Ok(())) => log::info!("The certificate was reloaded."),
-        Some(Err(why)) => log::error!("The certificate was not reloaded, and the old one stays in use: {why}"),
+        Some(Err(why)) => {
+            log::error!("The certificate was not reloaded, and the old one stays in use: {why}");
+        }
     }
 }

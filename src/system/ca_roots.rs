@@ -13,7 +13,10 @@ pub(crate) fn system() -> Vec<CertificateDer<'static>> {
 /// The system's certificates (`SSL_CERT_FILE` names others): they are renewed with the system, for
 /// years after this program was built. The list that was built in serves where there is none.
 pub(crate) fn roots() -> RootCerts {
-    let certificates: Vec<_> = system().iter().map(|der| Certificate::from_der(der).to_owned()).collect();
+    let certificates: Vec<_> = system()
+        .iter()
+        .map(|der| Certificate::from_der(der).to_owned())
+        .collect();
     if certificates.is_empty() {
         log::warn!(
             "This machine has no list of CA certificates: pihook uses its built-in list. Install ca-certificates."

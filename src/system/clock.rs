@@ -4,10 +4,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Unix time in whole seconds; 0 for a clock from before 1970.
 pub(crate) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
 }
 
-/// A time in its largest unit, with these words for seconds, minutes, hours and days: from two of a unit on.
+/// A time in its largest unit, with these words for seconds, minutes, hours and days: from two of a
+/// unit on.
 pub(crate) fn in_words(time: Duration, [seconds, minutes, hours, days]: [&str; 4]) -> String {
     match time.as_secs() {
         count @ ..120 => format!("{count} {seconds}"),
@@ -24,6 +27,9 @@ mod tests {
     #[test]
     fn times_are_said_in_their_largest_unit() {
         let say = |seconds| in_words(Duration::from_secs(seconds), ["s", "min", "h", "days"]);
-        assert_eq!([say(119), say(120), say(7200), say(172_800)], ["119 s", "2 min", "2 h", "2 days"]);
+        assert_eq!(
+            [say(119), say(120), say(7200), say(172_800)],
+            ["119 s", "2 min", "2 h", "2 days"]
+        );
     }
 }

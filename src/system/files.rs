@@ -7,8 +7,8 @@ use std::path::Path;
 
 use nix::unistd;
 
-/// Replaces a file's content in one step that a power cut cannot halve. What is replaced keeps its owner, and a new file gets
-/// its folder's: root may do this for a service that is not root.
+/// Replaces a file's content in one step that a power cut cannot halve. What is replaced keeps its
+/// owner, and a new file gets its folder's: root may do this for a service that is not root.
 ///
 /// # Errors
 /// As the file system has them.
@@ -34,10 +34,17 @@ pub(crate) fn write_note(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Writes what will stand at `path` to the file `new`.
 fn write(new: &Path, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(new)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(new)?;
     // Whatever the umask is.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
-    give(&file, &fs::symlink_metadata(path).or_else(|_| fs::metadata(folder_of(path)))?)?;
+    give(
+        &file,
+        &fs::symlink_metadata(path).or_else(|_| fs::metadata(folder_of(path)))?,
+    )?;
     file.write_all(content)?;
     file.sync_all()
 }
@@ -66,15 +73,22 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
 fn give(file: &File, owner: &Metadata) -> io::Result<()> {
     let now = file.metadata()?;
     let is_theirs = (now.uid(), now.gid()) == (owner.uid(), owner.gid());
-    if is_theirs || !unistd::geteuid().is_root() { Ok(()) } else { fchown(file, Some(owner.uid()), Some(owner.gid())) }
+    if is_theirs || !unistd::geteuid().is_root() {
+        Ok(())
+    } else {
+        fchown(file, Some(owner.uid()), Some(owner.gid()))
+    }
 }
 
 /// The folder that a path lies in.
 fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
-/// Whether this user alone, or root, decides what is at `path`: nobody else can change the file or folder itself.
+/// Whether this user alone, or root, decides what is at `path`: nobody else can change the file or
+/// folder itself.
 pub(crate) fn is_private_to(user: u32, there: &Metadata) -> bool {
     const OTHERS_WRITE: u32 = 0o002;
     const GROUP_WRITES: u32 = 0o020;

@@ -1,4 +1,5 @@
-//! A rate limit for lines of the log that others can cause: a few a minute, and then a count of those that were left out.
+//! A rate limit for lines of the log that others can cause: a few a minute, and then a count of
+//! those that were left out.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -23,14 +24,24 @@ struct State {
 impl LogLimit {
     /// A kind of which so many lines are written in a minute.
     pub(crate) const fn new(per_minute: u32) -> Self {
-        Self { per_minute, state: Mutex::new(State { minute: None, written: 0, suppressed: 0 }) }
+        Self {
+            per_minute,
+            state: Mutex::new(State {
+                minute: None,
+                written: 0,
+                suppressed: 0,
+            }),
+        }
     }
 
     /// Writes the line, or counts it.
     pub(crate) fn log(&self, level: log::Level, line: impl fmt::Display) {
         match self.admit(Instant::now()) {
             Some(0) => log::log!(level, "{line}"),
-            Some(suppressed) => log::log!(level, "{line} ({suppressed} similar lines before this one were not logged)"),
+            Some(suppressed) => log::log!(
+                level,
+                "{line} ({suppressed} similar lines before this one were not logged)"
+            ),
             None => {}
         }
     }
@@ -43,7 +54,10 @@ impl LogLimit {
     /// Whether a line may be written now; then, how many could not before.
     fn admit(&self, now: Instant) -> Option<u64> {
         let mut state = lock(&self.state);
-        if state.minute.is_none_or(|minute| now.saturating_duration_since(minute) >= MINUTE) {
+        if state
+            .minute
+            .is_none_or(|minute| now.saturating_duration_since(minute) >= MINUTE)
+        {
             state.minute = Some(now);
             state.written = 0;
         }

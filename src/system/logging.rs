@@ -25,8 +25,14 @@ pub fn start(bot: &str) {
     IS_JOURNAL.store(journal, Ordering::Relaxed);
     let mut config = ConfigBuilder::new();
     config
-        .set_time_level(if journal { LevelFilter::Off } else { LevelFilter::Error })
-        .set_time_format_custom(format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z"))
+        .set_time_level(if journal {
+            LevelFilter::Off
+        } else {
+            LevelFilter::Error
+        })
+        .set_time_format_custom(format_description!(
+            "[year]-[month]-[day] [hour]:[minute]:[second]Z"
+        ))
         .set_level_padding(LevelPadding::Off)
         .set_thread_level(LevelFilter::Off)
         .set_target_level(LevelFilter::Off)
@@ -34,22 +40,30 @@ pub fn start(bot: &str) {
         // ureq and rustls write URLs, and so tokens, at the levels below.
         .add_filter_allow_str("pihook")
         .add_filter_allow(bot.to_owned());
-    let lines = Lines { line: Vec::new(), journal };
+    let lines = Lines {
+        line: Vec::new(),
+        journal,
+    };
     // It fails only when logging was started before.
     let _ = WriteLogger::init(LevelFilter::Info, config.build(), lines);
 }
 
-/// Writes an error as the last line of a process that panicked. Unlike the log it takes no lock, which that process may hold
-/// for ever; nor does it say the time.
+/// Writes an error as the last line of a process that panicked. Unlike the log it takes no lock,
+/// which that process may hold for ever; nor does it say the time.
 pub(crate) fn last_line(line: &str) {
-    let line = shown(format!("[ERROR] {line}").as_bytes(), IS_JOURNAL.load(Ordering::Relaxed));
+    let line = shown(
+        format!("[ERROR] {line}").as_bytes(),
+        IS_JOURNAL.load(Ordering::Relaxed),
+    );
     // There is nobody left to tell.
     let _ = unistd::write(io::stderr().as_fd(), &line);
 }
 
 /// Whether standard error is the journal: systemd names its device and inode.
 fn is_journal() -> bool {
-    let Ok(named) = env::var("JOURNAL_STREAM") else { return false };
+    let Ok(named) = env::var("JOURNAL_STREAM") else {
+        return false;
+    };
     fstat(io::stderr()).is_ok_and(|file| named == format!("{}:{}", file.st_dev, file.st_ino))
 }
 
@@ -76,7 +90,8 @@ impl Write for Lines {
     }
 }
 
-/// A line as it may be seen: without tokens, without anything that steers a terminal or makes two lines of it, and not endless.
+/// A line as it may be seen: without tokens, without anything that steers a terminal or makes two
+/// lines of it, and not endless.
 fn shown(line: &[u8], journal: bool) -> Vec<u8> {
     let line = cut(&mask(&one_line(&String::from_utf8_lossy(line))), LINE_BYTES).into_bytes();
     let mut line = if journal { with_priority(&line) } else { line };
@@ -86,7 +101,12 @@ fn shown(line: &[u8], journal: bool) -> Vec<u8> {
 
 /// The logger's `[WARN] ` as sd-daemon(3) has it: `<4>`.
 fn with_priority(line: &[u8]) -> Vec<u8> {
-    for (level, priority) in [("[ERROR] ", "<3>"), ("[WARN] ", "<4>"), ("[INFO] ", "<6>"), ("[DEBUG] ", "<7>")] {
+    for (level, priority) in [
+        ("[ERROR] ", "<3>"),
+        ("[WARN] ", "<4>"),
+        ("[INFO] ", "<6>"),
+        ("[DEBUG] ", "<7>"),
+    ] {
         if let Some(message) = line.strip_prefix(level.as_bytes()) {
             return [priority.as_bytes(), message].concat();
         }
@@ -100,7 +120,10 @@ mod tests {
 
     #[test]
     fn the_journal_gets_priorities_in_place_of_levels() {
-        assert_eq!(with_priority(b"[WARN] the port is closed"), b"<4>the port is closed");
+        assert_eq!(
+            with_priority(b"[WARN] the port is closed"),
+            b"<4>the port is closed"
+        );
         assert_eq!(with_priority(b"[INFO] [WARN] x"), b"<6>[WARN] x");
         assert_eq!(with_priority(b"plain"), b"plain");
     }
@@ -108,9 +131,15 @@ mod tests {
     #[test]
     fn what_others_say_stays_within_its_line() {
         let line = format!("[WARN] \n[ERROR] \u{1b}[2J\u{202e}{}", "x".repeat(10_000));
-        for (journal, start) in [(false, "[WARN]  [ERROR]  [2J xxx"), (true, "<4> [ERROR]  [2J xxx")] {
+        for (journal, start) in [
+            (false, "[WARN]  [ERROR]  [2J xxx"),
+            (true, "<4> [ERROR]  [2J xxx"),
+        ] {
             let line = String::from_utf8(shown(line.as_bytes(), journal)).unwrap();
-            assert!(line.starts_with(start) && line.ends_with("x…\n") && line.len() <= LINE_BYTES + 1, "{line}");
+            assert!(
+                line.starts_with(start) && line.ends_with("x…\n") && line.len() <= LINE_BYTES + 1,
+                "{line}"
+            );
         }
         assert_eq!(shown(b"1:abcdefghijklmnopqrst", false), b"1:***\n");
     }

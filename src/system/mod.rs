@@ -1,4 +1,5 @@
-//! The machine around us: this process, the log, systemd, files, a terminal, and the CAs that the system trusts.
+//! The machine around us: this process, the log, systemd, files, a terminal, and the CAs that the
+//! system trusts.
 
 pub(crate) mod ca_roots;
 pub(crate) mod clock;

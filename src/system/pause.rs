@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// The pause after something that must not happen too often. It doubles each time, and is as short as at first again after a
-/// long calm.
+/// The pause after something that must not happen too often. It doubles each time, and is as short
+/// as at first again after a long calm.
 pub(crate) struct EscalatingPause {
     first: Duration,
     longest: Duration,
@@ -12,14 +12,21 @@ pub(crate) struct EscalatingPause {
 }
 
 impl EscalatingPause {
-    /// Nothing has happened yet. The pause is `first` after the first time, and never more than `longest`.
+    /// Nothing has happened yet. The pause is `first` after the first time, and never more than
+    /// `longest`.
     pub(crate) fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest, current: Duration::ZERO, last: None }
+        Self {
+            first,
+            longest,
+            current: Duration::ZERO,
+            last: None,
+        }
     }
 
     /// Whether the pause is over at `now`.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
-        self.since_last(now).is_none_or(|since| since >= self.current)
+        self.since_last(now)
+            .is_none_or(|since| since >= self.current)
     }
 
     /// When the pause is over; None when nothing has happened yet.
@@ -29,8 +36,14 @@ impl EscalatingPause {
 
     /// It happens at `now`: a pause begins.
     pub(crate) fn begin(&mut self, now: Instant) {
-        let calm = self.since_last(now).is_none_or(|since| since >= self.current + self.longest);
-        self.current = if calm { self.first } else { (self.current * 2).min(self.longest) };
+        let calm = self
+            .since_last(now)
+            .is_none_or(|since| since >= self.current + self.longest);
+        self.current = if calm {
+            self.first
+        } else {
+            (self.current * 2).min(self.longest)
+        };
         self.last = Some(now);
     }
 
@@ -48,10 +61,16 @@ mod tests {
     #[test]
     fn the_pause_doubles_up_to_a_limit_and_calm_forgives() {
         let (mut now, mut pause) = (Instant::now(), EscalatingPause::new(SECOND, 5 * SECOND));
-        assert!(pause.is_over(now) && pause.end().is_none(), "nothing has happened yet");
+        assert!(
+            pause.is_over(now) && pause.end().is_none(),
+            "nothing has happened yet"
+        );
         for seconds in [1, 2, 4, 5, 5] {
             pause.begin(now);
-            assert!(!pause.is_over(now + seconds * SECOND - SECOND / 2), "{seconds}");
+            assert!(
+                !pause.is_over(now + seconds * SECOND - SECOND / 2),
+                "{seconds}"
+            );
             now += seconds * SECOND;
             assert!(pause.is_over(now) && pause.end() == Some(now), "{seconds}");
         }

@@ -16,27 +16,36 @@ const ON_STDIN: &str = "PIHOOK_SECRET_ON_STDIN";
 /// Bytes that a pipe holds until they are read.
 const PIPE_CAPACITY: usize = 4096;
 
-/// Keeps the tokens in this process: no core dump, and no other process of the same user may look in.
+/// Keeps the tokens in this process: no core dump, and no other process of the same user may look
+/// in.
 pub(crate) fn protect_memory() {
     if let Err(why) = prctl::set_dumpable(false) {
-        log::warn!("pihook could not switch off core dumps: {why}. A core dump could show the token.");
+        log::warn!(
+            "pihook could not switch off core dumps: {why}. A core dump could show the token."
+        );
     }
 }
 
-/// Keeps the memory small: where the kernel gives huge pages unasked, the first 4 KiB of a thread's stack become 2 MiB.
+/// Keeps the memory small: where the kernel gives huge pages unasked, the first 4 KiB of a thread's
+/// stack become 2 MiB.
 pub(crate) fn disable_huge_pages() {
     // An older kernel cannot do it, and does no harm.
     let _ = prctl::set_thp_disable(true);
 }
 
-/// Takes a secret out of this process's environment, where it could be read for as long as the process runs.
+/// Takes a secret out of this process's environment, where it could be read for as long as the
+/// process runs.
 ///
-/// The environment that a program starts with stays readable until the process executes a program again. So it executes
-/// itself, with the secret no longer in the environment but on its standard input, which it needs for nothing else.
+/// The environment that a program starts with stays readable until the process executes a program
+/// again. So it executes itself, with the secret no longer in the environment but on its standard
+/// input, which it needs for nothing else.
 pub(crate) fn take_from_environment(name: &str) -> Option<OsString> {
     if env::var_os(ON_STDIN).is_some_and(|given| given == name) {
         let mut secret = String::new();
-        return io::stdin().read_to_string(&mut secret).is_ok().then(|| secret.into());
+        return io::stdin()
+            .read_to_string(&mut secret)
+            .is_ok()
+            .then(|| secret.into());
     }
     let secret = env::var_os(name)?;
     let failed = reexec(name, &secret);
@@ -47,7 +56,8 @@ pub(crate) fn take_from_environment(name: &str) -> Option<OsString> {
     Some(secret)
 }
 
-/// Executes this program again in this process, with the secret on standard input. Returns only when that fails.
+/// Executes this program again in this process, with the secret on standard input. Returns only
+/// when that fails.
 fn reexec(name: &str, secret: &OsStr) -> io::Error {
     let prepare = || {
         let (reader, mut writer) = io::pipe()?;
@@ -60,7 +70,12 @@ fn reexec(name: &str, secret: &OsStr) -> io::Error {
     match prepare() {
         Ok((program, reader)) => {
             let arguments = env::args_os().skip(1);
-            Command::new(program).args(arguments).env_remove(name).env(ON_STDIN, name).stdin(reader).exec()
+            Command::new(program)
+                .args(arguments)
+                .env_remove(name)
+                .env(ON_STDIN, name)
+                .stdin(reader)
+                .exec()
         }
         Err(why) => why,
     }

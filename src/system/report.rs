@@ -1,4 +1,5 @@
-//! What the running bot says of itself to `pihook status`: JSON over the workers' socket, and a screen that a person reads.
+//! What the running bot says of itself to `pihook status`: JSON over the workers' socket, and a
+//! screen that a person reads.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -78,7 +79,10 @@ impl Report {
         stream.write_all(format!("GET {PATH} HTTP/1.1\r\nConnection: close\r\n\r\n").as_bytes())?;
         let mut answer = Vec::new();
         stream.take(LIMIT).read_to_end(&mut answer)?;
-        let head = answer.windows(4).position(|part| part == b"\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+        let head = answer
+            .windows(4)
+            .position(|part| part == b"\r\n\r\n")
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok(serde_json::from_slice(&answer[head + 4..])?)
     }
 
@@ -108,14 +112,25 @@ impl fmt::Display for Report {
                 Some(name) => write!(f, "bot          @{name}: https://t.me/{name}")?,
                 None => write!(f, "bot          {}", bot.id)?,
             }
-            writeln!(f, "{}", bot.problem.as_ref().map(|problem| format!(" ({problem})")).unwrap_or_default())?;
+            writeln!(
+                f,
+                "{}",
+                bot.problem
+                    .as_ref()
+                    .map(|problem| format!(" ({problem})"))
+                    .unwrap_or_default()
+            )?;
         }
         let plural = if self.answered == 1 { "" } else { "s" };
         write!(f, "answered     {} update{plural}", self.answered)?;
         if let Some(ago) = self.last_answered_ago {
             write!(f, ", the last {} ago", Span(ago))?;
         }
-        writeln!(f, "\ndelivery     {}: {}", self.delivery, self.delivery_reason)?;
+        writeln!(
+            f,
+            "\ndelivery     {}: {}",
+            self.delivery, self.delivery_reason
+        )?;
         if let Some(address) = &self.address {
             writeln!(f, "address      {address}")?;
         }
@@ -124,7 +139,12 @@ impl fmt::Display for Report {
         }
         match &self.last_trouble {
             None => write!(f, "last problem none since the start"),
-            Some(trouble) => write!(f, "last problem {} ago: {}", Span(trouble.ago), trouble.what),
+            Some(trouble) => write!(
+                f,
+                "last problem {} ago: {}",
+                Span(trouble.ago),
+                trouble.what
+            ),
         }
     }
 }
@@ -150,8 +170,14 @@ struct Date(u64);
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let form = format_description!("[year]-[month]-[day] [hour]:[minute]Z");
-        let date = i64::try_from(self.0).ok().and_then(|seconds| UtcDateTime::from_unix_timestamp(seconds).ok());
-        f.write_str(&date.and_then(|date| date.format(form).ok()).unwrap_or_default())
+        let date = i64::try_from(self.0)
+            .ok()
+            .and_then(|seconds| UtcDateTime::from_unix_timestamp(seconds).ok());
+        f.write_str(
+            &date
+                .and_then(|date| date.format(form).ok())
+                .unwrap_or_default(),
+        )
     }
 }
 
@@ -187,15 +213,30 @@ mod tests {
             delivery_reason: "Telegram reaches this Pi".into(),
             address: Some("80.100.95.20:8443".into()),
             certificate_end: Some(2_000_000_000),
-            last_trouble: Some(Trouble { ago: 7200, what: "no network".into() }),
+            last_trouble: Some(Trouble {
+                ago: 7200,
+                what: "no network".into(),
+            }),
             bots: vec![
-                BotReport { id: 7, name: Some("my_bot".into()), problem: None },
-                BotReport { id: 8, name: None, problem: Some("the token is refused".into()) },
+                BotReport {
+                    id: 7,
+                    name: Some("my_bot".into()),
+                    problem: None,
+                },
+                BotReport {
+                    id: 8,
+                    name: None,
+                    problem: Some("the token is refused".into()),
+                },
             ],
         };
         let text = report.to_string();
         let mut lines = text.lines();
-        assert!(lines.next().is_some_and(|line| line.starts_with("pihook 1.2.3, running for 1 min (since 20")));
+        assert!(
+            lines
+                .next()
+                .is_some_and(|line| line.starts_with("pihook 1.2.3, running for 1 min (since 20"))
+        );
         assert_eq!(
             lines.collect::<Vec<_>>(),
             [

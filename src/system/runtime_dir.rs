@@ -1,5 +1,5 @@
-//! The folder for what need not outlive a reboot. Whoever can put a file of theirs in place of ours there could hand us updates
-//! that are not Telegram's.
+//! The folder for what need not outlive a reboot. Whoever can put a file of theirs in place of ours
+//! there could hand us updates that are not Telegram's.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
@@ -9,7 +9,9 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
 use nix::unistd;
 
 use super::files;
@@ -28,7 +30,9 @@ pub(crate) enum RuntimeDirError {
 impl fmt::Display for RuntimeDirError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Folder(path, why) => write!(f, "Cannot use runtime_dir {}: {why}.", path.display()),
+            Self::Folder(path, why) => {
+                write!(f, "Cannot use runtime_dir {}: {why}.", path.display())
+            }
             Self::Shared(path) => write!(
                 f,
                 "Other users can write to runtime_dir {}: set runtime_dir to a folder that only this user can write \
@@ -46,8 +50,8 @@ impl fmt::Display for RuntimeDirError {
     }
 }
 
-/// Makes the folder, for this user alone, and locks it: a second instance must not take our socket. One that is there is
-/// checked, and not changed: others may need it as it is.
+/// Makes the folder, for this user alone, and locks it: a second instance must not take our socket.
+/// One that is there is checked, and not changed: others may need it as it is.
 ///
 /// # Errors
 /// See [`RuntimeDirError`].
@@ -59,7 +63,9 @@ pub(crate) fn lock(path: &Path) -> Result<File, RuntimeDirError> {
     if !files::is_private_to(unistd::geteuid().as_raw(), &there) {
         return Err(RuntimeDirError::Shared(path.to_owned()));
     }
-    folder.try_lock().map_err(|_| RuntimeDirError::Taken(path.to_owned()))?;
+    folder
+        .try_lock()
+        .map_err(|_| RuntimeDirError::Taken(path.to_owned()))?;
     Ok(folder)
 }
 
@@ -70,7 +76,12 @@ pub(crate) fn lock(path: &Path) -> Result<File, RuntimeDirError> {
 pub(crate) fn listen_at(path: &Path) -> io::Result<UnixListener> {
     // One that was killed leaves its socket behind.
     let _ = fs::remove_file(path);
-    let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let socket = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
     bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     // Nobody can connect before it listens.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;

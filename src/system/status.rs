@@ -65,7 +65,8 @@ impl Status {
         facts.last = Some(Instant::now());
     }
 
-    /// Notes a bot's webhook: None when it is registered and well, else what is wrong. Returns whether that is news.
+    /// Notes a bot's webhook: None when it is registered and well, else what is wrong. Returns
+    /// whether that is news.
     pub(crate) fn webhook(&self, bot: u64, problem: Option<String>) -> bool {
         let mut facts = self.facts();
         facts.polls.remove(&bot);
@@ -76,7 +77,8 @@ impl Status {
         is_new
     }
 
-    /// Notes how a bot polls: None when all is well, else what is wrong. Returns whether that is news.
+    /// Notes how a bot polls: None when all is well, else what is wrong. Returns whether that is
+    /// news.
     pub(crate) fn polling(&self, bot: u64, problem: Option<String>) -> bool {
         let mut facts = self.facts();
         facts.webhooks.remove(&bot);
@@ -107,12 +109,14 @@ impl Status {
         self.facts().is_reached = is_reached;
     }
 
-    /// Notes where Telegram calls (`HOST:PORT`), and when the certificate ends, if there is one here.
+    /// Notes where Telegram calls (`HOST:PORT`), and when the certificate ends, if there is one
+    /// here.
     pub(crate) fn serves(&self, address: String, certificate_end: Option<SystemTime>) {
         self.facts().served = Some((address, certificate_end));
     }
 
-    /// All of it, each fact on one line: Telegram and routers have a say in them. `name` knows the bots' names.
+    /// All of it, each fact on one line: Telegram and routers have a say in them. `name` knows the
+    /// bots' names.
     pub(crate) fn report(&self, name: impl Fn(u64) -> Option<String>) -> Report {
         let facts = self.facts();
         let bots = || facts.webhooks.iter().chain(&facts.polls);
@@ -137,7 +141,10 @@ impl Status {
             },
             address: served.map(|(address, _)| address.clone()),
             certificate_end: end.map(|end| end.as_secs()),
-            last_trouble: trouble.map(|(since, what)| Trouble { ago: since.elapsed().as_secs(), what: one_line(what) }),
+            last_trouble: trouble.map(|(since, what)| Trouble {
+                ago: since.elapsed().as_secs(),
+                what: one_line(what),
+            }),
             bots: bots()
                 .map(|(id, problem)| BotReport {
                     id: *id,
@@ -175,7 +182,11 @@ impl fmt::Display for Status {
                 write!(f, "; bot {bot}: {why}")?;
             }
         }
-        for (bot, _) in facts.webhooks.iter().filter(|(_, problem)| problem.is_none()) {
+        for (bot, _) in facts
+            .webhooks
+            .iter()
+            .filter(|(_, problem)| problem.is_none())
+        {
             write!(f, "; bot {bot}: webhook registered")?;
         }
         for (bot, _) in facts.polls.iter().filter(|(_, problem)| problem.is_none()) {
@@ -197,21 +208,35 @@ mod tests {
         let status = Status::default();
         assert_eq!(status.to_string(), "0 updates answered");
         status.webhook(7, Some("the webhook is not registered: no network".into()));
-        assert_eq!(status.to_string(), "0 updates answered; bot 7: the webhook is not registered: no network");
+        assert_eq!(
+            status.to_string(),
+            "0 updates answered; bot 7: the webhook is not registered: no network"
+        );
         status.answered();
         status.webhook(7, None);
-        assert_eq!(status.to_string(), "1 update answered, the last 0 s ago; bot 7: webhook registered");
+        assert_eq!(
+            status.to_string(),
+            "1 update answered, the last 0 s ago; bot 7: webhook registered"
+        );
         assert!(status.polling(7, None) && !status.polling(7, None));
         status.polling_reason(Some("nothing arrives".into()));
         assert!(
-            status.to_string().ends_with(" ago; bot 7: polling; updates arrive by polling: nothing arrives"),
+            status
+                .to_string()
+                .ends_with(" ago; bot 7: polling; updates arrive by polling: nothing arrives"),
             "{status}"
         );
         assert!(status.polling(7, Some("no network".into())));
-        assert!(status.to_string().contains("; bot 7: no network;"), "{status}");
+        assert!(
+            status.to_string().contains("; bot 7: no network;"),
+            "{status}"
+        );
         assert!(status.webhook(7, None));
         status.polling_reason(None);
-        assert!(status.to_string().ends_with("; bot 7: webhook registered"), "{status}");
+        assert!(
+            status.to_string().ends_with("; bot 7: webhook registered"),
+            "{status}"
+        );
     }
 
     #[test]
@@ -236,7 +261,10 @@ mod tests {
         assert!(works());
         status.polling_reason(Some("nothing arrives".into()));
         let report = status.report(|_| None);
-        assert_eq!((report.delivery.as_str(), report.delivery_reason.as_str()), ("polling", "nothing arrives"));
+        assert_eq!(
+            (report.delivery.as_str(), report.delivery_reason.as_str()),
+            ("polling", "nothing arrives")
+        );
     }
 
     #[test]
@@ -248,7 +276,10 @@ mod tests {
         assert_eq!(report.last_trouble.unwrap().what, "no network");
         assert_eq!(report.delivery_reason, "nothing arrives");
         assert_eq!(
-            (report.bots[0].name.as_deref(), report.bots[0].problem.as_deref()),
+            (
+                report.bots[0].name.as_deref(),
+                report.bots[0].problem.as_deref()
+            ),
             (Some("my bot"), Some("no network"))
         );
     }
@@ -256,7 +287,12 @@ mod tests {
     #[test]
     fn the_last_trouble_stays_until_the_next_one() {
         let status = Status::default();
-        let last = || status.report(|_| None).last_trouble.map(|trouble| trouble.what);
+        let last = || {
+            status
+                .report(|_| None)
+                .last_trouble
+                .map(|trouble| trouble.what)
+        };
         assert_eq!(last(), None);
         status.webhook(7, Some("no network".into()));
         status.webhook(7, None);
@@ -272,6 +308,9 @@ mod tests {
         status.webhook(1, None);
         status.webhook(2, Some("no network".into()));
         status.home(Some("no router".into()));
-        assert_eq!(status.to_string(), "0 updates answered; no router; bot 2: no network; bot 1: webhook registered");
+        assert_eq!(
+            status.to_string(),
+            "0 updates answered; no router; bot 2: no network; bot 1: webhook registered"
+        );
     }
 }

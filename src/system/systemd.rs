@@ -1,5 +1,5 @@
-//! systemd: our notices to it (`sd_notify(3)`), and the socket that it hands over (`sd_listen_fds(3)`). Without systemd
-//! nothing happens.
+//! systemd: our notices to it (`sd_notify(3)`), and the socket that it hands over
+//! (`sd_listen_fds(3)`). Without systemd nothing happens.
 
 use std::env;
 use std::io;
@@ -26,7 +26,11 @@ const STATUS_BYTES: usize = 3072;
 /// When what it handed over is something else.
 pub(crate) fn listener() -> io::Result<Option<TcpListener>> {
     let mut sockets = ListenFd::from_env();
-    if sockets.len() == 0 { Ok(None) } else { sockets.take_tcp_listener(0) }
+    if sockets.len() == 0 {
+        Ok(None)
+    } else {
+        sockets.take_tcp_listener(0)
+    }
 }
 
 /// Tells systemd that the webhook is served.
@@ -44,7 +48,10 @@ pub(crate) fn stopping() {
 ///
 /// # Errors
 /// When the thread for it cannot be started.
-pub(crate) fn watch(is_alive: impl Fn() -> bool + Send + 'static, status: Arc<Status>) -> io::Result<()> {
+pub(crate) fn watch(
+    is_alive: impl Fn() -> bool + Send + 'static,
+    status: Arc<Status>,
+) -> io::Result<()> {
     if env::var_os("NOTIFY_SOCKET").is_none() {
         return Ok(());
     }
@@ -66,12 +73,18 @@ pub(crate) fn watch(is_alive: impl Fn() -> bool + Send + 'static, status: Arc<St
             pause = (pause * 2).min(limit / 4);
         }
     };
-    thread::Builder::new().name("watchdog".into()).spawn(watch).map(|_| ())
+    thread::Builder::new()
+        .name("watchdog".into())
+        .spawn(watch)
+        .map(|_| ())
 }
 
 /// Goes by itself: whatever is wrong with a status, readiness and health must arrive.
 fn notify_status(status: &Status) {
-    notify(NotifyState::Status(&cut(&mask(&one_line(&status.to_string())), STATUS_BYTES)));
+    notify(NotifyState::Status(&cut(
+        &mask(&one_line(&status.to_string())),
+        STATUS_BYTES,
+    )));
 }
 
 fn notify(state: NotifyState) {

@@ -49,8 +49,16 @@ pub(crate) fn ask_hidden(question: &str) -> io::Result<Option<String>> {
         return read_line();
     }
     let stdin = io::stdin();
-    // A signal that ends the program must not leave a terminal without echo: it waits until that is restored.
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT].into_iter().collect();
+    // A signal that ends the program must not leave a terminal without echo: it waits until that is
+    // restored.
+    let signals: SigSet = [
+        Signal::SIGINT,
+        Signal::SIGTERM,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ]
+    .into_iter()
+    .collect();
     signals.thread_block()?;
     let signalled = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?;
     let before = tcgetattr(&stdin)?;
@@ -59,10 +67,15 @@ pub(crate) fn ask_hidden(question: &str) -> io::Result<Option<String>> {
     // Before the question: an answer that comes at once is neither shown nor lost.
     tcsetattr(&stdin, SetArg::TCSANOW, &hidden)?;
     show(&format!("{question} "));
-    let mut either = [stdin.as_fd(), signalled.as_fd()].map(|file| PollFd::new(file, PollFlags::POLLIN));
+    let mut either =
+        [stdin.as_fd(), signalled.as_fd()].map(|file| PollFd::new(file, PollFlags::POLLIN));
     // A terminal is ready when a whole line is. A pause (Ctrl-Z) interrupts the wait.
     while poll(&mut either, PollTimeout::NONE) == Err(Errno::EINTR) {}
-    let answer = if either[1].any() == Some(true) { Ok(None) } else { read_line() };
+    let answer = if either[1].any() == Some(true) {
+        Ok(None)
+    } else {
+        read_line()
+    };
     tcsetattr(&stdin, SetArg::TCSANOW, &before)?;
     say("");
     // One that has come ends the program here.
@@ -86,18 +99,23 @@ fn text(line: &[u8]) -> String {
     String::from_utf8_lossy(line).trim().to_owned()
 }
 
-/// A QR code of `text` in black and white, two modules in each character. Empty when `text` is too long.
+/// A QR code of `text` in black and white, two modules in each character. Empty when `text` is too
+/// long.
 pub(crate) fn qr_code(text: &str) -> String {
-    let Ok(code) = QrCode::encode_text(text, QrCodeEcc::Low) else { return String::new() };
+    let Ok(code) = QrCode::encode_text(text, QrCodeEcc::Low) else {
+        return String::new();
+    };
     let range = -QUIET_ZONE..code.size() + QUIET_ZONE;
     let mut lines = String::new();
     for y in range.clone().step_by(2) {
         lines.push_str("\x1b[30;107m");
-        lines.extend(range.clone().map(|x| match (code.get_module(x, y), code.get_module(x, y + 1)) {
-            (true, true) => '█',
-            (true, false) => '▀',
-            (false, true) => '▄',
-            (false, false) => ' ',
+        lines.extend(range.clone().map(|x| {
+            match (code.get_module(x, y), code.get_module(x, y + 1)) {
+                (true, true) => '█',
+                (true, false) => '▀',
+                (false, true) => '▄',
+                (false, false) => ' ',
+            }
         }));
         lines.push_str("\x1b[0m\n");
     }
@@ -111,14 +129,25 @@ mod tests {
     #[test]
     fn a_qr_code_has_its_three_corners_and_a_light_frame() {
         let code = qr_code("https://t.me/my_bot");
-        let lines: Vec<&str> =
-            code.lines().map(|line| line.trim_start_matches("\x1b[30;107m").trim_end_matches("\x1b[0m")).collect();
+        let lines: Vec<&str> = code
+            .lines()
+            .map(|line| {
+                line.trim_start_matches("\x1b[30;107m")
+                    .trim_end_matches("\x1b[0m")
+            })
+            .collect();
         let width = lines[0].chars().count();
         // Version 2 has 25 modules.
         assert_eq!((width, lines.len()), (29, 15), "{code}");
         assert_eq!(lines[0], " ".repeat(width));
-        assert!(lines[1].starts_with("  █▀▀▀▀▀█ ") && lines[1].ends_with(" █▀▀▀▀▀█  "), "{code}");
-        assert!(lines[11].starts_with("  █ ███ █ ") || lines[11].starts_with("  █ ▀▀▀ █ "), "{code}");
+        assert!(
+            lines[1].starts_with("  █▀▀▀▀▀█ ") && lines[1].ends_with(" █▀▀▀▀▀█  "),
+            "{code}"
+        );
+        assert!(
+            lines[11].starts_with("  █ ███ █ ") || lines[11].starts_with("  █ ▀▀▀ █ "),
+            "{code}"
+        );
         assert_eq!(qr_code(&"x".repeat(5000)), "");
     }
 }

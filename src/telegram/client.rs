@@ -31,13 +31,15 @@ use crate::system::ca_roots;
 /// above the 8 s of flood wait that the Bot API sits out by itself.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long Telegram holds a call of getUpdates while there are no updates, in seconds: the longest it takes.
+/// How long Telegram holds a call of getUpdates while there are no updates, in seconds: the longest
+/// it takes.
 const POLL_SECONDS: u32 = 50;
 /// For such a call.
 pub(crate) const POLL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of an answer that are read: one message with its 4096 characters fits many times.
 const ANSWER_LIMIT: u64 = 256 * 1024;
-/// Bytes of a page of getUpdates that are read: four of the largest updates there are. Telegram sends up to 4 MiB.
+/// Bytes of a page of getUpdates that are read: four of the largest updates there are. Telegram
+/// sends up to 4 MiB.
 const PAGE_LIMIT: u64 = 2 * 1024 * 1024;
 
 /// A Bot API server and the connections to it. Clones share them.
@@ -53,9 +55,15 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// The server at `url`, called through `proxy` if there is one, keeping up to `connections` idle connections.
+    /// The server at `url`, called through `proxy` if there is one, keeping up to `connections`
+    /// idle connections.
     pub(crate) fn new(url: &str, proxy: Option<&Proxy>, connections: usize) -> Self {
-        Self { url: url.to_owned(), proxy: proxy.cloned().map(Arc::new), connections, agent: Arc::default() }
+        Self {
+            url: url.to_owned(),
+            proxy: proxy.cloned().map(Arc::new),
+            connections,
+            agent: Arc::default(),
+        }
     }
 
     /// Whether the server answers at all; the `Date` of its answer.
@@ -63,15 +71,27 @@ impl Api {
     /// # Errors
     /// See [`ApiError`].
     pub(crate) fn reach(&self) -> Result<Option<String>, ApiError> {
-        let response = self.agent().get(&self.url).call().map_err(|why| self.failed(why))?;
-        Ok(response.headers().get("date").and_then(|date| date.to_str().ok()).map(str::to_owned))
+        let response = self
+            .agent()
+            .get(&self.url)
+            .call()
+            .map_err(|why| self.failed(why))?;
+        Ok(response
+            .headers()
+            .get("date")
+            .and_then(|date| date.to_str().ok())
+            .map(str::to_owned))
     }
 
     /// What an error means; it names the proxy, which can be what failed.
     fn failed(&self, error: ureq::Error) -> ApiError {
         match (ApiError::from(error), &self.proxy) {
-            (ApiError::Unreachable(why), Some(proxy)) => ApiError::Unreachable(format!("{why} (proxy {proxy})")),
-            (ApiError::Unanswered(why), Some(proxy)) => ApiError::Unanswered(format!("{why} (proxy {proxy})")),
+            (ApiError::Unreachable(why), Some(proxy)) => {
+                ApiError::Unreachable(format!("{why} (proxy {proxy})"))
+            }
+            (ApiError::Unanswered(why), Some(proxy)) => {
+                ApiError::Unanswered(format!("{why} (proxy {proxy})"))
+            }
             (error, _) => error,
         }
     }
@@ -97,9 +117,14 @@ impl Api {
                 .max_idle_connections(self.connections)
                 .max_idle_connections_per_host(self.connections);
             if self.url.starts_with("https:") || self.proxy.as_deref().is_some_and(Proxy::has_tls) {
-                config = config.tls_config(TlsConfig::builder().root_certs(ca_roots::roots()).build());
+                config =
+                    config.tls_config(TlsConfig::builder().root_certs(ca_roots::roots()).build());
             }
-            Agent::with_parts(config.build(), transport::connector(self.proxy.as_deref()), CachingResolver::default())
+            Agent::with_parts(
+                config.build(),
+                transport::connector(self.proxy.as_deref()),
+                CachingResolver::default(),
+            )
         })
     }
 }
@@ -158,10 +183,15 @@ impl Client {
     /// # Errors
     /// See [`ApiError`]. With `Unanswered` it may have been carried out.
     pub(crate) fn make_call(&self, method: &str, parameters: &[u8]) -> Result<(), ApiError> {
-        let answer =
-            self.exchange(method, ANSWER_LIMIT, |request| request.content_type("application/json").send(parameters))?;
+        let answer = self.exchange(method, ANSWER_LIMIT, |request| {
+            request.content_type("application/json").send(parameters)
+        })?;
         // A gateway's page with the status 200 is none.
-        if answer.says_ok() { Ok(()) } else { answer.read::<IgnoredAny>().map(|_| ()) }
+        if answer.says_ok() {
+            Ok(())
+        } else {
+            answer.read::<IgnoredAny>().map(|_| ())
+        }
     }
 
     /// Registers the webhook, with its certificate as a file: sent as text it would be ignored.
@@ -177,10 +207,16 @@ impl Client {
                 .text("secret_token", webhook.secret_token.expose())
                 .text("max_connections", &connections)
                 .text("allowed_updates", &allowed_updates);
-            let Some(pem) = webhook.certificate else { return form };
-            form.part("certificate", Part::bytes(pem.as_bytes()).file_name("webhook_cert.pem"))
+            let Some(pem) = webhook.certificate else {
+                return form;
+            };
+            form.part(
+                "certificate",
+                Part::bytes(pem.as_bytes()).file_name("webhook_cert.pem"),
+            )
         };
-        self.call::<IgnoredAny>("setWebhook", |request| request.send(form())).map(|_| ())
+        self.call::<IgnoredAny>("setWebhook", |request| request.send(form()))
+            .map(|_| ())
     }
 
     /// Removes the webhook; there need not be one.
@@ -188,11 +224,12 @@ impl Client {
     /// # Errors
     /// See [`ApiError`].
     pub(crate) fn delete_webhook(&self) -> Result<(), ApiError> {
-        self.call::<IgnoredAny>("deleteWebhook", |request| request.send_json(json!({}))).map(|_| ())
+        self.call::<IgnoredAny>("deleteWebhook", |request| request.send_json(json!({})))
+            .map(|_| ())
     }
 
-    /// Up to `limit` updates from `offset` on, of these kinds; Telegram forgets what lies before it. Telegram answers when there
-    /// are some, or after 50 s; at once where `waits` is false.
+    /// Up to `limit` updates from `offset` on, of these kinds; Telegram forgets what lies before
+    /// it. Telegram answers when there are some, or after 50 s; at once where `waits` is false.
     ///
     /// # Errors
     /// See [`ApiError`]. `TooLarge` when the page has more than 2 MiB.
@@ -203,14 +240,21 @@ impl Client {
         waits: bool,
     ) -> Result<Vec<QueuedUpdate>, ApiError> {
         let timeout = if waits { POLL_SECONDS } else { 0 };
-        let mut parameters = json!({ "limit": limit, "timeout": timeout, "allowed_updates": allowed_updates });
+        let mut parameters =
+            json!({ "limit": limit, "timeout": timeout, "allowed_updates": allowed_updates });
         if let Some(offset) = offset {
             parameters["offset"] = offset.into();
         }
         let longest = if waits { POLL_TIMEOUT } else { CALL_TIMEOUT };
         let send = |request: RequestBuilder<WithBody>| {
-            let config = request.config().timeout_global(Some(longest)).timeout_recv_response(Some(longest));
-            config.timeout_recv_body(Some(longest)).build().send_json(&parameters)
+            let config = request
+                .config()
+                .timeout_global(Some(longest))
+                .timeout_recv_response(Some(longest));
+            config
+                .timeout_recv_body(Some(longest))
+                .build()
+                .send_json(&parameters)
         };
         let Answer { status, body, cut } = self.exchange("getUpdates", PAGE_LIMIT, send)?;
         cut.map_or(Ok(()), Err)?;
@@ -231,8 +275,12 @@ impl Client {
     /// # Errors
     /// See [`ApiError`].
     pub(crate) fn webhook_info(&self) -> Result<WebhookInfo, ApiError> {
-        let mut info: WebhookInfo = self.call("getWebhookInfo", |request| request.send_json(json!({})))?;
-        for words in [&mut info.ip_address, &mut info.last_error_message].into_iter().flatten() {
+        let mut info: WebhookInfo =
+            self.call("getWebhookInfo", |request| request.send_json(json!({})))?;
+        for words in [&mut info.ip_address, &mut info.last_error_message]
+            .into_iter()
+            .flatten()
+        {
             *words = printable(words);
         }
         Ok(info)
@@ -246,7 +294,8 @@ impl Client {
         let start = Instant::now();
         loop {
             match self.exchange(method, ANSWER_LIMIT, &send) {
-                // When a home has moved, all kept connections are dead. None of these calls does harm when made twice.
+                // When a home has moved, all kept connections are dead. None of these calls does
+                // harm when made twice.
                 Err(ApiError::StaleConnection(_)) if start.elapsed() < CALL_TIMEOUT => {}
                 exchanged => return exchanged?.read(),
             }
@@ -262,13 +311,26 @@ impl Client {
     ) -> Result<Answer, ApiError> {
         let url = format!("{}/bot{}/{method}", self.api.url, self.token.expose());
         let mut response = send(self.api.agent().post(url)).map_err(|why| self.api.failed(why))?;
-        if let Some(date) = response.headers().get("date").and_then(|date| date.to_str().ok()) {
+        if let Some(date) = response
+            .headers()
+            .get("date")
+            .and_then(|date| date.to_str().ok())
+        {
             clock_skew::warn_if_off(date);
         }
         let status = response.status().as_u16();
         let mut body = Vec::new();
-        let read = response.body_mut().with_config().limit(limit).reader().read_to_end(&mut body);
-        Ok(Answer { status, body, cut: read.err().map(|why| ureq::Error::from(why).into()) })
+        let read = response
+            .body_mut()
+            .with_config()
+            .limit(limit)
+            .reader()
+            .read_to_end(&mut body);
+        Ok(Answer {
+            status,
+            body,
+            cut: read.err().map(|why| ureq::Error::from(why).into()),
+        })
     }
 }
 
@@ -288,8 +350,8 @@ impl Answer {
         }
     }
 
-    /// Whether it says that the call was carried out. The Bot API says so first (telegram-bot-api, `Query.h`, `JsonQueryOk`);
-    /// whatever comes behind it, or does not come, changes nothing.
+    /// Whether it says that the call was carried out. The Bot API says so first (telegram-bot-api,
+    /// `Query.h`, `JsonQueryOk`); whatever comes behind it, or does not come, changes nothing.
     fn says_ok(&self) -> bool {
         let mut rest = &self.body[..];
         self.status == 200
@@ -307,7 +369,11 @@ impl Answer {
 /// `Refused` or `Foreign`.
 pub fn read_answer<'a, T: Deserialize<'a>>(status: u16, body: &'a [u8]) -> Result<T, ApiError> {
     match serde_json::from_slice::<Envelope<T>>(body) {
-        Ok(Envelope { ok: true, result: Some(result), .. }) => Ok(result),
+        Ok(Envelope {
+            ok: true,
+            result: Some(result),
+            ..
+        }) => Ok(result),
         Ok(envelope) if !envelope.ok => Err(ApiError::Refused {
             code: status,
             description: printable(&envelope.description),
@@ -325,17 +391,47 @@ mod tests {
     #[test]
     fn answers_are_read_as_telegram_words_them() {
         let read = |status, body: &str| read_answer::<bool>(status, body.as_bytes());
-        assert_eq!(read(200, r#"{"ok":true,"result":true,"description":"Webhook was set"}"#), Ok(true));
+        assert_eq!(
+            read(
+                200,
+                r#"{"ok":true,"result":true,"description":"Webhook was set"}"#
+            ),
+            Ok(true)
+        );
         let flood = r#"{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 5","parameters":{"retry_after":5}}"#;
-        assert!(matches!(read(429, flood), Err(ApiError::Refused { code: 429, retry_after: Some(5), .. })));
+        assert!(matches!(
+            read(429, flood),
+            Err(ApiError::Refused {
+                code: 429,
+                retry_after: Some(5),
+                ..
+            })
+        ));
         let moved = r#"{"ok":false,"error_code":400,"description":"x","parameters":{"migrate_to_chat_id":-1001}}"#;
-        assert!(matches!(read(400, moved), Err(ApiError::Refused { migrate_to_chat_id: Some(-1001), .. })));
+        assert!(matches!(
+            read(400, moved),
+            Err(ApiError::Refused {
+                migrate_to_chat_id: Some(-1001),
+                ..
+            })
+        ));
     }
 
     #[test]
     fn what_is_not_the_bot_api_is_called_so() {
-        for body in ["<html>502 Bad Gateway</html>", "", "{}", "[]", r#"{"ok":true}"#, r#"{"ok":true,"result":{}}"#] {
-            assert_eq!(read_answer::<bool>(502, body.as_bytes()), Err(ApiError::Foreign { status: 502 }), "{body}");
+        for body in [
+            "<html>502 Bad Gateway</html>",
+            "",
+            "{}",
+            "[]",
+            r#"{"ok":true}"#,
+            r#"{"ok":true,"result":{}}"#,
+        ] {
+            assert_eq!(
+                read_answer::<bool>(502, body.as_bytes()),
+                Err(ApiError::Foreign { status: 502 }),
+                "{body}"
+            );
         }
     }
 
@@ -348,12 +444,29 @@ mod tests {
 
     #[test]
     fn only_the_bot_api_says_that_a_call_was_carried_out() {
-        let says_ok = |status, body: &str| Answer { status, body: body.into(), cut: None }.says_ok();
-        for body in [r#"{"ok":true,"result":{}}"#, r#"{"ok":true"#, "\r\n{ \"ok\" : true,\"result\":{\"te"] {
+        let says_ok = |status, body: &str| {
+            Answer {
+                status,
+                body: body.into(),
+                cut: None,
+            }
+            .says_ok()
+        };
+        for body in [
+            r#"{"ok":true,"result":{}}"#,
+            r#"{"ok":true"#,
+            "\r\n{ \"ok\" : true,\"result\":{\"te",
+        ] {
             assert!(says_ok(200, body) && !says_ok(502, body), "{body}");
         }
-        for body in ["", "{", "<html>ok</html>", r#"{"ok":false,"description":"x"}"#, r#"{"ok":tru"#, r#"["ok",true]"#]
-        {
+        for body in [
+            "",
+            "{",
+            "<html>ok</html>",
+            r#"{"ok":false,"description":"x"}"#,
+            r#"{"ok":tru"#,
+            r#"["ok",true]"#,
+        ] {
             assert!(!says_ok(200, body), "{body}");
         }
     }

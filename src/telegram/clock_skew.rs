@@ -15,7 +15,9 @@ static OFF: LogLimit = LogLimit::new(1);
 /// Warns if the clock and the Bot API's, as the `Date` of an answer has it, are far apart.
 pub(crate) fn warn_if_off(date: &str) {
     if let Some(off) = skew(date, SystemTime::now()) {
-        OFF.warn(format_args!("The clock is {off}. Set the clock: sudo timedatectl set-ntp true"));
+        OFF.warn(format_args!(
+            "The clock is {off}. Set the clock: sudo timedatectl set-ntp true"
+        ));
     }
 }
 
@@ -32,7 +34,9 @@ pub(crate) const WRONG: &str = "the clock is wrong";
 
 /// Why a certificate failed, if the clock may be the cause.
 pub(crate) fn explain(error: &rustls::Error) -> Option<String> {
-    let rustls::Error::InvalidCertificate(why) = error else { return None };
+    let rustls::Error::InvalidCertificate(why) = error else {
+        return None;
+    };
     let (now, limit, word) = match why {
         NotValidYetContext { time, not_before } => (time, not_before, "not valid yet"),
         ExpiredContext { time, not_after } => (time, not_after, "expired"),
@@ -66,21 +70,35 @@ mod tests {
         assert_eq!(say(0), None);
         assert_eq!(say(120), None);
         assert!(say(3600 * 5).unwrap().contains("5 h ahead of Telegram"));
-        assert!(skew("Sun, 06 Nov 1994 08:49:37 GMT", UNIX_EPOCH).unwrap().contains("9075 days behind Telegram"));
+        assert!(
+            skew("Sun, 06 Nov 1994 08:49:37 GMT", UNIX_EPOCH)
+                .unwrap()
+                .contains("9075 days behind Telegram")
+        );
         assert_eq!(skew("yesterday", now(0)), None);
     }
 
     #[test]
     fn a_clock_from_1970_is_blamed_for_a_certificate_of_today() {
         let time = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let why = NotValidYetContext { time: time(100), not_before: time(1_700_000_000) };
+        let why = NotValidYetContext {
+            time: time(100),
+            not_before: time(1_700_000_000),
+        };
         let text = explain(&rustls::Error::InvalidCertificate(why)).unwrap();
         assert!(
-            text.contains("not valid yet if this machine's clock is right (Thu, 01 Jan 1970 00:01:40 GMT)"),
+            text.contains(
+                "not valid yet if this machine's clock is right (Thu, 01 Jan 1970 00:01:40 GMT)"
+            ),
             "{text}"
         );
         assert!(text.contains("wrong by 19675 days or more"), "{text}");
-        assert_eq!(explain(&rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)), None);
+        assert_eq!(
+            explain(&rustls::Error::InvalidCertificate(
+                rustls::CertificateError::UnknownIssuer
+            )),
+            None
+        );
         assert_eq!(explain(&rustls::Error::DecryptError), None);
     }
 }

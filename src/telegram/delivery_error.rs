@@ -1,5 +1,5 @@
-//! Delivery errors: Telegram's `last_error_message` in words that say what to do. The messages are those of
-//! tdlib/telegram-bot-api's `WebhookActor` and tdlib/td's HTTP client.
+//! Delivery errors: Telegram's `last_error_message` in words that say what to do. The messages are
+//! those of tdlib/telegram-bot-api's `WebhookActor` and tdlib/td's HTTP client.
 
 /// The kind of a delivery error; it decides what can be done without a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,35 +29,238 @@ pub struct Explanation {
 
 /// By the beginning of the message, the first that fits.
 const EXPLANATIONS: [(&str, Explanation); 29] = [
-    ("Wrong response from the webhook: 503", Explanation { kind: Kind::Slow, cause: BUSY, remedy: LOG }),
-    ("Wrong response from the webhook: 403", Explanation { kind: Kind::Foreign, cause: SECRET, remedy: SET }),
-    ("Wrong response from the webhook: 404", Explanation { kind: Kind::Foreign, cause: SECRET, remedy: SET }),
-    ("Wrong response from the webhook: 408", Explanation { kind: Kind::Slow, cause: INCOMPLETE, remedy: LINE }),
-    ("Wrong response from the webhook: 413", Explanation { kind: Kind::Foreign, cause: LARGE, remedy: RAISE }),
-    ("Wrong response from the webhook: 502", Explanation { kind: Kind::Foreign, cause: PROXY, remedy: BEHIND }),
-    ("Wrong response from the webhook: 504", Explanation { kind: Kind::Foreign, cause: PROXY, remedy: BEHIND }),
-    ("Wrong response from the webhook: ", Explanation { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
-    ("Read timeout expired", Explanation { kind: Kind::Slow, cause: SLOW, remedy: LOG }),
-    ("Write timeout expired", Explanation { kind: Kind::Unreachable, cause: SILENCE, remedy: FORWARD }),
-    ("Connection timed out", Explanation { kind: Kind::Unreachable, cause: SILENCE, remedy: FORWARD }),
-    ("Connection refused", Explanation { kind: Kind::Unreachable, cause: REFUSED, remedy: FORWARD_HERE }),
-    ("Connection reset by peer", Explanation { kind: Kind::Unreachable, cause: RESET, remedy: ALLOW }),
-    ("Broken pipe", Explanation { kind: Kind::Slow, cause: CLOSED, remedy: LOG }),
-    ("No route to host", Explanation { kind: Kind::Unreachable, cause: NO_ROUTE, remedy: ADDRESS }),
-    ("Network is unreachable", Explanation { kind: Kind::Unreachable, cause: NO_ROUTE, remedy: ADDRESS }),
-    ("Host is down", Explanation { kind: Kind::Unreachable, cause: NO_ROUTE, remedy: ADDRESS }),
-    ("SSL error {error:0A000126", Explanation { kind: Kind::Unreachable, cause: RESET, remedy: ALLOW }),
-    ("Can't connect to the webhook", Explanation { kind: Kind::Unreachable, cause: SILENCE, remedy: FORWARD }),
-    ("SSL error {error:0A000086", Explanation { kind: Kind::Certificate, cause: CERTIFICATE, remedy: CHECK }),
-    ("SSL error {error:1416F086", Explanation { kind: Kind::Certificate, cause: CERTIFICATE, remedy: CHECK }),
-    ("SSL error {error:14090086", Explanation { kind: Kind::Certificate, cause: CERTIFICATE, remedy: CHECK }),
-    ("SSL error ", Explanation { kind: Kind::Foreign, cause: NO_TLS, remedy: FORWARD_HERE }),
-    ("Can't create an SSL", Explanation { kind: Kind::Theirs, cause: THEIRS, remedy: WAIT }),
-    ("Bad Request", Explanation { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
-    ("Not Implemented", Explanation { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
-    ("HTTP Version Not Supported", Explanation { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
-    ("Unsupported Media Type", Explanation { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
-    ("Request Entity Too Large", Explanation { kind: Kind::Foreign, cause: FOREIGN, remedy: FORWARD_HERE }),
+    (
+        "Wrong response from the webhook: 503",
+        Explanation {
+            kind: Kind::Slow,
+            cause: BUSY,
+            remedy: LOG,
+        },
+    ),
+    (
+        "Wrong response from the webhook: 403",
+        Explanation {
+            kind: Kind::Foreign,
+            cause: SECRET,
+            remedy: SET,
+        },
+    ),
+    (
+        "Wrong response from the webhook: 404",
+        Explanation {
+            kind: Kind::Foreign,
+            cause: SECRET,
+            remedy: SET,
+        },
+    ),
+    (
+        "Wrong response from the webhook: 408",
+        Explanation {
+            kind: Kind::Slow,
+            cause: INCOMPLETE,
+            remedy: LINE,
+        },
+    ),
+    (
+        "Wrong response from the webhook: 413",
+        Explanation {
+            kind: Kind::Foreign,
+            cause: LARGE,
+            remedy: RAISE,
+        },
+    ),
+    (
+        "Wrong response from the webhook: 502",
+        Explanation {
+            kind: Kind::Foreign,
+            cause: PROXY,
+            remedy: BEHIND,
+        },
+    ),
+    (
+        "Wrong response from the webhook: 504",
+        Explanation {
+            kind: Kind::Foreign,
+            cause: PROXY,
+            remedy: BEHIND,
+        },
+    ),
+    (
+        "Wrong response from the webhook: ",
+        Explanation {
+            kind: Kind::Foreign,
+            cause: FOREIGN,
+            remedy: FORWARD_HERE,
+        },
+    ),
+    (
+        "Read timeout expired",
+        Explanation {
+            kind: Kind::Slow,
+            cause: SLOW,
+            remedy: LOG,
+        },
+    ),
+    (
+        "Write timeout expired",
+        Explanation {
+            kind: Kind::Unreachable,
+            cause: SILENCE,
+            remedy: FORWARD,
+        },
+    ),
+    (
+        "Connection timed out",
+        Explanation {
+            kind: Kind::Unreachable,
+            cause: SILENCE,
+            remedy: FORWARD,
+        },
+    ),
+    (
+        "Connection refused",
+        Explanation {
+            kind: Kind::Unreachable,
+            cause: REFUSED,
+            remedy: FORWARD_HERE,
+        },
+    ),
+    (
+        "Connection reset by peer",
+        Explanation {
+            kind: Kind::Unreachable,
+            cause: RESET,
+            remedy: ALLOW,
+        },
+    ),
+    (
+        "Broken pipe",
+        Explanation {
+            kind: Kind::Slow,
+            cause: CLOSED,
+            remedy: LOG,
+        },
+    ),
+    (
+        "No route to host",
+        Explanation {
+            kind: Kind::Unreachable,
+            cause: NO_ROUTE,
+            remedy: ADDRESS,
+        },
+    ),
+    (
+        "Network is unreachable",
+        Explanation {
+            kind: Kind::Unreachable,
+            cause: NO_ROUTE,
+            remedy: ADDRESS,
+        },
+    ),
+    (
+        "Host is down",
+        Explanation {
+            kind: Kind::Unreachable,
+            cause: NO_ROUTE,
+            remedy: ADDRESS,
+        },
+    ),
+    (
+        "SSL error {error:0A000126",
+        Explanation {
+            kind: Kind::Unreachable,
+            cause: RESET,
+            remedy: ALLOW,
+        },
+    ),
+    (
+        "Can't connect to the webhook",
+        Explanation {
+            kind: Kind::Unreachable,
+            cause: SILENCE,
+            remedy: FORWARD,
+        },
+    ),
+    (
+        "SSL error {error:0A000086",
+        Explanation {
+            kind: Kind::Certificate,
+            cause: CERTIFICATE,
+            remedy: CHECK,
+        },
+    ),
+    (
+        "SSL error {error:1416F086",
+        Explanation {
+            kind: Kind::Certificate,
+            cause: CERTIFICATE,
+            remedy: CHECK,
+        },
+    ),
+    (
+        "SSL error {error:14090086",
+        Explanation {
+            kind: Kind::Certificate,
+            cause: CERTIFICATE,
+            remedy: CHECK,
+        },
+    ),
+    (
+        "SSL error ",
+        Explanation {
+            kind: Kind::Foreign,
+            cause: NO_TLS,
+            remedy: FORWARD_HERE,
+        },
+    ),
+    (
+        "Can't create an SSL",
+        Explanation {
+            kind: Kind::Theirs,
+            cause: THEIRS,
+            remedy: WAIT,
+        },
+    ),
+    (
+        "Bad Request",
+        Explanation {
+            kind: Kind::Foreign,
+            cause: FOREIGN,
+            remedy: FORWARD_HERE,
+        },
+    ),
+    (
+        "Not Implemented",
+        Explanation {
+            kind: Kind::Foreign,
+            cause: FOREIGN,
+            remedy: FORWARD_HERE,
+        },
+    ),
+    (
+        "HTTP Version Not Supported",
+        Explanation {
+            kind: Kind::Foreign,
+            cause: FOREIGN,
+            remedy: FORWARD_HERE,
+        },
+    ),
+    (
+        "Unsupported Media Type",
+        Explanation {
+            kind: Kind::Foreign,
+            cause: FOREIGN,
+            remedy: FORWARD_HERE,
+        },
+    ),
+    (
+        "Request Entity Too Large",
+        Explanation {
+            kind: Kind::Foreign,
+            cause: FOREIGN,
+            remedy: FORWARD_HERE,
+        },
+    ),
 ];
 
 const BUSY: &str = "the bot asked Telegram to send the update again later, because the Bot API did not accept the \
@@ -72,15 +275,14 @@ const REFUSED: &str = "Telegram reaches the address, but nothing listens at this
                        the router forwards the port to another machine";
 const RESET: &str = "the connection was closed: by the bot, because Telegram's address is not in allow_from, or by a \
                      device between Telegram and the bot";
-const CLOSED: &str =
-    "the connection was closed while Telegram was still sending: the bot stopped, or refused the update";
-const NO_ROUTE: &str =
-    "Telegram finds no route to this address: this home has a new address, or the provider has an outage";
+const CLOSED: &str = "the connection was closed while Telegram was still sending: the bot stopped, or refused the update";
+const NO_ROUTE: &str = "Telegram finds no route to this address: this home has a new address, or the provider has an outage";
 const INCOMPLETE: &str = "the update did not arrive completely within the bot's timeout";
 const LARGE: &str = "the update was too large for the program that answers: an older pihook, or a proxy in front of \
                      the bot";
 const PROXY: &str = "a proxy answers instead of the bot, because the proxy cannot reach the bot";
-const CERTIFICATE: &str = "the bot's certificate is not the uploaded one, is for another host, or has expired";
+const CERTIFICATE: &str =
+    "the bot's certificate is not the uploaded one, is for another host, or has expired";
 const NO_TLS: &str = "the answer at this address and port is not the TLS that Telegram needs: another program \
                       answers, not this bot";
 const THEIRS: &str = "Telegram has an internal problem";
@@ -91,10 +293,10 @@ const CHECK: &str = "run `pihook check`: it shows errors of the certificate; if 
                      certificate again: `pihook webhook set`";
 const ADDRESS: &str = "run `pihook doctor`: it compares the address with public_host";
 const LINE: &str = "check whether the internet connection is overloaded; Telegram sends the update again by itself";
-const RAISE: &str = "update pihook; if there is a proxy in front of the bot, let the proxy accept requests of 1 MB";
+const RAISE: &str =
+    "update pihook; if there is a proxy in front of the bot, let the proxy accept requests of 1 MB";
 const BEHIND: &str = "check that the bot runs, and that the proxy calls the address in listen";
-const FORWARD: &str =
-    "forward the port to this Pi in the router's settings (or set port_mapping = \"auto\"), and run `pihook doctor`";
+const FORWARD: &str = "forward the port to this Pi in the router's settings (or set port_mapping = \"auto\"), and run `pihook doctor`";
 const FORWARD_HERE: &str = "check that the bot runs, and that the router forwards the port to this Pi and not to \
                             another machine";
 const ALLOW: &str = "check that allow_from contains Telegram's networks, and that no firewall closes the connection";
@@ -103,7 +305,10 @@ const WAIT: &str = "wait: Telegram tries again by itself";
 /// What a `last_error_message` means; None for one that is not known.
 #[must_use]
 pub fn explain(message: &str) -> Option<&'static Explanation> {
-    EXPLANATIONS.iter().find(|(begin, _)| message.starts_with(begin)).map(|(_, explanation)| explanation)
+    EXPLANATIONS
+        .iter()
+        .find(|(begin, _)| message.starts_with(begin))
+        .map(|(_, explanation)| explanation)
 }
 
 /// The message with its cause and its remedy, for a person.

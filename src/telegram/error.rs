@@ -10,7 +10,8 @@ use super::transport::StaleConnection;
 use crate::secret::printable;
 
 /// What is to be done when the token is refused.
-pub(crate) const NEW_TOKEN: &str = "Telegram does not accept this token: get a new token from BotFather.";
+pub(crate) const NEW_TOKEN: &str =
+    "Telegram does not accept this token: get a new token from BotFather.";
 
 /// Why a call of the Bot API brought no result. What it means for an update is decided in
 /// `webhook::retry`, for the registration in `registration`.
@@ -36,8 +37,8 @@ pub enum ApiError {
     TooLarge,
     /// No connection came about, so nothing was carried out.
     Unreachable(String),
-    /// A connection broke before a byte of the answer came, as a kept one does that died while the network was away: most
-    /// likely nothing was carried out, and another connection will serve.
+    /// A connection broke before a byte of the answer came, as a kept one does that died while the
+    /// network was away: most likely nothing was carried out, and another connection will serve.
     StaleConnection(String),
     /// The call went out and no whole answer came back: it may have been carried out.
     Unanswered(String),
@@ -51,7 +52,13 @@ impl ApiError {
 
     /// Whether the token is not, or no longer, a bot's: nothing will work until it is changed.
     pub(crate) fn token_is_refused(&self) -> bool {
-        matches!(self, Self::Refused { code: 401 | 404, .. }) && !self.is_unknown_method()
+        matches!(
+            self,
+            Self::Refused {
+                code: 401 | 404,
+                ..
+            }
+        ) && !self.is_unknown_method()
     }
 
     /// Whether updates cannot be polled since a webhook is set, or is being set.
@@ -64,8 +71,8 @@ impl ApiError {
         self.refused_with(409, "") && !self.is_webhook_conflict()
     }
 
-    /// Whether the Bot API says that it has no such method. A gateway before it can answer a plain "Not Found" to that,
-    /// which is also what a wrong token gets: that is taken for the token.
+    /// Whether the Bot API says that it has no such method. A gateway before it can answer a plain
+    /// "Not Found" to that, which is also what a wrong token gets: that is taken for the token.
     pub(crate) fn is_unknown_method(&self) -> bool {
         self.refused_with(404, "method not found")
     }
@@ -86,17 +93,23 @@ impl From<ureq::Error> for ApiError {
     fn from(error: ureq::Error) -> Self {
         use ureq::Error as E;
         match error {
-            E::HostNotFound => Self::Unreachable("its name is not found: check the network and the DNS".into()),
+            E::HostNotFound => {
+                Self::Unreachable("its name is not found: check the network and the DNS".into())
+            }
             E::Timeout(Timeout::Resolve) => Self::Unreachable("DNS timeout".into()),
             E::Timeout(Timeout::Connect) => Self::Unreachable("connection timeout".into()),
             E::Timeout(_) => Self::Unanswered("timeout".into()),
             E::Rustls(reason) => tls(&reason),
             E::Tls(reason) => Self::Unreachable(printable(&format!("TLS failed: {reason}"))),
-            E::Other(reason) if reason.is::<StaleConnection>() => Self::StaleConnection(printable(&reason.to_string())),
+            E::Other(reason) if reason.is::<StaleConnection>() => {
+                Self::StaleConnection(printable(&reason.to_string()))
+            }
             // The handshake's errors come wrapped.
             E::Io(reason) => match reason.get_ref().and_then(|inner| inner.downcast_ref()) {
                 Some(inner) => tls(inner),
-                None if never_connected(reason.kind()) => Self::Unreachable(printable(&reason.to_string())),
+                None if never_connected(reason.kind()) => {
+                    Self::Unreachable(printable(&reason.to_string()))
+                }
                 None => Self::Unanswered(printable(&reason.to_string())),
             },
             E::Protocol(_) | E::Json(_) | E::LargeResponseHeader(..) => {
@@ -119,7 +132,12 @@ fn tls(error: &rustls::Error) -> ApiError {
 
 /// What a proxy that lets nothing through says, or the way to it.
 fn proxy_words(reason: &str) -> String {
-    let wants_user = ["407", "no acceptable auth methods", "unknown auth method", "authentication failed"];
+    let wants_user = [
+        "407",
+        "no acceptable auth methods",
+        "unknown auth method",
+        "authentication failed",
+    ];
     if wants_user.iter().any(|words| reason.contains(words)) {
         return "the proxy refuses the user and password; write the right ones into the proxy's URL: \
                 http://user:password@…"
@@ -142,14 +160,20 @@ fn never_connected(kind: ErrorKind) -> bool {
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused { code, description, .. } if description.is_empty() => {
+            Self::Refused {
+                code, description, ..
+            } if description.is_empty() => {
                 write!(f, "the Bot API refused the request with status {code}")
             }
             Self::Refused { description, .. } => write!(f, "the Bot API said: {description}"),
-            Self::Foreign { status } => write!(f, "the answer is not from the Bot API (status {status})"),
+            Self::Foreign { status } => {
+                write!(f, "the answer is not from the Bot API (status {status})")
+            }
             Self::TooLarge => f.write_str("the Bot API's answer is too long"),
             Self::Unreachable(why) => write!(f, "the Bot API cannot be reached: {why}"),
-            Self::StaleConnection(why) => write!(f, "the connection to the Bot API was lost: {why}"),
+            Self::StaleConnection(why) => {
+                write!(f, "the connection to the Bot API was lost: {why}")
+            }
             Self::Unanswered(why) => write!(f, "no usable answer from the Bot API: {why}"),
         }
     }
@@ -164,7 +188,10 @@ mod tests {
     #[test]
     fn no_error_shows_the_url() {
         let url = "https://api.telegram.org/bot1:secret/getMe";
-        for error in [ureq::Error::BadUri(url.into()), ureq::Error::RequireHttpsOnly(url.into())] {
+        for error in [
+            ureq::Error::BadUri(url.into()),
+            ureq::Error::RequireHttpsOnly(url.into()),
+        ] {
             let error = ApiError::from(error);
             assert!(!format!("{error} {error:?}").contains("secret"));
         }
@@ -195,19 +222,38 @@ mod tests {
             (400, "Bad Request: chat not found", false, false, false),
         ] {
             let error = refused(code, description);
-            let found = (error.token_is_refused(), error.is_unknown_method(), error.is_old_query());
-            assert_eq!(found, (of_token, of_method, of_query), "{code} {description}");
+            let found = (
+                error.token_is_refused(),
+                error.is_unknown_method(),
+                error.is_old_query(),
+            );
+            assert_eq!(
+                found,
+                (of_token, of_method, of_query),
+                "{code} {description}"
+            );
         }
     }
 
     #[test]
     fn what_never_connected_is_told_from_what_may_have_been_carried_out() {
         let refused = std::io::Error::from(ErrorKind::ConnectionRefused);
-        assert!(matches!(ApiError::from(ureq::Error::Io(refused)), ApiError::Unreachable(_)));
+        assert!(matches!(
+            ApiError::from(ureq::Error::Io(refused)),
+            ApiError::Unreachable(_)
+        ));
         let reset = std::io::Error::from(ErrorKind::ConnectionReset);
-        assert!(matches!(ApiError::from(ureq::Error::Io(reset)), ApiError::Unanswered(_)));
-        assert!(matches!(ApiError::from(ureq::Error::Timeout(Timeout::RecvResponse)), ApiError::Unanswered(_)));
+        assert!(matches!(
+            ApiError::from(ureq::Error::Io(reset)),
+            ApiError::Unanswered(_)
+        ));
+        assert!(matches!(
+            ApiError::from(ureq::Error::Timeout(Timeout::RecvResponse)),
+            ApiError::Unanswered(_)
+        ));
         let proxy = ureq::Error::ConnectProxyFailed("proxy server responded 407/407".into());
-        assert!(matches!(ApiError::from(proxy), ApiError::Unreachable(why) if why.contains("user and password")));
+        assert!(
+            matches!(ApiError::from(proxy), ApiError::Unreachable(why) if why.contains("user and password"))
+        );
     }
 }

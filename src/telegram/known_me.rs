@@ -1,4 +1,5 @@
-//! What getMe answered last, kept in a file: a bot is asked nothing before it knows who it is, also while the Bot API is away.
+//! What getMe answered last, kept in a file: a bot is asked nothing before it knows who it is, also
+//! while the Bot API is away.
 
 use std::fs;
 use std::io;
@@ -19,10 +20,17 @@ pub(crate) struct KnownMe {
 impl KnownMe {
     /// Begins with what the file has, if it is the answer of the bot with this id.
     pub(crate) fn load(file: PathBuf, id: u64) -> Self {
-        let kept = fs::read(&file).ok().and_then(|json| serde_json::from_slice::<Me>(&json).ok());
-        let me = kept.filter(|me| u64::try_from(me.id) == Ok(id)).map(Arc::new);
+        let kept = fs::read(&file)
+            .ok()
+            .and_then(|json| serde_json::from_slice::<Me>(&json).ok());
+        let me = kept
+            .filter(|me| u64::try_from(me.id) == Ok(id))
+            .map(Arc::new);
         me.iter().for_each(|me| introduce(me));
-        Self { file, me: Mutex::new(me) }
+        Self {
+            file,
+            me: Mutex::new(me),
+        }
     }
 
     /// None before getMe has ever answered.
@@ -64,13 +72,20 @@ mod tests {
     fn an_answer_outlives_the_process_and_is_no_other_bots() {
         let folder = std::env::temp_dir().join(format!("pihook-me-{}", std::process::id()));
         let file = folder.join("me-7");
-        let me = |name: &str| Me { id: 7, first_name: "Seven".into(), username: name.into() };
+        let me = |name: &str| Me {
+            id: 7,
+            first_name: "Seven".into(),
+            username: name.into(),
+        };
         let known = KnownMe::load(file.clone(), 7);
         assert_eq!(known.get(), None);
         for name in ["seven_bot", "seven_bot", "siete_bot"] {
             known.set(me(name));
             assert_eq!(known.get().as_deref(), Some(&me(name)));
-            assert_eq!(KnownMe::load(file.clone(), 7).get().as_deref(), Some(&me(name)));
+            assert_eq!(
+                KnownMe::load(file.clone(), 7).get().as_deref(),
+                Some(&me(name))
+            );
         }
         assert_eq!(KnownMe::load(file.clone(), 8).get(), None);
         fs::write(&file, "{").unwrap();

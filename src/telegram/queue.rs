@@ -1,5 +1,5 @@
-//! The queue that an update waits in at Telegram. Updates of one queue come one after another; different queues have nothing to
-//! do with each other (telegram-bot-api, `Client.cpp`).
+//! The queue that an update waits in at Telegram. Updates of one queue come one after another;
+//! different queues have nothing to do with each other (telegram-bot-api, `Client.cpp`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -28,9 +28,15 @@ impl QueuedUpdate {
         let fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json.get()).ok()?;
         let id = serde_json::from_str(fields.get("update_id")?.get()).ok()?;
         let content = fields.iter().find(|(name, _)| *name != "update_id");
-        let queue =
-            content.map_or_else(|| UpdateQueue(String::new()), |(kind, content)| UpdateQueue::of(kind, content));
-        Some(Self { id, queue, body: json.get().into() })
+        let queue = content.map_or_else(
+            || UpdateQueue(String::new()),
+            |(kind, content)| UpdateQueue::of(kind, content),
+        );
+        Some(Self {
+            id,
+            queue,
+            body: json.get().into(),
+        })
     }
 }
 
@@ -68,7 +74,12 @@ impl UpdateQueue {
             "chat_member" => ("member", member),
             "chat_join_request" => ("member", from),
             "poll" => return Self(format!("poll {}", content.id.map_or("", RawValue::get))),
-            "poll_answer" => return Self(format!("poll {}", content.poll_id.map_or("", RawValue::get))),
+            "poll_answer" => {
+                return Self(format!(
+                    "poll {}",
+                    content.poll_id.map_or("", RawValue::get)
+                ));
+            }
             "callback_query" | "inline_query" | "chosen_inline_result" => (kind, from),
             kind => (kind, chat.or(from).or(content.user)),
         };
@@ -82,7 +93,10 @@ mod tests {
     use serde_json::{Value, json, value::to_raw_value};
 
     fn queue(update: &Value) -> String {
-        QueuedUpdate::read(&to_raw_value(update).unwrap()).unwrap().queue.0
+        QueuedUpdate::read(&to_raw_value(update).unwrap())
+            .unwrap()
+            .queue
+            .0
     }
 
     #[test]
@@ -92,24 +106,72 @@ mod tests {
         for (kind, content, expected) in [
             ("message", &message, "chat -100"),
             ("edited_message", &message, "chat -100"),
-            ("channel_post", &json!({"chat": chat, "sender_chat": chat}), "chat -100"),
+            (
+                "channel_post",
+                &json!({"chat": chat, "sender_chat": chat}),
+                "chat -100",
+            ),
             ("edited_channel_post", &message, "chat -100"),
-            ("callback_query", &json!({"id": "7", "from": user, "message": message}), "callback_query 42"),
-            ("inline_query", &json!({"id": "7", "from": user}), "inline_query 42"),
-            ("chosen_inline_result", &json!({"from": user}), "chosen_inline_result 42"),
-            ("shipping_query", &json!({"id": "7", "from": user}), "payment 42"),
-            ("pre_checkout_query", &json!({"id": "7", "from": user}), "payment 42"),
+            (
+                "callback_query",
+                &json!({"id": "7", "from": user, "message": message}),
+                "callback_query 42",
+            ),
+            (
+                "inline_query",
+                &json!({"id": "7", "from": user}),
+                "inline_query 42",
+            ),
+            (
+                "chosen_inline_result",
+                &json!({"from": user}),
+                "chosen_inline_result 42",
+            ),
+            (
+                "shipping_query",
+                &json!({"id": "7", "from": user}),
+                "payment 42",
+            ),
+            (
+                "pre_checkout_query",
+                &json!({"id": "7", "from": user}),
+                "payment 42",
+            ),
             ("my_chat_member", &message, "my_chat_member -100"),
-            ("chat_member", &json!({"chat": chat, "from": {"id": 1}, "new_chat_member": {"user": user}}), "member 42"),
+            (
+                "chat_member",
+                &json!({"chat": chat, "from": {"id": 1}, "new_chat_member": {"user": user}}),
+                "member 42",
+            ),
             ("chat_join_request", &message, "member 42"),
             ("poll", &json!({"id": "77"}), "poll \"77\""),
-            ("poll_answer", &json!({"poll_id": "77", "user": user}), "poll \"77\""),
-            ("message_reaction", &json!({"chat": chat, "user": user}), "message_reaction -100"),
-            ("business_connection", &json!({"id": "x", "user": user}), "business_connection 42"),
-            ("purchased_paid_media", &json!({"from": user}), "purchased_paid_media 42"),
+            (
+                "poll_answer",
+                &json!({"poll_id": "77", "user": user}),
+                "poll \"77\"",
+            ),
+            (
+                "message_reaction",
+                &json!({"chat": chat, "user": user}),
+                "message_reaction -100",
+            ),
+            (
+                "business_connection",
+                &json!({"id": "x", "user": user}),
+                "business_connection 42",
+            ),
+            (
+                "purchased_paid_media",
+                &json!({"from": user}),
+                "purchased_paid_media 42",
+            ),
             ("of_tomorrow", &json!([1]), "of_tomorrow 0"),
         ] {
-            assert_eq!(queue(&json!({"update_id": 1, kind: content})), expected, "{kind}");
+            assert_eq!(
+                queue(&json!({"update_id": 1, kind: content})),
+                expected,
+                "{kind}"
+            );
         }
         assert_eq!(queue(&json!({"update_id": 1})), "");
     }

@@ -1,4 +1,5 @@
-//! A caching resolver for the Bot API's address: ureq alone would ask the DNS at every call, each time on a new thread.
+//! A caching resolver for the Bot API's address: ureq alone would ask the DNS at every call, each
+//! time on a new thread.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -17,17 +18,24 @@ const CACHE_TTL: Duration = Duration::from_secs(300);
 /// How much longer the old answer is used while the DNS is asked again, or does not answer.
 const STALE_TTL: Duration = Duration::from_secs(30);
 
-/// Asks the DNS now and then, and goes on with its last answer while it gives none. For one host only.
+/// Asks the DNS now and then, and goes on with its last answer while it gives none. For one host
+/// only.
 #[derive(Debug, Default)]
 pub(crate) struct CachingResolver {
     dns: DefaultResolver,
     cache: Mutex<Cache>,
-    /// Held by the one caller that asks while nothing is known: each question is a thread, and a silent DNS keeps it for long.
+    /// Held by the one caller that asks while nothing is known: each question is a thread, and a
+    /// silent DNS keeps it for long.
     asking: Mutex<()>,
 }
 
 impl Resolver for CachingResolver {
-    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, Error> {
         let cache = || lock(&self.cache);
         let known = |addresses: Vec<SocketAddr>| Ok(self.list(&addresses));
         if let Some(addresses) = cache().recall(Instant::now()) {
@@ -46,7 +54,11 @@ impl Resolver for CachingResolver {
             Err(why) => {
                 let mut cache = cache();
                 cache.failed = Some(Instant::now());
-                if cache.addresses.is_empty() { Err(why) } else { known(cache.addresses.clone()) }
+                if cache.addresses.is_empty() {
+                    Err(why)
+                } else {
+                    known(cache.addresses.clone())
+                }
             }
         }
     }
@@ -70,8 +82,9 @@ struct Cache {
 }
 
 impl Cache {
-    /// The known addresses; None when the caller is to ask the DNS. Only that one caller asks: the others use the old answer, so
-    /// that a DNS which is gone delays one call at times, and not all of them.
+    /// The known addresses; None when the caller is to ask the DNS. Only that one caller asks: the
+    /// others use the old answer, so that a DNS which is gone delays one call at times, and not all
+    /// of them.
     fn recall(&mut self, now: Instant) -> Option<Vec<SocketAddr>> {
         let until = self.until?;
         if now < until {
@@ -90,7 +103,11 @@ impl Cache {
     }
 
     fn keep(&mut self, addresses: Vec<SocketAddr>, now: Instant) {
-        *self = Self { addresses, until: Some(now + CACHE_TTL), failed: None };
+        *self = Self {
+            addresses,
+            until: Some(now + CACHE_TTL),
+            failed: None,
+        };
     }
 }
 
@@ -105,8 +122,16 @@ mod tests {
         let mut cache = Cache::default();
         assert_eq!(cache.heard_since(start), None, "the first asks");
         cache.failed = Some(start + CACHE_TTL);
-        assert_eq!(cache.heard_since(start), Some(None), "who waited meanwhile does not ask again");
-        assert_eq!(cache.heard_since(start + 2 * CACHE_TTL), None, "who comes later does");
+        assert_eq!(
+            cache.heard_since(start),
+            Some(None),
+            "who waited meanwhile does not ask again"
+        );
+        assert_eq!(
+            cache.heard_since(start + 2 * CACHE_TTL),
+            None,
+            "who comes later does"
+        );
         cache.keep(known.clone(), start);
         assert_eq!(cache.heard_since(start), Some(Some(known)));
     }

@@ -1,4 +1,5 @@
-//! The text of a rich message (Bot API 10.1): blocks within blocks, and in them texts within texts. Pure.
+//! The text of a rich message (Bot API 10.1): blocks within blocks, and in them texts within texts.
+//! Pure.
 
 use std::collections::HashMap;
 
@@ -33,8 +34,16 @@ const KNOWN_BLOCKS: [&str; 22] = [
     "video",
     "voice_note",
 ];
-/// The parts of a block that are texts, in the order in which they are seen, and those that are lists of blocks.
-const BLOCK_TEXTS: [&str; 6] = ["summary", "title", "text", "expression", "caption", "credit"];
+/// The parts of a block that are texts, in the order in which they are seen, and those that are
+/// lists of blocks.
+const BLOCK_TEXTS: [&str; 6] = [
+    "summary",
+    "title",
+    "text",
+    "expression",
+    "caption",
+    "credit",
+];
 /// The parts of a piece of text, of which it has one.
 const TEXT_PARTS: [&str; 4] = ["text", "texts", "alternative_text", "expression"];
 
@@ -42,7 +51,10 @@ type Fields<'r> = HashMap<String, &'r RawValue>;
 
 /// The text of a rich message, a line for each block, without formatting.
 pub(crate) fn text(rich_message: &RawValue) -> String {
-    let mut text = Text { all: String::new(), left: TEXT_LIMIT };
+    let mut text = Text {
+        all: String::new(),
+        left: TEXT_LIMIT,
+    };
     if let Some(blocks) = fields(rich_message).get("blocks") {
         text.blocks(blocks, LEVELS);
     }
@@ -78,7 +90,10 @@ impl Text {
     fn block(&mut self, block: &RawValue, levels: usize) {
         let fields = fields(block);
         let kind: Option<String> = fields.get("type").and_then(|kind| read(kind));
-        if levels == 0 || self.left == 0 || kind.is_some_and(|kind| !KNOWN_BLOCKS.contains(&kind.as_str())) {
+        if levels == 0
+            || self.left == 0
+            || kind.is_some_and(|kind| !KNOWN_BLOCKS.contains(&kind.as_str()))
+        {
             return;
         }
         for name in BLOCK_TEXTS {
@@ -90,10 +105,18 @@ impl Text {
         if let Some(blocks) = fields.get("blocks") {
             self.blocks(blocks, levels - 1);
         }
-        for item in fields.get("items").map(|all| items(all)).unwrap_or_default() {
+        for item in fields
+            .get("items")
+            .map(|all| items(all))
+            .unwrap_or_default()
+        {
             self.item(item, levels - 1);
         }
-        for row in fields.get("cells").map(|all| items(all)).unwrap_or_default() {
+        for row in fields
+            .get("cells")
+            .map(|all| items(all))
+            .unwrap_or_default()
+        {
             self.row(row, levels - 1);
         }
         self.end_line();
@@ -126,7 +149,9 @@ impl Text {
         }
         match text.get().as_bytes().first() {
             Some(b'"') => self.push(&read::<String>(text).unwrap_or_default()),
-            Some(b'[') => items(text).into_iter().for_each(|text| self.inline(text, levels - 1)),
+            Some(b'[') => items(text)
+                .into_iter()
+                .for_each(|text| self.inline(text, levels - 1)),
             Some(b'{') => {
                 let fields = fields(text);
                 if let Some(part) = TEXT_PARTS.iter().find_map(|name| fields.get(*name)) {
@@ -179,26 +204,35 @@ mod tests {
             {"type": "hologram", "text": "unknown"},
             {"text": "last"}
         ]);
-        let expected =
-            "Title\nplain, both👍\n1. one\n2. two\n• deep\na | b\nc | \nMore\nlet x;\nWise\nNobody\na^2\nA cat\nlast";
+        let expected = "Title\nplain, both👍\n1. one\n2. two\n• deep\na | b\nc | \nMore\nlet x;\nWise\nNobody\na^2\nA cat\nlast";
         assert_eq!(text_of(&blocks), expected);
     }
 
     #[test]
     fn what_is_odd_is_left_out() {
-        for blocks in
-            [json!(null), json!({}), json!("text"), json!([null, 1, "x", [], {"type": 7}, {"text": 7}, {"items": 1}])]
-        {
+        for blocks in [
+            json!(null),
+            json!({}),
+            json!("text"),
+            json!([null, 1, "x", [], {"type": 7}, {"text": 7}, {"items": 1}]),
+        ] {
             assert_eq!(text_of(&blocks), "", "{blocks}");
         }
-        assert_eq!(text(&serde_json::value::to_raw_value(&json!("text")).unwrap()), "");
+        assert_eq!(
+            text(&serde_json::value::to_raw_value(&json!("text")).unwrap()),
+            ""
+        );
     }
 
     #[test]
     fn neither_depth_nor_length_is_endless() {
         let nested = |levels: usize| {
-            let (open, close) = (r#"[{"type":"blockquote","blocks":"#.repeat(levels), "}]".repeat(levels));
-            let json = format!(r#"{{"blocks":{open}[{{"type":"paragraph","text":"deep"}}]{close}}}"#);
+            let (open, close) = (
+                r#"[{"type":"blockquote","blocks":"#.repeat(levels),
+                "}]".repeat(levels),
+            );
+            let json =
+                format!(r#"{{"blocks":{open}[{{"type":"paragraph","text":"deep"}}]{close}}}"#);
             text(&serde_json::from_str::<Box<RawValue>>(&json).unwrap())
         };
         assert_eq!([nested(0), nested(LEVELS - 2)], ["deep", "deep"]);

@@ -21,11 +21,13 @@ const KEY_LENGTH: std::ops::RangeInclusive<usize> = 30..=45;
 const ID_LENGTH: std::ops::RangeInclusive<usize> = 6..=16;
 
 impl Token {
-    /// Takes a token as it stands in a file, and also what people paste: `BotFather`'s message around it, quotes, `NAME=` or
-    /// `bot` before it, characters that are not seen. What is not a token without doubt is refused.
+    /// Takes a token as it stands in a file, and also what people paste: `BotFather`'s message
+    /// around it, quotes, `NAME=` or `bot` before it, characters that are not seen. What is not a
+    /// token without doubt is refused.
     ///
     /// # Errors
-    /// What is wrong, in words that continue the name of the setting. They hold nothing of the text.
+    /// What is wrong, in words that continue the name of the setting. They hold nothing of the
+    /// text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text: String = text.chars().filter(|c| !is_unseen(*c)).collect();
         let bare = text.trim().trim_matches(['"', '\'', '`']);
@@ -41,17 +43,24 @@ impl Token {
         match found.len() {
             1 => Ok(found.swap_remove(0)),
             0 => Err(why_none(bare)),
-            count => Err(format!("holds {count} tokens: leave only the token of this bot")),
+            count => Err(format!(
+                "holds {count} tokens: leave only the token of this bot"
+            )),
         }
     }
 
     /// A token and nothing else: `digits:letters`, at most 80 characters.
     fn exact(text: &str) -> Option<Self> {
         let (id, key) = text.split_once(':')?;
-        let well_formed =
-            text.len() <= LENGTH_LIMIT && !id.starts_with(['0', '+']) && !key.is_empty() && key.chars().all(is_of_key);
+        let well_formed = text.len() <= LENGTH_LIMIT
+            && !id.starts_with(['0', '+'])
+            && !key.is_empty()
+            && key.chars().all(is_of_key);
         let id = id.parse().ok()?;
-        well_formed.then(|| Self { id, whole: text.to_owned().into() })
+        well_formed.then(|| Self {
+            id,
+            whole: text.to_owned().into(),
+        })
     }
 
     /// The bot's own user id: the public half, fit for logs and file names.
@@ -93,7 +102,8 @@ fn candidates(text: &str) -> impl Iterator<Item = &str> {
         let (before, behind) = (&text[..colon], &text[colon + 1..]);
         let id = before.len() - before.trim_end_matches(|c: char| c.is_ascii_digit()).len();
         let key = behind.len() - behind.trim_start_matches(is_of_key).len();
-        (ID_LENGTH.contains(&id) && KEY_LENGTH.contains(&key)).then(|| &text[colon - id..=colon + key])
+        (ID_LENGTH.contains(&id) && KEY_LENGTH.contains(&key))
+            .then(|| &text[colon - id..=colon + key])
     })
 }
 
@@ -150,7 +160,19 @@ mod tests {
     #[test]
     fn what_botfather_never_gave_is_refused() {
         let long = format!("1:{}", "a".repeat(80));
-        for text in ["", "token", "110201543", ":abc", "0123:abc", "+1:abc", "1:", "1:a b", "1:a/b", "x:abc", &long] {
+        for text in [
+            "",
+            "token",
+            "110201543",
+            ":abc",
+            "0123:abc",
+            "+1:abc",
+            "1:",
+            "1:a b",
+            "1:a/b",
+            "x:abc",
+            &long,
+        ] {
             assert!(Token::parse(text).is_err(), "{text}");
         }
     }
@@ -199,7 +221,10 @@ mod tests {
         ] {
             let why = Token::parse(&text).unwrap_err();
             assert!(why.contains(words), "{text}: {why}");
-            assert!(!why.contains("AHdq") && crate::secret::mask(&why) == why, "{why}");
+            assert!(
+                !why.contains("AHdq") && crate::secret::mask(&why) == why,
+                "{why}"
+            );
         }
     }
 
@@ -207,7 +232,10 @@ mod tests {
     fn the_secret_token_is_stable_and_fits_telegrams_alphabet() {
         let secret = Token::parse(TOKEN).unwrap().secret_token();
         assert_eq!(secret, Token::parse(TOKEN).unwrap().secret_token());
-        assert_ne!(secret, Token::parse("110201543:other").unwrap().secret_token());
+        assert_ne!(
+            secret,
+            Token::parse("110201543:other").unwrap().secret_token()
+        );
         assert_eq!(secret.expose().len(), 64);
         assert!(secret.expose().bytes().all(|b| b.is_ascii_hexdigit()));
     }

@@ -1,5 +1,5 @@
-//! What Telegram sends and takes, as far as a bot mostly needs it. Unknown fields are passed over, so that a newer Bot API
-//! changes nothing; [`Update::get`] reads them.
+//! What Telegram sends and takes, as far as a bot mostly needs it. Unknown fields are passed over,
+//! so that a newer Bot API changes nothing; [`Update::get`] reads them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,7 +25,8 @@ const COMMON_FIELDS: [&str; 12] = [
     "reply_to_message",
 ];
 
-/// One thing that happened, as `https://core.telegram.org/bots/api#update` has it. Only one of its kinds is there.
+/// One thing that happened, as `https://core.telegram.org/bots/api#update` has it. Only one of its
+/// kinds is there.
 #[derive(Debug, Deserialize)]
 pub struct Update {
     /// Positive, one higher than the update before; the same when an update is delivered again.
@@ -55,8 +56,8 @@ impl Update {
         Ok(update)
     }
 
-    /// What this type has no field for: a field of the update by its name in the Bot API, read as a type of your own.
-    /// None when the field is not there, or does not read so.
+    /// What this type has no field for: a field of the update by its name in the Bot API, read as a
+    /// type of your own. None when the field is not there, or does not read so.
     ///
     /// ```
     /// use pihook::bot::Update;
@@ -79,24 +80,34 @@ impl Update {
         serde_json::from_str(fields.get(name)?.get()).ok()
     }
 
-    /// What kind of thing it is, for a person: the names of a message's fields that are not the same for all, or the name of
-    /// another update's field.
+    /// What kind of thing it is, for a person: the names of a message's fields that are not the
+    /// same for all, or the name of another update's field.
     pub(crate) fn kind(&self) -> String {
         let names = |object: &str, common: &[&str]| {
-            let fields: BTreeMap<String, IgnoredAny> = serde_json::from_str(object).unwrap_or_default();
-            fields.into_keys().filter(|name| !common.contains(&name.as_str())).collect::<Vec<_>>()
+            let fields: BTreeMap<String, IgnoredAny> =
+                serde_json::from_str(object).unwrap_or_default();
+            fields
+                .into_keys()
+                .filter(|name| !common.contains(&name.as_str()))
+                .collect::<Vec<_>>()
         };
-        let fields: HashMap<String, Box<RawValue>> = serde_json::from_slice(&self.body).unwrap_or_default();
+        let fields: HashMap<String, Box<RawValue>> =
+            serde_json::from_slice(&self.body).unwrap_or_default();
         match fields.get("message") {
             Some(message) => names(message.get(), &COMMON_FIELDS).join(", "),
-            None => fields.into_keys().filter(|name| name != "update_id").collect::<Vec<_>>().join(", "),
+            None => fields
+                .into_keys()
+                .filter(|name| name != "update_id")
+                .collect::<Vec<_>>()
+                .join(", "),
         }
     }
 
     /// The message or post, new or changed.
     pub(crate) fn any_message(&self) -> Option<&Message> {
         let new = self.message.as_ref().or(self.channel_post.as_ref());
-        new.or(self.edited_message.as_ref()).or(self.edited_channel_post.as_ref())
+        new.or(self.edited_message.as_ref())
+            .or(self.edited_channel_post.as_ref())
     }
 
     /// The id of the chat that it happened in, where there is one.
@@ -129,9 +140,11 @@ pub struct Message {
     pub direct_messages_topic: Option<DirectMessagesTopic>,
     /// The text, at most 4096 code points; photos, stickers and the rest have none.
     pub text: Option<String>,
-    /// What is bold, a link, a spoiler…: JSON as Telegram wrote it, since an echo only passes it on.
+    /// What is bold, a link, a spoiler…: JSON as Telegram wrote it, since an echo only passes it
+    /// on.
     pub entities: Option<Box<RawValue>>,
-    /// A text with lists, tables, headings…, in place of `text`: JSON as Telegram wrote it. [`Message::rich_text`] reads it.
+    /// A text with lists, tables, headings…, in place of `text`: JSON as Telegram wrote it.
+    /// [`Message::rich_text`] reads it.
     pub rich_message: Option<Box<RawValue>>,
     /// The chat in whose name it was written, in place of a person's.
     pub sender_chat: Option<Chat>,
@@ -140,8 +153,8 @@ pub struct Message {
 }
 
 impl Message {
-    /// The command that the text begins with, without its slash: "start" of `/start`, `/start hello` and
-    /// `/start@your_bot`. None when there is no command, or it is for another bot.
+    /// The command that the text begins with, without its slash: "start" of `/start`, `/start
+    /// hello` and `/start@your_bot`. None when there is no command, or it is for another bot.
     ///
     /// ```
     /// use pihook::bot::{Me, Update};
@@ -153,25 +166,35 @@ impl Message {
     /// ```
     #[must_use]
     pub fn command(&self, me: &Me) -> Option<&str> {
-        let word = self.text.as_deref()?.strip_prefix('/')?.split(char::is_whitespace).next()?;
+        let word = self
+            .text
+            .as_deref()?
+            .strip_prefix('/')?
+            .split(char::is_whitespace)
+            .next()?;
         let (command, to) = word.split_once('@').unwrap_or((word, &me.username));
         (!command.is_empty() && to.eq_ignore_ascii_case(&me.username)).then_some(command)
     }
 
-    /// The text of a rich message, at most 4096 characters, without its formatting. None when it is no rich message, or no text
-    /// is in it.
+    /// The text of a rich message, at most 4096 characters, without its formatting. None when it is
+    /// no rich message, or no text is in it.
     #[must_use]
     pub fn rich_text(&self) -> Option<String> {
-        self.rich_message.as_deref().map(rich_message::text).filter(|text| !text.is_empty())
+        self.rich_message
+            .as_deref()
+            .map(rich_message::text)
+            .filter(|text| !text.is_empty())
     }
 
-    /// Whether a bot wrote it. People who write as a group or a channel have a bot's name in `from`, but are none.
+    /// Whether a bot wrote it. People who write as a group or a channel have a bot's name in
+    /// `from`, but are none.
     #[must_use]
     pub fn is_from_bot(&self) -> bool {
         self.sender_chat.is_none() && self.from.as_ref().is_some_and(|from| from.is_bot)
     }
 
-    /// Whether only its writer and the bot can see it. [`Reply::to`] answers it so that this is true of the answer, too.
+    /// Whether only its writer and the bot can see it. [`Reply::to`] answers it so that this is
+    /// true of the answer, too.
     #[must_use]
     pub fn is_ephemeral(&self) -> bool {
         self.ephemeral_message_id.is_some() || self.message_id == 0
@@ -212,8 +235,9 @@ pub struct User {
     pub username: Option<String>,
 }
 
-/// A button that was pressed, `https://core.telegram.org/bots/api#callbackquery`. It waits for `answerCallbackQuery`: until
-/// then the button shows that it is busy. Telegram takes no answer after some 15 s.
+/// A button that was pressed, `https://core.telegram.org/bots/api#callbackquery`. It waits for
+/// `answerCallbackQuery`: until then the button shows that it is busy. Telegram takes no answer
+/// after some 15 s.
 #[derive(Debug, Deserialize)]
 pub struct CallbackQuery {
     /// What `answerCallbackQuery` wants as `callback_query_id`.
@@ -222,7 +246,8 @@ pub struct CallbackQuery {
     pub from: User,
     /// The message with the button; none when the message was sent by way of an inline query.
     pub message: Option<Message>,
-    /// The button's `callback_data`, at most 64 bytes. A client that is not Telegram's can send any.
+    /// The button's `callback_data`, at most 64 bytes. A client that is not Telegram's can send
+    /// any.
     pub data: Option<String>,
 }
 
@@ -309,8 +334,8 @@ pub struct Reply<'a> {
 }
 
 impl<'a> Reply<'a> {
-    /// A plain text to the chat and topic of `message`, as a reply to it. What only its writer and the bot can see gets an
-    /// answer that only these can see.
+    /// A plain text to the chat and topic of `message`, as a reply to it. What only its writer and
+    /// the bot can see gets an answer that only these can see.
     #[must_use]
     pub fn to(message: &Message, text: &'a str) -> Self {
         // Where Telegram does not say who wrote it, it refuses this, and nobody sees anything.
@@ -322,7 +347,10 @@ impl<'a> Reply<'a> {
                 .map(|receiver_user_id| EphemeralMessageParameters { receiver_user_id }),
             chat_id: message.chat.id,
             message_thread_id: message.topic(),
-            direct_messages_topic_id: message.direct_messages_topic.as_ref().map(|topic| topic.topic_id),
+            direct_messages_topic_id: message
+                .direct_messages_topic
+                .as_ref()
+                .map(|topic| topic.topic_id),
             text,
             entities: None,
             reply_parameters: Some(ReplyParameters::to(message)),
@@ -368,12 +396,21 @@ mod tests {
     use serde_json::{Value, json};
 
     fn update(kind: &str, value: &Value) -> Update {
-        Update::parse(json!({"update_id": 7, kind: value}).to_string().into_bytes()).unwrap()
+        Update::parse(
+            json!({"update_id": 7, kind: value})
+                .to_string()
+                .into_bytes(),
+        )
+        .unwrap()
     }
 
     #[test]
     fn a_command_is_for_this_bot_or_for_everyone() {
-        let me = Me { id: 1, first_name: String::new(), username: "echo_bot".into() };
+        let me = Me {
+            id: 1,
+            first_name: String::new(),
+            username: "echo_bot".into(),
+        };
         for (text, command) in [
             ("/start", Some("start")),
             ("/start payload /help", Some("start")),
@@ -389,26 +426,53 @@ mod tests {
             ("/@echo_bot", None),
             ("", None),
         ] {
-            let update = update("message", &json!({"message_id": 5, "text": text, "chat": {"id": 42}}));
+            let update = update(
+                "message",
+                &json!({"message_id": 5, "text": text, "chat": {"id": 42}}),
+            );
             assert_eq!(update.message.unwrap().command(&me), command, "{text:?}");
         }
-        let photo = update("message", &json!({"message_id": 5, "photo": [], "chat": {"id": 42}}));
+        let photo = update(
+            "message",
+            &json!({"message_id": 5, "photo": [], "chat": {"id": 42}}),
+        );
         assert_eq!(photo.message.unwrap().command(&me), None);
     }
 
     #[test]
     fn every_kind_names_its_chat_and_any_field_can_be_read() {
         let message = json!({"message_id": 5, "chat": {"id": 42}, "caption": "look"});
-        for kind in ["message", "edited_message", "channel_post", "edited_channel_post"] {
+        for kind in [
+            "message",
+            "edited_message",
+            "channel_post",
+            "edited_channel_post",
+        ] {
             let update = update(kind, &message);
-            assert_eq!((update.chat(), update.any_message().unwrap().message_id), (Some(42), 5), "{kind}");
+            assert_eq!(
+                (update.chat(), update.any_message().unwrap().message_id),
+                (Some(42), 5),
+                "{kind}"
+            );
             assert_eq!(update.get::<Value>(kind).unwrap()["caption"], "look");
         }
         let pressed = json!({"id": "1", "from": {"id": 8, "first_name": "Ada"}, "message": message, "data": "yes"});
         let pressed = update("callback_query", &pressed);
-        assert_eq!((pressed.chat(), pressed.any_message().is_none()), (Some(42), true));
+        assert_eq!(
+            (pressed.chat(), pressed.any_message().is_none()),
+            (Some(42), true)
+        );
         let inline = update("inline_query", &json!({"id": "1"}));
-        assert_eq!((inline.chat(), inline.get::<i64>("update_id")), (None, Some(7)));
-        assert_eq!((inline.get::<Value>("message"), inline.get::<i64>("inline_query")), (None, None));
+        assert_eq!(
+            (inline.chat(), inline.get::<i64>("update_id")),
+            (None, Some(7))
+        );
+        assert_eq!(
+            (
+                inline.get::<Value>("message"),
+                inline.get::<i64>("inline_query")
+            ),
+            (None, None)
+        );
     }
 }

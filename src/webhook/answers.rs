@@ -1,4 +1,5 @@
-//! The workers' answers on their way back to whoever waits for them: in memory, while the requests go through tiny_http.
+//! The workers' answers on their way back to whoever waits for them: in memory, while the requests
+//! go through tiny_http.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -27,8 +28,8 @@ impl Answer {
         }
     }
 
-    /// The whole of it in HTTP. The last one of a connection says so: else Telegram may write its next request into the closing
-    /// connection.
+    /// The whole of it in HTTP. The last one of a connection says so: else Telegram may write its
+    /// next request into the closing connection.
     pub(crate) fn http(&self, is_last: bool) -> String {
         let close = if is_last { "Connection: close\r\n" } else { "" };
         match self {
@@ -48,15 +49,21 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// A number for a request, and its answer. An answer that nobody waits for any more is forgotten.
+    /// A number for a request, and its answer. An answer that nobody waits for any more is
+    /// forgotten.
     pub(super) fn to_next(&self) -> (u64, impl Future<Output = io::Result<Answer>>) {
         let number = self.last.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         lock(&self.waiting).insert(number, sender);
-        let waits = Waits { answers: self, number };
+        let waits = Waits {
+            answers: self,
+            number,
+        };
         let answer = async move {
             let _waits = waits;
-            receiver.await.map_err(|_| io::ErrorKind::UnexpectedEof.into())
+            receiver
+                .await
+                .map_err(|_| io::ErrorKind::UnexpectedEof.into())
         };
         (number, answer)
     }
@@ -101,7 +108,10 @@ mod tests {
 
     #[test]
     fn an_answer_in_http_says_when_to_come_again_and_whether_it_is_the_last() {
-        assert_eq!(Answer::Done.http(false), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(
+            Answer::Done.http(false),
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+        );
         assert_eq!(
             Answer::Later(5).http(true),
             "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

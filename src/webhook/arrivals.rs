@@ -1,5 +1,5 @@
-//! What shows that Telegram gets in here: a TLS handshake of a known peer, or an update with path and secret. And what shows that it
-//! comes in disguise.
+//! What shows that Telegram gets in here: a TLS handshake of a known peer, or an update with path
+//! and secret. And what shows that it comes in disguise.
 
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -29,12 +29,14 @@ impl Arrivals {
         self.next.notify_one();
     }
 
-    /// A connection from this address of the home's own network was closed, since `allow_from` does not name it.
+    /// A connection from this address of the home's own network was closed, since `allow_from` does
+    /// not name it.
     pub(crate) fn closed_from_home(&self, address: IpAddr) {
         *lock(&self.from_home) = Some(address);
     }
 
-    /// The last such address. Where nothing else arrives, it is that of a router that rewrites the sources of what it forwards.
+    /// The last such address. Where nothing else arrives, it is that of a router that rewrites the
+    /// sources of what it forwards.
     pub(crate) fn last_from_home(&self) -> Option<IpAddr> {
         *lock(&self.from_home)
     }

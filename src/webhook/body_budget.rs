@@ -1,12 +1,14 @@
-//! The memory for the bodies of requests: large ones are read only when there is room for them and for all that is made of them.
+//! The memory for the bodies of requests: large ones are read only when there is room for them and
+//! for all that is made of them.
 
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-/// Bytes of all large bodies together. A worker holds up to three times as much while the bot handles one: the body, what was
-/// parsed of it, and the calls. With that, and what the kernel buffers, the whole stays below the unit's `MemoryMax`.
+/// Bytes of all large bodies together. A worker holds up to three times as much while the bot
+/// handles one: the body, what was parsed of it, and the calls. With that, and what the kernel
+/// buffers, the whole stays below the unit's `MemoryMax`.
 const ALL_BODIES: usize = 16 * 1024 * 1024;
 /// Bytes of a body that always has room: a text with its 4096 characters, and much around it.
 const SMALL_BODY: usize = 32 * 1024;
@@ -30,14 +32,20 @@ impl Default for BodyBudget {
 }
 
 impl BodyBudget {
-    /// Waits for room for a body of so many bytes, no more than all bodies may have. None when there is none for long.
+    /// Waits for room for a body of so many bytes, no more than all bodies may have. None when
+    /// there is none for long.
     pub(super) async fn room_for(&self, bytes: usize) -> Option<Room<'_>> {
         if bytes <= SMALL_BODY {
             return Some(Room { _permit: None });
         }
         let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
-        let permit = timeout(WAIT_TIMEOUT, self.0.acquire_many(units)).await.ok()?.ok()?;
-        Some(Room { _permit: Some(permit) })
+        let permit = timeout(WAIT_TIMEOUT, self.0.acquire_many(units))
+            .await
+            .ok()?
+            .ok()?;
+        Some(Room {
+            _permit: Some(permit),
+        })
     }
 }
 
@@ -50,7 +58,10 @@ mod tests {
 
     #[test]
     fn large_bodies_wait_for_room_and_small_ones_do_not() {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             pause();
             let budget = BodyBudget::default();
@@ -61,7 +72,10 @@ mod tests {
             assert_eq!(start.elapsed().as_secs(), WAIT_TIMEOUT.as_secs());
             assert!(rooms.pop().unwrap().is_none() && rooms.iter().all(Option::is_some));
             assert!((30..=32).contains(&rooms.len()), "{}", rooms.len());
-            assert!(budget.room_for(SMALL_BODY).await.is_some() && budget.room_for(SMALL_BODY + 1).await.is_some());
+            assert!(
+                budget.room_for(SMALL_BODY).await.is_some()
+                    && budget.room_for(SMALL_BODY + 1).await.is_some()
+            );
             rooms.pop();
             let waited = Instant::now();
             assert!(budget.room_for(BODY_LIMIT - 1).await.is_some() && waited.elapsed().is_zero());

@@ -1,4 +1,5 @@
-//! One connection: ends its TLS, unless that ends elsewhere, and serves one whole, bounded request after the other.
+//! One connection: ends its TLS, unless that ends elsewhere, and serves one whole, bounded request
+//! after the other.
 
 use std::collections::hash_map::RandomState;
 use std::future::Future;
@@ -26,24 +27,28 @@ use crate::system::lock::lock;
 
 /// The TLS handshake, and the head of a request from its first byte on.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// A body, and besides as long as it takes at [`SLOWEST_LINE`]. For the largest it is 42 s: with the head's 5 s and the wait for
-/// room that is below the 60 s that Telegram waits.
+/// A body, and besides as long as it takes at [`SLOWEST_LINE`]. For the largest it is 42 s: with
+/// the head's 5 s and the wait for room that is below the 60 s that Telegram waits.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes a second: 130 kbit/s.
 const SLOWEST_LINE: usize = 16 * 1024;
 const LONGEST_BODY_TIMEOUT: Duration = Duration::from_secs(42);
-/// Between two requests. Longer than the 60 s after which Telegram closes, so that no request meets a closing connection.
+/// Between two requests. Longer than the 60 s after which Telegram closes, so that no request meets
+/// a closing connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Writing an answer that fits any socket's buffer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Reading on after a refusal: the kernel would answer unread bytes with a reset, which can overtake the refusal.
+/// Reading on after a refusal: the kernel would answer unread bytes with a reset, which can
+/// overtake the refusal.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes that are read on at most.
 const LINGER_LIMIT: usize = 64 * 1024;
-/// The same, from whom has shown path and secret: Telegram reads a refusal only when it could write its request.
+/// The same, from whom has shown path and secret: Telegram reads a refusal only when it could write
+/// its request.
 const PROVEN_LINGER_LIMIT: usize = 4 * 1024 * 1024;
 
-/// The update with which the doctor asks from this machine whether a bot answers. Telegram's ids are positive.
+/// The update with which the doctor asks from this machine whether a bot answers. Telegram's ids
+/// are positive.
 pub(crate) const QUESTION: &[u8] = b"{\"update_id\":0}";
 
 /// What all connections share.
@@ -54,7 +59,8 @@ pub struct Shared {
     pub handover: Arc<Handover>,
     /// The open connections, and what ends each.
     pub slots: Mutex<Slots<AbortHandle>>,
-    /// The certificate of new connections; it can be changed at any time. None where TLS ends before us.
+    /// The certificate of new connections; it can be changed at any time. None where TLS ends
+    /// before us.
     pub rollover: Option<Arc<Rollover>>,
     /// What shows that Telegram gets in.
     pub arrivals: Arc<Arrivals>,
@@ -91,30 +97,47 @@ impl Drop for Session<'_> {
 }
 
 impl Session<'_> {
-    pub(super) async fn serve(&self, stream: TcpStream, stop: watch::Receiver<bool>) -> io::Result<()> {
+    pub(super) async fn serve(
+        &self,
+        stream: TcpStream,
+        stop: watch::Receiver<bool>,
+    ) -> io::Result<()> {
         // Without it every first answer waits 40 ms for the peer's delayed acknowledgement.
         stream.set_nodelay(true)?;
         let stream: Box<dyn Stream> = match &self.shared.rollover {
-            Some(rollover) => Box::new(within(HEAD_TIMEOUT, self.handshake(stream, rollover)).await?),
+            Some(rollover) => {
+                Box::new(within(HEAD_TIMEOUT, self.handshake(stream, rollover)).await?)
+            }
             None => Box::new(stream),
         };
-        let mut connection = Connection { stream, read: Vec::new(), stop };
+        let mut connection = Connection {
+            stream,
+            read: Vec::new(),
+            stop,
+        };
         loop {
             match self.request(&mut connection).await {
                 Ok(true) => {}
                 Ok(false) => return connection.close().await,
-                Err(SessionError::Refused { refusal, unread }) => return connection.refuse(refusal, unread).await,
+                Err(SessionError::Refused { refusal, unread }) => {
+                    return connection.refuse(refusal, unread).await;
+                }
                 Err(SessionError::Broken(why)) => return Err(why),
             }
         }
     }
 
-    async fn handshake(&self, stream: TcpStream, rollover: &Rollover) -> io::Result<impl Stream + use<>> {
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        rollover: &Rollover,
+    ) -> io::Result<impl Stream + use<>> {
         let greeted = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         self.greet()?;
         let shown = rollover.current();
         let accepted = greeted.into_stream(shown.clone()).await;
-        let knows_other = !self.stranger && accepted.as_ref().is_err_and(is_alert) && rollover.rejected(&shown);
+        let knows_other =
+            !self.stranger && accepted.as_ref().is_err_and(is_alert) && rollover.rejected(&shown);
         if accepted.is_ok() {
             self.reached(Stage::Encrypted);
         }
@@ -135,7 +158,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn head(&self, connection: &mut Connection, deadline: Instant) -> Result<Authorized, SessionError> {
+    async fn head(
+        &self,
+        connection: &mut Connection,
+        deadline: Instant,
+    ) -> Result<Authorized, SessionError> {
         let shared = self.shared;
         loop {
             let head = match shared.rollover {
@@ -148,13 +175,23 @@ impl Session<'_> {
                 }
                 return auth::authorize(&head, &shared.routes).map_err(|refusal| {
                     if refusal == Refusal::WrongSecret
-                        && let Some(observations) = shared.observations_of(auth::recipient(&head, &shared.routes))
+                        && let Some(observations) =
+                            shared.observations_of(auth::recipient(&head, &shared.routes))
                     {
                         observations.wrong_secret(now());
                     }
-                    let whole = head.length.saturating_add(head.content_length.unwrap_or_default());
+                    let whole = head
+                        .length
+                        .saturating_add(head.content_length.unwrap_or_default());
                     let unread = whole.saturating_sub(connection.read.len());
-                    SessionError::refused(refusal, if refusal == Refusal::TooLarge { unread } else { 0 })
+                    SessionError::refused(
+                        refusal,
+                        if refusal == Refusal::TooLarge {
+                            unread
+                        } else {
+                            0
+                        },
+                    )
                 });
             }
             connection.read.reserve(4096);
@@ -178,28 +215,39 @@ impl Session<'_> {
         }
         let whole = authorized.head + authorized.body;
         let Some(_room) = self.shared.handover.bodies.room_for(authorized.body).await else {
-            return Err(SessionError::refused(Refusal::Busy, whole.saturating_sub(connection.read.len())));
+            return Err(SessionError::refused(
+                Refusal::Busy,
+                whole.saturating_sub(connection.read.len()),
+            ));
         };
-        connection.fill(whole, Instant::now() + body_timeout(authorized.body)).await?;
+        connection
+            .fill(whole, Instant::now() + body_timeout(authorized.body))
+            .await?;
         if connection.read.len() > whole {
             // Telegram sends one request at a time; what follows unasked is not from it.
             return Err(Refusal::BadRequest.into());
         }
-        if authorized.recipient != Recipient::Probe && connection.read[authorized.head..] != *QUESTION {
+        if authorized.recipient != Recipient::Probe
+            && connection.read[authorized.head..] != *QUESTION
+        {
             self.shared.arrivals.add();
         }
         // Nothing of this request is kept: a large one must not cost its memory while idle.
         let mut body = std::mem::take(&mut connection.read);
         body.drain(..authorized.head);
-        let answer = within(ANSWER_TIMEOUT, self.shared.handover.ask(authorized.recipient, body)).await?;
+        let answer = within(
+            ANSWER_TIMEOUT,
+            self.shared.handover.ask(authorized.recipient, body),
+        )
+        .await?;
         let is_last = authorized.close || *connection.stop.borrow();
         connection.write(answer.http(is_last).as_bytes()).await?;
         Ok(!is_last)
     }
 }
 
-/// Sleeps for [`IDLE_TIMEOUT`], in two parts: tokio asks the kernel again for a timer that ends before all others, and so does
-/// none of the answers' while the first part is there.
+/// Sleeps for [`IDLE_TIMEOUT`], in two parts: tokio asks the kernel again for a timer that ends
+/// before all others, and so does none of the answers' while the first part is there.
 async fn idle_for_too_long() {
     sleep(ANSWER_TIMEOUT).await;
     sleep(IDLE_TIMEOUT.saturating_sub(ANSWER_TIMEOUT)).await;
@@ -208,7 +256,9 @@ async fn idle_for_too_long() {
 /// How long a body of so many bytes may take.
 fn body_timeout(bytes: usize) -> Duration {
     let seconds = u64::try_from(bytes / SLOWEST_LINE).unwrap_or(u64::MAX);
-    BODY_TIMEOUT.saturating_add(Duration::from_secs(seconds)).min(LONGEST_BODY_TIMEOUT)
+    BODY_TIMEOUT
+        .saturating_add(Duration::from_secs(seconds))
+        .min(LONGEST_BODY_TIMEOUT)
 }
 
 /// Why a connection is not served any further.
@@ -268,7 +318,8 @@ impl Connection {
 
     async fn fill(&mut self, length: usize, deadline: Instant) -> Result<(), SessionError> {
         // Exactly: a vector that grows by itself takes up to twice as much.
-        self.read.reserve_exact((length + 1).saturating_sub(self.read.len()));
+        self.read
+            .reserve_exact((length + 1).saturating_sub(self.read.len()));
         while self.read.len() < length {
             match self.read_some(length, deadline).await {
                 Err(SessionError::Refused { refusal, .. }) => {
@@ -331,7 +382,8 @@ fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-/// A random number below `limit`, which nobody outside can foresee: the standard library's hashes have random keys.
+/// A random number below `limit`, which nobody outside can foresee: the standard library's hashes
+/// have random keys.
 pub(super) fn random_below(limit: usize) -> usize {
     let random = RandomState::new().hash_one(limit);
     usize::try_from(random % (limit.max(1) as u64)).unwrap_or_default()
@@ -343,5 +395,7 @@ pub(super) async fn stop_requested(stop: &mut watch::Receiver<bool>) {
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(limit, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    timeout(limit, work)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -1,8 +1,9 @@
-//! The dedup window: which updates were answered, so that an update which Telegram delivers again gets no second reply.
+//! The dedup window: which updates were answered, so that an update which Telegram delivers again
+//! gets no second reply.
 //!
-//! A bot's updates are numbered in sequence, so an update's place in the ring is its number modulo the ring's size, and
-//! holds a mark that only this number in this state has. What was torn, or is from elsewhere, is no mark: it is as if
-//! nothing stood there.
+//! A bot's updates are numbered in sequence, so an update's place in the ring is its number modulo
+//! the ring's size, and holds a mark that only this number in this state has. What was torn, or is
+//! from elsewhere, is no mark: it is as if nothing stood there.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -14,8 +15,8 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use crate::system::lock::lock;
 
-/// Updates that are remembered: at the 30 messages a second that Telegram lets a bot send, for four minutes; at home, for
-/// days. A lost answer is asked for again within seconds.
+/// Updates that are remembered: at the 30 messages a second that Telegram lets a bot send, for four
+/// minutes; at home, for days. A lost answer is asked for again within seconds.
 const PLACES: usize = 8192;
 const MARK: usize = size_of::<u64>();
 
@@ -73,7 +74,9 @@ impl PanicMark {
     /// Writes the mark: one system call, no lock. Returns whether it was written.
     #[must_use]
     pub fn write(&self) -> bool {
-        self.file.write_at(&self.mark.to_le_bytes(), self.offset).is_ok_and(|written| written == MARK)
+        self.file
+            .write_at(&self.mark.to_le_bytes(), self.offset)
+            .is_ok_and(|written| written == MARK)
     }
 }
 
@@ -81,18 +84,30 @@ impl DedupWindow {
     /// Begins with what the file at `path` remembers, and keeps it up to date.
     ///
     /// # Errors
-    /// When there can be no file, or its folder is not in memory, where alone a write for every update wears nothing out.
+    /// When there can be no file, or its folder is not in memory, where alone a write for every
+    /// update wears nothing out.
     pub fn open(path: &Path) -> io::Result<Self> {
         if statfs(path.parent().unwrap_or(Path::new(".")))?.filesystem_type() != TMPFS_MAGIC {
             return Err(io::Error::other(
                 "the folder is not in memory (tmpfs); set runtime_dir to a folder under /run",
             ));
         }
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)?;
         let mut content = Vec::new();
-        (&file).take((PLACES * MARK) as u64).read_to_end(&mut content)?;
+        (&file)
+            .take((PLACES * MARK) as u64)
+            .read_to_end(&mut content)?;
         let at_panic = Some(Arc::new(file.try_clone()?));
-        Ok(Self { at_panic, ..Self::with(content, Some(file)) })
+        Ok(Self {
+            at_panic,
+            ..Self::with(content, Some(file))
+        })
     }
 
     /// Begins with nothing, and remembers for as long as it lives.
@@ -102,8 +117,20 @@ impl DedupWindow {
 
     fn with(mut content: Vec<u8>, file: Option<File>) -> Self {
         content.resize(PLACES * MARK, 0);
-        let marks = content.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
-        Self { ring: Mutex::new(Ring { marks, sending: Vec::new(), file }), at_panic: None }
+        let marks = content
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| u64::from_le_bytes(*bytes))
+            .collect();
+        Self {
+            ring: Mutex::new(Ring {
+                marks,
+                sending: Vec::new(),
+                file,
+            }),
+            at_panic: None,
+        }
     }
 
     /// Claims an update: only one worker at a time gets it, and only while it is not answered.
@@ -123,7 +150,12 @@ impl DedupWindow {
             ring.set(update, mark(update, State::Sending));
         }
         let interrupted = found == mark(update, State::Sending);
-        Claim::Granted(Claimed { window: self, update, interrupted, panicked })
+        Claim::Granted(Claimed {
+            window: self,
+            update,
+            interrupted,
+            panicked,
+        })
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
@@ -132,18 +164,29 @@ impl DedupWindow {
 }
 
 impl Claimed<'_> {
-    /// The mark to leave when the bot panics: at the first panic one that gives the update another try, at the second that
-    /// of an answered update. None when the ring is kept in this process alone.
+    /// The mark to leave when the bot panics: at the first panic one that gives the update another
+    /// try, at the second that of an answered update. None when the ring is kept in this process
+    /// alone.
     #[must_use]
     pub fn panic_mark(&self) -> Option<PanicMark> {
-        let state = if self.panicked { State::Answered } else { State::Panicked };
+        let state = if self.panicked {
+            State::Answered
+        } else {
+            State::Panicked
+        };
         let file = Arc::clone(self.window.at_panic.as_ref()?);
-        Some(PanicMark { file, offset: offset(place(self.update)), mark: mark(self.update, state) })
+        Some(PanicMark {
+            file,
+            offset: offset(place(self.update)),
+            mark: mark(self.update, state),
+        })
     }
 
     /// Notes that the reply is out.
     pub fn answered(self) {
-        self.window.ring().set(self.update, mark(self.update, State::Answered));
+        self.window
+            .ring()
+            .set(self.update, mark(self.update, State::Answered));
     }
 }
 
@@ -162,7 +205,10 @@ impl Ring {
         let place = place(update);
         self.marks[place] = mark;
         // Not synced: it lies in memory, and the kernel keeps it when the process is killed.
-        let written = self.file.as_ref().map(|file| file.write_all_at(&mark.to_le_bytes(), offset(place)));
+        let written = self
+            .file
+            .as_ref()
+            .map(|file| file.write_all_at(&mark.to_le_bytes(), offset(place)));
         if let Some(Err(why)) = written {
             log::warn!(
                 "pihook could not save which updates it has answered: {why}. After a restart, it may answer an update \
@@ -182,7 +228,8 @@ fn place(update: i64) -> usize {
     usize::try_from(update.rem_euclid(PLACES as i64)).unwrap_or_default()
 }
 
-/// A number that no other update has in any state, but for those 2^62 away, and that chance does not hit. Never 0.
+/// A number that no other update has in any state, but for those 2^62 away, and that chance does
+/// not hit. Never 0.
 fn mark(update: i64, state: State) -> u64 {
     // The finalizer of SplitMix64, which maps no two numbers to one.
     let mut mark = update.cast_unsigned().wrapping_mul(4) | state as u64;
@@ -243,19 +290,33 @@ mod tests {
         assert!(matches!(window.claim(7), Claim::InFlight));
         drop(first);
         // It could not be sent: the next try may.
-        assert!(matches!(window.claim(7), Claim::Granted(Claimed { interrupted: false, .. })));
+        assert!(matches!(
+            window.claim(7),
+            Claim::Granted(Claimed {
+                interrupted: false,
+                ..
+            })
+        ));
     }
 
     #[test]
     fn a_process_that_ended_amid_a_reply_leaves_word_of_it() {
         let memory = Memory::new("amid");
         std::mem::forget(memory.open().claim(7));
-        assert!(matches!(memory.open().claim(7), Claim::Granted(Claimed { interrupted: true, .. })));
+        assert!(matches!(
+            memory.open().claim(7),
+            Claim::Granted(Claimed {
+                interrupted: true,
+                ..
+            })
+        ));
     }
 
     /// The bot panics, and the process ends: nothing is given up.
     fn panic(window: &DedupWindow, update: i64) {
-        let Claim::Granted(claimed) = window.claim(update) else { panic!("it is not to be handled") };
+        let Claim::Granted(claimed) = window.claim(update) else {
+            panic!("it is not to be handled")
+        };
         assert!(claimed.panic_mark().unwrap().write());
         std::mem::forget(claimed);
     }
@@ -266,7 +327,14 @@ mod tests {
         panic(&memory.open(), 7);
         let again = memory.open();
         assert!(reply(&again, 8), "another update is not concerned");
-        assert!(matches!(again.claim(7), Claim::Granted(Claimed { panicked: true, interrupted: false, .. })));
+        assert!(matches!(
+            again.claim(7),
+            Claim::Granted(Claimed {
+                panicked: true,
+                interrupted: false,
+                ..
+            })
+        ));
         panic(&memory.open(), 7);
         assert!(matches!(memory.open().claim(7), Claim::Answered));
     }
@@ -278,7 +346,10 @@ mod tests {
         std::mem::forget(memory.open().claim(7));
         drop(memory.open().claim(7));
         let window = memory.open();
-        assert!(matches!(window.claim(7), Claim::Granted(Claimed { panicked: true, .. })));
+        assert!(matches!(
+            window.claim(7),
+            Claim::Granted(Claimed { panicked: true, .. })
+        ));
         assert!(reply(&window, 7));
         assert!(matches!(memory.open().claim(7), Claim::Answered));
     }
@@ -286,7 +357,9 @@ mod tests {
     #[test]
     fn without_a_file_a_panic_leaves_no_mark() {
         let window = DedupWindow::in_memory();
-        let Claim::Granted(claimed) = window.claim(7) else { panic!("it is new") };
+        let Claim::Granted(claimed) = window.claim(7) else {
+            panic!("it is new")
+        };
         assert!(claimed.panic_mark().is_none() && !claimed.panicked);
     }
 
@@ -299,7 +372,10 @@ mod tests {
         assert!((first..=last).all(|update| reply(&window, update)));
         assert!((first + 1..=last).all(|update| !reply(&window, update)));
         assert!(reply(&window, first));
-        assert_eq!(fs::metadata(&memory.0).unwrap().len(), (PLACES * MARK) as u64);
+        assert_eq!(
+            fs::metadata(&memory.0).unwrap().len(),
+            (PLACES * MARK) as u64
+        );
     }
 
     #[test]
@@ -311,7 +387,11 @@ mod tests {
         fs::write(&memory.0, &whole[..2 * MARK + 3]).unwrap();
         let window = memory.open();
         assert!(!reply(&window, 1) && reply(&window, 2));
-        for content in [vec![0xff; 3 * PLACES * MARK], b"once upon a time".repeat(5000), vec![1]] {
+        for content in [
+            vec![0xff; 3 * PLACES * MARK],
+            b"once upon a time".repeat(5000),
+            vec![1],
+        ] {
             fs::write(&memory.0, content).unwrap();
             assert!((1..100).all(|update| reply(&memory.open(), update)));
         }

@@ -1,5 +1,5 @@
-//! The only code that meets the internet: accepts, filters, and gives each connection a [`Session`] that ends TLS and lets
-//! one whole, bounded request at a time through.
+//! The only code that meets the internet: accepts, filters, and gives each connection a [`Session`]
+//! that ends TLS and lets one whole, bounded request at a time through.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -65,11 +65,20 @@ impl Edge {
         while tasks.join_next().await.is_some() {}
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr, stop: &watch::Receiver<bool>, tasks: &mut JoinSet<()>) {
+    fn admit(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        stop: &watch::Receiver<bool>,
+        tasks: &mut JoinSet<()>,
+    ) {
         let address = peer.ip().to_canonical();
         let among = |networks: &[Network]| networks.iter().any(|network| network.contains(address));
-        // Our own probe calls from the address that it calls. So can every program here: it is a stranger at the limits.
-        let ours = stream.local_addr().is_ok_and(|local| local.ip().to_canonical() == address);
+        // Our own probe calls from the address that it calls. So can every program here: it is a
+        // stranger at the limits.
+        let ours = stream
+            .local_addr()
+            .is_ok_and(|local| local.ip().to_canonical() == address);
         if !ours && !among(&self.allow_from) {
             // Closed without a word: the internet is full of them.
             if is_at_home(address) {
@@ -92,14 +101,20 @@ impl Edge {
                 ));
             }
             Slot::Full => {
-                return TOO_MANY
-                    .warn(format_args!("Too many connections: pihook closed the connection from {address}."));
+                return TOO_MANY.warn(format_args!(
+                    "Too many connections: pihook closed the connection from {address}."
+                ));
             }
         }
         let number = slots.next_number();
         let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
         let end = tasks.spawn(async move {
-            let session = Session { shared: &shared, number, stranger, is_local: ours };
+            let session = Session {
+                shared: &shared,
+                number,
+                stranger,
+                is_local: ours,
+            };
             // A broken connection needs nothing from us: Telegram brings its update back.
             let _ = session.serve(stream, stop).await;
         });
@@ -107,10 +122,14 @@ impl Edge {
     }
 }
 
-/// Whether something has run out here; all else that accepting can fail with is over with the one connection.
+/// Whether something has run out here; all else that accepting can fail with is over with the one
+/// connection.
 fn is_scarcity(error: &io::Error) -> bool {
     let number = error.raw_os_error().map(Errno::from_raw);
-    matches!(number, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
+    matches!(
+        number,
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)
+    )
 }
 
 /// Whether this is an address of a home network, which no call from the internet has.
@@ -127,7 +146,14 @@ mod tests {
 
     #[test]
     fn a_router_that_rewrites_sources_is_told_by_its_address() {
-        for address in ["192.168.178.1", "10.0.0.138", "172.17.0.1", "169.254.1.1", "fd00::1", "fe80::1"] {
+        for address in [
+            "192.168.178.1",
+            "10.0.0.138",
+            "172.17.0.1",
+            "169.254.1.1",
+            "fd00::1",
+            "fe80::1",
+        ] {
             assert!(is_at_home(address.parse().unwrap()), "{address}");
         }
         for address in ["149.154.167.1", "172.32.0.1", "127.0.0.1", "2001:db8::1"] {

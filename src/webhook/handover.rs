@@ -1,8 +1,9 @@
-//! Hands whole requests to tiny_http over kept Unix connections. The answers come back another way, so that nothing is ever
-//! there to be read, and one connection carries the small requests of all.
+//! Hands whole requests to tiny_http over kept Unix connections. The answers come back another way,
+//! so that nothing is ever there to be read, and one connection carries the small requests of all.
 //!
-//! tiny_http's pool loses count of its idle threads when connections arrive at once, and then leaves
-//! some without a thread. So they are opened one at a time, each only after the one before was answered.
+//! tiny_http's pool loses count of its idle threads when connections arrive at once, and then
+//! leaves some without a thread. So they are opened one at a time, each only after the one before
+//! was answered.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -27,14 +28,16 @@ const RETRY_SOON: u64 = 1;
 /// In a path, where an update's has its bot's place in the settings.
 const NO_BOT: &str = "none";
 
-/// The connections to the workers: as many as requests were ever being written at once, at most one for each worker.
+/// The connections to the workers: as many as requests were ever being written at once, at most one
+/// for each worker.
 pub struct Handover {
     /// The memory for large bodies, here and with the workers.
     pub(super) bodies: BodyBudget,
     /// The way back from the workers.
     pub(crate) answers: Arc<Answers>,
     socket: PathBuf,
-    /// Of updates, as many as can have a worker; the others wait for their turn here, where they are not in the probe's way.
+    /// Of updates, as many as can have a worker; the others wait for their turn here, where they
+    /// are not in the probe's way.
     turns: Semaphore,
     workers: Semaphore,
     free: Mutex<Vec<Pipeline>>,
@@ -48,9 +51,19 @@ impl Handover {
     #[must_use]
     pub fn new(socket: PathBuf, workers: usize) -> Self {
         let [turns, workers] = [workers; 2].map(Semaphore::new);
-        let (free, opening, in_flight) = (Mutex::default(), AsyncMutex::default(), Mutex::default());
+        let (free, opening, in_flight) =
+            (Mutex::default(), AsyncMutex::default(), Mutex::default());
         let (bodies, answers) = (BodyBudget::default(), Arc::default());
-        Self { bodies, answers, socket, turns, workers, free, opening, in_flight }
+        Self {
+            bodies,
+            answers,
+            socket,
+            turns,
+            workers,
+            free,
+            opening,
+            in_flight,
+        }
     }
 
     /// Has a bot's update dealt with that Telegram did not send here by itself.
@@ -59,7 +72,11 @@ impl Handover {
     /// After how many seconds it is to be tried again.
     pub(crate) async fn deliver(&self, bot: usize, update: &[u8]) -> Result<(), u64> {
         let _room = self.bodies.room_for(update.len()).await.ok_or(RETRY_SOON)?;
-        let asked = timeout(ANSWER_TIMEOUT, self.ask(Recipient::Bot(bot), update.to_vec())).await;
+        let asked = timeout(
+            ANSWER_TIMEOUT,
+            self.ask(Recipient::Bot(bot), update.to_vec()),
+        )
+        .await;
         match asked.ok().and_then(Result::ok).ok_or(RETRY_SOON)? {
             Answer::Done => Ok(()),
             Answer::Later(seconds) => Err(seconds),
@@ -71,13 +88,14 @@ impl Handover {
         lock(&self.in_flight).get(&bot).copied().unwrap_or_default()
     }
 
-    /// Has an update answered: waits for a worker, and for its answer. The probe gets the first worker that is free, however
-    /// many updates wait.
+    /// Has an update answered: waits for a worker, and for its answer. The probe gets the first
+    /// worker that is free, however many updates wait.
     ///
     /// # Errors
     /// When the connection breaks. It is not used again.
     pub(crate) async fn ask(&self, recipient: Recipient, body: Vec<u8>) -> io::Result<Answer> {
-        // The semaphores are never closed; if they were, nothing would be lost by going on. The worker is given back first.
+        // The semaphores are never closed; if they were, nothing would be lost by going on. The
+        // worker is given back first.
         let _counted = Counted::new(&self.in_flight, recipient);
         let (_turn, bot) = match recipient {
             Recipient::Bot(index) => (self.turns.acquire().await.ok(), index.to_string()),
@@ -119,7 +137,10 @@ impl Handover {
         body: Vec<u8>,
     ) -> io::Result<(Pipeline, impl Future<Output = io::Result<Answer>>)> {
         let (number, answer) = self.answers.to_next();
-        let head = format!("POST /{number}/{bot} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "POST /{number}/{bot} HTTP/1.1\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
         let mut request = body;
         request.splice(..0, head.into_bytes());
         Ok((connection.write(&request).await?, answer))
@@ -170,7 +191,10 @@ mod tests {
     }
 
     fn runtime() -> Runtime {
-        runtime::Builder::new_current_thread().enable_all().build().unwrap()
+        runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
     }
 
     fn accept(listener: &UnixListener) -> Lines<BufReader<BlockingStream>> {
@@ -186,7 +210,9 @@ mod tests {
 
     /// The number of the next request, and the bot that it is for.
     fn next(requests: &mut Lines<BufReader<BlockingStream>>) -> Option<(u64, String)> {
-        let line = requests.map_while(Result::ok).find(|line| line.starts_with("POST "))?;
+        let line = requests
+            .map_while(Result::ok)
+            .find(|line| line.starts_with("POST "))?;
         let (number, bot) = line.split(' ').nth(1)?.strip_prefix('/')?.split_once('/')?;
         Some((number.parse().ok()?, bot.to_owned()))
     }
@@ -257,7 +283,10 @@ mod tests {
             next(&mut requests).unwrap();
             taken.send(()).unwrap();
             let length: usize = requests.map_while(Result::ok).map(|line| line.len()).sum();
-            answers.give(next(&mut opened(&listener, &answers)).unwrap().0, Answer::Done);
+            answers.give(
+                next(&mut opened(&listener, &answers)).unwrap().0,
+                Answer::Done,
+            );
             length
         });
         // No socket has room for it.
@@ -268,7 +297,10 @@ mod tests {
                 _ = handover.ask(Recipient::Bot(0), body) => panic!("nobody answered"),
                 _ = is_taken => {}
             }
-            assert_eq!(handover.ask(Recipient::Bot(0), Vec::new()).await.unwrap(), Answer::Done);
+            assert_eq!(
+                handover.ask(Recipient::Bot(0), Vec::new()).await.unwrap(),
+                Answer::Done
+            );
         });
         std::fs::remove_file(&handover.socket).unwrap();
         assert!(worker.join().unwrap() < length);
@@ -292,7 +324,10 @@ mod tests {
         std::fs::remove_file(&handover.socket).unwrap();
         worker.join().unwrap();
         let [first, second, third] = [answered.0, answered.1, answered.2].map(Result::unwrap);
-        assert_eq!([first, second, third], [Answer::Later(3), Answer::Later(2), Answer::Later(1)]);
+        assert_eq!(
+            [first, second, third],
+            [Answer::Later(3), Answer::Later(2), Answer::Later(1)]
+        );
     }
 
     #[test]
@@ -302,9 +337,15 @@ mod tests {
         let answers = Arc::clone(&handover.answers);
         let worker = thread::spawn(move || {
             // The connection ends with this line.
-            answers.give(next(&mut opened(&listener, &answers)).unwrap().0, Answer::Done);
+            answers.give(
+                next(&mut opened(&listener, &answers)).unwrap().0,
+                Answer::Done,
+            );
             has_ended.send(()).unwrap();
-            answers.give(next(&mut opened(&listener, &answers)).unwrap().0, Answer::Done);
+            answers.give(
+                next(&mut opened(&listener, &answers)).unwrap().0,
+                Answer::Done,
+            );
         });
         runtime().block_on(async {
             let ask = || handover.ask(Recipient::Bot(0), Vec::new());

@@ -1,5 +1,5 @@
-//! The updates that are being answered at this moment. One that Telegram delivers a second time meanwhile, since a connection
-//! broke, gets the answer of the first.
+//! The updates that are being answered at this moment. One that Telegram delivers a second time
+//! meanwhile, since a connection broke, gets the answer of the first.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
@@ -26,7 +26,11 @@ impl<A> Default for InFlight<A> {
 impl<A: Clone> InFlight<A> {
     /// Has `work` find the answer for an update, and gives that to all who wait for it.
     pub(crate) fn answer(&self, update: i64, start: Instant, work: impl FnOnce() -> A) -> A {
-        let running = Arc::new(Running { start, answer: Mutex::default(), answered: Condvar::new() });
+        let running = Arc::new(Running {
+            start,
+            answer: Mutex::default(),
+            answered: Condvar::new(),
+        });
         lock(&self.0).insert(update, Arc::clone(&running));
         let answer = work();
         // Another thread may have begun it again by now.
@@ -44,12 +48,16 @@ impl<A: Clone> InFlight<A> {
         answer
     }
 
-    /// Waits for the answer that another thread finds, for so long, and no longer than any update may take. None when there is
-    /// none by then, or the update is not in flight any more.
+    /// Waits for the answer that another thread finds, for so long, and no longer than any update
+    /// may take. None when there is none by then, or the update is not in flight any more.
     pub(crate) fn wait(&self, update: i64, longest: Duration) -> Option<A> {
         let running = lock(&self.0).get(&update).cloned()?;
-        let left = (running.start + UPDATE_TIMEOUT).saturating_duration_since(Instant::now()).min(longest);
-        let answer = running.answered.wait_timeout_while(lock(&running.answer), left, |answer| answer.is_none());
+        let left = (running.start + UPDATE_TIMEOUT)
+            .saturating_duration_since(Instant::now())
+            .min(longest);
+        let answer = running
+            .answered
+            .wait_timeout_while(lock(&running.answer), left, |answer| answer.is_none());
         answer.ok().and_then(|(answer, _)| answer.clone())
     }
 }
@@ -77,15 +85,24 @@ mod tests {
                 })
             });
             begun.recv().unwrap();
-            assert_eq!((in_flight.wait(7, Duration::ZERO), in_flight.wait(8, minute)), (None, None));
-            let waiting: Vec<_> = (0..3).map(|_| scope.spawn(|| in_flight.wait(7, minute))).collect();
+            assert_eq!(
+                (in_flight.wait(7, Duration::ZERO), in_flight.wait(8, minute)),
+                (None, None)
+            );
+            let waiting: Vec<_> = (0..3)
+                .map(|_| scope.spawn(|| in_flight.wait(7, minute)))
+                .collect();
             let holders = || lock(&in_flight.0).get(&7).map(Arc::strong_count);
             // The list, the one that finds the answer, and those who wait.
             while holders() != Some(2 + 3) {
                 thread::yield_now();
             }
             end.send(()).unwrap();
-            assert!(waiting.into_iter().all(|one| one.join().unwrap() == Some("answer")));
+            assert!(
+                waiting
+                    .into_iter()
+                    .all(|one| one.join().unwrap() == Some("answer"))
+            );
         });
         assert_eq!(in_flight.wait(7, minute), None);
     }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::system::lock::lock;
 
-/// So many requests with the right path and another secret, one after the other, and in so long a time at least: then the webhook
-/// was set with another secret. Telegram does not show it. Fewer can be a stranger's, or from a moment of change.
+/// So many requests with the right path and another secret, one after the other, and in so long a
+/// time at least: then the webhook was set with another secret. Telegram does not show it. Fewer
+/// can be a stranger's, or from a moment of change.
 const WRONG_SECRETS: u32 = 3;
 const WRONG_SECRET_TIME: Duration = Duration::from_secs(5);
 
@@ -105,7 +106,10 @@ mod tests {
         assert!(!observations.is_secret_wrong(), "all within five seconds");
         observations.wrong_secret(at(5_000));
         observations.wrong_secret(at(9_000));
-        assert!(observations.is_secret_wrong() && told.load(Ordering::Relaxed) == 1, "it is told once");
+        assert!(
+            observations.is_secret_wrong() && told.load(Ordering::Relaxed) == 1,
+            "it is told once"
+        );
         observations.right_secret();
         assert!(!observations.is_secret_wrong());
         observations.wrong_secret(at(10_000));

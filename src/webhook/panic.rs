@@ -1,7 +1,8 @@
-//! A panic of the bot: the update that it was handling gets a mark in the dedup window, and the process ends.
+//! A panic of the bot: the update that it was handling gets a mark in the dedup window, and the
+//! process ends.
 //!
-//! It ends here, whatever the build says of panics: a program that lost a thread would live on as a ghost. The hook takes no
-//! lock: the thread that panicked may hold any.
+//! It ends here, whatever the build says of panics: a program that lost a thread would live on as a
+//! ghost. The hook takes no lock: the thread that panicked may hold any.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -26,7 +27,11 @@ struct Handled {
 
 /// Has the bot handle an update; `name` is what the log calls it.
 pub(crate) fn handling<T>(name: &str, claimed: &Claimed<'_>, handle: impl FnOnce() -> T) -> T {
-    let handled = Handled { name: name.to_owned(), mark: claimed.panic_mark(), is_second: claimed.panicked };
+    let handled = Handled {
+        name: name.to_owned(),
+        mark: claimed.panic_mark(),
+        is_second: claimed.panicked,
+    };
     HANDLED.set(Some(handled));
     let result = handle();
     HANDLED.set(None);
@@ -45,11 +50,18 @@ pub(crate) fn end_process_on_panic() {
 fn line(handled: Option<&Handled>, info: &PanicHookInfo<'_>) -> String {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
     let what = printable(message(info.payload()));
-    let Some(Handled { name, mark, is_second }) = handled else {
+    let Some(Handled {
+        name,
+        mark,
+        is_second,
+    }) = handled
+    else {
         return format!("The program panicked at {place}: {what}.");
     };
     let outcome = match mark.as_ref().map(PanicMark::write) {
-        Some(true) if *is_second => "This is the second panic with this update: pihook drops the update.",
+        Some(true) if *is_second => {
+            "This is the second panic with this update: pihook drops the update."
+        }
         Some(true) => "pihook tries this update once more.",
         _ => {
             "pihook cannot remember this update across a restart: set runtime_dir to a folder in memory (tmpfs), under /run."
@@ -60,5 +72,6 @@ fn line(handled: Option<&Handled>, info: &PanicHookInfo<'_>) -> String {
 
 fn message(payload: &dyn Any) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }

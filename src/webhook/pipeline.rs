@@ -1,5 +1,6 @@
-//! A kept Unix connection to tiny_http, with pipelined requests: each is written whole, and none waits for the answer of the one
-//! before. So the thread that tiny_http has for the connection reads what many have asked for, and few such threads are needed.
+//! A kept Unix connection to tiny_http, with pipelined requests: each is written whole, and none
+//! waits for the answer of the one before. So the thread that tiny_http has for the connection
+//! reads what many have asked for, and few such threads are needed.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -7,12 +8,16 @@ use std::path::Path;
 
 use tokio::io::AsyncWriteExt;
 
-/// A connection. tokio does not watch it: it would be woken for each request that tiny_http reads, and nothing ever comes back.
+/// A connection. tokio does not watch it: it would be woken for each request that tiny_http reads,
+/// and nothing ever comes back.
 pub(super) struct Pipeline(UnixStream);
 
 impl Pipeline {
     pub(super) async fn connect(socket: &Path) -> io::Result<Self> {
-        tokio::net::UnixStream::connect(socket).await?.into_std().map(Self)
+        tokio::net::UnixStream::connect(socket)
+            .await?
+            .into_std()
+            .map(Self)
     }
 
     /// Writes a request. If that is given up before its end, the connection ends with it.

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use crate::bot::Call;
 use crate::system::lock::lock;
 
-/// As many updates as Telegram holds back at most, and more: it loads those of 2 x `max_connections` chats.
+/// As many updates as Telegram holds back at most, and more: it loads those of 2 x
+/// `max_connections` chats.
 const MAX_UPDATES: usize = 256;
 const MAX_BYTES: usize = 1024 * 1024;
 
@@ -15,8 +16,8 @@ const MAX_BYTES: usize = 1024 * 1024;
 pub(crate) struct PostponedCalls(Mutex<VecDeque<(i64, Vec<Call>)>>);
 
 impl PostponedCalls {
-    /// Keeps the calls that are left for an update. The oldest ones are forgotten where there is no room; then the bot is
-    /// asked again.
+    /// Keeps the calls that are left for an update. The oldest ones are forgotten where there is no
+    /// room; then the bot is asked again.
     pub(crate) fn keep(&self, update: i64, calls: Vec<Call>) {
         let mut kept = lock(&self.0);
         kept.push_back((update, calls));
@@ -34,7 +35,10 @@ impl PostponedCalls {
 }
 
 fn bytes(kept: &VecDeque<(i64, Vec<Call>)>) -> usize {
-    kept.iter().flat_map(|(_, calls)| calls).map(Call::size).sum()
+    kept.iter()
+        .flat_map(|(_, calls)| calls)
+        .map(Call::size)
+        .sum()
 }
 
 #[cfg(test)]
@@ -44,7 +48,10 @@ mod tests {
 
     /// One call that takes about so many bytes.
     fn calls(bytes: usize) -> Vec<Call> {
-        vec![Call::new("sendMessage", &json!({ "text": "a".repeat(bytes) }))]
+        vec![Call::new(
+            "sendMessage",
+            &json!({ "text": "a".repeat(bytes) }),
+        )]
     }
 
     #[test]
@@ -78,6 +85,10 @@ mod tests {
         assert_eq!(postponed.take(2), None);
         assert!(postponed.take(3).is_some() && postponed.take(4).is_some());
         postponed.keep(5, [calls(MAX_BYTES / 2), calls(MAX_BYTES / 2)].concat());
-        assert_eq!(postponed.take(5), None, "one alone is more than there is room for");
+        assert_eq!(
+            postponed.take(5),
+            None,
+            "one alone is more than there is room for"
+        );
     }
 }

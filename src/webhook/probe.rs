@@ -1,5 +1,5 @@
-//! The probe: asks our own webhook as Telegram would, through the real listener, TLS, the edge, tiny_http and a worker, and
-//! back. Its answers alone feed systemd's watchdog.
+//! The probe: asks our own webhook as Telegram would, through the real listener, TLS, the edge,
+//! tiny_http and a worker, and back. Its answers alone feed systemd's watchdog.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -24,7 +24,11 @@ pub(crate) fn route() -> Result<Route, Unspecified> {
     let mut random = [[0; 16]; 2];
     SystemRandom::new().fill(random.as_flattened_mut())?;
     let [path, secret] = random.map(|bytes| hex(&bytes));
-    Ok(Route { recipient: Recipient::Probe, path: format!("/{path}").into(), secret_token: secret.into() })
+    Ok(Route {
+        recipient: Recipient::Probe,
+        path: format!("/{path}").into(),
+        secret_token: secret.into(),
+    })
 }
 
 /// Calls the webhook that listens at `listener`.
@@ -47,13 +51,20 @@ impl Probe {
         let address = SocketAddr::new(loopback_for(listener.ip()), listener.port());
         let scheme = if tls { "https" } else { "http" };
         let url = format!("{scheme}://{address}{}", route.path.expose());
-        Self { agent: config.into(), url: url.into(), secret_token: route.secret_token.clone() }
+        Self {
+            agent: config.into(),
+            url: url.into(),
+            secret_token: route.secret_token.clone(),
+        }
     }
 
     /// Whether the webhook answers.
     pub(crate) fn is_answered(&self) -> bool {
         let request = self.agent.post(self.url.expose());
-        let request = request.header("X-Telegram-Bot-Api-Secret-Token", self.secret_token.expose());
+        let request = request.header(
+            "X-Telegram-Bot-Api-Secret-Token",
+            self.secret_token.expose(),
+        );
         request.content_type("application/json").send("{}").is_ok()
     }
 }

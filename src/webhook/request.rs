@@ -1,12 +1,13 @@
 //! One HTTP request, framed. Pure: bytes in, a verdict out.
 //!
-//! Only what a webhook needs is HTTP here: a head, a `Content-Length`, a body. What could be read in
-//! two ways is refused.
+//! Only what a webhook needs is HTTP here: a head, a `Content-Length`, a body. What could be read
+//! in two ways is refused.
 
 /// Bytes of a request line and its headers. Telegram's are below 4096.
 pub const HEAD_LIMIT: usize = 8 * 1024;
-/// Bytes of a body: Telegram's largest update. 512 KiB is what tdlib/td takes without the envelope that holds the update's
-/// id (`MAX_EVENT_LENGTH`), and that is 26 bytes: `{"update_id":2000000000,`, a line feed, and `}`.
+/// Bytes of a body: Telegram's largest update. 512 KiB is what tdlib/td takes without the envelope
+/// that holds the update's id (`MAX_EVENT_LENGTH`), and that is 26 bytes:
+/// `{"update_id":2000000000,`, a line feed, and `}`.
 pub const BODY_LIMIT: usize = 512 * 1024 + 26;
 /// Headers of a request. Telegram sends eight.
 const HEADERS: usize = 64;
@@ -42,7 +43,12 @@ impl Refusal {
     pub fn answer(self) -> &'static [u8] {
         macro_rules! close {
             ($status:literal) => {
-                concat!("HTTP/1.1 ", $status, "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes()
+                concat!(
+                    "HTTP/1.1 ",
+                    $status,
+                    "\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                )
+                .as_bytes()
             };
         }
         match self {
@@ -81,13 +87,14 @@ pub struct Head<'b> {
 /// Reads the head at the start of `bytes`; `None` while it is not complete.
 ///
 /// # Errors
-/// The refusal that it deserves. What is incomplete is refused as soon as it can no longer be right.
+/// The refusal that it deserves. What is incomplete is refused as soon as it can no longer be
+/// right.
 pub fn head(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
     read_head(bytes, 1)
 }
 
-/// Like [`head`], from a reverse proxy: nginx asks by HTTP/1.0 as long as nobody tells it otherwise. Such a connection ends with
-/// the answer.
+/// Like [`head`], from a reverse proxy: nginx asks by HTTP/1.0 as long as nobody tells it
+/// otherwise. Such a connection ends with the answer.
 ///
 /// # Errors
 /// As [`head`].
@@ -102,12 +109,17 @@ fn read_head(bytes: &[u8], oldest: u8) -> Result<Option<Head<'_>>, Refusal> {
     let length = match request.parse(&bytes[..bytes.len().min(HEAD_LIMIT)]) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) if bytes.len() < HEAD_LIMIT => return Ok(None),
-        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => return Err(Refusal::HeadTooLarge),
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+            return Err(Refusal::HeadTooLarge);
+        }
         Err(_) => return Err(Refusal::BadRequest),
     };
     // httparse takes a bare LF for a line end; other servers do not.
-    let bare_lf = bytes[..length].split_inclusive(|b| *b == b'\n').any(|line| !line.ends_with(b"\r\n"));
-    let (Some(method), Some(path), Some(version), false) = (request.method, request.path, request.version, bare_lf)
+    let bare_lf = bytes[..length]
+        .split_inclusive(|b| *b == b'\n')
+        .any(|line| !line.ends_with(b"\r\n"));
+    let (Some(method), Some(path), Some(version), false) =
+        (request.method, request.path, request.version, bare_lf)
     else {
         return Err(Refusal::BadRequest);
     };
@@ -115,7 +127,15 @@ fn read_head(bytes: &[u8], oldest: u8) -> Result<Option<Head<'_>>, Refusal> {
         return Err(Refusal::BadRequest);
     }
     let close = version == 0;
-    let mut head = Head { method, path, content_type: None, secret_token: None, content_length: None, length, close };
+    let mut head = Head {
+        method,
+        path,
+        content_type: None,
+        secret_token: None,
+        content_length: None,
+        length,
+        close,
+    };
     for header in request.headers.iter() {
         read_header(&mut head, header)?;
     }
@@ -129,7 +149,11 @@ fn read_header<'b>(head: &mut Head<'b>, header: &httparse::Header<'b>) -> Result
         let length = decimal(value).ok_or(Refusal::BadRequest)?;
         only_once(&mut head.content_length, length)
     } else if name("content-type") {
-        let media_type = value.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
+        let media_type = value
+            .split(|b| *b == b';')
+            .next()
+            .unwrap_or_default()
+            .trim_ascii();
         only_once(&mut head.content_type, media_type)
     } else if name("x-telegram-bot-api-secret-token") {
         only_once(&mut head.secret_token, value)
@@ -156,7 +180,15 @@ fn only_once<T>(slot: &mut Option<T>, value: T) -> Result<(), Refusal> {
 /// Digits only, no sign, no list. What does not fit is as large as can be said: too large.
 fn decimal(text: &[u8]) -> Option<usize> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    digits.then(|| std::str::from_utf8(text).ok()?.parse().ok().or(Some(usize::MAX))).flatten()
+    digits
+        .then(|| {
+            std::str::from_utf8(text)
+                .ok()?
+                .parse()
+                .ok()
+                .or(Some(usize::MAX))
+        })
+        .flatten()
 }
 
 #[cfg(test)]
@@ -177,7 +209,10 @@ mod tests {
         assert_eq!((head.method, head.path), ("POST", "/110201543:AAHd/"));
         assert_eq!(head.content_type, Some(&b"application/json"[..]));
         assert_eq!(head.secret_token, Some(&b"s3cret"[..]));
-        assert_eq!((head.content_length, head.length, head.close), (Some(11), TELEGRAMS.len(), false));
+        assert_eq!(
+            (head.content_length, head.length, head.close),
+            (Some(11), TELEGRAMS.len(), false)
+        );
     }
 
     #[test]
@@ -198,7 +233,10 @@ mod tests {
     #[test]
     fn what_can_be_read_in_two_ways_is_refused() {
         for (headers, expected) in [
-            ("Content-Length: 1\r\nContent-Length: 1\r\n", Refusal::BadRequest),
+            (
+                "Content-Length: 1\r\nContent-Length: 1\r\n",
+                Refusal::BadRequest,
+            ),
             ("Content-Length: 1, 1\r\n", Refusal::BadRequest),
             ("Content-Length: +1\r\n", Refusal::BadRequest),
             ("Content-Length: -1\r\n", Refusal::BadRequest),
@@ -206,7 +244,10 @@ mod tests {
             ("Content-Length:\r\n", Refusal::BadRequest),
             ("Content-Length : 1\r\n", Refusal::BadRequest),
             ("Transfer-Encoding: chunked\r\n", Refusal::BadRequest),
-            ("Content-Length: 1\r\nTransfer-Encoding: identity\r\n", Refusal::BadRequest),
+            (
+                "Content-Length: 1\r\nTransfer-Encoding: identity\r\n",
+                Refusal::BadRequest,
+            ),
             ("Upgrade: h2c\r\n", Refusal::BadRequest),
             ("Expect: 100-continue\r\n", Refusal::ExpectationFailed),
             ("Content-Length: 1\nHost: a\r\n", Refusal::BadRequest),
@@ -233,8 +274,14 @@ mod tests {
     fn a_proxy_may_ask_by_http_1_0_and_its_connection_ends() {
         let old = TELEGRAMS.replace("HTTP/1.1", "HTTP/1.0");
         assert_eq!(head(old.as_bytes()), Err(Refusal::BadRequest));
-        assert!(proxied_head(old.as_bytes()).unwrap().unwrap().close, "whatever its Connection says");
-        let (new, old) = (proxied_head(TELEGRAMS.as_bytes()).unwrap(), head(TELEGRAMS.as_bytes()).unwrap());
+        assert!(
+            proxied_head(old.as_bytes()).unwrap().unwrap().close,
+            "whatever its Connection says"
+        );
+        let (new, old) = (
+            proxied_head(TELEGRAMS.as_bytes()).unwrap(),
+            head(TELEGRAMS.as_bytes()).unwrap(),
+        );
         assert_eq!(new, old);
         let chunked = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(proxied_head(chunked.as_bytes()), Err(Refusal::BadRequest));
@@ -253,7 +300,13 @@ mod tests {
 
     #[test]
     fn a_length_beyond_all_numbers_is_too_large_not_malformed() {
-        let text = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", "9".repeat(40));
-        assert_eq!(head(text.as_bytes()).unwrap().unwrap().content_length, Some(usize::MAX));
+        let text = format!(
+            "POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n",
+            "9".repeat(40)
+        );
+        assert_eq!(
+            head(text.as_bytes()).unwrap().unwrap().content_length,
+            Some(usize::MAX)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The retry policy: what happens next when the Bot API did not take a call. The only place that decides it.
+//! The retry policy: what happens next when the Bot API did not take a call. The only place that
+//! decides it.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -14,15 +15,16 @@ use crate::telegram::types::Update;
 pub(super) const UPDATE_TIMEOUT: Duration = Duration::from_secs(42);
 /// Seconds of a flood wait that a worker waits out itself, below the 10 s that a stop leaves.
 const MAX_FLOOD_WAIT: u64 = 5;
-/// Seconds after which Telegram is to deliver the update again. With a `Retry-After` it does so exactly then, and not after
-/// its own, growing back-off.
+/// Seconds after which Telegram is to deliver the update again. With a `Retry-After` it does so
+/// exactly then, and not after its own, growing back-off.
 const RETRY_AFTER: u64 = 5;
 /// The same, in seconds, during a long outage of the Bot API.
 const OUTAGE_RETRY_AFTER: u64 = 60;
 /// The longest wait that Telegram takes (telegram-bot-api, `WebhookActor::on_update_error`).
 const MAX_RETRY_AFTER: u64 = 3600;
-/// The longest wait, in seconds, of updates that Telegram keeps for a short time only: a tenth of that, or less (telegram-bot-api,
-/// `Client.cpp`: 150 s, 150 s, 150 s, 30 s, 600 s). The first four also wait for an answer on somebody's screen.
+/// The longest wait, in seconds, of updates that Telegram keeps for a short time only: a tenth of
+/// that, or less (telegram-bot-api, `Client.cpp`: 150 s, 150 s, 150 s, 30 s, 600 s). The first four
+/// also wait for an answer on somebody's screen.
 const SHORT_LIVED: [(&str, u64); 5] = [
     ("callback_query", 15),
     ("shipping_query", 15),
@@ -75,7 +77,10 @@ pub(crate) fn decide(error: &ApiError, attempts: &Attempts) -> Decision {
     let in_time = |wait: Duration| is_in_time(attempts.elapsed + wait);
     match error {
         // A group became a supergroup.
-        ApiError::Refused { migrate_to_chat_id: Some(chat), .. } if !attempts.moved => {
+        ApiError::Refused {
+            migrate_to_chat_id: Some(chat),
+            ..
+        } if !attempts.moved => {
             if in_time(Duration::ZERO) {
                 Decision::SendTo(*chat)
             } else {
@@ -83,22 +88,36 @@ pub(crate) fn decide(error: &ApiError, attempts: &Attempts) -> Decision {
             }
         }
         error if error.is_unknown_method() => Decision::Done,
-        // This call will never be taken: blocked, kicked, deleted, too long… Others than these may pass with time.
-        ApiError::Refused { code: code @ 400..=499, .. } if ![401, 404, 408, 409, 425, 429].contains(code) => {
-            Decision::Done
-        }
-        ApiError::Refused { retry_after: Some(seconds), .. } => {
+        // This call will never be taken: blocked, kicked, deleted, too long… Others than these may
+        // pass with time.
+        ApiError::Refused {
+            code: code @ 400..=499,
+            ..
+        } if ![401, 404, 408, 409, 425, 429].contains(code) => Decision::Done,
+        ApiError::Refused {
+            retry_after: Some(seconds),
+            ..
+        } => {
             let wait = Duration::from_secs((*seconds).max(1));
-            if *seconds <= MAX_FLOOD_WAIT.min(attempts.longest_wait.unwrap_or(MAX_RETRY_AFTER)) && in_time(wait) {
+            if *seconds <= MAX_FLOOD_WAIT.min(attempts.longest_wait.unwrap_or(MAX_RETRY_AFTER))
+                && in_time(wait)
+            {
                 Decision::Wait(wait)
             } else {
                 later(*seconds, attempts)
             }
         }
         // Until someone sets another token; then Telegram brings everything back at once.
-        ApiError::Refused { code: 401 | 404, .. } => later(OUTAGE_RETRY_AFTER, attempts),
-        ApiError::StaleConnection(_) if !attempts.again && in_time(Duration::ZERO) => Decision::Again,
-        _ => later((attempts.outage.as_secs() / 2).clamp(RETRY_AFTER, OUTAGE_RETRY_AFTER), attempts),
+        ApiError::Refused {
+            code: 401 | 404, ..
+        } => later(OUTAGE_RETRY_AFTER, attempts),
+        ApiError::StaleConnection(_) if !attempts.again && in_time(Duration::ZERO) => {
+            Decision::Again
+        }
+        _ => later(
+            (attempts.outage.as_secs() / 2).clamp(RETRY_AFTER, OUTAGE_RETRY_AFTER),
+            attempts,
+        ),
     }
 }
 
@@ -109,19 +128,25 @@ fn later(seconds: u64, attempts: &Attempts) -> Decision {
     Decision::Later(seconds.min(longest).max(1))
 }
 
-/// The longest wait, in seconds, that an update of this kind can bear; None for those that Telegram keeps for a day.
+/// The longest wait, in seconds, that an update of this kind can bear; None for those that Telegram
+/// keeps for a day.
 pub(crate) fn longest_wait(update: &Update) -> Option<u64> {
     if update.any_message().is_some() {
         return None;
     }
     let is_there = |(name, _): &&(&str, u64)| update.get::<IgnoredAny>(name).is_some();
-    SHORT_LIVED.iter().find(is_there).map(|(_, seconds)| *seconds)
+    SHORT_LIVED
+        .iter()
+        .find(is_there)
+        .map(|(_, seconds)| *seconds)
 }
 
 /// Seconds until Telegram drops an update of this date; none when only a wrong clock can say so.
 pub(crate) fn seconds_left(date: i64, now: i64) -> Option<u64> {
     let age = now.checked_sub(date)?;
-    (0..UPDATE_LIFETIME).contains(&age).then(|| (UPDATE_LIFETIME - age).unsigned_abs())
+    (0..UPDATE_LIFETIME)
+        .contains(&age)
+        .then(|| (UPDATE_LIFETIME - age).unsigned_abs())
 }
 
 /// An outage of the Bot API: since when no call was answered. All workers share it.
@@ -149,7 +174,12 @@ mod tests {
     use super::*;
 
     fn refused(code: u16, retry_after: Option<u64>, migrate_to_chat_id: Option<i64>) -> ApiError {
-        ApiError::Refused { code, description: String::new(), retry_after, migrate_to_chat_id }
+        ApiError::Refused {
+            code,
+            description: String::new(),
+            retry_after,
+            migrate_to_chat_id,
+        }
     }
 
     fn unanswered() -> ApiError {
@@ -211,15 +241,32 @@ mod tests {
             ("my_chat_member", None),
         ] {
             let of_user = r#"{"id":"1","from":{"id":42}}"#;
-            assert_eq!(limit(&format!(r#"{{"update_id":7,"{kind}":{of_user}}}"#)), seconds, "{kind}");
+            assert_eq!(
+                limit(&format!(r#"{{"update_id":7,"{kind}":{of_user}}}"#)),
+                seconds,
+                "{kind}"
+            );
         }
-        assert_eq!(limit(r#"{"update_id":7,"message":{"message_id":1,"chat":{"id":42}}}"#), None);
+        assert_eq!(
+            limit(r#"{"update_id":7,"message":{"message_id":1,"chat":{"id":42}}}"#),
+            None
+        );
 
         let within = |longest_wait, error: &ApiError| {
-            decide(error, &Attempts { longest_wait: Some(longest_wait), left: Some(86_400), ..Attempts::default() })
+            decide(
+                error,
+                &Attempts {
+                    longest_wait: Some(longest_wait),
+                    left: Some(86_400),
+                    ..Attempts::default()
+                },
+            )
         };
         let wait = |seconds| Decision::Wait(Duration::from_secs(seconds));
-        assert_eq!(within(15, &refused(429, Some(17), None)), Decision::Later(15));
+        assert_eq!(
+            within(15, &refused(429, Some(17), None)),
+            Decision::Later(15)
+        );
         assert_eq!(within(15, &refused(429, Some(7), None)), Decision::Later(7));
         assert_eq!(within(15, &refused(429, Some(5), None)), wait(5));
         assert_eq!(within(15, &refused(401, None, None)), Decision::Later(15));
@@ -236,25 +283,59 @@ mod tests {
 
     #[test]
     fn nothing_is_tried_for_ever() {
-        let again = Attempts { again: true, ..Attempts::default() };
-        assert_eq!(decide(&ApiError::StaleConnection(String::new()), &again), Decision::Later(5));
-        let moved = Attempts { moved: true, ..Attempts::default() };
-        assert_eq!(decide(&refused(400, None, Some(-1001)), &moved), Decision::Done);
+        let again = Attempts {
+            again: true,
+            ..Attempts::default()
+        };
+        assert_eq!(
+            decide(&ApiError::StaleConnection(String::new()), &again),
+            Decision::Later(5)
+        );
+        let moved = Attempts {
+            moved: true,
+            ..Attempts::default()
+        };
+        assert_eq!(
+            decide(&refused(400, None, Some(-1001)), &moved),
+            Decision::Done
+        );
     }
 
     #[test]
     fn what_would_not_end_in_time_is_left_to_telegram() {
-        let late = |seconds| Attempts { elapsed: Duration::from_secs(seconds), ..Attempts::default() };
-        assert_eq!(decide(&refused(429, Some(2), None), &late(20)), Decision::Wait(Duration::from_secs(2)));
-        assert_eq!(decide(&refused(429, Some(2), None), &late(21)), Decision::Later(2));
-        assert_eq!(decide(&ApiError::StaleConnection(String::new()), &late(23)), Decision::Later(5));
-        assert_eq!(decide(&refused(400, None, Some(-1001)), &late(23)), Decision::Later(5));
+        let late = |seconds| Attempts {
+            elapsed: Duration::from_secs(seconds),
+            ..Attempts::default()
+        };
+        assert_eq!(
+            decide(&refused(429, Some(2), None), &late(20)),
+            Decision::Wait(Duration::from_secs(2))
+        );
+        assert_eq!(
+            decide(&refused(429, Some(2), None), &late(21)),
+            Decision::Later(2)
+        );
+        assert_eq!(
+            decide(&ApiError::StaleConnection(String::new()), &late(23)),
+            Decision::Later(5)
+        );
+        assert_eq!(
+            decide(&refused(400, None, Some(-1001)), &late(23)),
+            Decision::Later(5)
+        );
     }
 
     #[test]
     fn a_long_outage_makes_the_tries_rare() {
-        let after =
-            |seconds| decide(&unanswered(), &Attempts { outage: Duration::from_secs(seconds), ..Attempts::default() });
+        let after = |seconds| {
+            decide(
+                &unanswered(),
+                &Attempts {
+                    outage: Duration::from_secs(seconds),
+                    ..Attempts::default()
+                },
+            )
+        };
         assert_eq!(after(0), Decision::Later(5));
         assert_eq!(after(60), Decision::Later(30));
         assert_eq!(after(36_000), Decision::Later(60));
@@ -262,7 +343,15 @@ mod tests {
 
     #[test]
     fn no_wait_outlives_the_update() {
-        let with = |left| decide(&refused(429, Some(3000), None), &Attempts { left, ..Attempts::default() });
+        let with = |left| {
+            decide(
+                &refused(429, Some(3000), None),
+                &Attempts {
+                    left,
+                    ..Attempts::default()
+                },
+            )
+        };
         assert_eq!(with(Some(86_400)), Decision::Later(3000));
         assert_eq!(with(Some(2000)), Decision::Later(1000));
         assert_eq!(with(Some(0)), Decision::Later(1));

@@ -1,16 +1,18 @@
 //! The slots for connections, and which connection must go when there are too many. Pure.
 //!
-//! Every allowed peer can connect, and to connect costs nothing. So a connection only waits until its `ClientHello` is there,
-//! and then gets a slot among those of its kind. Where too many wait, chance decides which one goes: the oldest would always be
-//! the one that was about to get through. Where there are too many of a kind, one goes that has not finished its handshake, or
-//! else one that has not shown path and secret; again by chance. So a peer that holds many connections loses its own.
+//! Every allowed peer can connect, and to connect costs nothing. So a connection only waits until
+//! its `ClientHello` is there, and then gets a slot among those of its kind. Where too many wait,
+//! chance decides which one goes: the oldest would always be the one that was about to get through.
+//! Where there are too many of a kind, one goes that has not finished its handshake, or else one
+//! that has not shown path and secret; again by chance. So a peer that holds many connections loses
+//! its own.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-/// Connections that may wait, of each kind. A `ClientHello` takes a round trip: under 1,000 connections a second that never
-/// send one, four of five others outlive 50 ms.
+/// Connections that may wait, of each kind. A `ClientHello` takes a round trip: under 1,000
+/// connections a second that never send one, four of five others outlive 50 ms.
 pub(crate) const WAITING: usize = 256;
 /// A handshake that is no older than this may be about to finish.
 const HANDSHAKE_TIME: Duration = Duration::from_millis(250);
@@ -75,7 +77,11 @@ impl<T> Slots<T> {
     /// None are open yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, last: 0, open: BTreeMap::new() }
+        Self {
+            limits,
+            last: 0,
+            open: BTreeMap::new(),
+        }
     }
 
     /// Looks for room for a new connection to wait in.
@@ -92,8 +98,8 @@ impl<T> Slots<T> {
         self.evict_one(|open| open.stranger == kind, chance)
     }
 
-    /// Frees the slot of a connection that has not shown path and secret, for when the machine has nothing left to give. The
-    /// caller ends the connection.
+    /// Frees the slot of a connection that has not shown path and secret, for when the machine has
+    /// nothing left to give. The caller ends the connection.
     pub(crate) fn evict(&mut self, chance: Chance) -> Option<T> {
         match self.evict_one(|_| true, chance) {
             Slot::Evict(end) => Some(end),
@@ -101,9 +107,26 @@ impl<T> Slots<T> {
         }
     }
 
-    /// Takes a connection in, for which there is room. Its number is the one that [`Slots::next_number`] gave.
-    pub(crate) fn take(&mut self, number: u64, address: IpAddr, stranger: bool, now: Instant, end: T) {
-        self.open.insert(number, Open { address: origin(address), stranger, stage: Stage::Waiting, since: now, end });
+    /// Takes a connection in, for which there is room. Its number is the one that
+    /// [`Slots::next_number`] gave.
+    pub(crate) fn take(
+        &mut self,
+        number: u64,
+        address: IpAddr,
+        stranger: bool,
+        now: Instant,
+        end: T,
+    ) {
+        self.open.insert(
+            number,
+            Open {
+                address: origin(address),
+                stranger,
+                stage: Stage::Waiting,
+                since: now,
+                end,
+            },
+        );
     }
 
     /// The number of the next connection.
@@ -114,13 +137,25 @@ impl<T> Slots<T> {
 
     /// Takes a connection whose `ClientHello` has come among those of its kind.
     pub(crate) fn greet(&mut self, number: u64, now: Instant, chance: Chance) -> Slot<T> {
-        let Some(new) = self.open.get(&number).filter(|new| new.stage == Stage::Waiting) else { return Slot::Free };
+        let Some(new) = self
+            .open
+            .get(&number)
+            .filter(|new| new.stage == Stage::Waiting)
+        else {
+            return Slot::Free;
+        };
         let (stranger, address, limits) = (new.stranger, new.address, self.limits);
         let is_like = |open: &Open<T>| open.stage > Stage::Waiting && open.stranger == stranger;
         let of_address = |open: &Open<T>| is_like(open) && open.address == address;
         let slot = if stranger && self.count(of_address) >= limits.address {
             self.evict_greeted(of_address, now, chance)
-        } else if self.count(is_like) >= if stranger { limits.strangers } else { limits.known } {
+        } else if self.count(is_like)
+            >= if stranger {
+                limits.strangers
+            } else {
+                limits.known
+            }
+        {
             self.evict_greeted(is_like, now, chance)
         } else {
             Slot::Free
@@ -144,11 +179,19 @@ impl<T> Slots<T> {
         self.open.values().filter(|open| of(open)).count()
     }
 
-    /// Of those with a `ClientHello`, one goes that has not finished its handshake, unless all of them may be about to: else
-    /// whoever finishes handshakes all the time would keep out all others.
-    fn evict_greeted(&mut self, of: impl Fn(&Open<T>) -> bool, now: Instant, chance: Chance) -> Slot<T> {
+    /// Of those with a `ClientHello`, one goes that has not finished its handshake, unless all of
+    /// them may be about to: else whoever finishes handshakes all the time would keep out all
+    /// others.
+    fn evict_greeted(
+        &mut self,
+        of: impl Fn(&Open<T>) -> bool,
+        now: Instant,
+        chance: Chance,
+    ) -> Slot<T> {
         let is_slow = |open: &Open<T>| {
-            open.stage == Stage::Greeted && now.saturating_duration_since(open.since) > HANDSHAKE_TIME && of(open)
+            open.stage == Stage::Greeted
+                && now.saturating_duration_since(open.since) > HANDSHAKE_TIME
+                && of(open)
         };
         match self.evict_among(is_slow, chance) {
             Slot::Evict(end) => Slot::Evict(end),
@@ -158,15 +201,29 @@ impl<T> Slots<T> {
 
     /// One of those that have come the least far goes.
     fn evict_one(&mut self, of: impl Fn(&Open<T>) -> bool, chance: Chance) -> Slot<T> {
-        let least = self.open.values().filter(|open| of(open)).map(|open| open.stage).min();
+        let least = self
+            .open
+            .values()
+            .filter(|open| of(open))
+            .map(|open| open.stage)
+            .min();
         self.evict_among(|open| Some(open.stage) == least && of(open), chance)
     }
 
     fn evict_among(&mut self, of: impl Fn(&Open<T>) -> bool, chance: Chance) -> Slot<T> {
-        let candidates = self.open.iter().filter(|(_, open)| open.stage < Stage::Proven && of(open));
+        let candidates = self
+            .open
+            .iter()
+            .filter(|(_, open)| open.stage < Stage::Proven && of(open));
         let numbers: Vec<_> = candidates.map(|(number, _)| *number).collect();
-        let chosen = if numbers.is_empty() { None } else { numbers.get(chance(numbers.len())) };
-        chosen.and_then(|number| self.open.remove(number)).map_or(Slot::Full, |open| Slot::Evict(open.end))
+        let chosen = if numbers.is_empty() {
+            None
+        } else {
+            numbers.get(chance(numbers.len()))
+        };
+        chosen
+            .and_then(|number| self.open.remove(number))
+            .map_or(Slot::Full, |open| Slot::Evict(open.end))
     }
 
     /// Frees the slot of a connection that is gone.
@@ -187,7 +244,12 @@ fn origin(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { known: 3, strangers: 4, address: 2, all: 7 };
+    const LIMITS: Limits = Limits {
+        known: 3,
+        strangers: 4,
+        address: 2,
+        all: 7,
+    };
     const TELEGRAM: &str = "149.154.167.1";
     const OLDEST: Chance = |_| 0;
     const NEWEST: Chance = |equals| equals - 1;
@@ -200,15 +262,21 @@ mod tests {
 
     impl Scene {
         fn new(limits: Limits) -> Self {
-            Self { slots: Slots::new(limits), now: Instant::now(), chance: OLDEST }
+            Self {
+                slots: Slots::new(limits),
+                now: Instant::now(),
+                chance: OLDEST,
+            }
         }
 
-        /// What becomes of a new connection, which sends nothing; one that is evicted is named by its number.
+        /// What becomes of a new connection, which sends nothing; one that is evicted is named by
+        /// its number.
         fn wait(&mut self, address: &str, stranger: bool) -> Slot<u64> {
             let slot = self.slots.find(stranger, self.chance);
             if slot != Slot::Full {
                 let number = self.slots.next_number();
-                self.slots.take(number, address.parse().unwrap(), stranger, self.now, number);
+                self.slots
+                    .take(number, address.parse().unwrap(), stranger, self.now, number);
             }
             slot
         }
@@ -233,7 +301,9 @@ mod tests {
             let slot = self.greet(address, stranger);
             match slot {
                 Slot::Full => self.slots.release(self.slots.last),
-                _ => self.slots.reach(self.slots.last, Stage::Encrypted, self.now),
+                _ => self
+                    .slots
+                    .reach(self.slots.last, Stage::Encrypted, self.now),
             }
             slot
         }
@@ -244,12 +314,18 @@ mod tests {
     }
 
     /// All that there is room for.
-    const ROOMY: Limits = Limits { all: 10_000, ..LIMITS };
+    const ROOMY: Limits = Limits {
+        all: 10_000,
+        ..LIMITS
+    };
 
     #[test]
     fn a_strangers_flood_is_against_himself() {
         let mut scene = Scene::new(ROOMY);
-        assert_eq!([scene.come("1.1.1.1", true), scene.come("1.1.1.1", true)], [Slot::Free, Slot::Free]);
+        assert_eq!(
+            [scene.come("1.1.1.1", true), scene.come("1.1.1.1", true)],
+            [Slot::Free, Slot::Free]
+        );
         assert_eq!(scene.come("2.2.2.2", true), Slot::Free);
         // Two of his own address are there, 1 the older.
         assert_eq!(scene.come("1.1.1.1", true), Slot::Evict(1));
@@ -258,7 +334,11 @@ mod tests {
         // Four strangers are there, 2.2.2.2's first the oldest.
         assert_eq!(scene.come("3.3.3.3", true), Slot::Evict(3));
         scene.chance = NEWEST;
-        assert_eq!(scene.come("4.4.4.4", true), Slot::Evict(7), "chance decides");
+        assert_eq!(
+            scene.come("4.4.4.4", true),
+            Slot::Evict(7),
+            "chance decides"
+        );
     }
 
     #[test]
@@ -314,12 +394,21 @@ mod tests {
         }
         scene.come("1.1.1.1", true);
         for _ in 0..WAITING {
-            assert_eq!([scene.wait(TELEGRAM, false), scene.wait("1.1.1.1", true)], [Slot::Free, Slot::Free]);
+            assert_eq!(
+                [scene.wait(TELEGRAM, false), scene.wait("1.1.1.1", true)],
+                [Slot::Free, Slot::Free]
+            );
         }
         // 1 to 3 and 4 have come further; from 5 on the known and the strangers alternate.
-        assert_eq!([scene.wait(TELEGRAM, false), scene.wait("2.2.2.2", true)], [Slot::Evict(5), Slot::Evict(6)]);
+        assert_eq!(
+            [scene.wait(TELEGRAM, false), scene.wait("2.2.2.2", true)],
+            [Slot::Evict(5), Slot::Evict(6)]
+        );
         scene.chance = NEWEST;
-        assert_eq!(scene.wait(TELEGRAM, false), Slot::Evict(4 + 2 * WAITING as u64 + 1));
+        assert_eq!(
+            scene.wait(TELEGRAM, false),
+            Slot::Evict(4 + 2 * WAITING as u64 + 1)
+        );
     }
 
     #[test]
@@ -328,12 +417,20 @@ mod tests {
         scene.come(TELEGRAM, false);
         scene.greet(TELEGRAM, false);
         scene.greet(TELEGRAM, false);
-        assert_eq!(scene.greet(TELEGRAM, false), Slot::Evict(1), "all are young: 1 is the oldest");
+        assert_eq!(
+            scene.greet(TELEGRAM, false),
+            Slot::Evict(1),
+            "all are young: 1 is the oldest"
+        );
         scene.now += HANDSHAKE_TIME + Duration::from_millis(1);
         scene.slots.reach(2, Stage::Encrypted, scene.now);
         // What is noted late takes nothing back.
         scene.slots.reach(2, Stage::Greeted, scene.now);
-        assert_eq!(scene.greet(TELEGRAM, false), Slot::Evict(3), "2 has finished");
+        assert_eq!(
+            scene.greet(TELEGRAM, false),
+            Slot::Evict(3),
+            "2 has finished"
+        );
         assert_eq!(scene.greet(TELEGRAM, false), Slot::Evict(4));
         scene.chance = NEWEST;
         assert_eq!(scene.greet(TELEGRAM, false), Slot::Evict(6));
@@ -346,7 +443,10 @@ mod tests {
         scene.wait("2.2.2.2", true);
         assert_eq!(scene.come(TELEGRAM, false), Slot::Free);
         assert_eq!(scene.come("3.3.3.3", true), Slot::Evict(2));
-        assert_eq!([scene.come(TELEGRAM, false), scene.come(TELEGRAM, false)], [Slot::Evict(1), Slot::Evict(4)]);
+        assert_eq!(
+            [scene.come(TELEGRAM, false), scene.come(TELEGRAM, false)],
+            [Slot::Evict(1), Slot::Evict(4)]
+        );
         assert_eq!(scene.come(TELEGRAM, false), Slot::Evict(3));
         assert_eq!(scene.wait("1.1.1.1", true), Slot::Full);
     }
@@ -363,7 +463,13 @@ mod tests {
     #[test]
     fn an_ipv6_network_is_one_address() {
         let mut scene = Scene::new(ROOMY);
-        assert_eq!([scene.come("2001:db8::1", true), scene.come("2001:db8::2", true)], [Slot::Free, Slot::Free]);
+        assert_eq!(
+            [
+                scene.come("2001:db8::1", true),
+                scene.come("2001:db8::2", true)
+            ],
+            [Slot::Free, Slot::Free]
+        );
         assert_eq!(scene.come("2001:db8::ffff:3", true), Slot::Evict(1));
         assert_eq!(scene.come("2001:db8:0:1::1", true), Slot::Free);
     }

@@ -1,4 +1,5 @@
-//! The blocking side: takes a whole update from tiny_http, asks the bot, and answers the update once the bot's calls are through.
+//! The blocking side: takes a whole update from tiny_http, asks the bot, and answers the update
+//! once the bot's calls are through.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -27,10 +28,12 @@ use crate::telegram::error::{ApiError, NEW_TOKEN};
 use crate::telegram::known_me::KnownMe;
 use crate::telegram::types::{Me, Update};
 
-/// The id in what the doctor sends to see whether the bot answers; Telegram's are positive. Nobody said anything.
+/// The id in what the doctor sends to see whether the bot answers; Telegram's are positive. Nobody
+/// said anything.
 const NO_UPDATE: i64 = 0;
 
-/// Seconds after which Telegram is to deliver an update again that cannot be handled at this very moment.
+/// Seconds after which Telegram is to deliver an update again that cannot be handled at this very
+/// moment.
 const RETRY_SOON: u64 = 1;
 
 /// One of so many workers may wait for what another one does.
@@ -79,7 +82,14 @@ impl Worker {
         threads: usize,
     ) -> Self {
         let waiting = Semaphore::new(threads / WAITING_SHARE);
-        Self { bot, served, answers, outage: Outage::default(), status, waiting }
+        Self {
+            bot,
+            served,
+            answers,
+            outage: Outage::default(),
+            status,
+            waiting,
+        }
     }
 
     /// Answers a request.
@@ -94,7 +104,9 @@ impl Worker {
         // "/REQUEST/BOT", as the handover writes it.
         let mut path = request.url().split('/').skip(1);
         let mut next = || path.next();
-        let Some(number) = next().and_then(|number| number.parse().ok()) else { return };
+        let Some(number) = next().and_then(|number| number.parse().ok()) else {
+            return;
+        };
         let bot = next().and_then(|index| index.parse::<usize>().ok());
         let answer = match bot.and_then(|index| self.served.get(index)) {
             Some(served) if *request.method() == Method::Post => {
@@ -115,7 +127,9 @@ impl Worker {
     /// How the program is, for `pihook status`.
     fn report(&self) -> Vec<u8> {
         let served = |id| self.served.iter().find(|served| served.client.bot() == id);
-        let report = self.status.report(|id| Some(served(id)?.me.get()?.username.clone()));
+        let report = self
+            .status
+            .report(|id| Some(served(id)?.me.get()?.username.clone()));
         mask(&serde_json::to_string(&report).unwrap_or_default()).into_bytes()
     }
 
@@ -149,14 +163,22 @@ impl Worker {
                     // Writing to a String does not fail.
                     let _ = write!(name, " chat {chat}");
                 }
-                served.in_flight.answer(id, start, || self.handle(served, name, update, &me, start, claimed))
+                served.in_flight.answer(id, start, || {
+                    self.handle(served, name, update, &me, start, claimed)
+                })
             }
             Claim::InFlight => {
                 drop(update);
                 let wait = |longest| served.in_flight.wait(id, longest);
-                let waited = self.waiting.try_acquire().ok().and_then(|_place| wait(retry::UPDATE_TIMEOUT));
+                let waited = self
+                    .waiting
+                    .try_acquire()
+                    .ok()
+                    .and_then(|_place| wait(retry::UPDATE_TIMEOUT));
                 // Where all places are taken: most updates take no longer than this.
-                let answer = waited.or_else(|| wait(SHORT_WAIT)).unwrap_or(Answer::Later(RETRY_SOON));
+                let answer = waited
+                    .or_else(|| wait(SHORT_WAIT))
+                    .unwrap_or(Answer::Later(RETRY_SOON));
                 log::info!(
                     "{name}: {}, Telegram sent the update again while the bot was answering it",
                     answer.status()
@@ -193,7 +215,10 @@ impl Worker {
         let name = &task.name;
         if calls.is_empty() {
             claimed.answered();
-            log::info!("{name}: 200, nothing to answer ({})", printable(&update.kind()));
+            log::info!(
+                "{name}: 200, nothing to answer ({})",
+                printable(&update.kind())
+            );
             return Answer::Done;
         }
         // It can be large, and the calls can take long.
@@ -210,8 +235,18 @@ impl Worker {
         if report.trouble.is_empty() {
             log::info!("{name}: {status} in {took} ms");
         } else {
-            let level = if report.is_error { log::Level::Error } else { log::Level::Warn };
-            NOT_TAKEN.log(level, format_args!("{name}: {status} in {took} ms, {}", report.trouble.join("; ")));
+            let level = if report.is_error {
+                log::Level::Error
+            } else {
+                log::Level::Warn
+            };
+            NOT_TAKEN.log(
+                level,
+                format_args!(
+                    "{name}: {status} in {took} ms, {}",
+                    report.trouble.join("; ")
+                ),
+            );
         }
         answer
     }
@@ -219,7 +254,9 @@ impl Worker {
     /// What the bot wants done for an update that is new to it, or has to be.
     fn ask_bot(&self, name: &str, update: &Update, me: &Me, claimed: &Claimed<'_>) -> Vec<Call> {
         if claimed.interrupted {
-            log::warn!("{name}: pihook stopped while it was answering this update: the reply may arrive twice");
+            log::warn!(
+                "{name}: pihook stopped while it was answering this update: the reply may arrive twice"
+            );
         }
         let mut calls = panic::handling(name, claimed, || self.bot.handle(update, me));
         if calls.len() > MAX_CALLS {
@@ -241,7 +278,11 @@ impl Worker {
         while let Some(call) = calls.pop_front() {
             match self.make_call(task, call) {
                 Outcome::Taken => report.taken += 1,
-                Outcome::Refused { call, why, is_error } => {
+                Outcome::Refused {
+                    call,
+                    why,
+                    is_error,
+                } => {
                     let method = call.method();
                     match call.into_fallback() {
                         Some(fallback) => calls.push_front(fallback),
@@ -263,7 +304,11 @@ impl Worker {
     fn make_call(&self, task: &Task<'_>, mut call: Call) -> Outcome {
         let client = &task.served.client;
         if !retry::is_in_time(task.start.elapsed()) {
-            return Outcome::Later { call, seconds: RETRY_SOON, why: "no time was left for this call".into() };
+            return Outcome::Later {
+                call,
+                seconds: RETRY_SOON,
+                why: "no time was left for this call".into(),
+            };
         }
         let mut attempts = Attempts::default();
         loop {
@@ -271,7 +316,11 @@ impl Worker {
                 Ok(parameters) => client.make_call(call.method(), parameters),
                 Err(why) => {
                     let why = format!("the parameters cannot be sent: {}", printable(why));
-                    return Outcome::Refused { call, why, is_error: true };
+                    return Outcome::Refused {
+                        call,
+                        why,
+                        is_error: true,
+                    };
                 }
             };
             let Err(why) = made else {
@@ -283,13 +332,24 @@ impl Worker {
             match retry::decide(&why, &attempts) {
                 Decision::Done => {
                     let is_error = why.is_unknown_method() || why.is_old_query();
-                    return Outcome::Refused { call, why: why.to_string(), is_error };
+                    return Outcome::Refused {
+                        call,
+                        why: why.to_string(),
+                        is_error,
+                    };
                 }
                 Decision::Later(seconds) => {
                     if why.token_is_refused() {
-                        TOKEN_REFUSED.log(log::Level::Error, format_args!("bot {}: {NEW_TOKEN}", client.bot()));
+                        TOKEN_REFUSED.log(
+                            log::Level::Error,
+                            format_args!("bot {}: {NEW_TOKEN}", client.bot()),
+                        );
                     }
-                    return Outcome::Later { call, seconds, why: why.to_string() };
+                    return Outcome::Later {
+                        call,
+                        seconds,
+                        why: why.to_string(),
+                    };
                 }
                 Decision::Again => attempts.again = true,
                 Decision::Wait(time) => thread::sleep(time),

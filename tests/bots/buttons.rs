@@ -37,9 +37,13 @@ fn answer(query: &CallbackQuery) -> Vec<Call> {
         // A strange client can send any data.
         _ => "That is not on the menu.",
     };
-    let mut calls = vec![Call::new("answerCallbackQuery", &json!({"callback_query_id": query.id, "text": choice}))];
+    let mut calls = vec![Call::new(
+        "answerCallbackQuery",
+        &json!({"callback_query_id": query.id, "text": choice}),
+    )];
     if let Some(asked) = &query.message {
-        let edit = json!({"chat_id": asked.chat.id, "message_id": asked.message_id, "text": choice});
+        let edit =
+            json!({"chat_id": asked.chat.id, "message_id": asked.message_id, "text": choice});
         calls.push(Call::new("editMessageText", &edit));
     }
     calls

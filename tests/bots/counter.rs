@@ -13,11 +13,16 @@ pub struct Counter {
 
 impl Bot for Counter {
     fn handle(&self, update: &Update, me: &Me) -> Vec<Call> {
-        let Some(message) = &update.message else { return vec![] };
+        let Some(message) = &update.message else {
+            return vec![];
+        };
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry((me.id, message.chat.id)).or_default();
         *count += 1;
-        vec![Call::reply(message, &format!("Message {count} in this chat."))]
+        vec![Call::reply(
+            message,
+            &format!("Message {count} in this chat."),
+        )]
     }
 }
 

@@ -1,4 +1,5 @@
-//! Greets whoever starts it, and says everything else backwards: `cargo run --example demo -- greeting`.
+//! Greets whoever starts it, and says everything else backwards: `cargo run --example demo --
+//! greeting`.
 
 use pihook::bot::{Bot, Call, Me, Update};
 
@@ -6,8 +7,12 @@ pub struct Greeting;
 
 impl Bot for Greeting {
     fn handle(&self, update: &Update, me: &Me) -> Vec<Call> {
-        let Some(message) = &update.message else { return vec![] };
-        let Some(text) = &message.text else { return vec![] };
+        let Some(message) = &update.message else {
+            return vec![];
+        };
+        let Some(text) = &message.text else {
+            return vec![];
+        };
         let answer = match (message.command(me), &message.from) {
             (Some("start"), Some(user)) => format!("Hello, {}! Write something.", user.first_name),
             _ => text.chars().rev().collect(),

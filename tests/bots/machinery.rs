@@ -1,7 +1,8 @@
-//! The bot of the tests that are about the machinery around a bot: whatever becomes of `src/echo.rs`, these tests stay.
+//! The bot of the tests that are about the machinery around a bot: whatever becomes of
+//! `src/echo.rs`, these tests stay.
 //!
-//! It answers every text with the same text, as an echo, but for a few words that it obeys. CALM in its environment keeps it from
-//! panicking, and KINDS=few has it ask for messages alone.
+//! It answers every text with the same text, as an echo, but for a few words that it obeys. CALM in
+//! its environment keeps it from panicking, and KINDS=few has it ask for messages alone.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,13 +25,23 @@ impl Bot for Machinery {
 
     fn handle(&self, update: &Update, me: &Me) -> Vec<Call> {
         if let Some(query) = &update.callback_query {
-            return vec![Call::new("answerCallbackQuery", &json!({"callback_query_id": query.id}))];
+            return vec![Call::new(
+                "answerCallbackQuery",
+                &json!({"callback_query_id": query.id}),
+            )];
         }
         if let Some(query) = update.get::<serde_json::Value>("inline_query") {
-            return vec![Call::new("answerInlineQuery", &json!({"inline_query_id": query["id"], "results": []}))];
+            return vec![Call::new(
+                "answerInlineQuery",
+                &json!({"inline_query_id": query["id"], "results": []}),
+            )];
         }
-        let Some(message) = &update.message else { return vec![] };
-        let Some(text) = &message.text else { return vec![] };
+        let Some(message) = &update.message else {
+            return vec![];
+        };
+        let Some(text) = &message.text else {
+            return vec![];
+        };
         let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         match word {
             "panic" | "thread" if std::env::var_os("CALM").is_some() => vec![echo(message, text)],
@@ -43,7 +54,10 @@ impl Bot for Machinery {
                 log::warn!("a warning of the bot");
                 vec![]
             }
-            "each" => rest.split(' ').map(|word| Call::reply(message, word)).collect(),
+            "each" => rest
+                .split(' ')
+                .map(|word| Call::reply(message, word))
+                .collect(),
             "unknown" => vec![Call::new("sendNothing", &json!({})), echo(message, text)],
             "broken" => vec![Call::new("sendMessage", &[1]), echo(message, text)],
             "copy" => vec![Call::copy(message).or(Call::reply(message, "no copy"))],
@@ -58,7 +72,10 @@ impl Bot for Machinery {
 }
 
 fn echo(message: &Message, text: &str) -> Call {
-    let reply = Reply { entities: message.entities.as_deref(), ..Reply::to(message, text) };
+    let reply = Reply {
+        entities: message.entities.as_deref(),
+        ..Reply::to(message, text)
+    };
     Call::new("sendMessage", &reply)
 }
 

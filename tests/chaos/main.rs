@@ -1,13 +1,16 @@
-//! Everything goes wrong at once: `cargo test --test chaos -- --updates 4000 --seed 7 --delivery polling`.
+//! Everything goes wrong at once: `cargo test --test chaos -- --updates 4000 --seed 7 --delivery
+//! polling`.
 //!
-//! People write in hundreds of chats. The Bot API fails in all its ways, Telegram's connections break, and the bot is
-//! killed again and again, or told to stop, and started anew. When all is quiet, every message must have its answer, in
-//! the order of its chat, and just one: a second one only where nobody could know of the first.
+//! People write in hundreds of chats. The Bot API fails in all its ways, Telegram's connections
+//! break, and the bot is killed again and again, or told to stop, and started anew. When all is
+//! quiet, every message must have its answer, in the order of its chat, and just one: a second one
+//! only where nobody could know of the first.
 //!
-//! There are three stories: the updates arrive by webhook, by polling, or by what the home lets in at the moment. Without
-//! `--delivery` they all are played.
+//! There are three stories: the updates arrive by webhook, by polling, or by what the home lets in
+//! at the moment. Without `--delivery` they all are played.
 //!
-//! The seed decides what goes wrong and when, the machine what it meets. Without one, the clock gives it.
+//! The seed decides what goes wrong and when, the machine what it meets. Without one, the clock
+//! gives it.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -45,11 +48,22 @@ const RECENT: u64 = 100;
 const LISTEN: &str = "127.0.0.77";
 
 fn main() -> ExitCode {
-    let Some(arguments) = Arguments::read() else { return ExitCode::SUCCESS };
-    let Arguments { updates, seed, delivery } = arguments;
-    let stories = delivery.map_or(vec![Way::Webhook, Way::Polling, Way::Changing], |way| vec![way]);
+    let Some(arguments) = Arguments::read() else {
+        return ExitCode::SUCCESS;
+    };
+    let Arguments {
+        updates,
+        seed,
+        delivery,
+    } = arguments;
+    let stories = delivery.map_or(vec![Way::Webhook, Way::Polling, Way::Changing], |way| {
+        vec![way]
+    });
     for way in stories {
-        let line = format!("cargo test --test chaos -- --updates {updates} --seed {seed} --delivery {}", way.name());
+        let line = format!(
+            "cargo test --test chaos -- --updates {updates} --seed {seed} --delivery {}",
+            way.name()
+        );
         println!("{line}");
         let _last = Last(line);
         let story = run(updates, seed, way);
@@ -81,7 +95,9 @@ impl Way {
 
     fn read(name: &str) -> Way {
         let ways = [Way::Webhook, Way::Polling, Way::Changing];
-        ways.into_iter().find(|way| way.name() == name).expect("webhook, polling or changing")
+        ways.into_iter()
+            .find(|way| way.name() == name)
+            .expect("webhook, polling or changing")
     }
 
     fn setting(self) -> &'static str {
@@ -122,12 +138,20 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// What the command line wants; `None` when it does not want this test. It may be meant for every test there is.
+    /// What the command line wants; `None` when it does not want this test. It may be meant for
+    /// every test there is.
     fn read() -> Option<Arguments> {
         use lexopt::Arg::{Long, Short, Value};
         let mut parser = lexopt::Parser::from_env();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
-        let mut arguments = Arguments { updates: UPDATES, seed: u64::try_from(now).unwrap(), delivery: None };
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_millis();
+        let mut arguments = Arguments {
+            updates: UPDATES,
+            seed: u64::try_from(now).unwrap(),
+            delivery: None,
+        };
         let (mut is_listed, mut filters, mut skipped) = (false, Vec::new(), Vec::new());
         while let Some(argument) = parser.next().unwrap() {
             match argument {
@@ -139,14 +163,16 @@ impl Arguments {
                 // It is none of those.
                 Long("ignored") => skipped.push(String::new()),
                 Value(filter) => filters.push(filter.to_string_lossy().into_owned()),
-                Long("test-threads" | "format" | "color" | "logfile" | "shuffle-seed") | Short('Z') => {
+                Long("test-threads" | "format" | "color" | "logfile" | "shuffle-seed")
+                | Short('Z') => {
                     text(&mut parser);
                 }
                 _ => drop(parser.optional_value()),
             }
         }
         let matches = |filter: &String| "chaos".contains(filter.as_str());
-        let is_wanted = (filters.is_empty() || filters.iter().any(matches)) && !skipped.iter().any(matches);
+        let is_wanted =
+            (filters.is_empty() || filters.iter().any(matches)) && !skipped.iter().any(matches);
         if is_wanted && is_listed {
             println!("chaos: test");
         }
@@ -194,7 +220,13 @@ fn api_fault(random: &mut Random) -> Option<Fault> {
         retry_after,
         migrate_to_chat_id: None,
     };
-    let flood = |seconds| error(429, &format!("Too Many Requests: retry after {seconds}"), Some(seconds));
+    let flood = |seconds| {
+        error(
+            429,
+            &format!("Too Many Requests: retry after {seconds}"),
+            Some(seconds),
+        )
+    };
     Some(match random.below(1000) {
         0..60 => flood(1),
         60..65 => flood(30),
@@ -234,7 +266,8 @@ struct Said {
     update_id: i64,
 }
 
-/// The bot was killed at some moment from `from`, and no call after `to` is of the one that was killed.
+/// The bot was killed at some moment from `from`, and no call after `to` is of the one that was
+/// killed.
 struct Kill {
     from: Instant,
     to: Instant,
@@ -243,11 +276,22 @@ struct Kill {
 fn run(updates: usize, seed: u64, way: Way) -> Story {
     let mut seeds = Random(seed);
     let mut random = || Random(seeds.next());
-    let telegram = Telegram::start(Options { speed: SPEED, ..Options::default() }).unwrap();
+    let telegram = Telegram::start(Options {
+        speed: SPEED,
+        ..Options::default()
+    })
+    .unwrap();
     let bot = telegram.bot(TOKEN);
     let memory = Memory::new("chaos");
-    let port = TcpListener::bind((LISTEN, 0)).unwrap().local_addr().unwrap().port();
-    let settings = settings(&telegram.api_url(), &format!("{}\n{}", memory.setting(), way.setting()));
+    let port = TcpListener::bind((LISTEN, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let settings = settings(
+        &telegram.api_url(),
+        &format!("{}\n{}", memory.setting(), way.setting()),
+    );
     let settings = settings.replace("127.0.0.1:0", &format!("{LISTEN}:{port}"));
     let home = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     telegram.route(HOST, 8443, SocketAddr::new(LISTEN.parse().unwrap(), port));
@@ -265,7 +309,13 @@ fn run(updates: usize, seed: u64, way: Way) -> Story {
         cut
     });
     let mut rolls = random();
-    telegram.on_call(move |call| if is_send(call) { api_fault(&mut rolls) } else { None });
+    telegram.on_call(move |call| {
+        if is_send(call) {
+            api_fault(&mut rolls)
+        } else {
+            None
+        }
+    });
     let mut rolls = random();
     telegram.on_delivery(move |_| webhook_cut(&mut rolls));
     let (mut words, mut fate) = (random(), random());
@@ -319,7 +369,11 @@ fn open_and_shut(telegram: &Telegram, is_over: &mpsc::Receiver<()>, random: &mut
         if is_over.recv_timeout(random.millis(DOOR)) != Err(RecvTimeoutError::Timeout) {
             break;
         }
-        if is_shut { telegram.shut(HOST, 8443) } else { telegram.open(HOST, 8443) }
+        if is_shut {
+            telegram.shut(HOST, 8443);
+        } else {
+            telegram.open(HOST, 8443);
+        }
     }
     telegram.open(HOST, 8443);
 }
@@ -332,7 +386,10 @@ fn say(bot: &Bot, updates: usize, random: &mut Random) -> Vec<Said> {
         let due = start + PACE * u32::try_from(number).unwrap();
         thread::sleep(due.saturating_duration_since(Instant::now()));
         let chat = random.below(CHATS).cast_signed() + 1;
-        said.push(Said { chat, update_id: bot.say(chat, &number.to_string()).update_id });
+        said.push(Said {
+            chat,
+            update_id: bot.say(chat, &number.to_string()).update_id,
+        });
         if random.below(50) == 0 {
             // Telegram was restarted, say, and does not know any more that it was answered.
             let back = random.bytes(RECENT.min(said.len() as u64));
@@ -353,7 +410,13 @@ struct Lives {
 
 impl Lives {
     fn new(way: Way) -> Lives {
-        Lives { way, kills: Vec::new(), stops: 0, log: Vec::new(), failures: Vec::new() }
+        Lives {
+            way,
+            kills: Vec::new(),
+            stops: 0,
+            log: Vec::new(),
+            failures: Vec::new(),
+        }
     }
 
     /// How often it went from one way to the other.
@@ -369,9 +432,18 @@ impl Lives {
     }
 
     /// Ends the bot and starts it anew until everything is said; the last one lives on.
-    fn go_on(&mut self, home: &Home, mut pihook: Pihook, all_said: &mpsc::Receiver<()>, random: &mut Random) -> Pihook {
-        while all_said.recv_timeout(random.millis(if self.way == Way::Changing { LONG_LIFE } else { LIFE }))
-            == Err(RecvTimeoutError::Timeout)
+    fn go_on(
+        &mut self,
+        home: &Home,
+        mut pihook: Pihook,
+        all_said: &mpsc::Receiver<()>,
+        random: &mut Random,
+    ) -> Pihook {
+        while all_said.recv_timeout(random.millis(if self.way == Way::Changing {
+            LONG_LIFE
+        } else {
+            LIFE
+        })) == Err(RecvTimeoutError::Timeout)
         {
             if random.below(8) == 0 {
                 self.stop(pihook);
@@ -389,13 +461,20 @@ impl Lives {
         self.log.extend(pihook.wait().1);
         if random.below(4) == 0 {
             // Once more, before it is quite there.
-            let mut child = home.command(&["run"]).stderr(Stdio::null()).spawn().unwrap();
+            let mut child = home
+                .command(&["run"])
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
             thread::sleep(random.millis((0, 60)));
             child.kill().unwrap();
             child.wait().unwrap();
         }
         let next = self.way.run(home);
-        self.kills.push(Kill { from, to: Instant::now() });
+        self.kills.push(Kill {
+            from,
+            to: Instant::now(),
+        });
         next
     }
 
@@ -405,7 +484,8 @@ impl Lives {
         self.stops += 1;
         self.log.extend(lines);
         if !status.success() {
-            self.failures.push(format!("told to stop, the bot ended with {status}"));
+            self.failures
+                .push(format!("told to stop, the bot ended with {status}"));
         }
     }
 }

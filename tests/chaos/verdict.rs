@@ -11,7 +11,8 @@ use super::{CHATS, Kill, Said, Story};
 /// So many updates are told of in full when something is wrong.
 const TOLD: usize = 10;
 
-/// What a bot may need, on a busy machine, from the last byte of the Bot API's answer until it has noted it.
+/// What a bot may need, on a busy machine, from the last byte of the Bot API's answer until it has
+/// noted it.
 const NOTING: Duration = Duration::from_millis(250);
 /// What became of one message.
 #[derive(Default)]
@@ -35,17 +36,29 @@ impl Fate {
 
     /// When the bot first took it for done.
     fn delivered(&self) -> Option<Instant> {
-        let delivered = self.deliveries.iter().filter(|delivery| delivery.succeeded());
-        delivered.filter_map(|delivery| delivery.ended).chain(self.confirmed).min()
+        let delivered = self
+            .deliveries
+            .iter()
+            .filter(|delivery| delivery.succeeded());
+        delivered
+            .filter_map(|delivery| delivery.ended)
+            .chain(self.confirmed)
+            .min()
     }
 
     /// Why it was answered again after each of its answers but the last, if there is a reason.
     fn reasons(&self, kills: &[Kill]) -> Vec<Option<Reason>> {
         let answers: Vec<&Call> = self.answers().collect();
         let reason = |pair: &[&Call]| {
-            if self.delivered().is_some_and(|delivered| delivered < pair[1].at) {
+            if self
+                .delivered()
+                .is_some_and(|delivered| delivered < pair[1].at)
+            {
                 None
-            } else if kills.iter().any(|kill| self.is_open(pair[0], kill) && kill.from <= pair[1].at) {
+            } else if kills
+                .iter()
+                .any(|kill| self.is_open(pair[0], kill) && kill.from <= pair[1].at)
+            {
                 Some(Reason::Killed)
             } else {
                 (pair[0].answered.is_some() && !pair[0].is_heard()).then_some(Reason::Unheard)
@@ -54,14 +67,16 @@ impl Fate {
         answers.windows(2).map(reason).collect()
     }
 
-    /// Whether a bot that was killed then can have known of the call without having noted its answer.
+    /// Whether a bot that was killed then can have known of the call without having noted its
+    /// answer.
     fn is_open(&self, call: &Call, kill: &Kill) -> bool {
-        let is_unanswered = call.answered.is_none_or(|answered| kill.from <= answered + NOTING);
+        let is_unanswered = call
+            .answered
+            .is_none_or(|answered| kill.from <= answered + NOTING);
         // Telegram still waits for what this call is a part of.
-        let is_awaited = self
-            .deliveries
-            .iter()
-            .any(|delivery| delivery.started <= call.at && delivery.ended.is_none_or(|ended| ended >= kill.from));
+        let is_awaited = self.deliveries.iter().any(|delivery| {
+            delivery.started <= call.at && delivery.ended.is_none_or(|ended| ended >= kill.from)
+        });
         call.at <= kill.to && (is_unanswered || is_awaited)
     }
 }
@@ -80,7 +95,9 @@ fn disordered(said: &[Said], fates: &[Fate]) -> Vec<usize> {
     let mut latest: BTreeMap<i64, Instant> = BTreeMap::new();
     let mut disordered = Vec::new();
     for (place, said) in said.iter().enumerate() {
-        let Some(first) = fates[place].first() else { continue };
+        let Some(first) = fates[place].first() else {
+            continue;
+        };
         let latest = latest.entry(said.chat).or_insert(first);
         if first < *latest {
             disordered.push(place);
@@ -106,16 +123,26 @@ impl Verdict {
     pub fn of(story: &Story) -> Verdict {
         let (said, mut failures) = (&story.said, story.lives.failures.clone());
         let mut fates: Vec<Fate> = said.iter().map(|_| Fate::default()).collect();
-        let places: BTreeMap<i64, usize> =
-            said.iter().enumerate().map(|(place, said)| (said.update_id, place)).collect();
+        let places: BTreeMap<i64, usize> = said
+            .iter()
+            .enumerate()
+            .map(|(place, said)| (said.update_id, place))
+            .collect();
         for delivery in &story.deliveries {
-            fates[places[&delivery.update_id]].deliveries.push(delivery.clone());
+            fates[places[&delivery.update_id]]
+                .deliveries
+                .push(delivery.clone());
         }
         for (id, confirmed) in &story.confirmed {
             fates[places[id]].confirmed = Some(*confirmed);
         }
         for call in &story.calls {
-            match call.text("text").parse().ok().and_then(|place: usize| Some((place, said.get(place)?))) {
+            match call
+                .text("text")
+                .parse()
+                .ok()
+                .and_then(|place: usize| Some((place, said.get(place)?)))
+            {
                 Some((place, said)) if call.text("chat_id") == said.chat.to_string() => {
                     fates[place].calls.push(call.clone());
                 }
@@ -124,16 +151,26 @@ impl Verdict {
         }
         let carried_out = fates.iter().flat_map(Fate::answers).count();
         if story.sent != carried_out {
-            failures.push(format!("{} messages were sent by {carried_out} calls", story.sent));
+            failures.push(format!(
+                "{} messages were sent by {carried_out} calls",
+                story.sent
+            ));
         }
         let reasons = |reason| {
             let all = fates.iter().enumerate();
-            let all =
-                all.flat_map(|(place, fate)| fate.reasons(&story.lives.kills).into_iter().map(move |why| (place, why)));
-            all.filter(|(_, why)| *why == reason).map(|(place, _)| place).collect()
+            let all = all.flat_map(|(place, fate)| {
+                fate.reasons(&story.lives.kills)
+                    .into_iter()
+                    .map(move |why| (place, why))
+            });
+            all.filter(|(_, why)| *why == reason)
+                .map(|(place, _)| place)
+                .collect()
         };
         let places = |is_missing: fn(&Fate) -> bool| {
-            (0..said.len()).filter(|place| is_missing(&fates[*place])).collect::<Vec<_>>()
+            (0..said.len())
+                .filter(|place| is_missing(&fates[*place]))
+                .collect::<Vec<_>>()
         };
         Verdict {
             undelivered: places(|fate| fate.delivered().is_none()),
@@ -163,17 +200,36 @@ impl Verdict {
 
     pub fn print(&self, story: &Story) {
         let deliveries = story.deliveries.len();
-        let delivered = self.fates.iter().filter(|fate| !fate.deliveries.is_empty()).count();
-        let cuts = story.deliveries.iter().filter_map(|delivery| delivery.cut).map(|cut| kind(&cut));
-        let faults = story.calls.iter().filter_map(|call| call.fault.as_ref()).map(kind);
+        let delivered = self
+            .fates
+            .iter()
+            .filter(|fate| !fate.deliveries.is_empty())
+            .count();
+        let cuts = story
+            .deliveries
+            .iter()
+            .filter_map(|delivery| delivery.cut)
+            .map(|cut| kind(&cut));
+        let faults = story
+            .calls
+            .iter()
+            .filter_map(|call| call.fault.as_ref())
+            .map(kind);
         println!("updates          {:6}   in {CHATS} chats", story.said.len());
         println!("kills            {:6}", story.lives.kills.len());
         println!("stops            {:6}", story.lives.stops);
         println!("change-overs     {:6}", story.lives.changes());
-        println!("deliveries       {deliveries:6}   {} of them again", deliveries - delivered);
+        println!(
+            "deliveries       {deliveries:6}   {} of them again",
+            deliveries - delivered
+        );
         println!("polled           {:6}", story.confirmed.len());
         println!("webhook cuts     {}", count(cuts));
-        println!("API calls        {:6}   and {} cut before they were whole", story.calls.len(), story.request_cuts);
+        println!(
+            "API calls        {:6}   and {} cut before they were whole",
+            story.calls.len(),
+            story.request_cuts
+        );
         println!("API faults       {}", count(faults));
         println!("again, killed    {:6}   amid the call", self.killed.len());
         println!(
@@ -192,7 +248,10 @@ impl Verdict {
                 self.tell(story, what, *place);
             }
             if places.len() > TOLD {
-                let ids: Vec<i64> = places[TOLD..].iter().map(|place| story.said[*place].update_id).collect();
+                let ids: Vec<i64> = places[TOLD..]
+                    .iter()
+                    .map(|place| story.said[*place].update_id)
+                    .collect();
                 println!("\n{what}, too: {ids:?}");
             }
         }
@@ -201,38 +260,83 @@ impl Verdict {
     /// All that happened to one message, in order.
     fn tell(&self, story: &Story, what: &str, place: usize) {
         let (said, fate) = (&story.said[place], &self.fates[place]);
-        println!("\n{what}: update {}, message {place}, chat {}", said.update_id, said.chat);
+        println!(
+            "\n{what}: update {}, message {place}, chat {}",
+            said.update_id, said.chat
+        );
         let mut events: Vec<(Instant, String)> = Vec::new();
         for (number, one) in fate.deliveries.iter().enumerate() {
             let number = number + 1;
-            let cut = one.cut.map_or(String::new(), |cut| format!(", to be cut {cut:?}"));
-            events.push((one.started, format!("delivery {number}, connection {}{cut}", one.connection)));
-            let end = one.status.map_or_else(|| one.error.clone().unwrap_or_default(), |status| status.to_string());
-            events.extend(one.ended.map(|ended| (ended, format!("delivery {number}: {end}"))));
+            let cut = one
+                .cut
+                .map_or(String::new(), |cut| format!(", to be cut {cut:?}"));
+            events.push((
+                one.started,
+                format!("delivery {number}, connection {}{cut}", one.connection),
+            ));
+            let end = one.status.map_or_else(
+                || one.error.clone().unwrap_or_default(),
+                |status| status.to_string(),
+            );
+            events.extend(
+                one.ended
+                    .map(|ended| (ended, format!("delivery {number}: {end}"))),
+            );
         }
-        events.extend(fate.confirmed.map(|at| (at, "an offset confirms it".into())));
+        events.extend(
+            fate.confirmed
+                .map(|at| (at, "an offset confirms it".into())),
+        );
         for (number, call) in fate.calls.iter().enumerate() {
             let number = number + 1;
-            let fault = call.fault.as_ref().map_or(String::new(), |fault| format!(", {fault:?}"));
+            let fault = call
+                .fault
+                .as_ref()
+                .map_or(String::new(), |fault| format!(", {fault:?}"));
             events.push((call.at, format!("call {number}{fault}")));
-            events.extend(call.carried_out.map(|at| (at, format!("call {number} is carried out"))));
+            events.extend(
+                call.carried_out
+                    .map(|at| (at, format!("call {number} is carried out"))),
+            );
             let answer = call.answer.lines().next().unwrap_or("nothing");
-            let is_heard = if call.is_heard() { "" } else { ", not its whole head" };
-            events.extend(call.answered.map(|at| (at, format!("call {number} is answered: {answer}{is_heard}"))));
+            let is_heard = if call.is_heard() {
+                ""
+            } else {
+                ", not its whole head"
+            };
+            events.extend(
+                call.answered
+                    .map(|at| (at, format!("call {number} is answered: {answer}{is_heard}"))),
+            );
         }
         let span = events.iter().map(|event| event.0);
         if let (Some(first), Some(last)) = (span.clone().min(), span.max()) {
-            let kills = story.lives.kills.iter().filter(|kill| kill.to >= first && kill.from <= last);
-            events.extend(
-                kills.flat_map(|kill| [(kill.from, "the bot is killed".into()), (kill.to, "it is back".into())]),
-            );
+            let kills = story
+                .lives
+                .kills
+                .iter()
+                .filter(|kill| kill.to >= first && kill.from <= last);
+            events.extend(kills.flat_map(|kill| {
+                [
+                    (kill.from, "the bot is killed".into()),
+                    (kill.to, "it is back".into()),
+                ]
+            }));
         }
         events.sort_by_key(|event| event.0);
         for (at, event) in events {
-            println!("{:10.3} s  {event}", at.saturating_duration_since(story.start).as_secs_f64());
+            println!(
+                "{:10.3} s  {event}",
+                at.saturating_duration_since(story.start).as_secs_f64()
+            );
         }
         let name = format!("update {}", said.update_id);
-        story.lives.log.iter().filter(|line| line.contains(&name)).for_each(|line| println!("    {line}"));
+        story
+            .lives
+            .log
+            .iter()
+            .filter(|line| line.contains(&name))
+            .for_each(|line| println!("    {line}"));
     }
 }
 
@@ -243,7 +347,10 @@ fn count(names: impl Iterator<Item = String>) -> String {
         *kinds.entry(name).or_default() += 1;
     }
     let total: usize = kinds.values().sum();
-    let kinds: Vec<String> = kinds.into_iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+    let kinds: Vec<String> = kinds
+        .into_iter()
+        .map(|(kind, count)| format!("{kind} {count}"))
+        .collect();
     format!("{total:6}   {}", kinds.join(", "))
 }
 
@@ -251,7 +358,9 @@ fn count(names: impl Iterator<Item = String>) -> String {
 fn kind(value: &impl Debug) -> String {
     let text = format!("{value:?}");
     let name = text.split([' ', '(']).next().unwrap_or_default().to_owned();
-    let code = text.split(|c: char| !c.is_ascii_digit()).find(|digits| digits.len() == 3);
+    let code = text
+        .split(|c: char| !c.is_ascii_digit())
+        .find(|digits| digits.len() == 3);
     let code = code.filter(|_| ["Error", "Html", "Body"].contains(&name.as_str()));
     code.map_or(name.clone(), |code| format!("{name} {code}"))
 }

@@ -2,11 +2,16 @@
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
-/// A root, and a certificate for `name` that it signed, with its key. `change` has the last word on the certificate.
-pub fn authority(name: &str, change: impl FnOnce(&mut CertificateParams)) -> (String, (String, String)) {
+/// A root, and a certificate for `name` that it signed, with its key. `change` has the last word on
+/// the certificate.
+pub fn authority(
+    name: &str,
+    change: impl FnOnce(&mut CertificateParams),
+) -> (String, (String, String)) {
     let root_key = KeyPair::generate().unwrap();
     let mut root = CertificateParams::default();
-    root.distinguished_name.push(DnType::CommonName, "A root of the test's own");
+    root.distinguished_name
+        .push(DnType::CommonName, "A root of the test's own");
     root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let pem = root.self_signed(&root_key).unwrap().pem();
     let key = KeyPair::generate().unwrap();

@@ -1,10 +1,11 @@
 //! What the tests share: a home with a `pihook.toml`, and the real binary in it.
 //!
-//! Most tests are about what surrounds a bot, and bring a bot of their own: `tests/bots/machinery.rs`.
+//! Most tests are about what surrounds a bot, and bring a bot of their own:
+//! `tests/bots/machinery.rs`.
 //!
-//! `PIHOOK_BINARY` names another build of pihook to test. The other bots lie in the folder `examples` beside it, as cargo puts
-//! them; without `machinery` there, that pihook itself is taken for it, as long as it echoes. `PIHOOK_RUNNER` names a program to
-//! run them with: an emulator.
+//! `PIHOOK_BINARY` names another build of pihook to test. The other bots lie in the folder
+//! `examples` beside it, as cargo puts them; without `machinery` there, that pihook itself is taken
+//! for it, as long as it echoes. `PIHOOK_RUNNER` names a program to run them with: an emulator.
 
 // Each test file is a program of its own, and uses only a part of this.
 #![allow(dead_code)]
@@ -36,12 +37,17 @@ use simulated_telegram::{Bot, Options, Telegram};
 pub const TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
 pub const OTHER_TOKEN: &str = "4839574812:AAFD39kkdpWt3ywyRZergyOLMaJhac60qcg";
 pub const HOST: &str = "80.100.95.20";
-/// How long an event is awaited that comes at once on an idle machine; emulated ones take their time.
+/// How long an event is awaited that comes at once on an idle machine; emulated ones take their
+/// time.
 pub const SOON: Duration = Duration::from_secs(60);
 
 /// A simulated Telegram whose waiting times are a tenth of the real ones.
 pub fn telegram() -> Telegram {
-    Telegram::start(Options { speed: 10.0, ..Options::default() }).unwrap()
+    Telegram::start(Options {
+        speed: 10.0,
+        ..Options::default()
+    })
+    .unwrap()
 }
 
 /// Runs openssl in the home's folder `certs`.
@@ -53,8 +59,8 @@ pub fn openssl(home: &Home, arguments: &str) {
     assert!(output.status.success(), "{arguments:?}: {}", text(&output));
 }
 
-/// A Telegram, one bot's account there, and the tests' bot in its home, as most tests want them. Bound in this order, the
-/// program ends before its home goes.
+/// A Telegram, one bot's account there, and the tests' bot in its home, as most tests want them.
+/// Bound in this order, the program ends before its home goes.
 pub fn start() -> (Telegram, Bot, Home, Pihook) {
     start_bot("machinery")
 }
@@ -68,20 +74,31 @@ pub fn start_bot(name: &str) -> (Telegram, Bot, Home, Pihook) {
     (telegram, bot, home, pihook)
 }
 
-/// A Telegram, one bot's account there, and the bot's home, which remembers across restarts as under systemd.
+/// A Telegram, one bot's account there, and the bot's home, which remembers across restarts as
+/// under systemd.
 pub fn remembering(test: &str) -> (Telegram, Bot, Home, Memory) {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let memory = Memory::new(test);
     let settings = settings(&telegram.api_url(), &memory.setting());
-    (telegram, bot, Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n")), memory)
+    (
+        telegram,
+        bot,
+        Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n")),
+        memory,
+    )
 }
 
 /// Where a bot's program is; built, if it has to be.
 fn binary(bot: &str) -> PathBuf {
     let given = std::env::var_os("PIHOOK_BINARY");
     // It runs in another folder.
-    let pihook = std::path::absolute(given.as_deref().unwrap_or(env!("CARGO_BIN_EXE_pihook").as_ref())).unwrap();
+    let pihook = std::path::absolute(
+        given
+            .as_deref()
+            .unwrap_or(env!("CARGO_BIN_EXE_pihook").as_ref()),
+    )
+    .unwrap();
     if bot == "pihook" {
         return pihook;
     }
@@ -118,7 +135,11 @@ fn build_example(name: &str, folder: &Path) {
         profile,
         "--target-dir",
     ]);
-    let built = cargo.arg(folder.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
+    let built = cargo
+        .arg(folder.parent().unwrap())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .unwrap();
     assert!(built.success(), "the example {name} cannot be built");
 }
 
@@ -130,7 +151,10 @@ pub struct Home {
 impl Home {
     /// Settings for one bot at `api_url`.
     pub fn new(api_url: &str) -> Home {
-        Home::with(&settings(api_url, ""), &format!("[[bot]]\ntoken = '{TOKEN}'\n"))
+        Home::with(
+            &settings(api_url, ""),
+            &format!("[[bot]]\ntoken = '{TOKEN}'\n"),
+        )
     }
 
     pub fn with(settings: &str, bots: &str) -> Home {
@@ -154,20 +178,37 @@ impl Home {
         fs::read_to_string(self.folder.join(name)).unwrap()
     }
 
-    /// Writes a certificate for `host` of this organization, and its key, with its first and its last second from now on.
+    /// Writes a certificate for `host` of this organization, and its key, with its first and its
+    /// last second from now on.
     pub fn certificate(&self, host: &str, organization: &str, first: i64, last: i64) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, host);
-        params.distinguished_name.push(DnType::OrganizationName, organization);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, organization);
         // Whole seconds, as a certificate has them.
-        let now = UNIX_EPOCH + Duration::from_secs(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs());
+        let now = UNIX_EPOCH
+            + Duration::from_secs(
+                SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap()
+                    .as_secs(),
+            );
         let date = |seconds: i64| {
             let distance = Duration::from_secs(seconds.unsigned_abs());
-            if seconds < 0 { now - distance } else { now + distance }.into()
+            if seconds < 0 {
+                now - distance
+            } else {
+                now + distance
+            }
+            .into()
         };
         (params.not_before, params.not_after) = (date(first), date(last));
-        self.write("certs/webhook_cert.pem", &params.self_signed(&key).unwrap().pem());
+        self.write(
+            "certs/webhook_cert.pem",
+            &params.self_signed(&key).unwrap().pem(),
+        );
         self.write_private("certs/webhook_pkey.pem", &key.serialize_pem());
     }
 
@@ -177,7 +218,8 @@ impl Home {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// `pihook ARGUMENTS` of the tests' own bot, in this folder and an environment that says nothing.
+    /// `pihook ARGUMENTS` of the tests' own bot, in this folder and an environment that says
+    /// nothing.
     pub fn command(&self, arguments: &[&str]) -> Command {
         self.command_of("machinery", arguments)
     }
@@ -197,7 +239,11 @@ impl Home {
             }
             None => Command::new(binary),
         };
-        command.args(arguments).current_dir(&self.folder).stdin(Stdio::null()).env_clear();
+        command
+            .args(arguments)
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .env_clear();
         command
     }
 
@@ -237,7 +283,9 @@ pub struct Memory {
 
 impl Memory {
     pub fn new(test: &str) -> Memory {
-        Memory { folder: PathBuf::from(format!("/dev/shm/pihook-{test}-{}", std::process::id())) }
+        Memory {
+            folder: PathBuf::from(format!("/dev/shm/pihook-{test}-{}", std::process::id())),
+        }
     }
 
     /// The line of the settings that names it.
@@ -277,7 +325,13 @@ impl Pihook {
     pub fn start(command: Command) -> Pihook {
         let mut pihook = Pihook::start_polling(command);
         let line = pihook.wait_log("Listening on ");
-        pihook.address = line.split("Listening on ").nth(1).unwrap().trim_end_matches('.').parse().unwrap();
+        pihook.address = line
+            .split("Listening on ")
+            .nth(1)
+            .unwrap()
+            .trim_end_matches('.')
+            .parse()
+            .unwrap();
         pihook
     }
 
@@ -295,7 +349,11 @@ impl Pihook {
             writer.0.lock().unwrap().ended = true;
             writer.1.notify_all();
         });
-        Pihook { child, address: SocketAddr::from(([0, 0, 0, 0], 0)), log }
+        Pihook {
+            child,
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            log,
+        }
     }
 
     pub fn log(&self) -> Vec<String> {
@@ -309,12 +367,25 @@ impl Pihook {
 
     /// Waits for so many lines that hold `text`.
     pub fn wait_logs(&self, text: &str, count: usize) -> Vec<String> {
-        let found =
-            |log: &Log| -> Vec<String> { log.lines.iter().filter(|line| line.contains(text)).cloned().collect() };
+        let found = |log: &Log| -> Vec<String> {
+            log.lines
+                .iter()
+                .filter(|line| line.contains(text))
+                .cloned()
+                .collect()
+        };
         let log = self.log.0.lock().unwrap();
-        let (log, _) = self.log.1.wait_timeout_while(log, SOON, |log| found(log).len() < count && !log.ended).unwrap();
+        let (log, _) = self
+            .log
+            .1
+            .wait_timeout_while(log, SOON, |log| found(log).len() < count && !log.ended)
+            .unwrap();
         let found = found(&log);
-        assert!(found.len() >= count, "{count} × {text:?} in the log: {:#?}", log.lines);
+        assert!(
+            found.len() >= count,
+            "{count} × {text:?} in the log: {:#?}",
+            log.lines
+        );
         found
     }
 
@@ -344,9 +415,13 @@ impl Pihook {
     /// The processor time that it has taken.
     pub fn cpu(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // The name of the program, in brackets, comes before; utime and stime are the fields 14 and 15, in ticks.
+        // The name of the program, in brackets, comes before; utime and stime are the fields 14 and
+        // 15, in ticks.
         let fields = stat.rsplit(')').next().unwrap().split_whitespace().skip(11);
-        let ticks: u64 = fields.take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        let ticks: u64 = fields
+            .take(2)
+            .map(|ticks| ticks.parse::<u64>().unwrap())
+            .sum();
         Duration::from_millis(ticks * 10)
     }
 
@@ -357,7 +432,11 @@ impl Pihook {
     /// Waits for its end.
     pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
         let log = self.log.0.lock().unwrap();
-        let (log, _) = self.log.1.wait_timeout_while(log, SOON, |log| !log.ended).unwrap();
+        let (log, _) = self
+            .log
+            .1
+            .wait_timeout_while(log, SOON, |log| !log.ended)
+            .unwrap();
         assert!(log.ended, "it does not end: {:#?}", log.lines);
         let lines = log.lines.clone();
         drop(log);
@@ -380,8 +459,14 @@ impl Drop for Pihook {
 
 /// Runs a program that a test needs, and says so if it is not there.
 pub fn tool(program: &str, arguments: &[&str], folder: &Path) -> Output {
-    let output = Command::new(program).args(arguments).current_dir(folder).stdin(Stdio::null()).output();
-    output.unwrap_or_else(|why| panic!("this test needs the command {program} ({why}): apt install {program}"))
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output();
+    output.unwrap_or_else(|why| {
+        panic!("this test needs the command {program} ({why}): apt install {program}")
+    })
 }
 
 /// Waits until `condition` holds; for what no event tells.
@@ -395,5 +480,9 @@ pub fn eventually(what: &str, condition: impl Fn() -> bool) {
 
 /// All that a program said.
 pub fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }

@@ -22,7 +22,13 @@ impl Service {
     pub fn start(answer: &str) -> Service {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new((Mutex::new(State { answer: answer.into(), asked: 0 }), Condvar::new()));
+        let state = Arc::new((
+            Mutex::new(State {
+                answer: answer.into(),
+                asked: 0,
+            }),
+            Condvar::new(),
+        ));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
             for mut stream in listener.incoming().map_while(Result::ok) {
@@ -40,7 +46,10 @@ impl Service {
                 let body = &state.answer;
                 if !body.is_empty() {
                     let length = body.len();
-                    let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");
+                    let _ = write!(
+                        stream,
+                        "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"
+                    );
                 }
             }
         });
@@ -55,13 +64,24 @@ impl Service {
     pub fn wait_asked(&self, times: usize) {
         let state = self.state.0.lock().unwrap();
         let wanted = state.asked + times;
-        let (state, _) = self.state.1.wait_timeout_while(state, SOON, |state| state.asked < wanted).unwrap();
-        assert!(state.asked >= wanted, "asked {} times instead of {wanted}", state.asked);
+        let (state, _) = self
+            .state
+            .1
+            .wait_timeout_while(state, SOON, |state| state.asked < wanted)
+            .unwrap();
+        assert!(
+            state.asked >= wanted,
+            "asked {} times instead of {wanted}",
+            state.asked
+        );
     }
 }
 
 /// The line of the settings that names them.
 pub fn setting(services: &[Service]) -> String {
-    let urls: Vec<_> = services.iter().map(|service| format!("'http://{}/'", service.address)).collect();
+    let urls: Vec<_> = services
+        .iter()
+        .map(|service| format!("'http://{}/'", service.address))
+        .collect();
     format!("address_services = [{}]", urls.join(", "))
 }

@@ -11,9 +11,19 @@ use super::SOON;
 
 /// Connects from `source`.
 pub fn connect(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
-    let SocketAddr::V4(to) = to else { panic!("{to} is no IPv4 address") };
-    let socket = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    socket::bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source, 0)))?;
+    let SocketAddr::V4(to) = to else {
+        panic!("{to} is no IPv4 address")
+    };
+    let socket = socket::socket(
+        AddressFamily::Inet,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    socket::bind(
+        socket.as_raw_fd(),
+        &SockaddrIn::from(SocketAddrV4::new(source, 0)),
+    )?;
     socket::connect(socket.as_raw_fd(), &SockaddrIn::from(to))?;
     let tcp = TcpStream::from(socket);
     tcp.set_read_timeout(Some(SOON))?;
@@ -23,7 +33,15 @@ pub fn connect(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
 
 /// Has the connection end with a reset, in place of a goodbye, when it is dropped.
 pub fn reset_when_dropped(tcp: &TcpStream) {
-    setsockopt(tcp, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
+    setsockopt(
+        tcp,
+        sockopt::Linger,
+        &libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        },
+    )
+    .unwrap();
 }
 
 /// Waits until the server has ended the connection, in whatever way.
@@ -32,7 +50,9 @@ pub fn wait_end(mut tcp: &TcpStream) {
         match tcp.read(&mut [0; 4096]) {
             Ok(0) => return,
             Ok(_) => {}
-            Err(why) if why.kind() == io::ErrorKind::WouldBlock => panic!("it was not ended within {SOON:?}"),
+            Err(why) if why.kind() == io::ErrorKind::WouldBlock => {
+                panic!("it was not ended within {SOON:?}")
+            }
             Err(_) => return,
         }
     }

@@ -23,7 +23,13 @@ pub fn scene() -> Scene {
 impl Scene {
     pub fn of((telegram, bot, home, pihook): (Telegram, Bot, Home, Pihook)) -> Scene {
         let secret = bot.wait_call("setWebhook", 1, SOON).unwrap()[0].text("secret_token");
-        Scene { pihook, _home: home, telegram, bot, secret }
+        Scene {
+            pihook,
+            _home: home,
+            telegram,
+            bot,
+            secret,
+        }
     }
 
     /// A request as Telegram sends it, with these changes to the headers.

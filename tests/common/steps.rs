@@ -1,4 +1,5 @@
-//! Steps that follow each other, each told with the time that it took. The program of tests/nspawn has this file, too.
+//! Steps that follow each other, each told with the time that it took. The program of tests/nspawn
+//! has this file, too.
 
 use std::time::Instant;
 

@@ -10,7 +10,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned, SupportedProtocolVersion,
+    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned,
+    SupportedProtocolVersion,
 };
 
 use super::{SOON, eventually, peer};
@@ -30,7 +31,10 @@ impl Tls {
     }
 
     /// The same on a connection that is there already.
-    pub fn over(mut tcp: TcpStream, versions: &[&'static SupportedProtocolVersion]) -> io::Result<Tls> {
+    pub fn over(
+        mut tcp: TcpStream,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> io::Result<Tls> {
         tcp.set_nodelay(true)?;
         let mut connection = client(versions);
         while connection.is_handshaking() {
@@ -59,8 +63,13 @@ impl Tls {
 
     /// Takes out the one of these connections that the server ends.
     pub fn wait_one_end(held: &mut Vec<Tls>) -> Tls {
-        eventually("one is ended", || held.iter().any(|tls| peer::is_ended(tls.tcp())));
-        let place = held.iter().position(|tls| peer::is_ended(tls.tcp())).unwrap();
+        eventually("one is ended", || {
+            held.iter().any(|tls| peer::is_ended(tls.tcp()))
+        });
+        let place = held
+            .iter()
+            .position(|tls| peer::is_ended(tls.tcp()))
+            .unwrap();
         held.remove(place)
     }
 
@@ -110,15 +119,20 @@ impl Tls {
         self.answer().split(' ').nth(1).unwrap().parse().unwrap()
     }
 
-    /// Sends `bytes` again and again, up to `most` in all, for as long as they are taken. Returns how many were, and what
-    /// had been answered.
+    /// Sends `bytes` again and again, up to `most` in all, for as long as they are taken. Returns
+    /// how many were, and what had been answered.
     pub fn flood(mut self, bytes: &[u8], most: usize) -> (usize, String) {
         let (connection, mut tcp, mut sent) = (&mut self.0.conn, &self.0.sock, 0);
-        while sent < most && connection.writer().write_all(bytes).is_ok() && connection.write_tls(&mut tcp).is_ok() {
+        while sent < most
+            && connection.writer().write_all(bytes).is_ok()
+            && connection.write_tls(&mut tcp).is_ok()
+        {
             sent += bytes.len();
         }
         let mut answer = Vec::new();
-        while matches!(connection.read_tls(&mut tcp), Ok(1..)) && connection.process_new_packets().is_ok() {
+        while matches!(connection.read_tls(&mut tcp), Ok(1..))
+            && connection.process_new_packets().is_ok()
+        {
             let _ = connection.reader().read_to_end(&mut answer);
         }
         (sent, String::from_utf8(answer).unwrap())
@@ -176,7 +190,12 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -185,7 +204,12 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

@@ -1,8 +1,10 @@
-//! Talks to a bot without the internet: `cargo run --example demo`, or with another bot, `cargo run --example demo -- buttons`.
+//! Talks to a bot without the internet: `cargo run --example demo`, or with another bot, `cargo run
+//! --example demo -- buttons`.
 //!
-//! A simulated Telegram calls the bot, which runs in a process of its own, by its real path: certificate, TLS, webhook,
-//! Bot API. What you type is what a user writes; `#1` presses the first button under the last message that has some. Without
-//! a terminal, each line of the input is a message. The demo restarts a bot that panics, as systemd does.
+//! A simulated Telegram calls the bot, which runs in a process of its own, by its real path:
+//! certificate, TLS, webhook, Bot API. What you type is what a user writes; `#1` presses the first
+//! button under the last message that has some. Without a terminal, each line of the input is a
+//! message. The demo restarts a bot that panics, as systemd does.
 
 use std::error::Error;
 use std::fs;
@@ -67,22 +69,41 @@ fn bot(name: &str) -> Option<Arc<dyn bot::Bot>> {
 /// The other half of this program: the bot, as `pihook run` runs it.
 fn run_bot(name: &str, settings: &Path) -> Result<(), Box<dyn Error>> {
     pihook::system::logging::start("demo");
-    let config = pihook::config::load(settings, &|_| None).map_err(|problems| problems.to_string())?;
-    Ok(pihook::run::run(&config, bot(name).ok_or("There is no such bot.")?)?)
+    let config =
+        pihook::config::load(settings, &|_| None).map_err(|problems| problems.to_string())?;
+    Ok(pihook::run::run(
+        &config,
+        bot(name).ok_or("There is no such bot.")?,
+    )?)
 }
 
 fn chat(name: &str) -> Result<(), Box<dyn Error>> {
     let telegram = Telegram::start(Options::default())?;
     let user = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url())?;
-    let mut demo = Demo { process: Process::start(name, &home)?, name, home, telegram, user, buttons: Vec::new() };
+    let mut demo = Demo {
+        process: Process::start(name, &home)?,
+        name,
+        home,
+        telegram,
+        user,
+        buttons: Vec::new(),
+    };
     demo.telegram.route(HOST, 8443, demo.process.address);
-    demo.user.wait_call("getWebhookInfo", 1, PATIENCE).map_err(|_| "The bot did not register its webhook in 10 s.")?;
+    demo.user
+        .wait_call("getWebhookInfo", 1, PATIENCE)
+        .map_err(|_| "The bot did not register its webhook in 10 s.")?;
 
     let terminal = io::stdin().is_terminal();
     if terminal {
-        println!("The bot listens on https://{} and is registered at the simulated Telegram.", demo.process.address);
-        println!("Its certificate: {}", demo.home.0.join("certs/webhook_cert.pem").display());
+        println!(
+            "The bot listens on https://{} and is registered at the simulated Telegram.",
+            demo.process.address
+        );
+        println!(
+            "Its certificate: {}",
+            demo.home.0.join("certs/webhook_cert.pem").display()
+        );
         println!("Write something, or press a button with #1. Ctrl-D ends the demo.");
         print_now("you: ")?;
     }
@@ -122,12 +143,22 @@ impl Demo<'_> {
     fn turn(&mut self, line: &str, terminal: bool) -> Result<(), Box<dyn Error>> {
         let start = Instant::now();
         let first = self.user.calls().len();
-        let Some(update) = self.send(line) else { return Ok(()) };
+        let Some(update) = self.send(line) else {
+            return Ok(());
+        };
         let is_done = self.wait(update, start)?;
         let time = start.elapsed().as_secs_f64() * 1000.0;
-        let time = if terminal { format!("   ({time:.1} ms)") } else { String::new() };
+        let time = if terminal {
+            format!("   ({time:.1} ms)")
+        } else {
+            String::new()
+        };
         let calls = self.user.calls().split_off(first);
-        let shown: Vec<_> = calls.iter().filter(|call| call.carried_out.is_some()).filter_map(show).collect();
+        let shown: Vec<_> = calls
+            .iter()
+            .filter(|call| call.carried_out.is_some())
+            .filter_map(show)
+            .collect();
         for line in &shown {
             println!("bot: {line}{time}");
         }
@@ -142,8 +173,14 @@ impl Demo<'_> {
 
     /// What the user does; the update that comes of it.
     fn send(&self, line: &str) -> Option<i64> {
-        let update = if let Some(number) = line.strip_prefix('#').and_then(|number| number.parse::<usize>().ok()) {
-            let Some(data) = number.checked_sub(1).and_then(|place| self.buttons.get(place)) else {
+        let update = if let Some(number) = line
+            .strip_prefix('#')
+            .and_then(|number| number.parse::<usize>().ok())
+        {
+            let Some(data) = number
+                .checked_sub(1)
+                .and_then(|place| self.buttons.get(place))
+            else {
                 println!("(there is no such button)");
                 return None;
             };
@@ -158,14 +195,21 @@ impl Demo<'_> {
         Some(update)
     }
 
-    /// Waits until the update is done, and starts the bot again when it has ended. Whether it was done in time.
+    /// Waits until the update is done, and starts the bot again when it has ended. Whether it was
+    /// done in time.
     fn wait(&mut self, update: i64, start: Instant) -> Result<bool, Box<dyn Error>> {
-        let is_done = |user: &Bot| user.deliveries().iter().any(|one| one.update_id == update && one.succeeded());
+        let is_done = |user: &Bot| {
+            user.deliveries()
+                .iter()
+                .any(|one| one.update_id == update && one.succeeded())
+        };
         while !is_done(&self.user) {
             if start.elapsed() > PATIENCE {
                 return Ok(false);
             }
-            if self.process.ended.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Disconnected) {
+            if self.process.ended.recv_timeout(Duration::from_millis(1))
+                == Err(RecvTimeoutError::Disconnected)
+            {
                 println!("(the bot's process ended; restarting it)");
                 self.process = Process::start(self.name, &self.home)?;
                 self.telegram.route(HOST, 8443, self.process.address);
@@ -175,16 +219,23 @@ impl Demo<'_> {
     }
 
     fn offer_buttons(&mut self, calls: &[Call]) {
-        let rows = calls.iter().filter_map(|call| call.params["reply_markup"]["inline_keyboard"].as_array()).flatten();
+        let rows = calls
+            .iter()
+            .filter_map(|call| call.params["reply_markup"]["inline_keyboard"].as_array())
+            .flatten();
         let buttons: Vec<&Value> = rows.filter_map(Value::as_array).flatten().collect();
         if buttons.is_empty() {
             return;
         }
-        let text = |button: &Value, name: &str| button[name].as_str().unwrap_or_default().to_owned();
+        let text =
+            |button: &Value, name: &str| button[name].as_str().unwrap_or_default().to_owned();
         for (number, button) in buttons.iter().enumerate() {
             println!("     #{} {}", number + 1, text(button, "text"));
         }
-        self.buttons = buttons.iter().map(|button| text(button, "callback_data")).collect();
+        self.buttons = buttons
+            .iter()
+            .map(|button| text(button, "callback_data"))
+            .collect();
     }
 }
 
@@ -200,14 +251,18 @@ fn show(call: &Call) -> Option<String> {
     }
 }
 
-/// A folder with the bot's settings, in memory where there is such a folder, so that the bot remembers across a restart as on
-/// a Pi; it goes with the value.
+/// A folder with the bot's settings, in memory where there is such a folder, so that the bot
+/// remembers across a restart as on a Pi; it goes with the value.
 struct Home(PathBuf);
 
 impl Home {
     fn new(api_url: &str) -> io::Result<Home> {
         let memory = Path::new("/dev/shm");
-        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let parent = if memory.is_dir() {
+            memory.to_owned()
+        } else {
+            std::env::temp_dir()
+        };
         let home = Home(parent.join(format!("pihook-demo-{}", std::process::id())));
         fs::create_dir_all(&home.0)?;
         let settings = format!(
@@ -237,7 +292,11 @@ struct Process {
 impl Process {
     fn start(name: &str, home: &Home) -> Result<Process, Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg(name).arg(home.0.join("pihook.toml")).stdin(Stdio::null()).stderr(Stdio::piped());
+        command
+            .arg(name)
+            .arg(home.0.join("pihook.toml"))
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let mut lines = BufReader::new(child.stderr.take().ok_or("The bot has no log.")?).lines();
         let mut log = String::new();
@@ -248,10 +307,16 @@ impl Process {
                 std::thread::spawn(move || {
                     let _alive = alive;
                     // What goes as planned stands in the conversation.
-                    let lines = lines.map_while(Result::ok).filter(|line| !line.contains("[INFO]"));
+                    let lines = lines
+                        .map_while(Result::ok)
+                        .filter(|line| !line.contains("[INFO]"));
                     lines.for_each(|line| println!("log: {line}"));
                 });
-                return Ok(Process { child, address, ended });
+                return Ok(Process {
+                    child,
+                    address,
+                    ended,
+                });
             }
             log.push_str(&line);
         }

@@ -1,5 +1,6 @@
-//! A home that loses its public address and gets it back, under load, while the bot is killed again and again: CGNAT, a router that
-//! forwards, CGNAT. Nothing may be lost, and each chat keeps its order.
+//! A home that loses its public address and gets it back, under load, while the bot is killed again
+//! and again: CGNAT, a router that forwards, CGNAT. Nothing may be lost, and each chat keeps its
+//! order.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -14,12 +15,15 @@ use crate::common::{Home, Pihook, TOKEN, eventually};
 use crate::internet::Internet;
 use crate::lab::{Lab, Speech};
 
-const ALL: Speech = Speech { packets: true, upnp: true };
+const ALL: Speech = Speech {
+    packets: true,
+    upnp: true,
+};
 const CGNAT: &str = "100.64.0.2";
 const PUBLIC: &str = "8.8.100.1";
 const CHATS: i64 = 5;
-/// Between two messages of each chat; and how long the bot lives at least, and at most five times as long: a change-over needs the
-/// seconds that Telegram gets to call.
+/// Between two messages of each chat; and how long the bot lives at least, and at most five times
+/// as long: a change-over needs the seconds that Telegram gets to call.
 const PACE: Duration = Duration::from_millis(100);
 const LIFE: Duration = Duration::from_millis(2500);
 /// Kills in each of the three homes.
@@ -46,7 +50,15 @@ pub fn main() {
     lab.address(CGNAT);
     lab.boot(ALL);
     let bot = internet.telegram.bot(TOKEN);
-    let mut changes = Changes { lab, internet, bot, home, pihook: None, kills: 0, last_kill: Instant::now() };
+    let mut changes = Changes {
+        lab,
+        internet,
+        bot,
+        home,
+        pihook: None,
+        kills: 0,
+        last_kill: Instant::now(),
+    };
     let is_over = Arc::new(AtomicBool::new(false));
     let writer = {
         let (bot, is_over) = (changes.internet.telegram.bot(TOKEN), Arc::clone(&is_over));
@@ -66,19 +78,28 @@ pub fn main() {
     let start = Instant::now();
     changes.move_to(PUBLIC);
     changes.live(Changes::is_webhook);
-    println!("          {:.1} s from CGNAT to the webhook", start.elapsed().as_secs_f64());
+    println!(
+        "          {:.1} s from CGNAT to the webhook",
+        start.elapsed().as_secs_f64()
+    );
     let before = changes.kills;
     changes.live(|changes| changes.kills >= before + KILLS);
     let start = Instant::now();
     changes.move_to(CGNAT);
     let before = changes.answers();
     changes.live(|changes| !changes.is_webhook() && changes.answers() > before + 100);
-    println!("          {:.1} s from the webhook to 100 polled answers", start.elapsed().as_secs_f64());
+    println!(
+        "          {:.1} s from the webhook to 100 polled answers",
+        start.elapsed().as_secs_f64()
+    );
     let before = changes.kills;
     changes.live(|changes| changes.kills >= before + KILLS);
     is_over.store(true, Ordering::Relaxed);
     let count: usize = writer.join().unwrap();
-    changes.bot.wait_none_pending(PATIENCE).unwrap_or_else(|why| panic!("{why}: {:#?}", changes.log()));
+    changes
+        .bot
+        .wait_none_pending(PATIENCE)
+        .unwrap_or_else(|why| panic!("{why}: {:#?}", changes.log()));
     changes.judge(count);
 }
 
@@ -86,9 +107,14 @@ impl Changes {
     fn start(&mut self) {
         let there = self.home.command_of("pihook", &["run"]);
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", "pi", "env", "-i"]).arg(format!("TELEGRAM_BOT_TOKEN={TOKEN}"));
+        command
+            .args(["netns", "exec", "pi", "env", "-i"])
+            .arg(format!("TELEGRAM_BOT_TOKEN={TOKEN}"));
         command.arg(format!("SSL_CERT_FILE={}", self.internet.roots.display()));
-        command.arg(there.get_program()).args(there.get_args()).current_dir(&self.home.folder);
+        command
+            .arg(there.get_program())
+            .args(there.get_args())
+            .current_dir(&self.home.folder);
         self.pihook = Some(Pihook::start(command));
         self.last_kill = Instant::now();
     }
@@ -117,8 +143,16 @@ impl Changes {
     }
 
     fn is_webhook(&self) -> bool {
-        let url = self.bot.webhook_info()["url"].as_str().unwrap_or_default().to_owned();
-        url.contains(PUBLIC) && self.bot.deliveries().last().is_some_and(Delivery::succeeded)
+        let url = self.bot.webhook_info()["url"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        url.contains(PUBLIC)
+            && self
+                .bot
+                .deliveries()
+                .last()
+                .is_some_and(Delivery::succeeded)
     }
 
     fn answers(&self) -> usize {
@@ -132,7 +166,10 @@ impl Changes {
     fn judge(&self, count: usize) {
         let mut by_chat: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
         for sent in self.bot.sent() {
-            by_chat.entry(sent.chat).or_default().push(sent.text.parse().unwrap());
+            by_chat
+                .entry(sent.chat)
+                .or_default()
+                .push(sent.text.parse().unwrap());
         }
         let mut twice = 0;
         for (chat, numbers) in &by_chat {
@@ -144,13 +181,25 @@ impl Changes {
                     firsts.push(*number);
                 }
             }
-            assert_eq!(firsts, (0..count).collect::<Vec<_>>(), "chat {chat}: nothing lost, in order");
+            assert_eq!(
+                firsts,
+                (0..count).collect::<Vec<_>>(),
+                "chat {chat}: nothing lost, in order"
+            );
         }
         assert_eq!(by_chat.len(), 5);
-        eventually("the router is as it was", || !self.lab.mappings().is_empty() || !self.lab.forwards());
+        eventually("the router is as it was", || {
+            !self.lab.mappings().is_empty() || !self.lab.forwards()
+        });
         // Telegram had taken the call, and the bot was killed before it noted it.
-        assert!(twice <= self.kills, "{twice} answers twice, after {} kills", self.kills);
+        assert!(
+            twice <= self.kills,
+            "{twice} answers twice, after {} kills",
+            self.kills
+        );
         let (all, kills) = (count * by_chat.len(), self.kills);
-        println!("row:    | 5 becomes 2 and back: {all} messages, {kills} kills, lost 0, order kept, twice {twice}");
+        println!(
+            "row:    | 5 becomes 2 and back: {all} messages, {kills} kills, lost 0, order kept, twice {twice}"
+        );
     }
 }

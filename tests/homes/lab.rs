@@ -83,7 +83,10 @@ impl Lab {
         ] {
             run(command);
         }
-        Lab { work: work.to_owned(), miniupnpd: None }
+        Lab {
+            work: work.to_owned(),
+            miniupnpd: None,
+        }
     }
 
     /// The same without a router: the Pi has the public address.
@@ -101,12 +104,15 @@ impl Lab {
         lab
     }
 
-    /// What the provider does with addresses that it shares, or a second router before the first: the internet sees this one.
+    /// What the provider does with addresses that it shares, or a second router before the first:
+    /// the internet sees this one.
     pub fn carrier(&self, shared: &str) {
         run("ip addr add 8.8.102.1/32 dev lo");
         run("nft add table ip carrier");
         run("nft add chain ip carrier input { type nat hook input priority 100; }");
-        run(&format!("nft add rule ip carrier input ip saddr {shared} snat to 8.8.102.1"));
+        run(&format!(
+            "nft add rule ip carrier input ip saddr {shared} snat to 8.8.102.1"
+        ));
     }
 
     /// The router forwards this port to the Pi, as somebody has set it there.
@@ -114,7 +120,9 @@ impl Lab {
         run(&format!(
             "ip netns exec router nft add rule inet miniupnpd prerouting iifname wan tcp dport {port} dnat ip to {PI}"
         ));
-        run(&format!("ip netns exec router nft add rule inet miniupnpd forward ip daddr {PI} accept"));
+        run(&format!(
+            "ip netns exec router nft add rule inet miniupnpd forward ip daddr {PI} accept"
+        ));
     }
 
     /// The provider gives the router this address; its network has the gateway .254.
@@ -158,9 +166,17 @@ impl Lab {
             .arg("-P")
             .arg(self.work.join("pid"));
         let log = fs::File::create(self.work.join("miniupnpd.log")).unwrap();
-        self.miniupnpd = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        self.miniupnpd = Some(
+            command
+                .stdout(log.try_clone().unwrap())
+                .stderr(log)
+                .spawn()
+                .unwrap(),
+        );
         let port = if speech.upnp { ":5000" } else { ":5351" };
-        eventually("miniupnpd listens", || output("ip netns exec router ss -Hltun").contains(port));
+        eventually("miniupnpd listens", || {
+            output("ip netns exec router ss -Hltun").contains(port)
+        });
     }
 
     /// What the router forwards is gone, and it speaks no more.
@@ -170,9 +186,15 @@ impl Lab {
             child.wait().unwrap();
         }
         let mut nft = Command::new("ip");
-        let nft = nft.args(["netns", "exec", "router", "nft", "-f", "-"]).stdin(Stdio::piped());
+        let nft = nft
+            .args(["netns", "exec", "router", "nft", "-f", "-"])
+            .stdin(Stdio::piped());
         let mut nft = nft.spawn().unwrap();
-        nft.stdin.take().unwrap().write_all(RULES.as_bytes()).unwrap();
+        nft.stdin
+            .take()
+            .unwrap()
+            .write_all(RULES.as_bytes())
+            .unwrap();
         assert!(nft.wait().unwrap().success());
         // And the connections that it translated.
         run("ip netns exec router conntrack -F");
@@ -187,7 +209,8 @@ impl Lab {
             .collect()
     }
 
-    /// Whether the kernel of the router forwards the port to the Pi. That is so whatever the router speaks.
+    /// Whether the kernel of the router forwards the port to the Pi. That is so whatever the router
+    /// speaks.
     pub fn forwards(&self) -> bool {
         self.forwards_to(PI)
     }
@@ -210,7 +233,11 @@ pub fn output(command: &str) -> String {
 
 fn words(command: &str) -> Output {
     let words: Vec<_> = command.split(' ').collect();
-    Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output().unwrap()
+    Command::new(words[0])
+        .args(&words[1..])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
 }
 
 /// A service that tells whoever calls from where the call comes. Its URL.
@@ -221,7 +248,11 @@ pub fn service() -> String {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let peer = stream.peer_addr().unwrap().ip().to_string();
             let _ = stream.read(&mut [0; 4096]);
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{peer}\n", peer.len() + 1);
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{peer}\n",
+                peer.len() + 1
+            );
         }
     });
     format!("http://{address}/")

@@ -1,4 +1,5 @@
-//! Homes in network namespaces, with real routers and proxies and a simulated Telegram: `tests/homes/run`, as root.
+//! Homes in network namespaces, with real routers and proxies and a simulated Telegram:
+//! `tests/homes/run`, as root.
 
 mod changes;
 #[path = "../common/mod.rs"]
@@ -16,8 +17,12 @@ fn main() {
         return places::speak_nat_pmp(address);
     }
     // Two lines of title, and lo.
-    let sees_itself_alone = std::fs::read_to_string("/proc/self/net/dev").is_ok_and(|table| table.lines().count() == 3);
-    assert!(sees_itself_alone, "tests/homes/run starts this: it makes networks");
+    let sees_itself_alone =
+        std::fs::read_to_string("/proc/self/net/dev").is_ok_and(|table| table.lines().count() == 3);
+    assert!(
+        sees_itself_alone,
+        "tests/homes/run starts this: it makes networks"
+    );
     match words.first().map(String::as_str) {
         Some("router") => router::main(),
         Some("changes") => changes::main(),

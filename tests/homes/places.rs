@@ -1,5 +1,6 @@
-//! Fourteen homes. In each, pihook gets a token and nothing else, but where the home needs one setting; the time from its start to
-//! its first echo is printed, and the words of the doctor are checked.
+//! Fourteen homes. In each, pihook gets a token and nothing else, but where the home needs one
+//! setting; the time from its start to its first echo is printed, and the words of the doctor are
+//! checked.
 
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -15,9 +16,18 @@ use crate::internet::{Internet, NAME, Program, name_server};
 use crate::lab::{Lab, Speech, output, run};
 
 const FIRST: &str = "8.8.100.1";
-const MUTE: Speech = Speech { packets: false, upnp: false };
-const UPNP: Speech = Speech { packets: false, upnp: true };
-const PACKETS: Speech = Speech { packets: true, upnp: false };
+const MUTE: Speech = Speech {
+    packets: false,
+    upnp: false,
+};
+const UPNP: Speech = Speech {
+    packets: false,
+    upnp: true,
+};
+const PACKETS: Speech = Speech {
+    packets: true,
+    upnp: false,
+};
 /// For what a bot has to find out first.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -76,7 +86,11 @@ const PLACES: [Place; 14] = [
         },
         settings: "",
         way: Way::Polling,
-        doctor: &[NOTHING_ARRIVES, "set port_mapping = \"auto\"", "✓ public address: 8.8.100.1"],
+        doctor: &[
+            NOTHING_ARRIVES,
+            "set port_mapping = \"auto\"",
+            "✓ public address: 8.8.100.1",
+        ],
         then: opens_the_port,
     },
     Place {
@@ -86,7 +100,11 @@ const PLACES: [Place; 14] = [
         },
         settings: "",
         way: Way::Polling,
-        doctor: &[NOTHING_ARRIVES, "set port_mapping = \"auto\"", "the router's own address is 8.8.100.1"],
+        doctor: &[
+            NOTHING_ARRIVES,
+            "set port_mapping = \"auto\"",
+            "the router's own address is 8.8.100.1",
+        ],
         then: opens_the_port,
     },
     Place {
@@ -108,7 +126,10 @@ const PLACES: [Place; 14] = [
         },
         settings: "",
         way: Way::Polling,
-        doctor: &[NOTHING_ARRIVES, "there is a second router between yours and the internet"],
+        doctor: &[
+            NOTHING_ARRIVES,
+            "there is a second router between yours and the internet",
+        ],
         then: nothing,
     },
     Place {
@@ -128,7 +149,9 @@ const PLACES: [Place; 14] = [
         name: "a router that rewrites sources",
         build: |scene| {
             scene.router(FIRST, MUTE).forward(8443);
-            run("ip netns exec router nft add rule inet miniupnpd postrouting oifname lan masquerade");
+            run(
+                "ip netns exec router nft add rule inet miniupnpd postrouting oifname lan masquerade",
+            );
         },
         settings: "",
         way: Way::Polling,
@@ -182,7 +205,11 @@ const PLACES: [Place; 14] = [
         },
         settings: "proxy = 'http://192.168.77.1:8888'",
         way: Way::Polling,
-        doctor: &["answers, through the proxy http://192.168.77.1:8888", POLLED, ONLY_PROXY],
+        doctor: &[
+            "answers, through the proxy http://192.168.77.1:8888",
+            POLLED,
+            ONLY_PROXY,
+        ],
         then: nothing,
     },
     Place {
@@ -194,7 +221,11 @@ const PLACES: [Place; 14] = [
         },
         settings: "proxy = 'socks5://me:s3cret@192.168.77.1:1080'",
         way: Way::Polling,
-        doctor: &["answers, through the proxy socks5://192.168.77.1:1080", POLLED, ONLY_PROXY],
+        doctor: &[
+            "answers, through the proxy socks5://192.168.77.1:1080",
+            POLLED,
+            ONLY_PROXY,
+        ],
         then: nothing,
     },
     Place {
@@ -224,29 +255,54 @@ pub fn main(number: usize) {
     let home = Home::with("", "");
     fs::remove_file(home.folder.join("pihook.toml")).unwrap();
     let work = home.folder.clone();
-    let lab = if number == 1 { Lab::direct(&work) } else { Lab::start(&work) };
+    let lab = if number == 1 {
+        Lab::direct(&work)
+    } else {
+        Lab::start(&work)
+    };
     let internet = Internet::start(&work);
     let bot = internet.telegram.bot(TOKEN);
-    let mut scene =
-        Scene { lab, internet, bot, home, programs: Vec::new(), pihook: None, settings: place.settings.into() };
+    let mut scene = Scene {
+        lab,
+        internet,
+        bot,
+        home,
+        programs: Vec::new(),
+        pihook: None,
+        settings: place.settings.into(),
+    };
     (place.build)(&mut scene);
     // It waits for the bot.
     scene.bot.say(1, "hello");
     let start = Instant::now();
     scene.start();
-    let sent = scene.bot.wait_sent(1, PATIENCE).unwrap_or_else(|why| panic!("{why}: {:#?}", scene.log()));
+    let sent = scene
+        .bot
+        .wait_sent(1, PATIENCE)
+        .unwrap_or_else(|why| panic!("{why}: {:#?}", scene.log()));
     let seconds = start.elapsed().as_secs_f64();
     assert_eq!(sent[0].text, "hello");
     scene.bot.wait_none_pending(PATIENCE).unwrap();
     let is_pushed = scene.bot.deliveries().iter().any(Delivery::succeeded);
-    let way = if is_pushed { Way::Webhook } else { Way::Polling };
+    let way = if is_pushed {
+        Way::Webhook
+    } else {
+        Way::Polling
+    };
     assert_eq!(way, place.way, "{:#?}", scene.log());
     let said = scene.doctor(place.doctor);
     println!("{said}");
-    println!("row: {number:2} | {:42} | {:8} | {seconds:5.1} s", place.name, format!("{way:?}").to_lowercase());
+    println!(
+        "row: {number:2} | {:42} | {:8} | {seconds:5.1} s",
+        place.name,
+        format!("{way:?}").to_lowercase()
+    );
     (place.then)(&mut scene);
     let log = scene.pihook.take().unwrap().stop().1;
-    assert!(!format!("{said}{log:?}").contains("s3cret"), "{said}{log:#?}");
+    assert!(
+        !format!("{said}{log:?}").contains("s3cret"),
+        "{said}{log:#?}"
+    );
 }
 
 impl Scene {
@@ -267,7 +323,10 @@ impl Scene {
         command.arg(format!("TELEGRAM_BOT_TOKEN={TOKEN}"));
         command.arg(format!("HOME={}", self.home.folder.display()));
         command.arg(format!("SSL_CERT_FILE={}", self.internet.roots.display()));
-        command.arg(there.get_program()).args(there.get_args()).current_dir(&self.home.folder);
+        command
+            .arg(there.get_program())
+            .args(there.get_args())
+            .current_dir(&self.home.folder);
         command
     }
 
@@ -283,25 +342,39 @@ impl Scene {
         self.pihook.as_ref().map(Pihook::log).unwrap_or_default()
     }
 
-    /// Waits until the doctor says all of this, and finds nothing bad: a look at the home can be under way.
+    /// Waits until the doctor says all of this, and finds nothing bad: a look at the home can be
+    /// under way.
     fn doctor(&self, expected: &[&str]) -> String {
         let end = Instant::now() + PATIENCE;
         loop {
             let output = self.command(&["doctor"]).output().unwrap();
             let said = text(&output);
-            let missing: Vec<_> = expected.iter().filter(|words| !said.contains(**words)).collect();
+            let missing: Vec<_> = expected
+                .iter()
+                .filter(|words| !said.contains(**words))
+                .collect();
             if output.status.success() && missing.is_empty() {
                 return said;
             }
-            assert!(Instant::now() < end, "the doctor does not say {missing:?}: {said}\n{:#?}", self.log());
+            assert!(
+                Instant::now() < end,
+                "the doctor does not say {missing:?}: {said}\n{:#?}",
+                self.log()
+            );
             thread::sleep(Duration::from_secs(1));
         }
     }
 
-    /// The router says by NAT-PMP what its own address is, as most do; Debian's miniupnpd says none that is not public.
+    /// The router says by NAT-PMP what its own address is, as most do; Debian's miniupnpd says none
+    /// that is not public.
     fn tell_address(&mut self, address: &str) {
         let this = std::env::current_exe().unwrap().display().to_string();
-        self.program(&this, "router", &["nat-pmp".into(), address.into()], ":5351");
+        self.program(
+            &this,
+            "router",
+            &["nat-pmp".into(), address.into()],
+            ":5351",
+        );
     }
 
     /// Nothing of the Pi gets further than to the router.
@@ -311,9 +384,12 @@ impl Scene {
 
     fn program(&mut self, name: &str, namespace: &str, arguments: &[String], ready: &str) {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", namespace, name]).args(arguments);
+        command
+            .args(["netns", "exec", namespace, name])
+            .args(arguments);
         let log = name.rsplit('/').next().unwrap();
-        self.programs.push(Program::start(log, &self.home.folder, command));
+        self.programs
+            .push(Program::start(log, &self.home.folder, command));
         eventually(&format!("{name} listens"), || {
             output(&format!("ip netns exec {namespace} ss -Hltun")).contains(ready)
         });
@@ -322,7 +398,10 @@ impl Scene {
     /// The lines of the README's recipe that begins with this one.
     fn recipe(first: &str) -> String {
         let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-        let lines = readme.lines().skip_while(|line| line.trim() != first).take_while(|line| line.starts_with("    "));
+        let lines = readme
+            .lines()
+            .skip_while(|line| line.trim() != first)
+            .take_while(|line| line.starts_with("    "));
         let recipe: Vec<_> = lines.map(|line| &line[4..]).collect();
         assert!((2..=10).contains(&recipe.len()), "{recipe:?}");
         recipe.join("\n")
@@ -330,7 +409,10 @@ impl Scene {
 
     fn certificate(&self) -> (PathBuf, PathBuf) {
         let (certificate, key) = &self.internet.of_name;
-        (self.home.write("name.pem", certificate), self.home.write("name.key", key))
+        (
+            self.home.write("name.pem", certificate),
+            self.home.write("name.key", key),
+        )
     }
 
     fn caddy(&mut self) {
@@ -338,13 +420,25 @@ impl Scene {
         // Where there is no certificate authority to ask.
         let tls = format!("{{\n\ttls {} {}", certificate.display(), key.display());
         let recipe = Scene::recipe(&format!("{NAME} {{")).replacen('{', &tls, 1);
-        let file =
-            self.home.write("Caddyfile", &format!("{{\n\tadmin off\n\tauto_https disable_redirects\n}}\n{recipe}\n"));
+        let file = self.home.write(
+            "Caddyfile",
+            &format!("{{\n\tadmin off\n\tauto_https disable_redirects\n}}\n{recipe}\n"),
+        );
         let folder = format!("XDG_DATA_HOME={}", self.home.folder.display());
         let config = format!("XDG_CONFIG_HOME={}", self.home.folder.display());
-        let words =
-            [folder, config, "caddy".into(), "run".into(), "--adapter".into(), "caddyfile".into(), "--config".into()];
-        let words: Vec<_> = words.into_iter().chain([file.display().to_string()]).collect();
+        let words = [
+            folder,
+            config,
+            "caddy".into(),
+            "run".into(),
+            "--adapter".into(),
+            "caddyfile".into(),
+            "--config".into(),
+        ];
+        let words: Vec<_> = words
+            .into_iter()
+            .chain([file.display().to_string()])
+            .collect();
         self.program("env", "pi", &words, ":443");
     }
 
@@ -352,7 +446,10 @@ impl Scene {
         let (certificate, key) = self.certificate();
         let folder = format!("/etc/letsencrypt/live/{NAME}");
         let recipe = Scene::recipe("server {")
-            .replace(&format!("{folder}/fullchain.pem"), &certificate.display().to_string())
+            .replace(
+                &format!("{folder}/fullchain.pem"),
+                &certificate.display().to_string(),
+            )
             .replace(&format!("{folder}/privkey.pem"), &key.display().to_string());
         let work = self.home.folder.display().to_string();
         let text = format!(
@@ -366,22 +463,54 @@ impl Scene {
     /// What somebody gets who is not Telegram; 000 is a connection that is closed.
     fn strangers_get(&self, status: &str) {
         let said = Command::new("curl")
-            .args(["-sk", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", "--noproxy", "*"])
-            .args(["--resolve", &format!("{NAME}:443:{FIRST}"), &format!("https://{NAME}/{TOKEN}/")])
+            .args([
+                "-sk",
+                "-m",
+                "10",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                "--noproxy",
+                "*",
+            ])
+            .args([
+                "--resolve",
+                &format!("{NAME}:443:{FIRST}"),
+                &format!("https://{NAME}/{TOKEN}/"),
+            ])
             .output()
             .unwrap();
         assert_eq!(String::from_utf8_lossy(&said.stdout), status);
     }
 
     fn tinyproxy(&mut self) {
-        let text =
-            "Port 8888\nListen 192.168.77.1\nAllow 192.168.77.0/24\nConnectPort 443\nTimeout 600\nMaxClients 100\n";
-        let file = self.home.write("tinyproxy.conf", text).display().to_string();
-        self.program("tinyproxy", "router", &["-d".into(), "-c".into(), file], ":8888");
+        let text = "Port 8888\nListen 192.168.77.1\nAllow 192.168.77.0/24\nConnectPort 443\nTimeout 600\nMaxClients 100\n";
+        let file = self
+            .home
+            .write("tinyproxy.conf", text)
+            .display()
+            .to_string();
+        self.program(
+            "tinyproxy",
+            "router",
+            &["-d".into(), "-c".into(), file],
+            ":8888",
+        );
     }
 
     fn microsocks(&mut self) {
-        let words = ["-i", "192.168.77.1", "-p", "1080", "-u", "me", "-P", "s3cret"].map(String::from);
+        let words = [
+            "-i",
+            "192.168.77.1",
+            "-p",
+            "1080",
+            "-u",
+            "me",
+            "-P",
+            "s3cret",
+        ]
+        .map(String::from);
         self.program("microsocks", "router", &words, ":1080");
     }
 
@@ -398,7 +527,11 @@ impl Scene {
              dns64-prefix: 64:ff9b::/96\n chroot: \"\"\n username: \"\"\n directory: \"{folder}\"\n pidfile: \"\"\n use-syslog: no\n \
              do-daemonize: no\nremote-control:\n control-enable: no\nforward-zone:\n name: \".\"\n forward-addr: 8.8.100.253\n"
         );
-        let unbound = self.home.write("unbound.conf", &unbound).display().to_string();
+        let unbound = self
+            .home
+            .write("unbound.conf", &unbound)
+            .display()
+            .to_string();
         for command in [
             "ip -n pi addr flush dev eth0",
             "ip -n pi addr add fd00:77::2/64 dev eth0 nodad",
@@ -415,9 +548,23 @@ impl Scene {
             run(command);
         }
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", "router", "tayga", "--config", &tayga, "--nodetach"]);
-        self.programs.push(Program::start("tayga", &self.home.folder, command));
-        self.program("unbound", "router", &["-d".into(), "-c".into(), unbound], ":53");
+        command.args([
+            "netns",
+            "exec",
+            "router",
+            "tayga",
+            "--config",
+            &tayga,
+            "--nodetach",
+        ]);
+        self.programs
+            .push(Program::start("tayga", &self.home.folder, command));
+        self.program(
+            "unbound",
+            "router",
+            &["-d".into(), "-c".into(), unbound],
+            ":53",
+        );
         name_server(&self.home.folder, "fd00:77::1");
     }
 }
@@ -444,9 +591,14 @@ fn opens_the_port(scene: &mut Scene) {
     scene.settings = "port_mapping = 'auto'".into();
     let start = Instant::now();
     scene.start();
-    eventually("the webhook is set", || scene.bot.webhook_info()["url"] != "");
+    eventually("the webhook is set", || {
+        scene.bot.webhook_info()["url"] != ""
+    });
     scene.bot.say(1, "direct");
-    scene.bot.wait_deliveries(1, PATIENCE).unwrap_or_else(|why| panic!("{why}: {:#?}", scene.log()));
+    scene
+        .bot
+        .wait_deliveries(1, PATIENCE)
+        .unwrap_or_else(|why| panic!("{why}: {:#?}", scene.log()));
     scene.bot.wait_sent(2, PATIENCE).unwrap();
     println!(
         "row:    | … and port_mapping = \"auto\"               | webhook  | {:5.1} s",
@@ -474,16 +626,27 @@ fn moves_under_load(scene: &mut Scene) {
             count += 1;
             thread::sleep(Duration::from_millis(200));
             // Everything that was said up to now is answered.
-            is_there = start.elapsed() > Duration::from_secs(1) && scene.bot.sent().len() + 10 >= 5 * count;
+            is_there = start.elapsed() > Duration::from_secs(1)
+                && scene.bot.sent().len() + 10 >= 5 * count;
         }
         longest = longest.max(start.elapsed());
     }
-    let sent = scene.bot.wait_sent(1 + 5 * count, PATIENCE).unwrap_or_else(|why| panic!("{why}: {:#?}", scene.log()));
+    let sent = scene
+        .bot
+        .wait_sent(1 + 5 * count, PATIENCE)
+        .unwrap_or_else(|why| panic!("{why}: {:#?}", scene.log()));
     let expected: Vec<_> = (0..count).map(|number| number.to_string()).collect();
     for chat in 2..7 {
-        let texts: Vec<_> = sent.iter().filter(|sent| sent.chat == chat).map(|sent| sent.text.clone()).collect();
+        let texts: Vec<_> = sent
+            .iter()
+            .filter(|sent| sent.chat == chat)
+            .map(|sent| sent.text.clone())
+            .collect();
         assert_eq!(texts, expected, "each once, in order");
     }
     let what = format!("… echoes are back, of {} lost 0", 5 * count);
-    println!("row:    | {what:42} | webhook  | {:5.1} s", longest.as_secs_f64());
+    println!(
+        "row:    | {what:42} | webhook  | {:5.1} s",
+        longest.as_secs_f64()
+    );
 }

@@ -10,7 +10,10 @@ use crate::common::{Home, Pihook, SOON, TOKEN, eventually, text, tool};
 use crate::lab::{Lab, OUTSIDE, Speech, TELEGRAM, run, service};
 use simulated_telegram::{Bot, Options, Telegram};
 
-const ALL: Speech = Speech { packets: true, upnp: true };
+const ALL: Speech = Speech {
+    packets: true,
+    upnp: true,
+};
 const FIRST: &str = "8.8.100.1";
 const SECOND: &str = "8.8.101.7";
 const CGNAT: &str = "100.64.0.2";
@@ -33,14 +36,43 @@ pub fn main() {
         ("from nothing to the first echo", first_echo),
         ("the doctor finds a healthy home", healthy),
         ("the router gets another address", other_address),
-        ("the router is started anew, and has forgotten the mapping", |test| reboot(test, ALL)),
+        (
+            "the router is started anew, and has forgotten the mapping",
+            |test| reboot(test, ALL),
+        ),
         ("a clean stop gives the mapping back", stop),
         ("the doctor says that the bot is not running", stopped),
-        ("a router that speaks UPnP alone", |test| speech(test, Speech { packets: false, upnp: true })),
+        ("a router that speaks UPnP alone", |test| {
+            speech(
+                test,
+                Speech {
+                    packets: false,
+                    upnp: true,
+                },
+            )
+        }),
         ("this Pi gets another address at home", moved_in),
-        ("a router that speaks PCP and NAT-PMP alone", |test| speech(test, Speech { packets: true, upnp: false })),
-        ("the port is another machine's, by PCP", |test| taken(test, ALL)),
-        ("the port is another machine's, by UPnP", |test| taken(test, Speech { packets: false, upnp: true })),
+        ("a router that speaks PCP and NAT-PMP alone", |test| {
+            speech(
+                test,
+                Speech {
+                    packets: true,
+                    upnp: false,
+                },
+            )
+        }),
+        ("the port is another machine's, by PCP", |test| {
+            taken(test, ALL)
+        }),
+        ("the port is another machine's, by UPnP", |test| {
+            taken(
+                test,
+                Speech {
+                    packets: false,
+                    upnp: true,
+                },
+            )
+        }),
         ("a router that is connected, and forwards nothing", unable),
         ("a router without any of the three", mute),
         ("a provider that shares its address", shared_address),
@@ -56,7 +88,12 @@ impl Test {
         let mut lab = Lab::start(&home.folder);
         lab.address(FIRST);
         lab.boot(ALL);
-        let options = Options { api_address: OUTSIDE, source: TELEGRAM, local: true, ..Options::default() };
+        let options = Options {
+            api_address: OUTSIDE,
+            source: TELEGRAM,
+            local: true,
+            ..Options::default()
+        };
         let telegram = Telegram::start(options).unwrap();
         let bot = telegram.bot(TOKEN);
         let services: Vec<_> = (0..3).map(|_| format!("'{}'", service())).collect();
@@ -68,7 +105,14 @@ impl Test {
         );
         home.write("pihook.toml", &settings);
         home.write_private("token", TOKEN);
-        Test { lab, _telegram: telegram, bot, home, pihook: None, said: 0 }
+        Test {
+            lab,
+            _telegram: telegram,
+            bot,
+            home,
+            pihook: None,
+            said: 0,
+        }
     }
 
     /// pihook, on the Pi.
@@ -76,7 +120,10 @@ impl Test {
         let there = self.home.command(arguments);
         let mut command = Command::new("ip");
         // The caller's environment is not the Pi's: it may name a proxy.
-        command.args(["netns", "exec", "pi", "env", "-i"]).arg(there.get_program()).args(there.get_args());
+        command
+            .args(["netns", "exec", "pi", "env", "-i"])
+            .arg(there.get_program())
+            .args(there.get_args());
         command.current_dir(&self.home.folder);
         command
     }
@@ -101,7 +148,12 @@ impl Test {
         }
         let count = self.said * usize::try_from(CHATS).unwrap();
         // By webhook or by polling.
-        let direct = self.bot.sent().iter().filter(|sent| sent.chat > CHATS).count();
+        let direct = self
+            .bot
+            .sent()
+            .iter()
+            .filter(|sent| sent.chat > CHATS)
+            .count();
         self.bot.wait_sent(count + direct, SOON).unwrap();
         self.bot.wait_none_pending(SOON).unwrap();
         let mut by_chat: BTreeMap<i64, Vec<String>> = BTreeMap::new();
@@ -110,13 +162,17 @@ impl Test {
         }
         let expected: Vec<_> = (0..self.said).map(|number| number.to_string()).collect();
         by_chat.remove(&(CHATS + 1));
-        by_chat.values().for_each(|texts| assert_eq!(*texts, expected));
+        by_chat
+            .values()
+            .for_each(|texts| assert_eq!(*texts, expected));
     }
 
     /// Waits until updates arrive by webhook, at this host.
     fn wait_webhook(&self, host: &str) {
         let url = format!("https://{host}:8443/{TOKEN}/");
-        eventually("the webhook is set", || self.bot.webhook_info()["url"] == url.as_str());
+        eventually("the webhook is set", || {
+            self.bot.webhook_info()["url"] == url.as_str()
+        });
         let before = self.bot.deliveries().len();
         self.bot.say(CHATS + 1, "direct");
         self.bot.wait_deliveries(before + 1, SOON).unwrap();
@@ -128,13 +184,19 @@ fn first_echo(test: &mut Test) {
     test.echoes();
     test.wait_webhook(FIRST);
     confirmed(test);
-    println!("          upnpc confirms: {}", test.lab.mappings().join(", "));
+    println!(
+        "          upnpc confirms: {}",
+        test.lab.mappings().join(", ")
+    );
 }
 
 /// That the router forwards, upnpc says, which knows nothing of us.
 fn confirmed(test: &Test) {
     let mappings = test.lab.mappings();
-    assert!(mappings.len() == 1 && mappings[0].contains("8443->192.168.77.2:8443"), "{mappings:?}");
+    assert!(
+        mappings.len() == 1 && mappings[0].contains("8443->192.168.77.2:8443"),
+        "{mappings:?}"
+    );
 }
 
 fn healthy(test: &mut Test) {
@@ -154,10 +216,26 @@ fn other_address(test: &mut Test) {
     let start = Instant::now();
     test.lab.address(SECOND);
     test.echoes();
-    println!("          {:.1} s until the echo came back", start.elapsed().as_secs_f64());
+    println!(
+        "          {:.1} s until the echo came back",
+        start.elapsed().as_secs_f64()
+    );
     test.wait_webhook(SECOND);
-    println!("          {:.1} s until it came by webhook", start.elapsed().as_secs_f64());
-    let subject = tool("openssl", &["x509", "-in", "certs/webhook_cert.pem", "-noout", "-subject"], &test.home.folder);
+    println!(
+        "          {:.1} s until it came by webhook",
+        start.elapsed().as_secs_f64()
+    );
+    let subject = tool(
+        "openssl",
+        &[
+            "x509",
+            "-in",
+            "certs/webhook_cert.pem",
+            "-noout",
+            "-subject",
+        ],
+        &test.home.folder,
+    );
     assert!(text(&subject).contains(SECOND), "{}", text(&subject));
 }
 
@@ -167,9 +245,15 @@ fn reboot(test: &mut Test, speech: Speech) {
     assert!(!test.lab.forwards(), "it has forgotten");
     test.lab.boot(speech);
     test.echoes();
-    println!("          {:.1} s until the echo came back", start.elapsed().as_secs_f64());
+    println!(
+        "          {:.1} s until the echo came back",
+        start.elapsed().as_secs_f64()
+    );
     test.wait_webhook(SECOND);
-    println!("          {:.1} s until it came by webhook", start.elapsed().as_secs_f64());
+    println!(
+        "          {:.1} s until it came by webhook",
+        start.elapsed().as_secs_f64()
+    );
     assert!(test.lab.forwards());
 }
 
@@ -177,7 +261,11 @@ fn stop(test: &mut Test) {
     confirmed(test);
     let (status, log) = test.pihook.take().unwrap().stop();
     assert!(status.success(), "{log:#?}");
-    assert!(test.lab.mappings().is_empty() && !test.lab.forwards(), "{:?}", test.lab.mappings());
+    assert!(
+        test.lab.mappings().is_empty() && !test.lab.forwards(),
+        "{:?}",
+        test.lab.mappings()
+    );
 }
 
 fn stopped(test: &mut Test) {
@@ -186,8 +274,7 @@ fn stopped(test: &mut Test) {
     assert_eq!(output.status.code(), Some(1), "{said}");
     let first = said.lines().find(|line| line.starts_with('✗')).unwrap();
     assert!(first.contains("listener: no program listens"), "{said}");
-    let line =
-        "! router: the router does not forward port 8443\n    → start the bot: it asks the router to forward the port";
+    let line = "! router: the router does not forward port 8443\n    → start the bot: it asks the router to forward the port";
     assert!(said.contains(line), "{said}");
 }
 
@@ -204,17 +291,28 @@ fn speech(test: &mut Test, speech: Speech) {
 }
 
 fn moved_in(test: &mut Test) {
-    test.lab.boot(Speech { packets: false, upnp: true });
+    test.lab.boot(Speech {
+        packets: false,
+        upnp: true,
+    });
     test.run();
     test.echoes();
     test.lab.give("192.168.77.2", "192.168.77.5");
     let start = Instant::now();
-    eventually("the router forwards to there", || test.lab.forwards_to("192.168.77.5"));
+    eventually("the router forwards to there", || {
+        test.lab.forwards_to("192.168.77.5")
+    });
     // Not Telegram: it would wait a minute on the connections of before, which lead nowhere now.
     TcpStream::connect((SECOND, 8443)).unwrap();
-    println!("          {:.1} s until the way was open", start.elapsed().as_secs_f64());
+    println!(
+        "          {:.1} s until the way was open",
+        start.elapsed().as_secs_f64()
+    );
     let mappings = test.lab.mappings();
-    assert!(mappings.len() == 1 && mappings[0].contains("8443->192.168.77.5:8443"), "{mappings:?}");
+    assert!(
+        mappings.len() == 1 && mappings[0].contains("8443->192.168.77.5:8443"),
+        "{mappings:?}"
+    );
     test.pihook = None;
     test.lab.give("192.168.77.5", "192.168.77.2");
 }
@@ -222,27 +320,44 @@ fn moved_in(test: &mut Test) {
 fn taken(test: &mut Test, speech: Speech) {
     test.lab.boot(speech);
     run("ip netns exec pi upnpc -a 192.168.77.3 8443 8443 TCP");
-    test.run().wait_log("port_mapping: the router already forwards the port to");
-    assert!(test.lab.mappings()[0].contains("192.168.77.3:8443"), "{:?}", test.lab.mappings());
+    test.run()
+        .wait_log("port_mapping: the router already forwards the port to");
+    assert!(
+        test.lab.mappings()[0].contains("192.168.77.3:8443"),
+        "{:?}",
+        test.lab.mappings()
+    );
     let said = text(&test.doctor());
-    assert!(said.contains("the router forwards port 8443 to 192.168.77.3:8443, which is not this Pi"), "{said}");
+    assert!(
+        said.contains("the router forwards port 8443 to 192.168.77.3:8443, which is not this Pi"),
+        "{said}"
+    );
     test.pihook = None;
 }
 
 fn unable(test: &mut Test) {
-    test.lab.boot(Speech { packets: true, upnp: false });
+    test.lab.boot(Speech {
+        packets: true,
+        upnp: false,
+    });
     run("ip netns exec router nft flush chain inet miniupnpd prerouting");
     run("ip netns exec router nft delete chain inet miniupnpd prerouting_upnp");
     let line = test.run().wait_log("port_mapping: ");
-    assert!(line.contains("the router refused to forward the port: ") && !line.contains("CGNAT"), "{line}");
+    assert!(
+        line.contains("the router refused to forward the port: ") && !line.contains("CGNAT"),
+        "{line}"
+    );
     test.pihook = None;
 }
 
 fn mute(test: &mut Test) {
     test.lab.halt();
-    test.run().wait_log("the router does not answer by PCP, NAT-PMP or UPnP: switch one of them on");
+    test.run()
+        .wait_log("the router does not answer by PCP, NAT-PMP or UPnP: switch one of them on");
     // By hand it works as well.
-    run("ip netns exec router nft add rule inet miniupnpd prerouting_upnp tcp dport 8443 dnat ip to 192.168.77.2:8443");
+    run(
+        "ip netns exec router nft add rule inet miniupnpd prerouting_upnp tcp dport 8443 dnat ip to 192.168.77.2:8443",
+    );
     run("ip netns exec router nft add rule inet miniupnpd forward ip daddr 192.168.77.2 accept");
     test.echoes();
     test.pihook = None;
@@ -251,7 +366,10 @@ fn mute(test: &mut Test) {
 fn shared_address(test: &mut Test) {
     test.lab.carrier("100.64.0.0/10");
     test.lab.address(CGNAT);
-    let alone = [true, false].map(|packets| Speech { packets, upnp: !packets });
+    let alone = [true, false].map(|packets| Speech {
+        packets,
+        upnp: !packets,
+    });
     for speech in [ALL].into_iter().chain(alone) {
         test.lab.boot(speech);
         let start = Instant::now();
@@ -259,17 +377,27 @@ fn shared_address(test: &mut Test) {
         let line = test.run().wait_log("Updates arrive by polling: ");
         println!("          {}", line.split("] ").nth(1).unwrap_or_default());
         test.echoes();
-        println!("          {:.1} s until the echo came", start.elapsed().as_secs_f64());
+        println!(
+            "          {:.1} s until the echo came",
+            start.elapsed().as_secs_f64()
+        );
         test.pihook.as_ref().unwrap().wait_log("CGNAT");
         let said = text(&test.doctor());
-        assert!(said.contains("✓ delivery: updates arrive by polling") && !said.contains('✗'), "{said}");
+        assert!(
+            said.contains("✓ delivery: updates arrive by polling") && !said.contains('✗'),
+            "{said}"
+        );
         test.pihook = None;
     }
     // With an address of its own the home gets its webhook back.
-    test.run().wait_log("bot 110201543: updates arrive by polling");
+    test.run()
+        .wait_log("bot 110201543: updates arrive by polling");
     test.lab.address(FIRST);
     let start = Instant::now();
     test.wait_webhook(FIRST);
-    println!("          {:.1} s until it came by webhook", start.elapsed().as_secs_f64());
+    println!(
+        "          {:.1} s until it came by webhook",
+        start.elapsed().as_secs_f64()
+    );
     test.echoes();
 }

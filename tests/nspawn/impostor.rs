@@ -1,4 +1,5 @@
-//! Something in place of the Bot API, whose certificate is for 300 other names. What the bot says of it goes to a real systemd.
+//! Something in place of the Bot API, whose certificate is for 300 other names. What the bot says
+//! of it goes to a real systemd.
 
 use rcgen::SanType;
 use simulated_telegram::{Options, Telegram};
@@ -13,9 +14,15 @@ const PORT: u16 = 444;
 pub fn names_keep_no_health_from_systemd(test: &mut Test) {
     let (root, pair) = authority("other.example.org", |leaf| {
         let names = (0..300).map(|number| format!("a-rather-long-name-{number:03}.example.org"));
-        leaf.subject_alt_names = names.map(|name| SanType::DnsName(name.try_into().unwrap())).collect();
+        leaf.subject_alt_names = names
+            .map(|name| SanType::DnsName(name.try_into().unwrap()))
+            .collect();
     });
-    let options = Options { api_tls: Some(pair), api_port: PORT, ..Options::default() };
+    let options = Options {
+        api_tls: Some(pair),
+        api_port: PORT,
+        ..Options::default()
+    };
     let _impostor = Telegram::start(options).unwrap();
     test.pi.run(&format!(
         "cp /etc/ssl/certs/ca-certificates.crt /etc/pihook/pihook.toml /root/
@@ -25,13 +32,24 @@ pub fn names_keep_no_health_from_systemd(test: &mut Test) {
     ));
     let restarts = || test.pi.property("NRestarts");
     let before = restarts();
-    eventually("the status says what is wrong", || test.pi.property("StatusText").contains("TLS failed"));
+    eventually("the status says what is wrong", || {
+        test.pi.property("StatusText").contains("TLS failed")
+    });
     // Three times as long as the watchdog of this test waits.
     test.pi.run("sleep 12");
     let status = test.pi.property("StatusText");
-    assert!(status.contains("a-rather-long-name") && status.len() < 4096, "{} bytes: {status}", status.len());
-    assert_eq!((restarts(), test.pi.property("ActiveState").as_str()), (before, "active"));
-    let log = test.pi.run("journalctl --unit pihook.service --boot | grep -i 'watchdog timeout' || true");
+    assert!(
+        status.contains("a-rather-long-name") && status.len() < 4096,
+        "{} bytes: {status}",
+        status.len()
+    );
+    assert_eq!(
+        (restarts(), test.pi.property("ActiveState").as_str()),
+        (before, "active")
+    );
+    let log = test
+        .pi
+        .run("journalctl --unit pihook.service --boot | grep -i 'watchdog timeout' || true");
     assert_eq!(log, "");
     test.pi.run(
         "cp /root/ca-certificates.crt /etc/ssl/certs/

@@ -1,7 +1,8 @@
-//! `deploy.sh`, the package and the unit, from a Pi that has nothing to a Pi that has nothing again: `tests/nspawn/run`.
+//! `deploy.sh`, the package and the unit, from a Pi that has nothing to a Pi that has nothing
+//! again: `tests/nspawn/run`.
 //!
-//! The settings are those that a user gets: the simulated Telegram is api.telegram.org there, and calls from one of Telegram's
-//! addresses. Each step begins where the one before has ended.
+//! The settings are those that a user gets: the simulated Telegram is api.telegram.org there, and
+//! calls from one of Telegram's addresses. Each step begins where the one before has ended.
 
 #[path = "../common/authority.rs"]
 mod authority;
@@ -36,62 +37,121 @@ const WATCHDOG: &str = "4s";
 
 fn main() {
     let paths: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
-    let [image, binary, package, work] = &paths[..] else { panic!("tests/nspawn/run starts this") };
+    let [image, binary, package, work] = &paths[..] else {
+        panic!("tests/nspawn/run starts this")
+    };
     let (root_pem, pair) = authority("api.telegram.org", |_| ());
-    let options =
-        Options { api_tls: Some(pair), api_port: 443, source: TELEGRAM.parse().unwrap(), ..Options::default() };
+    let options = Options {
+        api_tls: Some(pair),
+        api_port: 443,
+        source: TELEGRAM.parse().unwrap(),
+        ..Options::default()
+    };
     let start = Instant::now();
     let pi = Pi::start(image, work, &root_pem);
-    println!("{:6.1} s  a Debian is up in its container", start.elapsed().as_secs_f64());
+    println!(
+        "{:6.1} s  a Debian is up in its container",
+        start.elapsed().as_secs_f64()
+    );
     let telegram = Telegram::start(options).unwrap();
     telegram.route(HOST, 8443, format!("{HOST}:8443").parse().unwrap());
     let bot = telegram.bot(TOKEN);
-    let mut test = Test { pi, bot, binary: binary.to_str().unwrap().to_owned(), package: package.clone() };
+    let mut test = Test {
+        pi,
+        bot,
+        binary: binary.to_str().unwrap().to_owned(),
+        package: package.clone(),
+    };
 
     let steps: &[Step<Test>] = &[
-        ("wrong answers are refused, and asked for again", wrong_answers),
+        (
+            "wrong answers are refused, and asked for again",
+            wrong_answers,
+        ),
         ("a line that breaks before all is there", hosts::broken_line),
         ("a wrong password for sudo", hosts::wrong_password),
         ("a disk that keeps nothing", hosts::forgetful_disk),
-        ("sudo takes no password although it asked, and the password is like a name", hosts::password_left_in_the_pipe),
+        (
+            "sudo takes no password although it asked, and the password is like a name",
+            hosts::password_left_in_the_pipe,
+        ),
         ("from nothing to the first echo", first_deployment),
         ("what it says of itself", status),
-        ("something in place of the Bot API names 300 hosts", impostor::names_keep_no_health_from_systemd),
-        ("a sudo that asks nothing, a cached ticket, no sudo", hosts::free_sudo),
+        (
+            "something in place of the Bot API names 300 hosts",
+            impostor::names_keep_no_health_from_systemd,
+        ),
+        (
+            "a sudo that asks nothing, a cached ticket, no sudo",
+            hosts::free_sudo,
+        ),
         ("root itself", hosts::root_itself),
         ("shells that print", hosts::banners),
         ("a server without SFTP", hosts::dropbear),
         ("odd names of hosts and users", hosts::odd_names),
         ("a full /tmp", hosts::full_tmp),
         ("a reload as soon as it is ready", reload),
-        ("another release under load: none lost, none refused", under_load),
+        (
+            "another release under load: none lost, none refused",
+            under_load,
+        ),
         ("the same release once more", twice),
         ("a release is deployed without a watchdog", unwatched),
         ("a release that crashes is rolled back", crashing),
-        ("a release that cannot check the settings changes nothing", broken_at_init),
-        ("a release that is ready but does not answer is rolled back", mute),
+        (
+            "a release that cannot check the settings changes nothing",
+            broken_at_init,
+        ),
+        (
+            "a release that is ready but does not answer is rolled back",
+            mute,
+        ),
         ("a release that hangs is rolled back", hanging),
         ("a power cut while a release is tried", power_cut_on_trial),
-        ("--rollback, and only three releases are kept, whatever the clock said", back),
+        (
+            "--rollback, and only three releases are kept, whatever the clock said",
+            back,
+        ),
         ("SIGKILL", killed),
         ("SIGSTOP: the watchdog", stopped),
         ("a power cut", power_cut),
-        ("another program has the port at boot, and gives it back", taken_port),
+        (
+            "another program has the port at boot, and gives it back",
+            taken_port,
+        ),
         ("the sandbox", sandbox),
         ("the token is nowhere to be seen", token),
-        ("a disk that fills up while a release is tried", filled_on_trial),
+        (
+            "a disk that fills up while a release is tried",
+            filled_on_trial,
+        ),
         ("a full disk", full_disk),
         ("a read-only root", read_only),
-        ("the connection breaks while the binary is copied", broken_copy),
-        ("the connection breaks while the release is switched", broken_switch),
+        (
+            "the connection breaks while the binary is copied",
+            broken_copy,
+        ),
+        (
+            "the connection breaks while the release is switched",
+            broken_switch,
+        ),
         ("--uninstall leaves nothing", uninstall),
         ("a first release that crashes is removed", first_crashing),
         ("from deploy.sh to the package", package::from_deploy),
-        ("another package under load: none lost, none refused", package::upgrade_under_load),
-        ("a package that is removed leaves its settings", package::removal),
+        (
+            "another package under load: none lost, none refused",
+            package::upgrade_under_load,
+        ),
+        (
+            "a package that is removed leaves its settings",
+            package::removal,
+        ),
         ("from the package to deploy.sh", package::to_deploy),
         ("a package that is purged leaves nothing", package::purge),
-        ("from `apt install` to the first echo", package::first_installation),
+        (
+            "from `apt install` to the first echo",
+            package::first_installation,
+        ),
         ("`pihook init` once more", package::init_again),
         ("a token that was revoked", package::revoked),
     ];
@@ -165,7 +225,11 @@ impl Test {
         let output = self.deploy(binary);
         let said = text(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(&format!("Rolled back: {before} is running.")) && said.contains("Its log:"), "{said}");
+        assert!(
+            said.contains(&format!("Rolled back: {before} is running."))
+                && said.contains("Its log:"),
+            "{said}"
+        );
         assert_eq!(self.pi.current(), before);
         assert!(!self.pi.run("ls /opt/pihook/releases").contains("9.9.9"));
         self.echo();
@@ -195,12 +259,21 @@ impl Load {
             let mut count = 0;
             while !stopped.load(Ordering::Relaxed) {
                 count += 1;
-                writer.say(1000 + i64::try_from(count % 20).unwrap(), &format!("load {count}"));
+                writer.say(
+                    1000 + i64::try_from(count % 20).unwrap(),
+                    &format!("load {count}"),
+                );
                 thread::sleep(Duration::from_millis(10));
             }
             count
         });
-        Load { bot: bot.clone(), sent_before, deliveries_before, stop, thread }
+        Load {
+            bot: bot.clone(),
+            sent_before,
+            deliveries_before,
+            stop,
+            thread,
+        }
     }
 
     /// Every message was answered, and no connection refused. Returns how many were answered twice.
@@ -212,10 +285,19 @@ impl Load {
         let texts: BTreeSet<_> = sent.iter().map(|sent| &sent.text).collect();
         assert_eq!(texts.len(), count, "all are answered");
         let deliveries = self.bot.deliveries().split_off(self.deliveries_before);
-        let errors: Vec<_> = deliveries.into_iter().filter_map(|delivery| delivery.error).collect();
-        assert!(!errors.iter().any(|error| error.contains("refused")), "{errors:?}");
+        let errors: Vec<_> = deliveries
+            .into_iter()
+            .filter_map(|delivery| delivery.error)
+            .collect();
+        assert!(
+            !errors.iter().any(|error| error.contains("refused")),
+            "{errors:?}"
+        );
         let twice = sent.len() - count;
-        println!("          {count} messages: {} deliveries broke, {twice} answers came twice", errors.len());
+        println!(
+            "          {count} messages: {} deliveries broke, {twice} answers came twice",
+            errors.len()
+        );
         twice
     }
 }
@@ -223,26 +305,51 @@ impl Load {
 fn wrong_answers(test: &mut Test) {
     for (answers, complaint) in [
         ("", "The answer is missing: The bot's token"),
-        ("7205550123:AAGm4wrong-Xy9kQ2wRtL0pZ7sVbE3cJ5h\n\n80.100.95.20\n", "Telegram does not accept this token"),
-        ("this-is-a-password\n\n80.100.95.20\n", "This is not a token"),
+        (
+            "7205550123:AAGm4wrong-Xy9kQ2wRtL0pZ7sVbE3cJ5h\n\n80.100.95.20\n",
+            "Telegram does not accept this token",
+        ),
+        (
+            "this-is-a-password\n\n80.100.95.20\n",
+            "This is not a token",
+        ),
         (&format!("{TOKEN}\n\n10.0.0.1\n"), "is a private"),
-        (&format!("{TOKEN}\nperhaps-so\n80.100.95.20\n"), "must be y or n"),
-        (&format!("{TOKEN}\n\na\"b\n"), "must be an IPv4 address or a DNS name"),
+        (
+            &format!("{TOKEN}\nperhaps-so\n80.100.95.20\n"),
+            "must be y or n",
+        ),
+        (
+            &format!("{TOKEN}\n\na\"b\n"),
+            "must be an IPv4 address or a DNS name",
+        ),
     ] {
         let output = test.pi.deploy(&["--binary", &test.binary], answers);
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));
         assert!(text(&output).contains(complaint), "{}", text(&output));
         // What was read may be something else, in the wrong place.
         for answer in answers.lines().filter(|answer| !answer.is_empty()) {
-            assert!(!text(&output).contains(answer), "{answer}: {}", text(&output));
+            assert!(
+                !text(&output).contains(answer),
+                "{answer}: {}",
+                text(&output)
+            );
         }
-        assert_eq!(test.pi.run("find /etc -path '/etc/pihook/*'"), "", "{answers}");
+        assert_eq!(
+            test.pi.run("find /etc -path '/etc/pihook/*'"),
+            "",
+            "{answers}"
+        );
     }
-    assert!(text(&test.pi.deploy(&["--rollback"], "")).contains("pihook is not installed on the Pi."));
+    assert!(
+        text(&test.pi.deploy(&["--rollback"], "")).contains("pihook is not installed on the Pi.")
+    );
     // It removes only the folder that deploy.sh has made.
     fs::copy("deploy/install.sh", test.pi.file("root/opt/install.sh")).unwrap();
     assert!(
-        test.pi.try_run("bash /opt/install.sh rollback").unwrap_err().contains("pihook is not installed on the Pi.")
+        test.pi
+            .try_run("bash /opt/install.sh rollback")
+            .unwrap_err()
+            .contains("pihook is not installed on the Pi.")
     );
     test.pi.run("rm /opt/install.sh");
 }
@@ -250,18 +357,33 @@ fn wrong_answers(test: &mut Test) {
 fn first_deployment(test: &mut Test) {
     let watch = Watch::start();
     let start = Instant::now();
-    let output = test.pi.deploy(&["--binary", &test.binary], &format!("{TOKEN}\n\n{HOST}\n"));
-    println!("          deploy.sh took {:.1} s: {}", start.elapsed().as_secs_f64(), succeeds(&output).trim());
-    assert!(
-        text(&output).contains("is running. Write to @number_7205550123_bot: https://t.me/number_7205550123_bot\n")
+    let output = test
+        .pi
+        .deploy(&["--binary", &test.binary], &format!("{TOKEN}\n\n{HOST}\n"));
+    println!(
+        "          deploy.sh took {:.1} s: {}",
+        start.elapsed().as_secs_f64(),
+        succeeds(&output).trim()
     );
-    for progress in ["Connecting to ", "Copying ", "Starting ", "Waiting for the self-check…"] {
+    assert!(text(&output).contains(
+        "is running. Write to @number_7205550123_bot: https://t.me/number_7205550123_bot\n"
+    ));
+    for progress in [
+        "Connecting to ",
+        "Copying ",
+        "Starting ",
+        "Waiting for the self-check…",
+    ] {
         assert!(text(&output).contains(progress), "{progress}");
     }
     test.echo();
     watch.end();
     assert!(!text(&output).contains(SECRET));
-    assert_eq!(test.pi.run("stat -c '%a %U' /etc/pihook/token /etc/pihook/pihook.toml"), "600 root\n644 root");
+    assert_eq!(
+        test.pi
+            .run("stat -c '%a %U' /etc/pihook/token /etc/pihook/pihook.toml"),
+        "600 root\n644 root"
+    );
     // What the user writes is the user's.
     test.pi.run("echo '# mine' >>/etc/pihook/pihook.toml");
     test.pi.run(&format!(
@@ -269,15 +391,23 @@ fn first_deployment(test: &mut Test) {
         printf '[Service]\\nWatchdogSec={WATCHDOG}\\n' >/etc/systemd/system/pihook.service.d/test.conf
         systemctl daemon-reload && systemctl restart pihook.service"
     ));
-    assert!(test.pi.run("pihook webhook info").contains("the webhook matches the settings"));
+    assert!(
+        test.pi
+            .run("pihook webhook info")
+            .contains("the webhook matches the settings")
+    );
 }
 
 fn status(test: &mut Test) {
     eventually("the status line says it", || {
-        test.pi.property("StatusText").contains("bot 7205550123: webhook registered")
+        test.pi
+            .property("StatusText")
+            .contains("bot 7205550123: webhook registered")
     });
     test.echo();
-    eventually("the status line counts", || test.pi.property("StatusText").contains("1 update answered"));
+    eventually("the status line counts", || {
+        test.pi.property("StatusText").contains("1 update answered")
+    });
     let said = succeeds(&test.pi.deploy(&["--status"], ""));
     for line in [
         "bot          @number_7205550123_bot",
@@ -286,27 +416,49 @@ fn status(test: &mut Test) {
     ] {
         assert!(said.contains(line), "{line}: {said}");
     }
-    assert!(said.contains("Status: \"") && said.contains("active (running)"), "{said}");
+    assert!(
+        said.contains("Status: \"") && said.contains("active (running)"),
+        "{said}"
+    );
     assert!(said.contains(&test.pi.current()), "{said}");
     let said = succeeds(&test.pi.deploy(&["--logs"], ""));
-    assert!(said.contains("Listening on 0.0.0.0:8443.") && said.contains(": 200 in "), "{said}");
-    // Nothing of what the doctor looks at is out of its sight, and the outside services are: there is no internet.
-    let said = test.pi.run("/opt/pihook/current/pihook doctor --config /etc/pihook/pihook.toml");
-    for line in ["✓ files: ", "✓ token: bot 7205550123", "✓ certificate: made by pihook", "✓ listener: ", "✓ webhook: "]
-    {
+    assert!(
+        said.contains("Listening on 0.0.0.0:8443.") && said.contains(": 200 in "),
+        "{said}"
+    );
+    // Nothing of what the doctor looks at is out of its sight, and the outside services are: there
+    // is no internet.
+    let said = test
+        .pi
+        .run("/opt/pihook/current/pihook doctor --config /etc/pihook/pihook.toml");
+    for line in [
+        "✓ files: ",
+        "✓ token: bot 7205550123",
+        "✓ certificate: made by pihook",
+        "✓ listener: ",
+        "✓ webhook: ",
+    ] {
         assert!(said.contains(line), "{line}: {said}");
     }
-    assert!(said.contains("pihook (process ") && said.contains("! public address: "), "{said}");
+    assert!(
+        said.contains("pihook (process ") && said.contains("! public address: "),
+        "{said}"
+    );
 }
 
 fn reload(test: &mut Test) {
     for _ in 0..5 {
-        test.pi.run("systemctl restart pihook.service && systemctl reload pihook.service");
+        test.pi
+            .run("systemctl restart pihook.service && systemctl reload pihook.service");
         test.echo();
     }
     assert_eq!(test.pi.property("NRestarts"), "0");
     let log = test.pi.run("journalctl --unit pihook.service");
-    assert_eq!(log.matches("The certificate was reloaded.").count(), 5, "{log}");
+    assert_eq!(
+        log.matches("The certificate was reloaded.").count(),
+        5,
+        "{log}"
+    );
 }
 
 fn under_load(test: &mut Test) {
@@ -317,23 +469,34 @@ fn under_load(test: &mut Test) {
     thread::sleep(Duration::from_secs(1));
     assert_eq!(load.end(), 0);
     assert_ne!(test.pi.current(), first);
-    assert!(test.pi.run("tail -n 1 /etc/pihook/pihook.toml").contains("# mine"));
+    assert!(
+        test.pi
+            .run("tail -n 1 /etc/pihook/pihook.toml")
+            .contains("# mine")
+    );
 }
 
 fn twice(test: &mut Test) {
     let before = (test.pi.current(), test.pi.run("ls /opt/pihook/releases"));
     succeeds(&test.deploy(&test.other(b"2")));
-    assert_eq!((test.pi.current(), test.pi.run("ls /opt/pihook/releases")), before);
+    assert_eq!(
+        (test.pi.current(), test.pi.run("ls /opt/pihook/releases")),
+        before
+    );
     test.echo();
 }
 
 fn unwatched(test: &mut Test) {
     let drop_in = "/etc/systemd/system/pihook.service.d/unwatched.conf";
-    test.pi.run(&format!("printf '[Service]\\nWatchdogSec=0\\n' >{drop_in} && systemctl daemon-reload"));
+    test.pi.run(&format!(
+        "printf '[Service]\\nWatchdogSec=0\\n' >{drop_in} && systemctl daemon-reload"
+    ));
     succeeds(&test.deploy(&test.other(b"2")));
     assert_eq!(test.pi.property("WatchdogUSec"), "0");
     test.echo();
-    test.pi.run(&format!("rm {drop_in} && systemctl daemon-reload && systemctl restart pihook.service"));
+    test.pi.run(&format!(
+        "rm {drop_in} && systemctl daemon-reload && systemctl restart pihook.service"
+    ));
 }
 
 fn crashing(test: &mut Test) {
@@ -344,8 +507,15 @@ fn broken_at_init(test: &mut Test) {
     let (before, running) = (test.pi.current(), test.pi.property("InvocationID"));
     let output = test.deploy(&test.stub_of("abort();", "return 3;"));
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    assert!(text(&output).contains("the release is broken. Nothing was changed."), "{}", text(&output));
-    assert_eq!((test.pi.current(), test.pi.property("InvocationID")), (before, running));
+    assert!(
+        text(&output).contains("the release is broken. Nothing was changed."),
+        "{}",
+        text(&output)
+    );
+    assert_eq!(
+        (test.pi.current(), test.pi.property("InvocationID")),
+        (before, running)
+    );
     // One from before `pihook init` is taken all the same, as nothing is asked.
     test.is_rolled_back(&test.stub_of("return 64;", "return 3;"));
 }
@@ -367,7 +537,11 @@ fn hanging(test: &mut Test) {
 fn power_cut_on_trial(test: &mut Test) {
     let before = test.pi.current();
     let mut deployment = test.pi.begin_deploy(&["--binary", &test.stub(READY)]);
-    eventually("it is tried", || test.pi.try_run("pgrep --full '/releases/9.9.9.*/pihook run'").is_ok());
+    eventually("it is tried", || {
+        test.pi
+            .try_run("pgrep --full '/releases/9.9.9.*/pihook run'")
+            .is_ok()
+    });
     test.pi.power_off();
     test.pi.power_on();
     test.echo();
@@ -390,7 +564,11 @@ fn back(test: &mut Test) {
     succeeds(&test.pi.deploy(&["--rollback"], ""));
     assert_eq!(test.pi.current(), second, "after {third}");
     let output = test.pi.deploy(&["--rollback"], "");
-    assert!(text(&output).contains("There is no previous release."), "{}", text(&output));
+    assert!(
+        text(&output).contains("There is no previous release."),
+        "{}",
+        text(&output)
+    );
     // The third was rolled back from, and is not what ran before.
     succeeds(&test.deploy(&test.other(b"444")));
     assert_eq!((test.pi.current(), releases()), (fourth.clone(), 2));
@@ -418,14 +596,24 @@ fn comes_back_from(signal: &str, test: &Test) {
     eventually("it is back", || {
         test.pi.property("NRestarts") != restarts && test.pi.property("ActiveState") == "active"
     });
-    println!("          back after {:.1} s", start.elapsed().as_secs_f64());
+    println!(
+        "          back after {:.1} s",
+        start.elapsed().as_secs_f64()
+    );
     let twice = load.end();
-    assert!(twice <= self::doubtful(test) - doubtful, "{twice} answers came twice");
+    assert!(
+        twice <= self::doubtful(test) - doubtful,
+        "{twice} answers came twice"
+    );
 }
 
-/// How many replies were on their way to Telegram when the program ended: it cannot know whether they arrived.
+/// How many replies were on their way to Telegram when the program ended: it cannot know whether
+/// they arrived.
 fn doubtful(test: &Test) -> usize {
-    test.pi.run("journalctl --unit pihook.service | grep -c 'may arrive twice' || true").parse().unwrap()
+    test.pi
+        .run("journalctl --unit pihook.service | grep -c 'may arrive twice' || true")
+        .parse()
+        .unwrap()
 }
 
 fn power_cut(test: &mut Test) {
@@ -437,7 +625,9 @@ fn taken_port(test: &mut Test) {
     let other = TcpListener::bind(("0.0.0.0", 8443)).unwrap();
     test.pi.power_on();
     eventually("it says so", || {
-        test.pi.run("journalctl --boot --unit pihook.service").contains("Address already in use")
+        test.pi
+            .run("journalctl --boot --unit pihook.service")
+            .contains("Address already in use")
     });
     drop(other);
     test.echo();
@@ -449,10 +639,19 @@ fn sandbox(test: &mut Test) {
     let process = test.pi.property("MainPID");
     let status = test.pi.run(&format!("cat /proc/{process}/status"));
     let fact = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
-        line.unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned()
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name}:")));
+        line.unwrap_or_default()
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned()
     };
-    assert_eq!((fact("NoNewPrivs").as_str(), fact("Seccomp").as_str()), ("1", "2"));
+    assert_eq!(
+        (fact("NoNewPrivs").as_str(), fact("Seccomp").as_str()),
+        ("1", "2")
+    );
     assert_eq!(fact("THP_enabled"), "0");
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         assert_eq!(fact(set), "0000000000000000", "{set}");
@@ -461,23 +660,55 @@ fn sandbox(test: &mut Test) {
     assert!(user.parse::<u32>().unwrap() >= 61184, "{user}");
     let in_its_place = |command: &str| {
         let enter = format!("nsenter --target {process} --mount --ipc");
-        test.pi.try_run(&format!("{enter} setpriv --reuid={user} --regid={user} --clear-groups {command}"))
+        test.pi.try_run(&format!(
+            "{enter} setpriv --reuid={user} --regid={user} --clear-groups {command}"
+        ))
     };
-    let writable = in_its_place("find / -path /proc -prune -o -type d -writable -print 2>/dev/null || true").unwrap();
+    let writable =
+        in_its_place("find / -path /proc -prune -o -type d -writable -print 2>/dev/null || true")
+            .unwrap();
     let writable: BTreeSet<_> = writable.lines().collect();
-    assert_eq!(writable, BTreeSet::from(["/run/private/pihook", "/tmp", "/var/lib/private/pihook", "/var/tmp"]));
+    assert_eq!(
+        writable,
+        BTreeSet::from([
+            "/run/private/pihook",
+            "/tmp",
+            "/var/lib/private/pihook",
+            "/var/tmp"
+        ])
+    );
     in_its_place("touch /var/lib/pihook/x /run/pihook/x /tmp/x").unwrap();
-    test.pi.run("rm /var/lib/pihook/x /run/pihook/x && test ! -e /tmp/x");
-    for secret in ["cat /etc/pihook/token", "ls /home", "ls /root", "cat /proc/1/environ"] {
+    test.pi
+        .run("rm /var/lib/pihook/x /run/pihook/x && test ! -e /tmp/x");
+    for secret in [
+        "cat /etc/pihook/token",
+        "ls /home",
+        "ls /root",
+        "cat /proc/1/environ",
+    ] {
         assert!(in_its_place(secret).is_err(), "{secret}");
     }
 
-    let score = test.pi.run("systemd-analyze --no-pager security pihook.service | tail -n 1");
-    let level: f64 = score.split("pihook.service: ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    let score = test
+        .pi
+        .run("systemd-analyze --no-pager security pihook.service | tail -n 1");
+    let level: f64 = score
+        .split("pihook.service: ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
     println!("          {score}");
     assert!(level <= 1.5);
     let memory = test.pi.property("MemoryCurrent");
-    println!("          VmRSS {} KiB, {} threads, MemoryCurrent {memory}", fact("VmRSS"), fact("Threads"));
+    println!(
+        "          VmRSS {} KiB, {} threads, MemoryCurrent {memory}",
+        fact("VmRSS"),
+        fact("Threads")
+    );
 }
 
 fn token(test: &mut Test) {
@@ -489,9 +720,15 @@ fn token(test: &mut Test) {
         grep -rs 'p4[s]s' /home /root /etc /opt /tmp /run /var/lib /var/log || true"
     ));
     assert!(!said.contains(SECRET) && !said.contains("p4ss"), "{said}");
-    for file in ["/etc/pihook/token", "/run/credentials/pihook.service/token", "/var/lib/pihook/webhook_pkey.pem"] {
+    for file in [
+        "/etc/pihook/token",
+        "/run/credentials/pihook.service/token",
+        "/var/lib/pihook/webhook_pkey.pem",
+    ] {
         test.pi.run(&format!("test -s {file}"));
-        let said = test.pi.try_run(&format!("setpriv --reuid=1000 --regid=1000 --clear-groups cat {file}"));
+        let said = test.pi.try_run(&format!(
+            "setpriv --reuid=1000 --regid=1000 --clear-groups cat {file}"
+        ));
         assert!(said.unwrap_err().contains("Permission denied"));
     }
 }
@@ -499,14 +736,23 @@ fn token(test: &mut Test) {
 fn filled_on_trial(test: &mut Test) {
     let before = test.pi.current();
     // The last program to write before the release is taken for good.
-    let stub = test.stub(&format!("system(\"{FILL}\"); execv(\"/opt/pihook/releases/{before}/pihook\", words);"));
+    let stub = test.stub(&format!(
+        "system(\"{FILL}\"); execv(\"/opt/pihook/releases/{before}/pihook\", words);"
+    ));
     let output = test.deploy(&stub);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    for sentence in ["cannot be saved on the disk of the Pi", &format!("Rolled back: {before} is running.")] {
+    for sentence in [
+        "cannot be saved on the disk of the Pi",
+        &format!("Rolled back: {before} is running."),
+    ] {
         assert!(text(&output).contains(sentence), "{}", text(&output));
     }
     assert_eq!(test.pi.current(), before);
-    assert_eq!(test.pi.run("ls /opt/pihook/*.new /usr/local/lib/systemd/system/*.new 2>/dev/null || true"), "");
+    assert_eq!(
+        test.pi
+            .run("ls /opt/pihook/*.new /usr/local/lib/systemd/system/*.new 2>/dev/null || true"),
+        ""
+    );
     test.echo();
     test.pi.run("rm /var/lib/pihook/fill");
 }
@@ -517,12 +763,17 @@ const FILL: &str = "f=/var/lib/pihook/fill; n=1073741824; while [ $n -gt 0 ]; do
 
 fn full_disk(test: &mut Test) {
     let other = test.other(b"55555");
-    test.pi.run("dd if=/dev/zero of=/fill bs=1M 2>/dev/null || true; df / | grep 100%");
+    test.pi
+        .run("dd if=/dev/zero of=/fill bs=1M 2>/dev/null || true; df / | grep 100%");
     serves_through_a_restart(test);
     let before = test.pi.current();
     let output = test.deploy(&other);
     assert_eq!(output.status.code(), Some(69), "{}", text(&output));
-    assert!(text(&output).contains("32 MiB of free space"), "{}", text(&output));
+    assert!(
+        text(&output).contains("32 MiB of free space"),
+        "{}",
+        text(&output)
+    );
     assert_eq!(test.pi.current(), before);
     test.echo();
     test.pi.run("rm /fill");
@@ -531,12 +782,17 @@ fn full_disk(test: &mut Test) {
 fn read_only(test: &mut Test) {
     let other = test.other(b"55555");
     // The journal would keep it from that.
-    test.pi.run("journalctl --relinquish-var && mount -o remount,ro / && ! touch /x 2>/dev/null");
+    test.pi
+        .run("journalctl --relinquish-var && mount -o remount,ro / && ! touch /x 2>/dev/null");
     serves_through_a_restart(test);
     let before = test.pi.current();
     let output = test.deploy(&other);
     assert_eq!(output.status.code(), Some(69), "{}", text(&output));
-    assert!(text(&output).contains("mounted read-only"), "{}", text(&output));
+    assert!(
+        text(&output).contains("mounted read-only"),
+        "{}",
+        text(&output)
+    );
     assert_eq!(test.pi.current(), before);
     test.echo();
     test.pi.run("mount -o remount,rw /");
@@ -556,7 +812,9 @@ fn broken_copy(test: &mut Test) {
     let before = test.pi.current();
     let large = test.other(&vec![7; 100 << 20]);
     let deployment = test.pi.begin_deploy(&["--binary", &large]);
-    eventually("it is being copied", || test.pi.try_run("test -s /run/pihook.*/pihook").is_ok());
+    eventually("it is being copied", || {
+        test.pi.try_run("test -s /run/pihook.*/pihook").is_ok()
+    });
     test.pi.run("pkill -KILL -u pi sshd");
     let output = deployment.wait_with_output().unwrap();
     assert!(!output.status.success(), "{}", text(&output));
@@ -568,12 +826,24 @@ fn broken_switch(test: &mut Test) {
     let before = test.pi.current();
     let other = test.other(b"666666");
     let deployment = test.pi.begin_deploy(&["--binary", &other]);
-    eventually("it is being installed", || test.pi.try_run("systemctl is-active pihook-deploy.service").is_ok());
+    eventually("it is being installed", || {
+        test.pi
+            .try_run("systemctl is-active pihook-deploy.service")
+            .is_ok()
+    });
     test.pi.run("pkill -KILL -u pi sshd");
     let output = deployment.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    assert!(text(&output).contains("The connection broke."), "{}", text(&output));
-    eventually("it ended there", || test.pi.try_run("systemctl is-active pihook-deploy.service").is_err());
+    assert!(
+        text(&output).contains("The connection broke."),
+        "{}",
+        text(&output)
+    );
+    eventually("it ended there", || {
+        test.pi
+            .try_run("systemctl is-active pihook-deploy.service")
+            .is_err()
+    });
     assert_ne!(test.pi.current(), before);
     test.echo();
     succeeds(&test.deploy(&test.other(b"7777777")));
@@ -582,10 +852,16 @@ fn broken_switch(test: &mut Test) {
 
 fn uninstall(test: &mut Test) {
     succeeds(&test.pi.deploy(&["--uninstall"], ""));
-    assert_eq!(test.pi.run("find / -xdev -iname '*pihook*'; find /run /tmp -iname '*pihook*'"), "");
+    assert_eq!(
+        test.pi
+            .run("find / -xdev -iname '*pihook*'; find /run /tmp -iname '*pihook*'"),
+        ""
+    );
     assert_eq!(units(test), "");
     assert_eq!(test.bot.webhook_info()["url"], "");
-    assert!(text(&test.pi.deploy(&["--uninstall"], "")).contains("pihook is not installed on the Pi."));
+    assert!(
+        text(&test.pi.deploy(&["--uninstall"], "")).contains("pihook is not installed on the Pi.")
+    );
 }
 
 fn units(test: &Test) -> String {
@@ -593,15 +869,26 @@ fn units(test: &Test) -> String {
 }
 
 fn first_crashing(test: &mut Test) {
-    let output = test.pi.deploy(&["--binary", &test.stub("return 3;")], &format!("{TOKEN}\n\n{HOST}\n"));
+    let output = test.pi.deploy(
+        &["--binary", &test.stub("return 3;")],
+        &format!("{TOKEN}\n\n{HOST}\n"),
+    );
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    assert!(text(&output).contains("There is no previous release"), "{}", text(&output));
-    assert_eq!((units(test), test.pi.run("ls /etc/pihook; ls /opt")), (String::new(), "pihook.toml\ntoken".to_owned()));
+    assert!(
+        text(&output).contains("There is no previous release"),
+        "{}",
+        text(&output)
+    );
+    assert_eq!(
+        (units(test), test.pi.run("ls /etc/pihook; ls /opt")),
+        (String::new(), "pihook.toml\ntoken".to_owned())
+    );
     succeeds(&test.deploy(&test.binary));
     test.echo();
 }
 
-/// Looks for the token and the password on the command line and in the environment of every process, all the time.
+/// Looks for the token and the password on the command line and in the environment of every
+/// process, all the time.
 struct Watch {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Vec<PathBuf>>,
@@ -633,10 +920,17 @@ impl Watch {
 }
 
 fn processes() -> impl Iterator<Item = PathBuf> {
-    fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path())
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
 }
 
 fn holds_secret(file: &PathBuf) -> bool {
-    let holds = |content: &[u8], secret: &str| content.windows(secret.len()).any(|part| part == secret.as_bytes());
+    let holds = |content: &[u8], secret: &str| {
+        content
+            .windows(secret.len())
+            .any(|part| part == secret.as_bytes())
+    };
     fs::read(file).is_ok_and(|content| holds(&content, SECRET) || holds(&content, PASSWORD))
 }

@@ -1,4 +1,5 @@
-//! The Debian package: installed, set up, upgraded, removed, purged, and moved over from deploy.sh and to it.
+//! The Debian package: installed, set up, upgraded, removed, purged, and moved over from deploy.sh
+//! and to it.
 
 use std::fs;
 use std::process::Command;
@@ -16,7 +17,10 @@ pub fn from_deploy(test: &mut Test) {
     fs::create_dir(test.pi.file("root/packages")).unwrap();
     fs::copy(&test.package, test.pi.file("root/packages/pihook.deb")).unwrap();
     let said = test.pi.try_run(INSTALL).unwrap_err();
-    assert!(said.contains("deploy/deploy.sh THIS_MACHINE --remove"), "{said}");
+    assert!(
+        said.contains("deploy/deploy.sh THIS_MACHINE --remove"),
+        "{said}"
+    );
     test.echo();
     let kept = test.pi.run(KEPT);
     assert!(succeeds(&test.pi.deploy(&["--remove"], "")).contains("Its settings are kept"));
@@ -26,13 +30,22 @@ pub fn from_deploy(test: &mut Test) {
     assert!(!said.contains("pihook init"), "{said}");
     test.echo();
     assert_eq!(test.pi.run(KEPT), kept);
-    test.pi.run("test \"$(command -v pihook)\" = /usr/bin/pihook");
+    test.pi
+        .run("test \"$(command -v pihook)\" = /usr/bin/pihook");
     test.power_cut_and_echo();
     let output = test.pi.deploy(&["--binary", &test.binary], "");
     assert_eq!(output.status.code(), Some(69), "{}", text(&output));
-    assert!(text(&output).contains("sudo apt remove pihook"), "{}", text(&output));
+    assert!(
+        text(&output).contains("sudo apt remove pihook"),
+        "{}",
+        text(&output)
+    );
     let output = test.pi.deploy(&["--status"], "");
-    assert!(text(&output).contains("pihook is installed on the Pi as a package"), "{}", text(&output));
+    assert!(
+        text(&output).contains("pihook is installed on the Pi as a package"),
+        "{}",
+        text(&output)
+    );
     test.echo();
 }
 
@@ -56,7 +69,8 @@ pub fn upgrade_under_load(test: &mut Test) {
     assert!(test.pi.run("dpkg --status pihook").contains("+1\n"));
     // One that somebody has stopped stays so.
     test.pi.run("systemctl stop pihook.socket pihook.service");
-    test.pi.run(&INSTALL.replace("install", "install --allow-downgrades"));
+    test.pi
+        .run(&INSTALL.replace("install", "install --allow-downgrades"));
     assert_eq!(test.pi.property("ActiveState"), "inactive");
     test.pi.run("systemctl start pihook.socket pihook.service");
     test.echo();
@@ -66,7 +80,9 @@ pub fn removal(test: &mut Test) {
     let kept = test.pi.run(KEPT);
     test.pi.run("apt-get remove -y pihook");
     assert_eq!((units(test), test.pi.run(KEPT)), (String::new(), kept));
-    test.pi.run("! ss -ltn 2>/dev/null | grep :8443; ! test -e /usr/bin/pihook; ! pgrep --exact pihook");
+    test.pi.run(
+        "! ss -ltn 2>/dev/null | grep :8443; ! test -e /usr/bin/pihook; ! pgrep --exact pihook",
+    );
 }
 
 pub fn to_deploy(test: &mut Test) {
@@ -102,12 +118,25 @@ pub fn first_installation(test: &mut Test) {
     assert_eq!(test.pi.property("ActiveState"), "inactive");
     // Nothing has failed, and nothing tries again and again.
     test.pi.run("systemctl start pihook.socket pihook.service && ! systemctl is-failed pihook.socket pihook.service");
-    assert!(test.pi.try_run("pihook status").unwrap_err().contains("pihook is not set up"));
+    assert!(
+        test.pi
+            .try_run("pihook status")
+            .unwrap_err()
+            .contains("pihook is not set up")
+    );
     let (_, shown) = test.pi.type_in_as_root("pihook run", &[]);
-    assert!(shown.contains("Run `sudo pihook init`: it asks for the missing settings."), "{shown}");
+    assert!(
+        shown.contains("Run `sudo pihook init`: it asks for the missing settings."),
+        "{shown}"
+    );
 
     // Nobody answers for nothing.
-    assert!(test.pi.try_run("runuser -u pi -- pihook init </dev/null").unwrap_err().contains("Run it with sudo."));
+    assert!(
+        test.pi
+            .try_run("runuser -u pi -- pihook init </dev/null")
+            .unwrap_err()
+            .contains("Run it with sudo.")
+    );
 
     let begin = Instant::now();
     let answers = ["not-a-token", TOKEN, "n", "10.0.0.1", HOST];
@@ -124,7 +153,10 @@ pub fn first_installation(test: &mut Test) {
     ] {
         assert!(shown.contains(sentence), "{sentence}: {shown}");
     }
-    assert!(!shown.contains(TOKEN) && !shown.contains("not-a-token"), "{shown}");
+    assert!(
+        !shown.contains(TOKEN) && !shown.contains("not-a-token"),
+        "{shown}"
+    );
     test.echo();
     println!(
         "          apt install took {:.1} s, pihook init {:.1} s; {:.1} s from apt install to the first echo",
@@ -133,31 +165,47 @@ pub fn first_installation(test: &mut Test) {
         (installed + begin.elapsed()).as_secs_f64()
     );
     assert_eq!(
-        test.pi.run("stat -c '%a %U' /etc/pihook /etc/pihook/token /etc/pihook/pihook.toml"),
+        test.pi
+            .run("stat -c '%a %U' /etc/pihook /etc/pihook/token /etc/pihook/pihook.toml"),
         "755 root\n600 root\n644 root"
     );
-    assert!(test.pi.run("pihook status").contains("delivery     webhook: Telegram reaches this Pi"));
-    test.pi.run("runuser -u pi -- pihook status 2>&1 | grep 'Run the command with sudo'");
+    assert!(
+        test.pi
+            .run("pihook status")
+            .contains("delivery     webhook: Telegram reaches this Pi")
+    );
+    test.pi
+        .run("runuser -u pi -- pihook status 2>&1 | grep 'Run the command with sudo'");
 }
 
 pub fn init_again(test: &mut Test) {
     let (kept, running) = (test.pi.run(KEPT), test.pi.property("InvocationID"));
     let said = test.pi.run("pihook init </dev/null");
     assert!(said.contains("is running. Write to @"), "{said}");
-    assert_eq!((test.pi.run(KEPT), test.pi.property("InvocationID")), (kept.clone(), running.clone()));
+    assert_eq!(
+        (test.pi.run(KEPT), test.pi.property("InvocationID")),
+        (kept.clone(), running.clone())
+    );
     // One answer, one change; and a flag answers, too.
     let said =
         test.pi.run("pihook init --host 80.100.95.21 --write-only </dev/null && pihook check | grep public_host");
     assert!(said.contains("80.100.95.21"), "{said}");
     assert_eq!(test.pi.run(KEPT), kept.replace(HOST, "80.100.95.21"));
-    test.pi.run(&format!("pihook init --host {HOST} </dev/null"));
+    test.pi
+        .run(&format!("pihook init --host {HOST} </dev/null"));
     assert_eq!(test.pi.run(KEPT), kept);
     assert_ne!(test.pi.property("InvocationID"), running);
     test.echo();
     // systemd hands the unit one file alone, and its user could read no other.
     test.pi.run("cd /etc/pihook && cp -p pihook.toml kept && sed -i 's/^# token_file/token_file/' pihook.toml");
-    let said = test.pi.try_run_with("pihook init", format!("{TOKEN}\n").as_bytes()).unwrap_err();
-    assert!(said.contains("Remove that line") && said.contains("Nothing was changed."), "{said}");
+    let said = test
+        .pi
+        .try_run_with("pihook init", format!("{TOKEN}\n").as_bytes())
+        .unwrap_err();
+    assert!(
+        said.contains("Remove that line") && said.contains("Nothing was changed."),
+        "{said}"
+    );
     test.pi.run("cd /etc/pihook && mv kept pihook.toml");
     assert_eq!(test.pi.run(KEPT), kept);
 }
@@ -170,7 +218,16 @@ pub fn revoked(test: &mut Test) {
     );
     let said = test.pi.try_run("pihook init </dev/null").unwrap_err();
     assert!(said.contains("✗ token: ") && said.contains("→ "), "{said}");
-    test.pi.try_run_with("cat >/etc/pihook/token && systemctl restart pihook.service", kept.as_bytes()).unwrap();
-    eventually("it works", || test.pi.try_run("pihook status --json | grep '\"works\": true'").is_ok());
+    test.pi
+        .try_run_with(
+            "cat >/etc/pihook/token && systemctl restart pihook.service",
+            kept.as_bytes(),
+        )
+        .unwrap();
+    eventually("it works", || {
+        test.pi
+            .try_run("pihook status --json | grep '\"works\": true'")
+            .is_ok()
+    });
     test.echo();
 }

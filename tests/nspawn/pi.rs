@@ -11,7 +11,8 @@ pub const HOST: &str = "80.100.95.20";
 /// In one of Telegram's networks.
 pub const TELEGRAM: &str = "149.154.160.9";
 const PORT: &str = "2222";
-/// For sudo, which asks for it as on Raspberry Pi OS since 2026. No shell and no `read` leaves it as it is by accident.
+/// For sudo, which asks for it as on Raspberry Pi OS since 2026. No shell and no `read` leaves it
+/// as it is by accident.
 pub const PASSWORD: &str = " nspawn \\p4ss\"word' $HOME * ";
 /// Root's, as sudo has it.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
@@ -28,8 +29,8 @@ pub struct Pi {
 }
 
 impl Pi {
-    /// Starts one from the disk `image`, which stays as it is. Whoever speaks for api.telegram.org there is believed if
-    /// `authority` has signed for it.
+    /// Starts one from the disk `image`, which stays as it is. Whoever speaks for api.telegram.org
+    /// there is believed if `authority` has signed for it.
     pub fn start(image: &Path, work: &Path, authority: &str) -> Pi {
         fs::create_dir_all(work).unwrap();
         let script = format!(
@@ -59,10 +60,16 @@ impl Pi {
             cat >>etc/ssl/certs/ca-certificates.crt"
         );
         let mut bash = Command::new("bash");
-        bash.args(["-c", &script, "bash"]).arg(image).arg(PASSWORD).current_dir(work);
+        bash.args(["-c", &script, "bash"])
+            .arg(image)
+            .arg(PASSWORD)
+            .current_dir(work);
         let output = run(&mut bash, authority);
         assert!(output.status.success(), "{}", text(&output));
-        let pi = Pi { container: boot(work), work: work.to_owned() };
+        let pi = Pi {
+            container: boot(work),
+            work: work.to_owned(),
+        };
         pi.wait_booted();
         pi
     }
@@ -89,12 +96,15 @@ impl Pi {
     }
 
     fn wait_booted(&self) {
-        eventually("the container is up", || self.try_run("systemctl is-active ssh.service").is_ok());
+        eventually("the container is up", || {
+            self.try_run("systemctl is-active ssh.service").is_ok()
+        });
     }
 
     /// What a script says that root runs there.
     pub fn run(&self, script: &str) -> String {
-        self.try_run(script).unwrap_or_else(|said| panic!("{script}\n{said}"))
+        self.try_run(script)
+            .unwrap_or_else(|said| panic!("{script}\n{said}"))
     }
 
     /// Like [`Pi::run`]; what it says is an error if it fails.
@@ -106,15 +116,32 @@ impl Pi {
     pub fn try_run_with(&self, script: &str, input: &[u8]) -> Result<String, String> {
         let init = self.init().ok_or("there is no container")?;
         let mut nsenter = Command::new("nsenter");
-        nsenter.args(["--target", &init, "--all", "bash", "-c", &format!("cd /\n{script}")]);
+        nsenter.args([
+            "--target",
+            &init,
+            "--all",
+            "bash",
+            "-c",
+            &format!("cd /\n{script}"),
+        ]);
         let output = run(nsenter.env("PATH", PATH), input);
         let said = text(&output).trim().to_owned();
-        if output.status.success() { Ok(said) } else { Err(said) }
+        if output.status.success() {
+            Ok(said)
+        } else {
+            Err(said)
+        }
     }
 
-    /// `deploy/deploy.sh pi@… ARGUMENTS`; sudo's password is the first line of its standard input, and this the rest.
+    /// `deploy/deploy.sh pi@… ARGUMENTS`; sudo's password is the first line of its standard input,
+    /// and this the rest.
     pub fn deploy(&self, arguments: &[&str], input: &str) -> Output {
-        self.deploy_as("pi@127.0.0.1", PORT, arguments, &format!("{PASSWORD}\n{input}"))
+        self.deploy_as(
+            "pi@127.0.0.1",
+            PORT,
+            arguments,
+            &format!("{PASSWORD}\n{input}"),
+        )
     }
 
     /// The same for another user, port, or way to write the host; this is its whole standard input.
@@ -125,15 +152,30 @@ impl Pi {
     /// [`Pi::deploy`], not waited for.
     pub fn begin_deploy(&self, arguments: &[&str]) -> Child {
         let mut command = self.command("pi@127.0.0.1", PORT, arguments);
-        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let command = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(format!("{PASSWORD}\n").as_bytes()).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(format!("{PASSWORD}\n").as_bytes())
+            .unwrap();
         child
     }
 
     fn command(&self, host: &str, port: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("timeout");
-        command.args(["120", "deploy/deploy.sh", host, "--port", port, "--identity"]);
+        command.args([
+            "120",
+            "deploy/deploy.sh",
+            host,
+            "--port",
+            port,
+            "--identity",
+        ]);
         command.arg(self.work.join("key")).args(arguments);
         // Variables that the caller exports.
         command.envs(["password", "answer", "answers"].map(|name| (name, "exported")));
@@ -143,25 +185,40 @@ impl Pi {
     /// `deploy.sh` on a terminal. For each prompt that it shows, the next of these is typed.
     pub fn type_in(&self, arguments: &[&str], answers: &[&str]) -> (bool, String) {
         let command = self.command("pi@127.0.0.1", PORT, arguments);
-        let words: Vec<_> = command.get_args().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
-        // timeout leaves the foreground unless the shell of `script` executes it in its own place: not every shell does.
-        type_into(&format!("timeout --foreground {}", words.join(" ")), answers)
+        let words: Vec<_> = command
+            .get_args()
+            .map(|word| format!("'{}'", word.to_str().unwrap()))
+            .collect();
+        // timeout leaves the foreground unless the shell of `script` executes it in its own place:
+        // not every shell does.
+        type_into(
+            &format!("timeout --foreground {}", words.join(" ")),
+            answers,
+        )
     }
 
-    /// A command of root's there, on a terminal. For each prompt that it shows, the next of these is typed.
+    /// A command of root's there, on a terminal. For each prompt that it shows, the next of these
+    /// is typed.
     pub fn type_in_as_root(&self, command: &str, answers: &[&str]) -> (bool, String) {
         let init = self.init().unwrap();
-        type_into(&format!("env PATH={PATH} nsenter --target {init} --all {command}"), answers)
+        type_into(
+            &format!("env PATH={PATH} nsenter --target {init} --all {command}"),
+            answers,
+        )
     }
 
     /// A property of the unit.
     pub fn property(&self, name: &str) -> String {
-        self.run(&format!("systemctl show --property {name} --value pihook.service"))
+        self.run(&format!(
+            "systemctl show --property {name} --value pihook.service"
+        ))
     }
 
     /// Sends it to the bot.
     pub fn signal(&self, signal: &str) {
-        self.run(&format!("kill -{signal} $(systemctl show --property MainPID --value pihook.service)"));
+        self.run(&format!(
+            "kill -{signal} $(systemctl show --property MainPID --value pihook.service)"
+        ));
     }
 
     /// The release that runs.
@@ -187,8 +244,19 @@ impl Drop for Pi {
 
 fn boot(work: &Path) -> Child {
     let mut nspawn = Command::new("systemd-nspawn");
-    nspawn.args(["--quiet", "--register=no", "--resolv-conf=off", "--console=pipe", "--boot", "--directory"]);
-    nspawn.arg(work.join("root")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    nspawn.args([
+        "--quiet",
+        "--register=no",
+        "--resolv-conf=off",
+        "--console=pipe",
+        "--boot",
+        "--directory",
+    ]);
+    nspawn
+        .arg(work.join("root"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     // A systemd of this machine's own would give the container a unit.
     if !Path::new("/run/systemd/system").exists() {
         nspawn.arg("--keep-unit");
@@ -199,25 +267,45 @@ fn boot(work: &Path) -> Child {
 fn type_into(command: &str, answers: &[&str]) -> (bool, String) {
     let mut script = Command::new("script");
     script.args(["--quiet", "--return", "--flush", "--command", command]);
-    let mut child = script.arg("/dev/null").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = script
+        .arg("/dev/null")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let (mut shown, mut answers) = (Vec::new(), answers.iter());
     let mut byte = [0];
     while screen.read(&mut byte).unwrap_or(0) == 1 {
         shown.push(byte[0]);
-        if PROMPTS.iter().any(|prompt| shown.ends_with(prompt.as_bytes())) {
-            let answer = answers.next().unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&shown)));
-            keyboard.write_all(format!("{answer}\n").as_bytes()).unwrap();
+        if PROMPTS
+            .iter()
+            .any(|prompt| shown.ends_with(prompt.as_bytes()))
+        {
+            let answer = answers
+                .next()
+                .unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(&shown)));
+            keyboard
+                .write_all(format!("{answer}\n").as_bytes())
+                .unwrap();
         }
     }
     assert_eq!(answers.next(), None, "{}", String::from_utf8_lossy(&shown));
-    (child.wait().unwrap().success(), String::from_utf8_lossy(&shown).into_owned())
+    (
+        child.wait().unwrap().success(),
+        String::from_utf8_lossy(&shown).into_owned(),
+    )
 }
 
 /// Runs it to its end, with this on its standard input.
 pub fn run(command: &mut Command, input: impl AsRef<[u8]>) -> Output {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|why| panic!("{command:?}: {why}"));
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|why| panic!("{command:?}: {why}"));
     // Who does not read it misses nothing.
     let _ = child.stdin.take().unwrap().write_all(input.as_ref());
     child.wait_with_output().unwrap()
@@ -225,7 +313,11 @@ pub fn run(command: &mut Command, input: impl AsRef<[u8]>) -> Output {
 
 /// All that a program said.
 pub fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// Waits until `condition` holds.

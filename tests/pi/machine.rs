@@ -26,14 +26,27 @@ pub struct Machine {
 }
 
 const PI_4: &[&str] = &["-cpu", "cortex-a72", "-kernel", "4k"];
-const PI_5: &[&str] = &["-cpu", "cortex-a76", "-kernel", "16k", "-initrd", "16k.initrd"];
+const PI_5: &[&str] = &[
+    "-cpu",
+    "cortex-a76",
+    "-kernel",
+    "16k",
+    "-initrd",
+    "16k.initrd",
+];
 
 impl Machine {
     pub fn new(folder: &Path) -> Machine {
         // Both are bound at once, so that they differ; then QEMU takes them.
         let free: [TcpListener; 2] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let [ssh, webhook] = free.map(|listener| listener.local_addr().unwrap());
-        Machine { folder: folder.to_owned(), model: PI_4, ssh: ssh.port(), webhook, qemu: None }
+        Machine {
+            folder: folder.to_owned(),
+            model: PI_4,
+            ssh: ssh.port(),
+            webhook,
+            qemu: None,
+        }
     }
 
     /// From the next power-on it has the processor of a Pi 5, and the kernel with pages of 16 KiB.
@@ -53,18 +66,49 @@ impl Machine {
     }
 
     fn start(&mut self, more: &[&str]) {
-        let network = format!("user,id=n,hostfwd=tcp:127.0.0.1:{}-:22,hostfwd=tcp:{}-:8443", self.ssh, self.webhook);
+        let network = format!(
+            "user,id=n,hostfwd=tcp:127.0.0.1:{}-:22,hostfwd=tcp:{}-:8443",
+            self.ssh, self.webhook
+        );
         // It must not outlive this program, whatever ends that.
         let mut qemu = Command::new("setpriv");
-        qemu.args(["--pdeathsig", "KILL", "qemu-system-aarch64", "-M", "virt", "-smp", "2", "-m", "1024"])
-            .args(self.model)
-            .args(["-append", "console=ttyAMA0 root=/dev/nvme0n1 rw quiet"])
-            .args(["-drive", "if=none,id=d,file=root.img,format=raw,cache=unsafe", "-device", "nvme,drive=d,serial=pi"])
-            .args(["-netdev", &network, "-device", "virtio-net-pci,netdev=n,romfile=", "-display", "none"])
-            .args(["-serial", "file:console", "-monitor", "unix:monitor,server,nowait", "-no-reboot"])
-            .args(more)
-            .current_dir(&self.folder)
-            .stdin(Stdio::null());
+        qemu.args([
+            "--pdeathsig",
+            "KILL",
+            "qemu-system-aarch64",
+            "-M",
+            "virt",
+            "-smp",
+            "2",
+            "-m",
+            "1024",
+        ])
+        .args(self.model)
+        .args(["-append", "console=ttyAMA0 root=/dev/nvme0n1 rw quiet"])
+        .args([
+            "-drive",
+            "if=none,id=d,file=root.img,format=raw,cache=unsafe",
+            "-device",
+            "nvme,drive=d,serial=pi",
+        ])
+        .args([
+            "-netdev",
+            &network,
+            "-device",
+            "virtio-net-pci,netdev=n,romfile=",
+            "-display",
+            "none",
+        ])
+        .args([
+            "-serial",
+            "file:console",
+            "-monitor",
+            "unix:monitor,server,nowait",
+            "-no-reboot",
+        ])
+        .args(more)
+        .current_dir(&self.folder)
+        .stdin(Stdio::null());
         let _ = fs::remove_file(self.folder.join("monitor"));
         self.qemu = Some(qemu.spawn().unwrap());
     }
@@ -80,9 +124,15 @@ impl Machine {
     /// A command to QEMU itself.
     pub fn monitor(&self, command: &str) {
         let path = self.folder.join("monitor");
-        let mut monitor = within(Duration::from_secs(20), "QEMU's monitor", || UnixStream::connect(&path).ok());
-        monitor.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        monitor.write_all(format!("{command}\n").as_bytes()).unwrap();
+        let mut monitor = within(Duration::from_secs(20), "QEMU's monitor", || {
+            UnixStream::connect(&path).ok()
+        });
+        monitor
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        monitor
+            .write_all(format!("{command}\n").as_bytes())
+            .unwrap();
         // It prompts at first, and again when the command is done.
         let mut heard = String::new();
         while heard.matches("(qemu) ").count() < 2 {
@@ -92,12 +142,14 @@ impl Machine {
         }
     }
 
-    /// Waits until something speaks TLS on its port 8443: it answers nonsense with an alert. The port itself is always open,
-    /// since QEMU holds it.
+    /// Waits until something speaks TLS on its port 8443: it answers nonsense with an alert. The
+    /// port itself is always open, since QEMU holds it.
     pub fn wait_webhook(&self) {
         within(BOOT, "the webhook is served", || {
             let mut stream = TcpStream::connect(self.webhook).ok()?;
-            stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
+            stream
+                .set_read_timeout(Some(Duration::from_millis(500)))
+                .ok()?;
             stream.write_all(b"\n\n\n\n\n").ok()?;
             let mut kind = [0];
             stream.read_exact(&mut kind).ok()?;
@@ -111,7 +163,8 @@ impl Machine {
     }
 
     fn console(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.folder.join("console")).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&fs::read(self.folder.join("console")).unwrap_or_default())
+            .into_owned()
     }
 
     pub fn wait_ssh(&self) {
@@ -120,48 +173,80 @@ impl Machine {
 
     /// Runs a script there as root; what it prints.
     pub fn ssh(&self, script: &str) -> String {
-        self.try_ssh(script).unwrap_or_else(|why| panic!("on the Pi: {script}: {why}"))
+        self.try_ssh(script)
+            .unwrap_or_else(|why| panic!("on the Pi: {script}: {why}"))
     }
 
     fn try_ssh(&self, script: &str) -> Result<String, String> {
         let port = self.ssh.to_string();
         let mut ssh = self.command("ssh", 120, script);
-        let output = ssh.args(["-i", "key", "-p", &port, "root@127.0.0.1", "bash -eu"]).output().unwrap();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(all(&output)) }
+        let output = ssh
+            .args(["-i", "key", "-p", &port, "root@127.0.0.1", "bash -eu"])
+            .output()
+            .unwrap();
+        if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(all(&output))
+        }
     }
 
     /// Writes a file there.
     pub fn put(&self, path: &str, content: &str) {
         let folder = Path::new(path).parent().unwrap().display();
-        self.ssh(&format!("mkdir -p {folder}; cat >{path} <<\\END\n{content}END\n"));
+        self.ssh(&format!(
+            "mkdir -p {folder}; cat >{path} <<\\END\n{content}END\n"
+        ));
     }
 
     /// Copies a file of the folder there.
     pub fn copy(&self, name: &str, path: &str) {
         let port = self.ssh.to_string();
         let mut ssh = self.command("ssh", 120, "");
-        ssh.args(["-i", "key", "-p", &port, "root@127.0.0.1", &format!("cat >{path}")]);
-        let output = ssh.stdin(File::open(self.folder.join(name)).unwrap()).output().unwrap();
+        ssh.args([
+            "-i",
+            "key",
+            "-p",
+            &port,
+            "root@127.0.0.1",
+            &format!("cat >{path}"),
+        ]);
+        let output = ssh
+            .stdin(File::open(self.folder.join(name)).unwrap())
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", all(&output));
     }
 
-    /// Runs `deploy.sh` as the user pi, in the folder, with sudo's password and `input`; whether it succeeded, and all it said.
+    /// Runs `deploy.sh` as the user pi, in the folder, with sudo's password and `input`; whether it
+    /// succeeded, and all it said.
     pub fn deploy(&self, arguments: &[&str], input: &str) -> (bool, String) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/deploy.sh");
         let port = self.ssh.to_string();
         let mut deploy = self.command(script, 300, &format!("{PASSWORD}\n{input}"));
-        let deploy = deploy.args(["pi@127.0.0.1", "--port", &port, "--identity", "key"]).args(arguments);
+        let deploy = deploy
+            .args(["pi@127.0.0.1", "--port", &port, "--identity", "key"])
+            .args(arguments);
         let output = deploy.output().unwrap();
         (output.status.success(), all(&output))
     }
 
-    /// A program of this machine, with a limit in seconds and an input, for which `ssh` is that of the folder.
+    /// A program of this machine, with a limit in seconds and an input, for which `ssh` is that of
+    /// the folder.
     fn command(&self, program: &str, limit: u32, input: &str) -> Command {
-        let path = format!("{}:{}", self.folder.join("bin").display(), std::env::var("PATH").unwrap());
+        let path = format!(
+            "{}:{}",
+            self.folder.join("bin").display(),
+            std::env::var("PATH").unwrap()
+        );
         let file = self.folder.join("input");
         fs::write(&file, input).unwrap();
         let mut command = Command::new("timeout");
-        command.arg(limit.to_string()).arg(program).current_dir(&self.folder).env("PATH", path);
+        command
+            .arg(limit.to_string())
+            .arg(program)
+            .current_dir(&self.folder)
+            .env("PATH", path);
         command.stdin(File::open(file).unwrap());
         command
     }
@@ -172,9 +257,15 @@ impl Drop for Machine {
         if thread::panicking() && self.qemu.is_some() {
             let console = self.console();
             let lines: Vec<_> = console.lines().collect();
-            println!("The end of the console:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
+            println!(
+                "The end of the console:\n{}",
+                lines[lines.len().saturating_sub(20)..].join("\n")
+            );
             let journal = "journalctl --unit pihook --lines 60 --no-pager; systemctl status pihook";
-            println!("Its log:\n{}", self.try_ssh(journal).unwrap_or_else(|why| why));
+            println!(
+                "Its log:\n{}",
+                self.try_ssh(journal).unwrap_or_else(|why| why)
+            );
         }
         self.power_off();
     }
@@ -187,7 +278,11 @@ pub fn within<T>(limit: Duration, what: &str, condition: impl Fn() -> Option<T>)
         if let Some(result) = condition() {
             return result;
         }
-        assert!(Instant::now() < end, "not within {} s: {what}", limit.as_secs());
+        assert!(
+            Instant::now() < end,
+            "not within {} s: {what}",
+            limit.as_secs()
+        );
         sleep(Duration::from_millis(50));
     }
 }

@@ -1,7 +1,8 @@
-//! What a Raspberry Pi goes through at home, on an emulated one: `tests/pi/run`, which brings the machine and the binaries.
+//! What a Raspberry Pi goes through at home, on an emulated one: `tests/pi/run`, which brings the
+//! machine and the binaries.
 //!
-//! The simulated Telegram is on this side; the Pi has this machine as 10.0.2.2, and its webhook is called through a port that
-//! QEMU forwards. So both ways go through the Pi's own network.
+//! The simulated Telegram is on this side; the Pi has this machine as 10.0.2.2, and its webhook is
+//! called through a port that QEMU forwards. So both ways go through the Pi's own network.
 
 #[path = "../common/authority.rs"]
 mod authority;
@@ -50,11 +51,20 @@ fn main() -> ExitCode {
     home.step("2. another version, under load", Home::another_version);
     home.step("3. SIGKILL, under load", Home::killed);
     home.step("4. the plug is pulled, under load", Home::plug_pulled);
-    home.step("5. power-on with a clock from 1970 and no network", Home::alone);
-    home.step("6. a full disk, and a read-only one", Home::full_and_read_only);
+    home.step(
+        "5. power-on with a clock from 1970 and no network",
+        Home::alone,
+    );
+    home.step(
+        "6. a full disk, and a read-only one",
+        Home::full_and_read_only,
+    );
     home.step("7. figures", Home::figures);
     home.step("8. pages of 16 KiB, as on a Pi 5", Home::pi_5);
-    home.step("9. the package, from nothing to the first echo", Home::package);
+    home.step(
+        "9. the package, from nothing to the first echo",
+        Home::package,
+    );
     ExitCode::SUCCESS
 }
 
@@ -78,10 +88,21 @@ impl Home {
         let (root, pair) = authority(HERE, |leaf| leaf.not_before = yesterday.into());
         fs::write(folder.join("root.pem"), root).unwrap();
         // A quarter of Telegram's own waits: it would take minutes to come back after an outage.
-        let telegram = Telegram::start(Options { speed: 4.0, api_tls: Some(pair), ..Options::default() }).unwrap();
+        let telegram = Telegram::start(Options {
+            speed: 4.0,
+            api_tls: Some(pair),
+            ..Options::default()
+        })
+        .unwrap();
         let bot = telegram.bot(TOKEN);
         let pi = Machine::new(folder);
-        Home { folder: folder.to_owned(), pi, telegram, bot, power_on: Duration::ZERO }
+        Home {
+            folder: folder.to_owned(),
+            pi,
+            telegram,
+            bot,
+            power_on: Duration::ZERO,
+        }
     }
 
     fn step(&mut self, name: &str, step: fn(&mut Home)) {
@@ -97,8 +118,12 @@ impl Home {
         self.pi.wait_ssh();
         tell(start, "the bare system is up");
         self.write_settings();
-        self.pi.put("/root.pem", &fs::read_to_string(self.folder.join("root.pem")).unwrap());
-        self.pi.ssh("cat /root.pem >>/etc/ssl/certs/ca-certificates.crt");
+        self.pi.put(
+            "/root.pem",
+            &fs::read_to_string(self.folder.join("root.pem")).unwrap(),
+        );
+        self.pi
+            .ssh("cat /root.pem >>/etc/ssl/certs/ca-certificates.crt");
         self.telegram.route(HOST, 8443, self.pi.webhook);
         self.bot.say(CHAT, "the first message");
         let start = Instant::now();
@@ -109,7 +134,13 @@ impl Home {
 
     /// deploy.sh and `pihook init` would ask for the address, but know no other Bot API.
     fn write_settings(&self) {
-        let port = self.telegram.api_url().rsplit(':').next().unwrap().to_owned();
+        let port = self
+            .telegram
+            .api_url()
+            .rsplit(':')
+            .next()
+            .unwrap()
+            .to_owned();
         let settings = [
             &format!("public_host = '{HOST}'"),
             &format!("allow_from = ['{HERE}']"),
@@ -123,7 +154,10 @@ impl Home {
 
     fn another_version(&mut self) {
         // The port is open for as long as this stays the same, and nobody who calls is refused.
-        let socket = || self.pi.ssh("systemctl show --property InvocationID pihook.socket");
+        let socket = || {
+            self.pi
+                .ssh("systemctl show --property InvocationID pihook.socket")
+        };
         let (before, open) = (self.bot.deliveries().len(), socket());
         let load = Load::start(&self.bot, "another version");
         self.under_load();
@@ -133,7 +167,11 @@ impl Home {
         assert_eq!(socket(), open, "the socket was closed meanwhile");
         let calls = self.bot.deliveries().split_off(before);
         let failed: Vec<_> = calls.iter().filter(|call| !call.succeeded()).collect();
-        println!("   {} of {} webhook calls had to be repeated", failed.len(), calls.len());
+        println!(
+            "   {} of {} webhook calls had to be repeated",
+            failed.len(),
+            calls.len()
+        );
         for call in failed {
             println!("   status {:?}, error {:?}", call.status, call.error);
         }
@@ -143,7 +181,8 @@ impl Home {
         let load = Load::start(&self.bot, "killed");
         self.under_load();
         let start = Instant::now();
-        self.pi.ssh("kill -KILL $(systemctl show --property MainPID --value pihook)");
+        self.pi
+            .ssh("kill -KILL $(systemctl show --property MainPID --value pihook)");
         let end = Instant::now();
         self.echoes("after SIGKILL");
         tell(start, "it echoes again");
@@ -169,7 +208,8 @@ impl Home {
     fn alone(&mut self) {
         self.pi.put("/etc/systemd/system/1970.service", OLD_CLOCK);
         // What it has noted is registered, it would not register again.
-        self.pi.ssh("systemctl --quiet enable 1970; rm /var/lib/private/pihook/webhook-*; sync");
+        self.pi
+            .ssh("systemctl --quiet enable 1970; rm /var/lib/private/pihook/webhook-*; sync");
         self.pi.power_off();
         self.nowhere();
         let registered = self.calls("setWebhook");
@@ -189,20 +229,25 @@ impl Home {
         // As a time server would.
         let start = Instant::now();
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
-        self.pi.ssh(&format!("systemctl --quiet disable 1970; date --set=@{now}"));
+        self.pi.ssh(&format!(
+            "systemctl --quiet disable 1970; date --set=@{now}"
+        ));
         self.echoes("in our time");
         tell(start, "the right time came, and it echoes");
-        self.bot.wait_call("setWebhook", registered + 1, PATIENCE).unwrap();
+        self.bot
+            .wait_call("setWebhook", registered + 1, PATIENCE)
+            .unwrap();
         tell(start, "it is registered");
     }
 
     fn full_and_read_only(&mut self) {
-        let fill =
-            "fallocate -l $(df --output=avail -B 1 / | tail -n 1) /full; cat /dev/zero >/rest 2>/dev/null || true";
+        let fill = "fallocate -l $(df --output=avail -B 1 / | tail -n 1) /full; cat /dev/zero >/rest 2>/dev/null || true";
         self.pi.ssh(fill);
         self.print("df --output=avail / | tail -n 1");
         self.serves_on("with a full disk");
-        self.pi.ssh("rm /full /rest; sync; echo u >/proc/sysrq-trigger; sleep 2; ! touch /file 2>/dev/null");
+        self.pi.ssh(
+            "rm /full /rest; sync; echo u >/proc/sysrq-trigger; sleep 2; ! touch /file 2>/dev/null",
+        );
         self.print("grep \" / \" /proc/mounts");
         self.serves_on("with a read-only disk");
     }
@@ -219,16 +264,23 @@ impl Home {
     fn figures(&mut self) {
         self.print("systemd-analyze security --no-pager pihook.service | tail -n 1");
         self.memory("figures");
-        println!("   the binary has {} bytes", fs::metadata(self.folder.join("pihook")).unwrap().len());
-        println!("   {:.1} s from power-on to the first echo", self.power_on.as_secs_f64());
+        println!(
+            "   the binary has {} bytes",
+            fs::metadata(self.folder.join("pihook")).unwrap().len()
+        );
+        println!(
+            "   {:.1} s from power-on to the first echo",
+            self.power_on.as_secs_f64()
+        );
     }
 
     fn memory(&self, name: &str) {
-        let memory =
-            "grep -E '^(VmRSS|RssAnon)' /proc/$(systemctl show --property MainPID --value pihook)/status | xargs";
+        let memory = "grep -E '^(VmRSS|RssAnon)' /proc/$(systemctl show --property MainPID --value pihook)/status | xargs";
         println!("   when idle, {}", self.pi.ssh(memory));
         let load = Load::start(&self.bot, name);
-        self.bot.wait_sent(self.bot.sent().len() + 200, PATIENCE).unwrap();
+        self.bot
+            .wait_sent(self.bot.sent().len() + 200, PATIENCE)
+            .unwrap();
         self.all_answered(&load.stop(), &HashSet::new());
         println!("   after that, {}", self.pi.ssh(memory));
     }
@@ -272,7 +324,10 @@ impl Home {
         let start = Instant::now();
         let (succeeded, output) = self.pi.deploy(&["--binary", version], input);
         assert!(succeeded, "{output}");
-        tell(start, &format!("deploy.sh: {}", output.lines().last().unwrap_or_default()));
+        tell(
+            start,
+            &format!("deploy.sh: {}", output.lines().last().unwrap_or_default()),
+        );
     }
 
     /// Prints what a command says on the Pi.
@@ -282,13 +337,21 @@ impl Home {
 
     /// Waits until some of the load are answered.
     fn under_load(&self) {
-        self.bot.wait_sent(self.bot.sent().len() + 20, PATIENCE).unwrap();
+        self.bot
+            .wait_sent(self.bot.sent().len() + 20, PATIENCE)
+            .unwrap();
     }
 
     /// One more message is answered.
     fn echoes(&self, text: &str) {
         self.bot.say(CHAT, text);
-        within(PATIENCE, text, || self.bot.sent().iter().any(|sent| sent.text == text).then_some(()));
+        within(PATIENCE, text, || {
+            self.bot
+                .sent()
+                .iter()
+                .any(|sent| sent.text == text)
+                .then_some(())
+        });
     }
 
     /// Until the Pi is back, Telegram finds nobody: QEMU would take its calls before that.
@@ -297,32 +360,53 @@ impl Home {
     }
 
     fn calls(&self, method: &str) -> usize {
-        self.bot.calls().iter().filter(|call| call.method.eq_ignore_ascii_case(method)).count()
+        self.bot
+            .calls()
+            .iter()
+            .filter(|call| call.method.eq_ignore_ascii_case(method))
+            .count()
     }
 
     /// The updates that were on their way at some moment between the two.
     fn in_flight(&self, start: Instant, end: Instant) -> HashSet<i64> {
         let deliveries = self.bot.deliveries().into_iter();
         deliveries
-            .filter(|delivery| delivery.started <= end && delivery.ended.is_none_or(|ended| ended >= start))
+            .filter(|delivery| {
+                delivery.started <= end && delivery.ended.is_none_or(|ended| ended >= start)
+            })
             .map(|delivery| delivery.update_id)
             .collect()
     }
 
     /// Each of these is answered in the end, and once; but for those that may be twice.
     fn all_answered(&self, said: &[Said], may_be_twice: &HashSet<i64>) {
-        within(PATIENCE, "Telegram has delivered all", || (self.bot.pending() == 0).then_some(()));
+        within(PATIENCE, "Telegram has delivered all", || {
+            (self.bot.pending() == 0).then_some(())
+        });
         let mut answers: HashMap<String, usize> = HashMap::new();
         for sent in self.bot.sent() {
             *answers.entry(sent.text).or_default() += 1;
         }
-        let lost: Vec<_> = said.iter().filter(|(_, text)| !answers.contains_key(text)).collect();
+        let lost: Vec<_> = said
+            .iter()
+            .filter(|(_, text)| !answers.contains_key(text))
+            .collect();
         assert!(lost.is_empty(), "lost: {lost:?}");
-        let twice: HashSet<i64> = said.iter().filter(|(_, text)| answers[text] > 1).map(|(id, _)| *id).collect();
+        let twice: HashSet<i64> = said
+            .iter()
+            .filter(|(_, text)| answers[text] > 1)
+            .map(|(id, _)| *id)
+            .collect();
         let wrong: Vec<_> = twice.difference(may_be_twice).collect();
-        assert!(wrong.is_empty(), "answered twice, and not on their way: {wrong:?}");
+        assert!(
+            wrong.is_empty(),
+            "answered twice, and not on their way: {wrong:?}"
+        );
         let (said, on_their_way) = (said.len(), may_be_twice.len());
-        println!("   {said} messages, 0 lost, {} answered twice ({on_their_way} were on their way)", twice.len());
+        println!(
+            "   {said} messages, 0 lost, {} answered twice ({on_their_way} were on their way)",
+            twice.len()
+        );
     }
 }
 
@@ -341,7 +425,9 @@ impl Load {
             for chat in (100..110).cycle() {
                 let text = format!("{name} {}", said.len());
                 said.push((bot.say(chat, &text).update_id, text));
-                if stopped.recv_timeout(Duration::from_millis(100)) != Err(mpsc::RecvTimeoutError::Timeout) {
+                if stopped.recv_timeout(Duration::from_millis(100))
+                    != Err(mpsc::RecvTimeoutError::Timeout)
+                {
                     break;
                 }
             }

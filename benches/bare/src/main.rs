@@ -1,7 +1,8 @@
-//! An echo bot as one writes it after reading two READMEs: what pihook is measured against, not an example to follow.
+//! An echo bot as one writes it after reading two READMEs: what pihook is measured against, not an
+//! example to follow.
 //!
-//! It must not meet the internet: tiny_http's own TLS has known holes, nothing here has a timeout, and nobody is
-//! asked for a secret.
+//! It must not meet the internet: tiny_http's own TLS has known holes, nothing here has a timeout,
+//! and nobody is asked for a secret.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -16,13 +17,22 @@ const USAGE: &str = "bare LISTEN_ADDR CERT_PEM KEY_PEM API_URL TOKEN THREADS   (
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [listen, certificate, key, api, token, threads] = arguments.as_slice() else { return Err(USAGE.into()) };
-    let tls = SslConfig { certificate: fs::read(certificate)?, private_key: fs::read(key)? };
+    let [listen, certificate, key, api, token, threads] = arguments.as_slice() else {
+        return Err(USAGE.into());
+    };
+    let tls = SslConfig {
+        certificate: fs::read(certificate)?,
+        private_key: fs::read(key)?,
+    };
     let server = Arc::new(Server::https(listen, tls)?);
     let mut config = Agent::config_builder();
     if let Some(file) = env::var_os("SSL_CERT_FILE") {
         let roots = [Certificate::from_pem(&fs::read(file)?)?];
-        config = config.tls_config(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).build());
+        config = config.tls_config(
+            TlsConfig::builder()
+                .root_certs(RootCerts::new_with_certs(&roots))
+                .build(),
+        );
     }
     let agent = Agent::new_with_config(config.build());
     let workers: Vec<_> = (0..threads.parse()?)

@@ -1,5 +1,5 @@
-//! `UPnP`'s `InternetGatewayDevice`, as far as one port needs it: found by SSDP, asked by SOAP. No crate of it is without an HTTP
-//! client of its own, so it is asked with ours.
+//! `UPnP`'s `InternetGatewayDevice`, as far as one port needs it: found by SSDP, asked by SOAP. No
+//! crate of it is without an HTTP client of its own, so it is asked with ours.
 //!
 //! Only the router that the routes name is listened to: anyone at home can answer a search.
 
@@ -22,7 +22,8 @@ const SEARCH_TIMEOUT: Duration = Duration::from_secs(3);
 /// For each call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_LIMIT: u64 = 64 * 1024;
-/// Descriptions that are read in a search: a router can have several devices, and a liar any number.
+/// Descriptions that are read in a search: a router can have several devices, and a liar any
+/// number.
 const LOCATIONS: usize = 8;
 /// Ways to ask for the port that are tried.
 const CONTROLS: usize = 8;
@@ -37,13 +38,16 @@ const TARGETS: [&str; 5] = [
     "upnp:rootdevice",
 ];
 /// The services that forward ports.
-const SERVICES: [&str; 2] =
-    ["urn:schemas-upnp-org:service:wanipconnection:", "urn:schemas-upnp-org:service:wanpppconnection:"];
+const SERVICES: [&str; 2] = [
+    "urn:schemas-upnp-org:service:wanipconnection:",
+    "urn:schemas-upnp-org:service:wanpppconnection:",
+];
 /// `NoSuchEntryInArray` and `ConflictInMappingEntry`.
 const NO_SUCH_ENTRY: u32 = 714;
 const TAKEN: u32 = 718;
-/// What routers say that forward for ever or not at all: `OnlyPermanentLeasesSupported`, and what those say that do not know it:
-/// `InvalidArgs`, `ActionFailed`, `ArgumentValueInvalid` and `ArgumentValueOutOfRange`.
+/// What routers say that forward for ever or not at all: `OnlyPermanentLeasesSupported`, and what
+/// those say that do not know it: `InvalidArgs`, `ActionFailed`, `ArgumentValueInvalid` and
+/// `ArgumentValueOutOfRange`.
 const LEASE_DISLIKED: [u32; 5] = [725, 402, 501, 600, 601];
 
 /// A router that can be asked.
@@ -87,8 +91,9 @@ impl Gateway {
     pub(crate) fn find(router: Ipv4Addr) -> Result<Self, FindError> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(|_| FindError::Silent)?;
         // Directly, too: some networks carry no multicast.
-        for (place, target) in
-            [SSDP_MULTICAST, (router, SSDP_MULTICAST.1)].iter().flat_map(|place| TARGETS.map(|target| (place, target)))
+        for (place, target) in [SSDP_MULTICAST, (router, SSDP_MULTICAST.1)]
+            .iter()
+            .flat_map(|place| TARGETS.map(|target| (place, target)))
         {
             let (address, port) = place;
             let search = format!(
@@ -97,14 +102,26 @@ impl Gateway {
             // Without a way there, nothing comes back.
             let _ = socket.send_to(search.as_bytes(), place);
         }
-        let (end, mut asked, mut why) = (Instant::now() + SEARCH_TIMEOUT, Vec::new(), FindError::Silent);
+        let (end, mut asked, mut why) = (
+            Instant::now() + SEARCH_TIMEOUT,
+            Vec::new(),
+            FindError::Silent,
+        );
         let mut buffer = [0; 1500];
         while Instant::now() < end && asked.len() < LOCATIONS {
-            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            let received = socket.set_read_timeout(Some(left)).and_then(|()| socket.recv_from(&mut buffer));
+            let left = end
+                .saturating_duration_since(Instant::now())
+                .max(Duration::from_millis(1));
+            let received = socket
+                .set_read_timeout(Some(left))
+                .and_then(|()| socket.recv_from(&mut buffer));
             let Ok((length, from)) = received else { break };
             let text = String::from_utf8_lossy(&buffer[..length]);
-            let Some(url) = location(&text).filter(|url| from.ip() == router && !asked.contains(url)) else { continue };
+            let Some(url) =
+                location(&text).filter(|url| from.ip() == router && !asked.contains(url))
+            else {
+                continue;
+            };
             match Self::describe(&url, router) {
                 Ok(gateway) => return Ok(gateway),
                 Err(what) => why = FindError::Unclear(what),
@@ -116,7 +133,10 @@ impl Gateway {
 
     fn describe(location: &str, router: Ipv4Addr) -> Result<Self, String> {
         if authority(location, router).is_none() {
-            return Err(format!("its description is at {}, which is another machine", printable(location)));
+            return Err(format!(
+                "its description is at {}, which is another machine",
+                printable(location)
+            ));
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -125,15 +145,28 @@ impl Gateway {
             .max_idle_connections(0)
             .timeout_global(Some(CALL_TIMEOUT));
         let agent: Agent = config.build().into();
-        let mut answer = agent.get(location).call().map_err(|why| format!("its description cannot be read: {why}"))?;
+        let mut answer = agent
+            .get(location)
+            .call()
+            .map_err(|why| format!("its description cannot be read: {why}"))?;
         let bytes = read(&mut answer);
         let controls = controls(&xml::description(&bytes), location, router);
         let Some(control) = controls.first().cloned() else {
-            let what = if answer.status().is_success() { excerpt(&bytes) } else { answer.status().to_string() };
-            return Err(format!("its description lists no service for port forwarding: {what}"));
+            let what = if answer.status().is_success() {
+                excerpt(&bytes)
+            } else {
+                answer.status().to_string()
+            };
+            return Err(format!(
+                "its description lists no service for port forwarding: {what}"
+            ));
         };
         let local = route::local_address(router).map_err(|why| why.to_string())?;
-        let mut gateway = Self { agent, control, local };
+        let mut gateway = Self {
+            agent,
+            control,
+            local,
+        };
         if controls.len() > 1 {
             gateway.choose(controls);
         }
@@ -155,10 +188,12 @@ impl Gateway {
         }
     }
 
-    /// How likely it is the way out: whether it has an address of the internet, another one, is connected, or answers at all.
+    /// How likely it is the way out: whether it has an address of the internet, another one, is
+    /// connected, or answers at all.
     fn rank(&self) -> (u8, bool) {
         let status = self.call("GetStatusInfo", &[], "NewConnectionStatus");
-        let is_connected = matches!(status, Ok(Answer::Value(word)) if word.eq_ignore_ascii_case("connected"));
+        let is_connected =
+            matches!(status, Ok(Answer::Value(word)) if word.eq_ignore_ascii_case("connected"));
         let rank = match self.call("GetExternalIPAddress", &[], "NewExternalIPAddress") {
             Ok(Answer::Value(text)) => match known(&text) {
                 Some(address) if !is_reserved(address) => 3,
@@ -173,12 +208,16 @@ impl Gateway {
 
     /// The router's own address on the internet's side; None when it has none, or does not say it.
     pub(crate) fn address(&self) -> Option<Ipv4Addr> {
-        self.said_address().filter(|address| !address.is_unspecified())
+        self.said_address()
+            .filter(|address| !address.is_unspecified())
     }
 
     /// Like [`Gateway::address`], but 0.0.0.0 when the router says that it has none.
     pub(crate) fn said_address(&self) -> Option<Ipv4Addr> {
-        match self.call("GetExternalIPAddress", &[], "NewExternalIPAddress").ok()? {
+        match self
+            .call("GetExternalIPAddress", &[], "NewExternalIPAddress")
+            .ok()?
+        {
             Answer::Value(address) => address.trim().parse().ok(),
             Answer::Refused(..) => None,
         }
@@ -191,7 +230,9 @@ impl Gateway {
     pub(crate) fn forward(&self, public: u16, local: u16, lease: u32) -> Result<(), UpnpError> {
         let answer = match self.add(public, local, lease)? {
             // Without an end, then: it is what they dislike.
-            Answer::Refused(code, _) if LEASE_DISLIKED.contains(&code) => self.add(public, local, 0)?,
+            Answer::Refused(code, _) if LEASE_DISLIKED.contains(&code) => {
+                self.add(public, local, 0)?
+            }
             answer => answer,
         };
         match answer {
@@ -241,32 +282,55 @@ impl Gateway {
     /// Ends the forwarding, if it is to here.
     pub(crate) fn release(&self, public: u16) {
         // A router takes this from anyone, whosever port it is.
-        if self.forwarded(public).is_ok_and(|there| there.is_some_and(|there| there.ip() == self.local)) {
-            let _ = self.call("DeletePortMapping", &port(public), "DeletePortMappingResponse");
+        if self
+            .forwarded(public)
+            .is_ok_and(|there| there.is_some_and(|there| there.ip() == self.local))
+        {
+            let _ = self.call(
+                "DeletePortMapping",
+                &port(public),
+                "DeletePortMappingResponse",
+            );
         }
     }
 
-    fn call(&self, action: &str, arguments: &[(&str, String)], wanted: &str) -> Result<Answer, UpnpError> {
-        let arguments: String = arguments.iter().map(|(name, value)| format!("<{name}>{value}</{name}>")).collect();
+    fn call(
+        &self,
+        action: &str,
+        arguments: &[(&str, String)],
+        wanted: &str,
+    ) -> Result<Answer, UpnpError> {
+        let arguments: String = arguments
+            .iter()
+            .map(|(name, value)| format!("<{name}>{value}</{name}>"))
+            .collect();
         let Control { service, url } = &self.control;
         let body = format!(
             "<?xml version=\"1.0\"?><s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\" \
              s:encodingStyle=\"http://schemas.xmlsoap.org/soap/encoding/\"><s:Body>\
              <u:{action} xmlns:u=\"{service}\">{arguments}</u:{action}></s:Body></s:Envelope>"
         );
-        let request = self.agent.post(url).header("SOAPAction", format!("\"{service}#{action}\""));
-        let answer = request.content_type("text/xml; charset=\"utf-8\"").send(&body);
+        let request = self
+            .agent
+            .post(url)
+            .header("SOAPAction", format!("\"{service}#{action}\""));
+        let answer = request
+            .content_type("text/xml; charset=\"utf-8\"")
+            .send(&body);
         let mut answer = answer.map_err(|why| UpnpError::Refused(why.to_string()))?;
         let bytes = read(&mut answer);
         xml::answer(&bytes, wanted).ok_or_else(|| {
             let (status, what) = (answer.status(), excerpt(&bytes));
-            UpnpError::Refused(format!("pihook does not understand its answer to {action}: {status} {what}"))
+            UpnpError::Refused(format!(
+                "pihook does not understand its answer to {action}: {status} {what}"
+            ))
         })
     }
 }
 
-/// What there is of an answer. Routers count wrongly what they send, or end it in the middle: what came is looked at. Where a router
-/// names far too small a length, the rest is lost, as it is to other clients (miniupnpc).
+/// What there is of an answer. Routers count wrongly what they send, or end it in the middle: what
+/// came is looked at. Where a router names far too small a length, the rest is lost, as it is to
+/// other clients (miniupnpc).
 fn read(answer: &mut Response<Body>) -> Vec<u8> {
     let mut reader = answer.body_mut().with_config().limit(ANSWER_LIMIT).reader();
     let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
@@ -279,16 +343,27 @@ fn read(answer: &mut Response<Body>) -> Vec<u8> {
 /// The beginning of what was said, for a message.
 fn excerpt(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(100)]).into_owned();
-    if text.trim().is_empty() { "(empty)".into() } else { format!("\"{}\"", printable(text.trim())) }
+    if text.trim().is_empty() {
+        "(empty)".into()
+    } else {
+        format!("\"{}\"", printable(text.trim()))
+    }
 }
 
 /// An address that a router says, unless it is the one that means none.
 fn known(text: &str) -> Option<Ipv4Addr> {
-    text.trim().parse().ok().filter(|address: &Ipv4Addr| !address.is_unspecified())
+    text.trim()
+        .parse()
+        .ok()
+        .filter(|address: &Ipv4Addr| !address.is_unspecified())
 }
 
 fn port(public: u16) -> [(&'static str, String); 3] {
-    [("NewRemoteHost", String::new()), ("NewExternalPort", public.to_string()), ("NewProtocol", "TCP".into())]
+    [
+        ("NewRemoteHost", String::new()),
+        ("NewExternalPort", public.to_string()),
+        ("NewProtocol", "TCP".into()),
+    ]
 }
 
 fn refused(code: u32, why: &str) -> UpnpError {
@@ -304,20 +379,42 @@ fn location(answer: &str) -> Option<String> {
 
 /// The part of `http://ADDRESS[:PORT]/…` before the path, if it is the router itself.
 fn authority(url: &str, router: Ipv4Addr) -> Option<&str> {
-    let rest = url.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("http://")).and(url.get(7..))?;
+    let rest = url
+        .get(..7)
+        .filter(|scheme| scheme.eq_ignore_ascii_case("http://"))
+        .and(url.get(7..))?;
     let authority = rest.split(['/', '?', '#']).next()?;
-    let address = authority.parse().or_else(|_| authority.parse::<SocketAddrV4>().map(|address| *address.ip()));
+    let address = authority.parse().or_else(|_| {
+        authority
+            .parse::<SocketAddrV4>()
+            .map(|address| *address.ip())
+    });
     (address == Ok(router)).then_some(authority)
 }
 
 /// The services that forward ports, and where they can be asked.
 fn controls(description: &xml::Description, location: &str, router: Ipv4Addr) -> Vec<Control> {
-    let base = description.url_base.as_deref().filter(|base| authority(base, router).is_some()).unwrap_or(location);
-    let forwards = |kind: &str| SERVICES.iter().any(|service| kind.to_ascii_lowercase().starts_with(service));
+    let base = description
+        .url_base
+        .as_deref()
+        .filter(|base| authority(base, router).is_some())
+        .unwrap_or(location);
+    let forwards = |kind: &str| {
+        SERVICES
+            .iter()
+            .any(|service| kind.to_ascii_lowercase().starts_with(service))
+    };
     let mut controls = Vec::new();
-    for (service, url) in description.services.iter().filter(|(kind, _)| forwards(kind)) {
+    for (service, url) in description
+        .services
+        .iter()
+        .filter(|(kind, _)| forwards(kind))
+    {
         for url in resolve(base, url, router) {
-            let control = Control { service: service.clone(), url };
+            let control = Control {
+                service: service.clone(),
+                url,
+            };
             if !controls.contains(&control) {
                 controls.push(control);
             }
@@ -326,15 +423,28 @@ fn controls(description: &xml::Description, location: &str, router: Ipv4Addr) ->
     controls
 }
 
-/// The URLs that `url` can mean beside `base`: a relative one is meant from the root by many routers, whatever RFC 3986 says.
+/// The URLs that `url` can mean beside `base`: a relative one is meant from the root by many
+/// routers, whatever RFC 3986 says.
 fn resolve(base: &str, url: &str, router: Ipv4Addr) -> Vec<String> {
-    let Some(authority) = authority(base, router) else { return Vec::new() };
+    let Some(authority) = authority(base, router) else {
+        return Vec::new();
+    };
     if url.contains("://") {
-        return self::authority(url, router).map(|_| url.to_owned()).into_iter().collect();
+        return self::authority(url, router)
+            .map(|_| url.to_owned())
+            .into_iter()
+            .collect();
     }
     let root = format!("http://{authority}/");
-    let path = base.get(root.len()..).unwrap_or_default().split(['?', '#']).next().unwrap_or_default();
-    let folder = path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+    let path = base
+        .get(root.len()..)
+        .unwrap_or_default()
+        .split(['?', '#'])
+        .next()
+        .unwrap_or_default();
+    let folder = path
+        .rsplit_once('/')
+        .map_or(String::new(), |(folder, _)| format!("{folder}/"));
     match url.strip_prefix('/') {
         Some(path) => vec![format!("{root}{path}")],
         None => vec![format!("{root}{folder}{url}"), format!("{root}{url}")],

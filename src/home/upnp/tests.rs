@@ -9,8 +9,14 @@ const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
 
 #[test]
 fn only_the_router_itself_is_asked() {
-    assert_eq!(authority("http://192.168.1.1:5000/root.xml", ROUTER), Some("192.168.1.1:5000"));
-    assert_eq!(authority("http://192.168.1.1/", ROUTER), Some("192.168.1.1"));
+    assert_eq!(
+        authority("http://192.168.1.1:5000/root.xml", ROUTER),
+        Some("192.168.1.1:5000")
+    );
+    assert_eq!(
+        authority("http://192.168.1.1/", ROUTER),
+        Some("192.168.1.1")
+    );
     for other in [
         "http://192.168.1.10:80/",
         "https://192.168.1.1/",
@@ -28,30 +34,50 @@ fn a_relative_url_is_meant_from_the_root_or_from_the_description() {
     let resolve = |base, url| resolve(base, url, ROUTER);
     let location = "http://192.168.1.1:5000/desc/root.xml?x=/y";
     assert_eq!(resolve(location, "/ctl"), ["http://192.168.1.1:5000/ctl"]);
-    assert_eq!(resolve(location, "ctl"), ["http://192.168.1.1:5000/desc/ctl", "http://192.168.1.1:5000/ctl"]);
-    assert_eq!(resolve("http://192.168.1.1", "ctl")[0], "http://192.168.1.1/ctl");
-    assert_eq!(resolve(location, "http://192.168.1.1:80/ctl"), ["http://192.168.1.1:80/ctl"]);
+    assert_eq!(
+        resolve(location, "ctl"),
+        [
+            "http://192.168.1.1:5000/desc/ctl",
+            "http://192.168.1.1:5000/ctl"
+        ]
+    );
+    assert_eq!(
+        resolve("http://192.168.1.1", "ctl")[0],
+        "http://192.168.1.1/ctl"
+    );
+    assert_eq!(
+        resolve(location, "http://192.168.1.1:80/ctl"),
+        ["http://192.168.1.1:80/ctl"]
+    );
     for other in ["http://192.168.1.10:80/ctl", "https://192.168.1.1/ctl"] {
         assert_eq!(resolve(location, other), [""; 0], "{other}");
     }
 }
 
-/// A router at an address of its own: it answers searches for `target` alone, and calls with what `answer` says to the path, the
-/// action and the body.
+/// A router at an address of its own: it answers searches for `target` alone, and calls with what
+/// `answer` says to the path, the action and the body.
 struct Device {
     address: Ipv4Addr,
     actions: Arc<Mutex<Vec<String>>>,
 }
 
 impl Device {
-    fn start(number: u8, target: &'static str, answer: impl Fn(&str, &str, &str) -> Vec<u8> + Send + 'static) -> Self {
+    fn start(
+        number: u8,
+        target: &'static str,
+        answer: impl Fn(&str, &str, &str) -> Vec<u8> + Send + 'static,
+    ) -> Self {
         let address = Ipv4Addr::new(127, 53, 19, number);
-        let (search, web) = (UdpSocket::bind((address, 1900)).unwrap(), TcpListener::bind((address, 0)).unwrap());
+        let (search, web) = (
+            UdpSocket::bind((address, 1900)).unwrap(),
+            TcpListener::bind((address, 0)).unwrap(),
+        );
         let port = web.local_addr().unwrap().port();
         thread::spawn(move || {
             let mut buffer = [0; 1500];
             while let Ok((length, from)) = search.recv_from(&mut buffer) {
-                if String::from_utf8_lossy(&buffer[..length]).contains(&format!("ST: {target}\r\n")) {
+                if String::from_utf8_lossy(&buffer[..length]).contains(&format!("ST: {target}\r\n"))
+                {
                     let found = format!(
                         "HTTP/1.1 200 OK\r\nST: {target}\r\nLocation:http://{address}:{port}/desc/root.xml\r\n\r\n"
                     );
@@ -66,14 +92,20 @@ impl Device {
                 let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
                 let whole = loop {
                     let text = String::from_utf8_lossy(&request).into_owned();
-                    if text.starts_with("GET") && text.contains("\r\n\r\n") || text.contains("</s:Envelope>") {
+                    if text.starts_with("GET") && text.contains("\r\n\r\n")
+                        || text.contains("</s:Envelope>")
+                    {
                         break text;
                     }
                     let length = stream.read(&mut buffer).unwrap();
                     request.extend_from_slice(&buffer[..length]);
                 };
                 let path = whole.split(' ').nth(1).unwrap().to_owned();
-                let action = whole.split('#').nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
+                let action = whole
+                    .split('#')
+                    .nth(1)
+                    .and_then(|rest| rest.split('"').next())
+                    .unwrap_or_default();
                 if !action.is_empty() {
                     seen.lock().unwrap().push(format!("{path} {action}"));
                 }
@@ -92,7 +124,11 @@ impl Device {
 const IGD: &str = TARGETS[0];
 
 fn http(body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).into_bytes()
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 fn services(urls: &[&str]) -> Vec<u8> {
@@ -101,16 +137,22 @@ fn services(urls: &[&str]) -> Vec<u8> {
             "<service><serviceType>urn:schemas-upnp-org:service:WANIPConnection:1</serviceType><controlURL>{url}</controlURL></service>"
         )
     };
-    http(&format!("<root>{}</root>", urls.iter().map(service).collect::<String>()))
+    http(&format!(
+        "<root>{}</root>",
+        urls.iter().map(service).collect::<String>()
+    ))
 }
 
 fn value(name: &str, value: &str) -> Vec<u8> {
-    http(&format!("<s:Envelope xmlns:s='s'><s:Body><{name}>{value}</{name}></s:Body></s:Envelope>"))
+    http(&format!(
+        "<s:Envelope xmlns:s='s'><s:Body><{name}>{value}</{name}></s:Body></s:Envelope>"
+    ))
 }
 
 fn error(code: u32) -> Vec<u8> {
-    let body =
-        format!("<UPnPError><errorCode>{code}</errorCode><errorDescription>so it says</errorDescription></UPnPError>");
+    let body = format!(
+        "<UPnPError><errorCode>{code}</errorCode><errorDescription>so it says</errorDescription></UPnPError>"
+    );
     http(&body)
 }
 
@@ -122,7 +164,11 @@ fn a_router_is_found_by_whatever_it_answers_to() {
             _ => value("NewExternalIPAddress", "80.100.95.20"),
         });
         let found = Gateway::find(device.address).unwrap_or_else(|why| panic!("{target}: {why:?}"));
-        assert_eq!(found.address(), Some(Ipv4Addr::new(80, 100, 95, 20)), "{target}");
+        assert_eq!(
+            found.address(),
+            Some(Ipv4Addr::new(80, 100, 95, 20)),
+            "{target}"
+        );
     }
 }
 
@@ -134,7 +180,11 @@ fn a_router_without_an_address_says_so_or_says_nothing() {
             _ => value("NewExternalIPAddress", said),
         });
         let found = Gateway::find(device.address).unwrap();
-        assert_eq!((found.said_address(), found.address()), (address, None), "{said:?}");
+        assert_eq!(
+            (found.said_address(), found.address()),
+            (address, None),
+            "{said:?}"
+        );
     }
 }
 
@@ -146,12 +196,24 @@ fn a_lease_that_a_router_dislikes_is_left_out() {
             _ if body.contains("<NewLeaseDuration>0<") => http("<x:AddPortMappingResponse/>"),
             _ => error(code),
         });
-        Gateway::find(device.address).unwrap().forward(8443, 8443, 600).unwrap_or_else(|why| panic!("{code}: {why:?}"));
+        Gateway::find(device.address)
+            .unwrap()
+            .forward(8443, 8443, 600)
+            .unwrap_or_else(|why| panic!("{code}: {why:?}"));
         assert_eq!(device.actions().len(), 2, "{code}");
     }
     // Whatever else it says stands in the message.
-    let device = Device::start(16, IGD, |path, _, _| if path == "/ctl" { error(606) } else { services(&["/ctl"]) });
-    let refused = Gateway::find(device.address).unwrap().forward(8443, 8443, 600).unwrap_err();
+    let device = Device::start(16, IGD, |path, _, _| {
+        if path == "/ctl" {
+            error(606)
+        } else {
+            services(&["/ctl"])
+        }
+    });
+    let refused = Gateway::find(device.address)
+        .unwrap()
+        .forward(8443, 8443, 600)
+        .unwrap_err();
     assert!(matches!(refused, UpnpError::Refused(why) if why == "so it says (606)"));
 }
 
@@ -179,7 +241,10 @@ fn a_relative_url_is_tried_in_both_its_meanings() {
             path if path == there => value("NewExternalIPAddress", "80.100.95.20"),
             _ => b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnone".to_vec(),
         });
-        assert!(Gateway::find(device.address).unwrap().address().is_some(), "{there}");
+        assert!(
+            Gateway::find(device.address).unwrap().address().is_some(),
+            "{there}"
+        );
     }
 }
 
@@ -187,36 +252,60 @@ fn a_relative_url_is_tried_in_both_its_meanings() {
 fn what_was_counted_wrongly_is_read_all_the_same() {
     for (number, change) in [(40, 1000), (41, -20)] {
         let device = Device::start(number, IGD, move |path, _, _| {
-            let answer =
-                if path == "/ctl" { value("NewExternalIPAddress", "80.100.95.20") } else { services(&["/ctl"]) };
+            let answer = if path == "/ctl" {
+                value("NewExternalIPAddress", "80.100.95.20")
+            } else {
+                services(&["/ctl"])
+            };
             let text = String::from_utf8(answer).unwrap();
             let (_, body) = text.split_once("\r\n\r\n").unwrap();
             let length = i64::try_from(body.len()).unwrap() + change;
             format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}").into_bytes()
         });
-        assert!(Gateway::find(device.address).unwrap().address().is_some(), "{change}");
+        assert!(
+            Gateway::find(device.address).unwrap().address().is_some(),
+            "{change}"
+        );
     }
 }
 
 #[test]
 fn a_router_that_cannot_be_asked_is_not_said_to_be_silent() {
-    assert_eq!(Gateway::find(Ipv4Addr::new(127, 53, 19, 250)).err(), Some(FindError::Silent));
+    assert_eq!(
+        Gateway::find(Ipv4Addr::new(127, 53, 19, 250)).err(),
+        Some(FindError::Silent)
+    );
     for (number, answer, words) in [
         (
             50,
             http("<html>Please log in</html>"),
             "lists no service for port forwarding: \"<html>Please log in</html>\"",
         ),
-        (51, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(), "404 Not Found"),
+        (
+            51,
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(),
+            "404 Not Found",
+        ),
         (52, b"\0".to_vec(), "its description cannot be read"),
     ] {
         let device = Device::start(number, IGD, move |_, _, _| answer.clone());
-        let Some(FindError::Unclear(why)) = Gateway::find(device.address).err() else { panic!("{words}") };
+        let Some(FindError::Unclear(why)) = Gateway::find(device.address).err() else {
+            panic!("{words}")
+        };
         assert!(why.contains(words), "{words}: {why}");
     }
     // Nor is what it says to a call thrown away.
-    let device = Device::start(53, IGD, |path, _, _| if path == "/ctl" { http("Busy\n") } else { services(&["/ctl"]) });
-    let refused = Gateway::find(device.address).unwrap().forward(8443, 8443, 600).unwrap_err();
+    let device = Device::start(53, IGD, |path, _, _| {
+        if path == "/ctl" {
+            http("Busy\n")
+        } else {
+            services(&["/ctl"])
+        }
+    });
+    let refused = Gateway::find(device.address)
+        .unwrap()
+        .forward(8443, 8443, 600)
+        .unwrap_err();
     assert!(
         matches!(refused, UpnpError::Refused(why) if why.contains("AddPortMapping") && why.contains("200 OK \"Busy\""))
     );

@@ -36,12 +36,22 @@ pub(crate) struct Poll {
 
 impl Answer {
     pub fn new(code: u16, body: String) -> Answer {
-        Answer { code, content_type: "application/json", body, retry_after: None, raw: false, wait: None }
+        Answer {
+            code,
+            content_type: "application/json",
+            body,
+            retry_after: None,
+            raw: false,
+            wait: None,
+        }
     }
 
     /// These bytes alone.
     pub fn raw(bytes: String) -> Answer {
-        Answer { raw: true, ..Answer::new(200, bytes) }
+        Answer {
+            raw: true,
+            ..Answer::new(200, bytes)
+        }
     }
 
     /// A page of getUpdates.
@@ -52,12 +62,18 @@ impl Answer {
 
     /// The same, but after a pause.
     pub fn after(self, pause: Duration) -> Answer {
-        Answer { wait: Some(Wait::Pause(pause)), ..self }
+        Answer {
+            wait: Some(Wait::Pause(pause)),
+            ..self
+        }
     }
 
     /// The same, unless there are updates before.
     pub fn poll(self, poll: Poll) -> Answer {
-        Answer { wait: Some(Wait::Updates(poll)), ..self }
+        Answer {
+            wait: Some(Wait::Updates(poll)),
+            ..self
+        }
     }
 
     /// Success, with `result` as JSON.
@@ -67,7 +83,13 @@ impl Answer {
 
     /// Success of a webhook call.
     pub fn described(description: &str) -> Answer {
-        Answer::new(200, format!("{{\"ok\":true,\"result\":true,\"description\":{}}}", json::string(description)))
+        Answer::new(
+            200,
+            format!(
+                "{{\"ok\":true,\"result\":true,\"description\":{}}}",
+                json::string(description)
+            ),
+        )
     }
 
     pub fn error(code: u16, description: &str) -> Answer {
@@ -75,17 +97,33 @@ impl Answer {
     }
 
     pub fn too_many(seconds: u64) -> Answer {
-        Answer::with_parameters(429, &format!("Too Many Requests: retry after {seconds}"), Some(seconds), None)
+        Answer::with_parameters(
+            429,
+            &format!("Too Many Requests: retry after {seconds}"),
+            Some(seconds),
+            None,
+        )
     }
 
-    pub fn with_parameters(code: u16, description: &str, retry_after: Option<u64>, migrate_to: Option<i64>) -> Answer {
-        let mut body = format!("{{\"ok\":false,\"error_code\":{code},\"description\":{}", json::string(description));
+    pub fn with_parameters(
+        code: u16,
+        description: &str,
+        retry_after: Option<u64>,
+        migrate_to: Option<i64>,
+    ) -> Answer {
+        let mut body = format!(
+            "{{\"ok\":false,\"error_code\":{code},\"description\":{}",
+            json::string(description)
+        );
         let seconds = retry_after.map(|seconds| format!("\"retry_after\":{seconds}"));
         let chat = migrate_to.map(|chat| format!("\"migrate_to_chat_id\":{chat}"));
         if let Some(parameter) = seconds.or(chat) {
             body += &format!(",\"parameters\":{{{parameter}}}");
         }
-        Answer { retry_after, ..Answer::new(code, body + "}") }
+        Answer {
+            retry_after,
+            ..Answer::new(code, body + "}")
+        }
     }
 
     pub fn html(code: u16) -> Answer {
@@ -94,14 +132,19 @@ impl Answer {
             "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
              <hr><center>nginx/1.18.0</center>\r\n</body>\r\n</html>\r\n"
         );
-        Answer { content_type: "text/html", ..Answer::new(code, body) }
+        Answer {
+            content_type: "text/html",
+            ..Answer::new(code, body)
+        }
     }
 
     pub fn bytes(&self) -> Vec<u8> {
         if self.raw {
             return self.body.clone().into_bytes();
         }
-        let retry_after = self.retry_after.map_or(String::new(), |seconds| format!("Retry-After: {seconds}\r\n"));
+        let retry_after = self.retry_after.map_or(String::new(), |seconds| {
+            format!("Retry-After: {seconds}\r\n")
+        });
         format!(
             "HTTP/1.1 {} {}\r\nConnection: keep-alive\r\nContent-Type: {}\r\n{retry_after}Content-Length: {}\r\n\r\n{}",
             self.code,

@@ -57,10 +57,12 @@ impl Call {
         }
     }
 
-    /// Whether the bot can know that it was carried out: so much of the answer went out that this stands there. A head alone
-    /// can be anybody's.
+    /// Whether the bot can know that it was carried out: so much of the answer went out that this
+    /// stands there. A head alone can be anybody's.
     pub fn is_heard(&self) -> bool {
-        self.answer.split_once("\r\n\r\n").is_some_and(|(_, body)| body.starts_with("{\"ok\":true"))
+        self.answer
+            .split_once("\r\n\r\n")
+            .is_some_and(|(_, body)| body.starts_with("{\"ok\":true"))
     }
 
     /// A parameter as text, however it was sent; an absent one is empty.
@@ -72,17 +74,30 @@ impl Call {
         }
     }
 
-    /// A number as Telegram reads it: the digits that begin it, else 0, and within its limits. An absent one is `default`.
+    /// A number as Telegram reads it: the digits that begin it, else 0, and within its limits. An
+    /// absent one is `default`.
     pub(crate) fn integer(&self, name: &str, default: i64, low: i64, high: i64) -> i64 {
         let text = self.text(name);
         if text.is_empty() {
             return default;
         }
-        let digits = text.strip_prefix('-').unwrap_or(&text).bytes().take_while(u8::is_ascii_digit);
+        let digits = text
+            .strip_prefix('-')
+            .unwrap_or(&text)
+            .bytes()
+            .take_while(u8::is_ascii_digit);
         let number = digits
-            .fold(0, |number: u32, digit| number.wrapping_mul(10).wrapping_add(u32::from(digit - b'0')))
+            .fold(0, |number: u32, digit| {
+                number
+                    .wrapping_mul(10)
+                    .wrapping_add(u32::from(digit - b'0'))
+            })
             .cast_signed();
-        let number = if text.starts_with('-') { number.wrapping_neg() } else { number };
+        let number = if text.starts_with('-') {
+            number.wrapping_neg()
+        } else {
+            number
+        };
         i64::from(number).clamp(low, high)
     }
 
@@ -96,7 +111,12 @@ impl Call {
 pub enum Fault {
     /// An error as Telegram words it; `retry_after` also goes into a Retry-After header.
     #[allow(missing_docs)]
-    Error { code: u16, description: String, retry_after: Option<u64>, migrate_to_chat_id: Option<i64> },
+    Error {
+        code: u16,
+        description: String,
+        retry_after: Option<u64>,
+        migrate_to_chat_id: Option<i64>,
+    },
     /// The error page of a web server in front of Telegram.
     Html(u16),
     /// A pause in real time, then as usual.
@@ -117,7 +137,9 @@ pub enum Fault {
 
 /// The server's side of TLS.
 pub(crate) fn acceptor(chain: &str, key: &str) -> io::Result<TlsAcceptor> {
-    let invalid = |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidInput, error.to_string());
+    let invalid = |error: &dyn std::fmt::Display| {
+        io::Error::new(io::ErrorKind::InvalidInput, error.to_string())
+    };
     let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| invalid(&error))?;
@@ -133,7 +155,11 @@ pub(crate) fn acceptor(chain: &str, key: &str) -> io::Result<TlsAcceptor> {
 pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(connection(stream, tls.clone(), Arc::clone(&shared)))),
+            Ok((stream, _)) => drop(tokio::spawn(connection(
+                stream,
+                tls.clone(),
+                Arc::clone(&shared),
+            ))),
             // Out of file descriptors, perhaps: others need the time to give some back.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
@@ -141,7 +167,11 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, share
 }
 
 /// A connection that fails is simply over.
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>) -> io::Result<()> {
+async fn connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     match tls {
         Some(tls) => exchange(tls.accept(stream).await?, &shared).await,
@@ -149,13 +179,22 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Sha
     }
 }
 
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, shared: &Arc<Shared>) -> io::Result<()> {
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    shared: &Arc<Shared>,
+) -> io::Result<()> {
     let mut input = Vec::new();
     loop {
         let limit = ask(&shared.on_request, &()).unwrap_or(usize::MAX);
-        let Some(request) = http::read(&mut stream, &mut input, limit).await? else { break };
+        let Some(request) = http::read(&mut stream, &mut input, limit).await? else {
+            break;
+        };
         let close = request.close;
-        let Served { answer, limit, call } = serve_call(shared, request).await;
+        let Served {
+            answer,
+            limit,
+            call,
+        } = serve_call(shared, request).await;
         let bytes = answer.bytes();
         let bytes = &bytes[..limit.unwrap_or(bytes.len()).min(bytes.len())];
         stream.write_all(bytes).await?;
@@ -189,7 +228,13 @@ struct Served {
 async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
     let (token, mut call) = match read_call(shared, &request) {
         Ok(call) => call,
-        Err(answer) => return Served { answer, limit: None, call: None },
+        Err(answer) => {
+            return Served {
+                answer,
+                limit: None,
+                call: None,
+            };
+        }
     };
     let fault = ask(&shared.on_call, &call);
     call.fault.clone_from(&fault);
@@ -202,17 +247,33 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
     let (place, answer) = shared.account(&token, |account| {
         account.calls.push(call.clone());
         let place = account.calls.len() - 1;
-        (place, if is_at_once { carry_out(account, place) } else { Answer::ok("true") })
+        (
+            place,
+            if is_at_once {
+                carry_out(account, place)
+            } else {
+                Answer::ok("true")
+            },
+        )
     });
     let (answer, limit) = match fault {
         None => (answer, None),
-        Some(Fault::Error { code, description, retry_after, migrate_to_chat_id }) => {
-            (Answer::with_parameters(code, &description, retry_after, migrate_to_chat_id), None)
-        }
+        Some(Fault::Error {
+            code,
+            description,
+            retry_after,
+            migrate_to_chat_id,
+        }) => (
+            Answer::with_parameters(code, &description, retry_after, migrate_to_chat_id),
+            None,
+        ),
         Some(Fault::Html(code)) => (Answer::html(code), None),
         Some(Fault::Stall(pause)) => {
             tokio::time::sleep(pause).await;
-            (shared.account(&token, |account| carry_out(account, place)), None)
+            (
+                shared.account(&token, |account| carry_out(account, place)),
+                None,
+            )
         }
         Some(Fault::Hang) => std::future::pending().await,
         Some(Fault::CutBefore | Fault::CutAfter) => (answer, Some(0)),
@@ -221,14 +282,27 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
         Some(Fault::Raw(bytes)) => (Answer::raw(bytes), Some(usize::MAX)),
     };
     let answer = polling::ready(answer, shared, &token).await;
-    Served { answer, limit, call: Some((token, place)) }
+    Served {
+        answer,
+        limit,
+        call: Some((token, place)),
+    }
 }
 
 fn read_call(shared: &Shared, request: &Request) -> Result<(String, Call), Answer> {
-    let (path, query) = request.target.split_once('?').unwrap_or((&request.target, ""));
+    let (path, query) = request
+        .target
+        .split_once('?')
+        .unwrap_or((&request.target, ""));
     let not_found = || Answer::error(404, "Not Found");
-    let (token, method) = path.strip_prefix("/bot").and_then(|rest| rest.split_once('/')).ok_or_else(not_found)?;
-    let is_form = !request.content_type.to_ascii_lowercase().contains("multipart/form-data");
+    let (token, method) = path
+        .strip_prefix("/bot")
+        .and_then(|rest| rest.split_once('/'))
+        .ok_or_else(not_found)?;
+    let is_form = !request
+        .content_type
+        .to_ascii_lowercase()
+        .contains("multipart/form-data");
     if is_form && request.body.len() > 1024 * 1024 {
         return Err(Answer::new(413, String::new()));
     }
@@ -240,6 +314,10 @@ fn read_call(shared: &Shared, request: &Request) -> Result<(String, Call), Answe
         return Err(Answer::error(401, "Unauthorized"));
     }
     let parameters = Parameters::read(query, &request.content_type, &request.body);
-    let bot = token.split(':').next().and_then(|id| id.parse().ok()).unwrap_or(0);
+    let bot = token
+        .split(':')
+        .next()
+        .and_then(|id| id.parse().ok())
+        .unwrap_or(0);
     Ok((token.to_owned(), Call::new(bot, method, parameters)))
 }

@@ -11,7 +11,8 @@ use crate::queue::random;
 use crate::state::{Account, Shared, date};
 use crate::{Call, Delivery, messages};
 
-/// What is added to a user's id for the queue of the buttons that the user presses: it is not the one of the messages.
+/// What is added to a user's id for the queue of the buttons that the user presses: it is not the
+/// one of the messages.
 const CALLBACK_QUERIES: i64 = 3 << 33;
 
 /// One bot account. Clones are the same bot.
@@ -67,7 +68,10 @@ pub struct Sent {
 impl Bot {
     pub(crate) fn new(shared: &Arc<Shared>, token: &str) -> Bot {
         shared.account(token, |_| ());
-        Bot { shared: Arc::clone(shared), token: token.to_owned() }
+        Bot {
+            shared: Arc::clone(shared),
+            token: token.to_owned(),
+        }
     }
 
     /// Somebody writes `text` in a private chat, or in a group when `chat` is negative.
@@ -105,7 +109,8 @@ impl Bot {
         said
     }
 
-    /// A user presses a button with this data, under the last message that the bot sent to this chat.
+    /// A user presses a button with this data, under the last message that the bot sent to this
+    /// chat.
     pub fn press(&self, chat: i64, user: i64, data: &str) -> Pressed {
         let pressed = self.account(|account| {
             let query = (random(1 << 62, (1 << 63) - 1)).to_string();
@@ -130,7 +135,8 @@ impl Bot {
         pressed
     }
 
-    /// An update of any kind, in the queue with this number. Returns its id; 0 when Telegram discards it.
+    /// An update of any kind, in the queue with this number. Returns its id; 0 when Telegram
+    /// discards it.
     pub fn update(&self, kind: &str, queue: i64, value: Value) -> i64 {
         let id = self.account(|account| account.push(kind, queue, &value, &self.shared.options));
         self.shared.wake();
@@ -170,7 +176,9 @@ impl Bot {
 
     /// What getWebhookInfo answers.
     pub fn webhook_info(&self) -> Value {
-        self.look(|account| account.webhook_info()).parse().unwrap_or_default()
+        self.look(|account| account.webhook_info())
+            .parse()
+            .unwrap_or_default()
     }
 
     /// How many updates are not delivered yet.
@@ -185,22 +193,39 @@ impl Bot {
 
     /// Waits until the bot has sent `count` messages.
     pub fn wait_sent(&self, count: usize, within: Duration) -> Result<Vec<Sent>, String> {
-        self.wait("messages sent", count, within, |account| Box::new(account.sent.iter()))
+        self.wait("messages sent", count, within, |account| {
+            Box::new(account.sent.iter())
+        })
     }
 
     /// Waits until the bot has called `method` (in any case) `count` times.
-    pub fn wait_call(&self, method: &str, count: usize, within: Duration) -> Result<Vec<Call>, String> {
+    pub fn wait_call(
+        &self,
+        method: &str,
+        count: usize,
+        within: Duration,
+    ) -> Result<Vec<Call>, String> {
         let method = method.to_ascii_lowercase();
         self.wait(&format!("calls of {method}"), count, within, |account| {
             let method = method.clone();
-            Box::new(account.calls.iter().filter(move |call| call.method.eq_ignore_ascii_case(&method)))
+            Box::new(
+                account
+                    .calls
+                    .iter()
+                    .filter(move |call| call.method.eq_ignore_ascii_case(&method)),
+            )
         })
     }
 
     /// Waits until `count` updates have been delivered.
     pub fn wait_delivered(&self, count: usize, within: Duration) -> Result<Vec<Delivery>, String> {
         self.wait("updates delivered", count, within, |account| {
-            Box::new(account.deliveries.iter().filter(|delivery| delivery.succeeded()))
+            Box::new(
+                account
+                    .deliveries
+                    .iter()
+                    .filter(|delivery| delivery.succeeded()),
+            )
         })
     }
 
@@ -209,12 +234,20 @@ impl Bot {
         let none = |account: &Account| (account.queues.len() == 0).then_some(());
         self.shared
             .wait(within, |state| none(state.account(&self.token)))
-            .ok_or_else(|| format!("{} updates are pending{}", self.pending(), self.last_error()))
+            .ok_or_else(|| {
+                format!(
+                    "{} updates are pending{}",
+                    self.pending(),
+                    self.last_error()
+                )
+            })
     }
 
     /// Waits until `count` webhook requests have begun.
     pub fn wait_deliveries(&self, count: usize, within: Duration) -> Result<Vec<Delivery>, String> {
-        self.wait("webhook requests", count, within, |account| Box::new(account.deliveries.iter()))
+        self.wait("webhook requests", count, within, |account| {
+            Box::new(account.deliveries.iter())
+        })
     }
 
     /// Waits until exactly `count` webhook connections are open.
@@ -222,12 +255,23 @@ impl Bot {
         let open = |account: &Account| (account.connections == count).then_some(());
         self.shared
             .wait(within, |state| open(state.account(&self.token)))
-            .ok_or_else(|| format!("{} connections instead of {count}{}", self.connections(), self.last_error()))
+            .ok_or_else(|| {
+                format!(
+                    "{} connections instead of {count}{}",
+                    self.connections(),
+                    self.last_error()
+                )
+            })
     }
 
     /// Waits for an error of the webhook, and returns its message.
     pub fn wait_error(&self, within: Duration) -> Result<String, String> {
-        let message = |account: &Account| account.last_error.as_ref().map(|(_, message)| message.clone());
+        let message = |account: &Account| {
+            account
+                .last_error
+                .as_ref()
+                .map(|(_, message)| message.clone())
+        };
         self.shared
             .wait(within, |state| message(state.account(&self.token)))
             .ok_or_else(|| "no last_error_message".to_owned())
@@ -243,7 +287,9 @@ impl Bot {
 
     fn last_error(&self) -> String {
         let error = self.look(|account| account.last_error.clone());
-        error.map_or("; no last_error_message".to_owned(), |(_, message)| format!("; last_error_message: {message}"))
+        error.map_or("; no last_error_message".to_owned(), |(_, message)| {
+            format!("; last_error_message: {message}")
+        })
     }
 
     fn wait<T: Clone + Debug>(
@@ -253,15 +299,19 @@ impl Bot {
         within: Duration,
         list: impl for<'a> Fn(&'a Account) -> Box<dyn Iterator<Item = &'a T> + 'a>,
     ) -> Result<Vec<T>, String> {
-        let enough = |account: &Account| (list(account).count() >= count).then(|| list(account).cloned().collect());
-        self.shared.wait(within, |state| enough(state.account(&self.token))).ok_or_else(|| {
-            let there: Vec<T> = self.look(|account| list(account).cloned().collect());
-            let tail = &there[there.len().saturating_sub(5)..];
-            format!(
-                "{} {what} instead of {count} within {within:?}, the last ones: {tail:#?}{}",
-                there.len(),
-                self.last_error()
-            )
-        })
+        let enough = |account: &Account| {
+            (list(account).count() >= count).then(|| list(account).cloned().collect())
+        };
+        self.shared
+            .wait(within, |state| enough(state.account(&self.token)))
+            .ok_or_else(|| {
+                let there: Vec<T> = self.look(|account| list(account).cloned().collect());
+                let tail = &there[there.len().saturating_sub(5)..];
+                format!(
+                    "{} {what} instead of {count} within {within:?}, the last ones: {tail:#?}{}",
+                    there.len(),
+                    self.last_error()
+                )
+            })
     }
 }

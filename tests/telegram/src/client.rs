@@ -29,7 +29,10 @@ impl fmt::Display for Error {
             Error::Closed => f.write_str("closed by the server"),
             Error::Failed(message) => f.write_str(message),
             Error::NoVerdict(what) => {
-                write!(f, "NO VERDICT: the simulated Telegram met {what}. Try this with openssl or the real Telegram.")
+                write!(
+                    f,
+                    "NO VERDICT: the simulated Telegram met {what}. Try this with openssl or the real Telegram."
+                )
             }
         }
     }
@@ -44,7 +47,8 @@ impl From<io::Error> for Error {
     }
 }
 
-/// A connection for one request at a time. Dropping it closes TCP without a word of TLS, as Telegram does.
+/// A connection for one request at a time. Dropping it closes TCP without a word of TLS, as
+/// Telegram does.
 pub struct Connection {
     stream: Stream,
     /// Bytes received beyond the last response: they begin the next one.
@@ -55,12 +59,21 @@ pub struct Connection {
 
 impl Connection {
     /// Connects to `to`, where a server for the URL host `host` is expected.
-    pub async fn open(to: SocketAddr, source: Ipv4Addr, host: &str, trust: &Trust) -> Result<Connection, Error> {
+    pub async fn open(
+        to: SocketAddr,
+        source: Ipv4Addr,
+        host: &str,
+        trust: &Trust,
+    ) -> Result<Connection, Error> {
         Connection::start(Connection::connect(to, source).await?, host, trust).await
     }
 
     pub(crate) async fn connect(to: SocketAddr, source: Ipv4Addr) -> Result<TcpStream, Error> {
-        let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let socket = if to.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
         socket.set_reuseaddr(true)?;
         socket.set_keepalive(true)?;
         socket.set_nodelay(true)?;
@@ -71,13 +84,21 @@ impl Connection {
         Ok(socket.connect(to).await?)
     }
 
-    pub(crate) async fn start(tcp: TcpStream, host: &str, trust: &Trust) -> Result<Connection, Error> {
+    pub(crate) async fn start(
+        tcp: TcpStream,
+        host: &str,
+        trust: &Trust,
+    ) -> Result<Connection, Error> {
         let stream = Stream::open(tcp, host, trust.config()).await?;
-        Ok(Connection { stream, input: Vec::with_capacity(4096), head: Vec::new() })
+        Ok(Connection {
+            stream,
+            input: Vec::with_capacity(4096),
+            head: Vec::new(),
+        })
     }
 
-    /// Sends one request, and reads one response. The response may come before the request is wholly sent; what is left of
-    /// it goes out with the next one.
+    /// Sends one request, and reads one response. The response may come before the request is
+    /// wholly sent; what is left of it goes out with the next one.
     pub async fn post(&mut self, target: &Target, body: &[u8]) -> Result<Response, Error> {
         self.push(target, body, usize::MAX)?;
         // What came behind the last response begins this one.
@@ -97,7 +118,12 @@ impl Connection {
     }
 
     /// Sends no more than `limit` bytes of a request, and wants no response.
-    pub(crate) async fn send(&mut self, target: &Target, body: &[u8], limit: usize) -> Result<(), Error> {
+    pub(crate) async fn send(
+        &mut self,
+        target: &Target,
+        body: &[u8],
+        limit: usize,
+    ) -> Result<(), Error> {
         self.push(target, body, limit)?;
         loop {
             self.stream.turn(&mut self.input)?;

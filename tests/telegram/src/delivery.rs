@@ -32,7 +32,8 @@ pub struct Delivery {
     pub headers: Vec<(String, String)>,
     /// When the request was handed to the connection.
     pub started: Instant,
-    /// When it was answered or lost; `None` while it is on its way, and for ever if its webhook was replaced.
+    /// When it was answered or lost; `None` while it is on its way, and for ever if its webhook was
+    /// replaced.
     pub ended: Option<Instant>,
     /// Why there was no answer; Telegram's user sees most of these texts.
     pub error: Option<String>,
@@ -41,12 +42,16 @@ pub struct Delivery {
 impl Delivery {
     /// The update has arrived.
     pub fn succeeded(&self) -> bool {
-        self.status.is_some_and(|status| (200..300).contains(&status))
+        self.status
+            .is_some_and(|status| (200..300).contains(&status))
     }
 
     /// A header of the answer; its name in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     fn end(&mut self, now: Instant, result: &Result<(Response, SocketAddr), Error>) {
@@ -88,7 +93,8 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The most queues that are loaded at once. When all of them are stuck, no other chat gets anything.
+    /// The most queues that are loaded at once. When all of them are stuck, no other chat gets
+    /// anything.
     pub fn max_queues(&self) -> usize {
         2 * self.max_connections
     }
@@ -100,13 +106,17 @@ impl Settings {
 
     /// Whether no packet gets there.
     pub fn is_shut(&self, shared: &Shared) -> bool {
-        let by_ip = self.fixed_ip().is_some_and(|ip| shared.is_shut(&ip.to_string(), self.target.port));
+        let by_ip = self
+            .fixed_ip()
+            .is_some_and(|ip| shared.is_shut(&ip.to_string(), self.target.port));
         by_ip || shared.is_shut(&self.target.host, self.target.port)
     }
 
     /// Where the internet has this webhook now.
     pub fn address(&self, shared: &Shared) -> Option<SocketAddr> {
-        let fixed = self.fixed_ip().and_then(|ip| shared.route(&ip.to_string(), self.target.port));
+        let fixed = self
+            .fixed_ip()
+            .and_then(|ip| shared.route(&ip.to_string(), self.target.port));
         fixed.or_else(|| shared.route(&self.target.host, self.target.port))
     }
 }
@@ -121,7 +131,10 @@ impl Webhook {
     pub fn start(shared: &Arc<Shared>, token: &str, settings: Settings) -> Webhook {
         let settings = Arc::new(settings);
         let pool = Pool::new(shared, token, &settings);
-        Webhook { settings, task: tokio::spawn(pool.run()).abort_handle() }
+        Webhook {
+            settings,
+            task: tokio::spawn(pool.run()).abort_handle(),
+        }
     }
 }
 
@@ -140,7 +153,11 @@ struct Pace {
 
 impl Pace {
     fn new(step: Duration, burst: u32) -> Pace {
-        Pace { step, burst, full: None }
+        Pace {
+            step,
+            burst,
+            full: None,
+        }
     }
 
     /// When the next event may be.
@@ -174,7 +191,10 @@ struct Pool {
     lines: HashMap<u64, Open>,
     ready: VecDeque<u64>,
     tasks: JoinSet<()>,
-    reports: (mpsc::UnboundedSender<Report>, mpsc::UnboundedReceiver<Report>),
+    reports: (
+        mpsc::UnboundedSender<Report>,
+        mpsc::UnboundedReceiver<Report>,
+    ),
     next_line: u64,
     last_success: Option<Instant>,
     cold: Pace,
@@ -213,7 +233,9 @@ impl Pool {
         // The webhook is set: one connection at once, and nothing on it.
         self.open(Instant::now());
         // Telegram loads at its start, when its SSL context is there, and when the address is.
-        for _ in 0..1 + usize::from(self.settings.target.https) + usize::from(!self.settings.is_fixed) {
+        for _ in
+            0..1 + usize::from(self.settings.target.https) + usize::from(!self.settings.is_fixed)
+        {
             self.load();
         }
         loop {
@@ -247,18 +269,30 @@ impl Pool {
     /// One turn of loading. How often it comes decides how long a chat waits behind a flood.
     fn load(&self) {
         let limit = self.settings.max_queues();
-        self.shared.look(&self.token, |account| account.queues.load(limit, Instant::now()));
+        self.shared.look(&self.token, |account| {
+            account.queues.load(limit, Instant::now())
+        });
     }
 
     /// Opens connections as far as they are wanted; when the next one may be opened, if more are.
     fn grow(&mut self, now: Instant) -> Option<Instant> {
-        let loaded = self.shared.look(&self.token, |account| account.queues.loaded());
+        let loaded = self
+            .shared
+            .look(&self.token, |account| account.queues.loaded());
         let wanted = loaded.min(self.settings.max_connections);
         let window = self.shared.options.scaled(10.0);
         let is_warm = self.last_success.is_some_and(|last| now < last + window);
-        let wanted = if is_warm { wanted.max(1) } else { wanted.min(1) };
+        let wanted = if is_warm {
+            wanted.max(1)
+        } else {
+            wanted.min(1)
+        };
         while self.lines.len() < wanted {
-            let pace = if is_warm { &mut self.warm } else { &mut self.cold };
+            let pace = if is_warm {
+                &mut self.warm
+            } else {
+                &mut self.cold
+            };
             let next = pace.next(now);
             if next > now {
                 return Some(next);
@@ -269,12 +303,26 @@ impl Pool {
     }
 
     fn open(&mut self, now: Instant) {
-        let is_warm = self.last_success.is_some_and(|last| now < last + self.shared.options.scaled(10.0));
-        if is_warm { &mut self.warm } else { &mut self.cold }.count(now);
+        let is_warm = self
+            .last_success
+            .is_some_and(|last| now < last + self.shared.options.scaled(10.0));
+        if is_warm {
+            &mut self.warm
+        } else {
+            &mut self.cold
+        }
+        .count(now);
         let id = self.next_line;
         self.next_line += 1;
         let (jobs, queue) = mpsc::unbounded_channel();
-        let line = Line::new(id, &self.shared, &self.token, &self.settings, queue, self.reports.0.clone());
+        let line = Line::new(
+            id,
+            &self.shared,
+            &self.token,
+            &self.settings,
+            queue,
+            self.reports.0.clone(),
+        );
         self.tasks.spawn(line.run());
         self.lines.insert(id, Open { jobs, busy: None });
         // It takes a request while it is still being opened.
@@ -282,7 +330,8 @@ impl Pool {
         while self.tasks.try_join_next().is_some() {}
     }
 
-    /// Hands due updates to connections that are ready; when the next update is due, if a connection is left.
+    /// Hands due updates to connections that are ready; when the next update is due, if a
+    /// connection is left.
     fn send(&mut self, now: Instant) -> Option<Instant> {
         while let Some(&line) = self.ready.front() {
             if !self.settings.target.fits() {
@@ -310,14 +359,23 @@ impl Pool {
             };
             self.ready.pop_front();
             let cut = ask(&self.shared.on_delivery, &delivery);
-            self.shared.look(&self.token, |account| account.deliveries[place].cut = cut);
+            self.shared
+                .look(&self.token, |account| account.deliveries[place].cut = cut);
             if let Some(open) = self.lines.get_mut(&line) {
                 open.busy = Some((update.queue, place));
                 // A line that has just ended has reported so, and the report gives the update back.
-                let _ = open.jobs.send(Job { body: update.body, cut });
+                let _ = open.jobs.send(Job {
+                    body: update.body,
+                    cut,
+                });
             }
         }
-        if self.ready.is_empty() { None } else { self.shared.look(&self.token, |account| account.queues.next_due()) }
+        if self.ready.is_empty() {
+            None
+        } else {
+            self.shared
+                .look(&self.token, |account| account.queues.next_due())
+        }
     }
 
     fn take(&mut self, report: Report) {
@@ -328,7 +386,11 @@ impl Pool {
         let busy = open.busy.take();
         let is_over = match &result {
             Ok((response, address)) => {
-                response.close || self.settings.address(&self.shared).is_some_and(|now| now != *address)
+                response.close
+                    || self
+                        .settings
+                        .address(&self.shared)
+                        .is_some_and(|now| now != *address)
             }
             Err(_) => true,
         };
@@ -340,9 +402,10 @@ impl Pool {
         }
         let complaint = match &result {
             Ok((response, _)) if response.is_success() => None,
-            Ok((response, _)) => {
-                Some(format!("Wrong response from the webhook: {} {}", response.code, response.reason))
-            }
+            Ok((response, _)) => Some(format!(
+                "Wrong response from the webhook: {} {}",
+                response.code, response.reason
+            )),
             Err(Error::Failed(message)) => Some(message.clone()),
             Err(error @ Error::NoVerdict(_)) => {
                 eprintln!("{error}");
@@ -361,8 +424,12 @@ impl Pool {
             match &result {
                 Ok((response, _)) if response.is_success() => account.queues.delivered(queue),
                 _ => {
-                    let retry_after = result.as_ref().map_or(0, |(response, _)| response.retry_after());
-                    account.queues.failed(queue, retry_after, self.shared.options.speed, now);
+                    let retry_after = result
+                        .as_ref()
+                        .map_or(0, |(response, _)| response.retry_after());
+                    account
+                        .queues
+                        .failed(queue, retry_after, self.shared.options.speed, now);
                 }
             }
         });

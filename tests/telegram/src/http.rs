@@ -32,8 +32,8 @@ enum Length {
     Chunks,
 }
 
-/// Reads one request from `stream`, no more than `limit` bytes; `None` when it has ended. `input` holds what was
-/// read beyond.
+/// Reads one request from `stream`, no more than `limit` bytes; `None` when it has ended. `input`
+/// holds what was read beyond.
 pub(crate) async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     input: &mut Vec<u8>,
@@ -53,7 +53,9 @@ pub(crate) async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     }
     loop {
         let whole = match length {
-            Length::Bytes(length) => input.get(head..head + length).map(|body| (body.to_vec(), length)),
+            Length::Bytes(length) => input
+                .get(head..head + length)
+                .map(|body| (body.to_vec(), length)),
             Length::Chunks => read_chunks(&input[head..]).map_err(|_| bad("chunks"))?,
         };
         if let Some((body, length)) = whole {
@@ -68,7 +70,11 @@ pub(crate) async fn read<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Reads on, up to `limit` bytes in all; whether there was something.
-async fn read_some<S: AsyncRead + Unpin>(stream: &mut S, input: &mut Vec<u8>, limit: usize) -> io::Result<bool> {
+async fn read_some<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    input: &mut Vec<u8>,
+    limit: usize,
+) -> io::Result<bool> {
     let room = limit.saturating_sub(input.len());
     Ok(stream.take(room as u64).read_buf(input).await? > 0)
 }
@@ -77,18 +83,29 @@ async fn read_some<S: AsyncRead + Unpin>(stream: &mut S, input: &mut Vec<u8>, li
 fn read_head(input: &[u8]) -> io::Result<Option<(Request, usize, Length, bool)>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Request::new(&mut headers);
-    let httparse::Status::Complete(end) = head.parse(input).map_err(|error| bad(&error.to_string()))? else {
+    let httparse::Status::Complete(end) =
+        head.parse(input).map_err(|error| bad(&error.to_string()))?
+    else {
         return Ok(None);
     };
     let header = |name: &str| {
-        let found = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
-        found.map_or("", |header| std::str::from_utf8(header.value).unwrap_or_default())
+        let found = head
+            .headers
+            .iter()
+            .find(|header| header.name.eq_ignore_ascii_case(name));
+        found.map_or("", |header| {
+            std::str::from_utf8(header.value).unwrap_or_default()
+        })
     };
     let length = if header("transfer-encoding").eq_ignore_ascii_case("chunked") {
         Length::Chunks
     } else {
         let text = header("content-length");
-        Length::Bytes(if text.is_empty() { 0 } else { text.parse().map_err(|_| bad("Content-Length"))? })
+        Length::Bytes(if text.is_empty() {
+            0
+        } else {
+            text.parse().map_err(|_| bad("Content-Length"))?
+        })
     };
     let request = Request {
         target: head.path.unwrap_or_default().to_owned(),
@@ -96,7 +113,12 @@ fn read_head(input: &[u8]) -> io::Result<Option<(Request, usize, Length, bool)>>
         body: Vec::new(),
         close: header("connection").eq_ignore_ascii_case("close") || head.version == Some(0),
     };
-    Ok(Some((request, end, length, header("expect").eq_ignore_ascii_case("100-continue"))))
+    Ok(Some((
+        request,
+        end,
+        length,
+        header("expect").eq_ignore_ascii_case("100-continue"),
+    )))
 }
 
 fn bad(what: &str) -> io::Error {
@@ -104,22 +126,28 @@ fn bad(what: &str) -> io::Error {
 }
 
 impl Parameters {
-    /// From the query and the body. Of two parameters with the same name the first counts; of a body that cannot be read
-    /// to its end, what comes before.
+    /// From the query and the body. Of two parameters with the same name the first counts; of a
+    /// body that cannot be read to its end, what comes before.
     pub fn read(query: &str, content_type: &str, body: &[u8]) -> Parameters {
         let mut parameters = Parameters::default();
         parameters.add_form(query.as_bytes());
         let kind = content_type.to_ascii_lowercase();
         if kind.contains("multipart/form-data") {
             if let Some((_, boundary)) = content_type.split_once("boundary=") {
-                let boundary = boundary.split(';').next().unwrap_or_default().trim().trim_matches('"');
+                let boundary = boundary
+                    .split(';')
+                    .next()
+                    .unwrap_or_default()
+                    .trim()
+                    .trim_matches('"');
                 parameters.add_parts(body, boundary);
             }
         } else if kind.contains("application/x-www-form-urlencoded") {
             parameters.add_form(body);
         } else if kind.contains("application/json") {
             // The error comes after what was read.
-            let _ = serde_json::Deserializer::from_slice(body).deserialize_map(Collect(&mut parameters));
+            let _ = serde_json::Deserializer::from_slice(body)
+                .deserialize_map(Collect(&mut parameters));
         }
         parameters
     }
@@ -129,8 +157,14 @@ impl Parameters {
     }
 
     fn add_form(&mut self, form: &[u8]) {
-        for pair in form.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()) {
-            let equals = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+        for pair in form
+            .split(|byte| *byte == b'&')
+            .filter(|pair| !pair.is_empty())
+        {
+            let equals = pair
+                .iter()
+                .position(|byte| *byte == b'=')
+                .unwrap_or(pair.len());
             let value = pair.get(equals + 1..).unwrap_or_default();
             self.add(decode(&pair[..equals]), decode(value).into());
         }
@@ -144,16 +178,20 @@ impl Parameters {
             let part = &rest[start + delimiter.len()..];
             let end = find(part, delimiter.as_bytes()).unwrap_or(part.len());
             if let Some(head) = find(&part[..end], b"\r\n\r\n") {
-                self.add_part(&String::from_utf8_lossy(&part[..head]), &part[head + 4..end]);
+                self.add_part(
+                    &String::from_utf8_lossy(&part[..head]),
+                    &part[head + 4..end],
+                );
             }
             rest = &part[end..];
         }
     }
 
     fn add_part(&mut self, head: &str, content: &[u8]) {
-        let Some(disposition) =
-            head.split("\r\n").find(|line| line.to_ascii_lowercase().starts_with("content-disposition:"))
-        else {
+        let Some(disposition) = head.split("\r\n").find(|line| {
+            line.to_ascii_lowercase()
+                .starts_with("content-disposition:")
+        }) else {
             return;
         };
         let attribute = |name: &str| {
@@ -223,12 +261,26 @@ mod tests {
 
     #[test]
     fn parameters_come_in_four_forms() {
-        let form = Parameters::read("a=1&b", "application/x-www-form-urlencoded", b"text=%C3%A9+x");
-        assert_eq!(Value::Object(form.values), serde_json::json!({"a": "1", "b": "", "text": "é x"}));
+        let form = Parameters::read(
+            "a=1&b",
+            "application/x-www-form-urlencoded",
+            b"text=%C3%A9+x",
+        );
+        assert_eq!(
+            Value::Object(form.values),
+            serde_json::json!({"a": "1", "b": "", "text": "é x"})
+        );
         let json = Parameters::read("", "application/json; charset=utf-8", br#"{"chat_id":1}"#);
         assert_eq!(json.values["chat_id"], 1);
-        let twice = Parameters::read("a=1", "x-application/JSON", br#"{"a":2,"b":3,"b":4,"c":"cu"#);
-        assert_eq!(Value::Object(twice.values), serde_json::json!({"a": "1", "b": 3}));
+        let twice = Parameters::read(
+            "a=1",
+            "x-application/JSON",
+            br#"{"a":2,"b":3,"b":4,"c":"cu"#,
+        );
+        assert_eq!(
+            Value::Object(twice.values),
+            serde_json::json!({"a": "1", "b": 3})
+        );
         let behind = Parameters::read("", "application/json", br#"{"a":2} junk"#);
         assert_eq!(Value::Object(behind.values), serde_json::json!({"a": 2}));
         let body = b"--x\r\nContent-Disposition: form-data; name=\"url\"\r\n\r\nu\r\n--x\r\n\

@@ -23,7 +23,12 @@ pub(crate) fn write(value: &Value, out: &mut String) {
         }
         Value::Object(fields) => {
             let mut keys: Vec<&String> = fields.keys().collect();
-            keys.sort_by_key(|key| ORDER.split(' ').position(|known| known == *key).unwrap_or(usize::MAX));
+            keys.sort_by_key(|key| {
+                ORDER
+                    .split(' ')
+                    .position(|known| known == *key)
+                    .unwrap_or(usize::MAX)
+            });
             out.push('{');
             for (i, key) in keys.into_iter().enumerate() {
                 out.push_str(if i > 0 { "," } else { "" });
@@ -79,12 +84,18 @@ mod tests {
 
     #[test]
     fn strings_are_ascii_with_lower_case_escapes() {
-        assert_eq!(string("a/\"\\\n\u{1}é😀"), r#""a/\"\\\n\u0001\u00e9\ud83d\ude00""#);
+        assert_eq!(
+            string("a/\"\\\n\u{1}é😀"),
+            r#""a/\"\\\n\u0001\u00e9\ud83d\ude00""#
+        );
     }
 
     #[test]
     fn keys_have_telegrams_order() {
         let value = serde_json::json!({"text": "x", "chat": {"type": "private", "id": 1}, "message_id": 2, "zz": null});
-        assert_eq!(text(&value), r#"{"message_id":2,"chat":{"id":1,"type":"private"},"text":"x","zz":null}"#);
+        assert_eq!(
+            text(&value),
+            r#"{"message_id":2,"chat":{"id":1,"type":"private"},"text":"x","zz":null}"#
+        );
     }
 }

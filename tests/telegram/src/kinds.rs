@@ -2,8 +2,8 @@
 
 use crate::Call;
 
-/// Takes `allowed_updates` of a call. Only a readable list changes what was there, and a list without a known name means the
-/// default, which is `None`.
+/// Takes `allowed_updates` of a call. Only a readable list changes what was there, and a list
+/// without a known name means the default, which is `None`.
 pub(crate) fn set(allowed: &mut Option<Vec<String>>, call: &Call) {
     let Ok(names) = serde_json::from_str::<Vec<String>>(&call.text("allowed_updates")) else {
         return;
@@ -16,7 +16,9 @@ pub(crate) fn set(allowed: &mut Option<Vec<String>>, call: &Call) {
 
 /// The kinds that a bot gets which has asked for none.
 pub(crate) fn by_default() -> impl Iterator<Item = &'static str> {
-    KINDS.split(' ').filter(|kind| !["chat_member", "message_reaction", "message_reaction_count"].contains(kind))
+    KINDS.split(' ').filter(|kind| {
+        !["chat_member", "message_reaction", "message_reaction_count"].contains(kind)
+    })
 }
 
 /// In Telegram's order.

@@ -67,12 +67,19 @@ impl Line {
     async fn work(&mut self) -> Result<(), Error> {
         let address = self.address().await?;
         self.restart();
-        // Until TCP is connected there are bytes unsent; after that an answer is missing, if one is wanted. Where packets are
-        // dropped, the kernel gives up first.
+        // Until TCP is connected there are bytes unsent; after that an answer is missing, if one is
+        // wanted. Where packets are dropped, the kernel gives up first.
         let (shared, shut) = (Arc::clone(&self.shared), Arc::clone(&self.settings));
         let late = |_| {
             let is_shut = shut.is_shut(&shared);
-            Err(Error::Failed(if is_shut { "Connection timed out" } else { "Write timeout expired" }.into()))
+            Err(Error::Failed(
+                if is_shut {
+                    "Connection timed out"
+                } else {
+                    "Write timeout expired"
+                }
+                .into(),
+            ))
         };
         let connect = async {
             until(&shared, || !shut.is_shut(&shared)).await;
@@ -81,14 +88,21 @@ impl Line {
         let tcp = self.in_time(connect, late).await?;
         let settings = Arc::clone(&self.settings);
         let start = Connection::start(tcp, &settings.target.host, &settings.trust);
-        let mut connection =
-            self.in_time(start, |is_wanted| if is_wanted { Err(read_timeout()) } else { Err(Error::Closed) }).await?;
+        let mut connection = self
+            .in_time(start, |is_wanted| {
+                if is_wanted {
+                    Err(read_timeout())
+                } else {
+                    Err(Error::Closed)
+                }
+            })
+            .await?;
         let _open = Counted::new(&self.shared, &self.token);
         loop {
             if self.job.is_none() {
                 tokio::select! {
-                    // A response and the next request follow each other at once: an end that shows between the two
-                    // is met by the request.
+                    // A response and the next request follow each other at once: an end that shows
+                    // between the two is met by the request.
                     biased;
                     job = self.jobs.recv() => self.job = job,
                     error = connection.ended() => return Err(error),
@@ -97,7 +111,9 @@ impl Line {
                 self.restart();
             }
             // None: idle for too long, or nobody will use this line any more.
-            let Some(job) = self.job.take() else { return Ok(()) };
+            let Some(job) = self.job.take() else {
+                return Ok(());
+            };
             let (shared, settings) = (Arc::clone(&self.shared), Arc::clone(&self.settings));
             let response = tokio::select! {
                 // What is sent arrives nowhere, and what is answered does not come back.
@@ -109,7 +125,11 @@ impl Line {
                 response = self.post(&mut connection, &job) => response?,
             };
             self.restart();
-            if self.reports.send((self.id, Ok((response, address)))).is_err() {
+            if self
+                .reports
+                .send((self.id, Ok((response, address))))
+                .is_err()
+            {
                 return Ok(());
             }
             tokio::task::yield_now().await;
@@ -121,10 +141,13 @@ impl Line {
         let body = job.body.as_bytes();
         let limit = match job.cut {
             None => {
-                let response = tokio::time::timeout_at(self.deadline, connection.post(target, body)).await;
+                let response =
+                    tokio::time::timeout_at(self.deadline, connection.post(target, body)).await;
                 return match response {
                     Ok(response) => response,
-                    Err(_) if connection.is_sending() => Err(Error::Failed("Write timeout expired".into())),
+                    Err(_) if connection.is_sending() => {
+                        Err(Error::Failed("Write timeout expired".into()))
+                    }
                     Err(_) => Err(read_timeout()),
                 };
             }
@@ -145,9 +168,14 @@ impl Line {
                 return Ok(address);
             }
             if self.shared.options.local {
-                let host = self.settings.fixed_ip().map_or(target.host, |ip| ip.to_string());
+                let host = self
+                    .settings
+                    .fixed_ip()
+                    .map_or(target.host, |ip| ip.to_string());
                 let mut found = tokio::net::lookup_host((host, target.port)).await?;
-                return found.find(SocketAddr::is_ipv4).ok_or(Error::Failed("Can't connect to the webhook".into()));
+                return found
+                    .find(SocketAddr::is_ipv4)
+                    .ok_or(Error::Failed("Can't connect to the webhook".into()));
             }
             // The sender lives as long as `shared` does.
             let _ = wakes.changed().await;
@@ -199,12 +227,16 @@ struct Counted {
 impl Counted {
     fn new(shared: &Arc<Shared>, token: &str) -> Counted {
         shared.account(token, |account| account.connections += 1);
-        Counted { shared: Arc::clone(shared), token: token.to_owned() }
+        Counted {
+            shared: Arc::clone(shared),
+            token: token.to_owned(),
+        }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.shared.account(&self.token, |account| account.connections -= 1);
+        self.shared
+            .account(&self.token, |account| account.connections -= 1);
     }
 }

@@ -23,7 +23,11 @@ pub(crate) fn send(account: &mut Account, call: &Call) -> Result<Value> {
 pub(crate) fn copy(account: &mut Account, call: &Call) -> Result<Value> {
     let from = find(account, &call.text("from_chat_id"))?;
     let id = call.integer("message_id", 0, 0, i64::from(i32::MAX));
-    let text = account.chats[&from].texts.get(&id).cloned().ok_or("message to copy not found")?;
+    let text = account.chats[&from]
+        .texts
+        .get(&id)
+        .cloned()
+        .ok_or("message to copy not found")?;
     let place = Place::new(account, call)?;
     let sent = put(account, call, &place, text);
     Ok(json!({ "message_id": sent.message_id }))
@@ -45,7 +49,10 @@ pub(crate) fn delete(account: &mut Account, call: &Call) -> Result<Value> {
     let id = call.integer("message_id", 0, 0, i64::from(i32::MAX));
     let chat = chat(account, call)?;
     let texts = account.chats.get_mut(&chat).map(|chat| &mut chat.texts);
-    texts.and_then(|texts| texts.remove(&id)).map(|_| Value::Bool(true)).ok_or("message to delete not found")
+    texts
+        .and_then(|texts| texts.remove(&id))
+        .map(|_| Value::Bool(true))
+        .ok_or("message to delete not found")
 }
 
 /// The chat that a call is about.
@@ -89,12 +96,18 @@ impl Place {
     fn new(account: &Account, call: &Call) -> Result<Place> {
         let id = chat(account, call)?;
         let chat = &account.chats[&id];
-        let thread = call.text("message_thread_id").parse::<i64>().ok().filter(|thread| *thread != 0);
+        let thread = call
+            .text("message_thread_id")
+            .parse::<i64>()
+            .ok()
+            .filter(|thread| *thread != 0);
         if thread.is_some_and(|thread| !chat.threads.contains(&thread)) {
             return Err("message thread not found");
         }
         let direct_topic = call.text("direct_messages_topic_id").parse::<i64>().ok();
-        if !chat.direct_topics.is_empty() && direct_topic.is_none_or(|topic| !chat.direct_topics.contains(&topic)) {
+        if !chat.direct_topics.is_empty()
+            && direct_topic.is_none_or(|topic| !chat.direct_topics.contains(&topic))
+        {
             return Err("direct messages topic not found");
         }
         let ephemeral = object(call, "ephemeral_message_parameters").unwrap_or_default();
@@ -102,7 +115,13 @@ impl Place {
         if receiver == Some(0) {
             return Err("user not found");
         }
-        Ok(Place { chat: id, thread, direct_topic, receiver, reply_to: reply_target(call, chat.last_message)? })
+        Ok(Place {
+            chat: id,
+            thread,
+            direct_topic,
+            receiver,
+            reply_to: reply_target(call, chat.last_message)?,
+        })
     }
 }
 
@@ -133,7 +152,10 @@ fn edit(account: &mut Account, call: &Call, text: Option<String>) -> Result<Valu
     if !account.chats[&chat].texts.contains_key(&id) {
         return Err("message to edit not found");
     }
-    let mine = account.sent.iter_mut().find(|sent| sent.chat == chat && sent.message_id == id);
+    let mine = account
+        .sent
+        .iter_mut()
+        .find(|sent| sent.chat == chat && sent.message_id == id);
     let sent = mine.ok_or("message can't be edited")?;
     let mut changed = sent.clone();
     if let Some(text) = text {
@@ -142,8 +164,8 @@ fn edit(account: &mut Account, call: &Call, text: Option<String>) -> Result<Valu
         changed.entities = object(call, "entities");
     }
     changed.reply_markup = object(call, "reply_markup");
-    let is_same =
-        (&changed.text, &changed.entities, &changed.reply_markup) == (&sent.text, &sent.entities, &sent.reply_markup);
+    let is_same = (&changed.text, &changed.entities, &changed.reply_markup)
+        == (&sent.text, &sent.entities, &sent.reply_markup);
     if is_same {
         return Err(
             "message is not modified: specified new message content and reply markup are exactly the same as a \
@@ -160,7 +182,11 @@ fn find(account: &Account, chat_id: &str) -> Result<i64> {
     if chat_id.is_empty() {
         return Err("chat_id is empty");
     }
-    chat_id.parse().ok().filter(|id| account.chats.contains_key(id)).ok_or("chat not found")
+    chat_id
+        .parse()
+        .ok()
+        .filter(|id| account.chats.contains_key(id))
+        .ok_or("chat not found")
 }
 
 fn raw_text(call: &Call) -> Result<String> {
@@ -175,7 +201,11 @@ fn check_text(text: &str) -> Result<()> {
     if text.trim().is_empty() {
         return Err("text must be non-empty");
     }
-    if text.chars().count() > 4096 { Err("message is too long") } else { Ok(()) }
+    if text.chars().count() > 4096 {
+        Err("message is too long")
+    } else {
+        Ok(())
+    }
 }
 
 /// A parameter that is JSON.
@@ -187,12 +217,21 @@ fn object(call: &Call, name: &str) -> Option<Value> {
 fn reply_target(call: &Call, last_message: i64) -> Result<Option<i64>> {
     let parameters = object(call, "reply_parameters").unwrap_or_default();
     let old = call.text("reply_to_message_id").parse().ok();
-    let Some(target) = parameters["message_id"].as_i64().or(old).filter(|target| *target != 0) else {
+    let Some(target) = parameters["message_id"]
+        .as_i64()
+        .or(old)
+        .filter(|target| *target != 0)
+    else {
         return Ok(None);
     };
     if (1..=last_message).contains(&target) {
         return Ok(Some(target));
     }
-    let is_optional = parameters["allow_sending_without_reply"] == true || call.flag("allow_sending_without_reply");
-    if is_optional { Ok(None) } else { Err("message to be replied not found") }
+    let is_optional = parameters["allow_sending_without_reply"] == true
+        || call.flag("allow_sending_without_reply");
+    if is_optional {
+        Ok(None)
+    } else {
+        Err("message to be replied not found")
+    }
 }

@@ -12,7 +12,12 @@ use crate::state::{Account, Shared};
 use crate::{Call, json, messages, polling, webhook};
 
 /// Carries one call out.
-pub(crate) fn carry_out(shared: &Arc<Shared>, token: &str, account: &mut Account, call: &Call) -> Answer {
+pub(crate) fn carry_out(
+    shared: &Arc<Shared>,
+    token: &str,
+    account: &mut Account,
+    call: &Call,
+) -> Answer {
     match call.method.to_ascii_lowercase().as_str() {
         "getme" => Answer::ok(&json::text(&me(account))),
         "getupdates" => polling::get_updates(shared, account, call),
@@ -72,7 +77,11 @@ pub(crate) fn me(account: &Account) -> Value {
 }
 
 /// A query lives as long as its update.
-fn answer_callback_query(shared: &Shared, account: &Account, call: &Call) -> Result<Value, &'static str> {
+fn answer_callback_query(
+    shared: &Shared,
+    account: &Account,
+    call: &Call,
+) -> Result<Value, &'static str> {
     let end = |asked: &Instant| *asked + shared.options.scaled(150.0);
     let query = account.queries.get(&call.text("callback_query_id"));
     if query.is_some_and(|asked| Instant::now() < end(asked)) {

@@ -1,4 +1,5 @@
-//! Whether a name in a certificate is the one of the URL, as OpenSSL's `X509_check_host` has it without any flags.
+//! Whether a name in a certificate is the one of the URL, as OpenSSL's `X509_check_host` has it
+//! without any flags.
 
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::der::{Tag, Tagged};
@@ -6,11 +7,17 @@ use x509_cert::der::{Tag, Tagged};
 /// A common name as text, whatever kind of string it is.
 pub(crate) fn text(name: &AttributeTypeAndValue) -> Option<String> {
     let bytes = name.value.value();
-    let units = || bytes.chunks_exact(2).map(|unit| u16::from_be_bytes([unit[0], unit[1]]));
+    let units = || {
+        bytes
+            .chunks_exact(2)
+            .map(|unit| u16::from_be_bytes([unit[0], unit[1]]))
+    };
     match name.value.tag() {
-        Tag::Utf8String | Tag::PrintableString | Tag::Ia5String | Tag::VisibleString | Tag::NumericString => {
-            String::from_utf8(bytes.to_vec()).ok()
-        }
+        Tag::Utf8String
+        | Tag::PrintableString
+        | Tag::Ia5String
+        | Tag::VisibleString
+        | Tag::NumericString => String::from_utf8(bytes.to_vec()).ok(),
         Tag::BmpString => char::decode_utf16(units()).collect::<Result<_, _>>().ok(),
         Tag::TeletexString => Some(bytes.iter().map(|byte| char::from(*byte)).collect()),
         _ => None,
@@ -25,9 +32,11 @@ pub(crate) fn is_match(pattern: &str, host: &str) -> bool {
     let Some(end) = host.len().checked_sub(after.len()) else {
         return false;
     };
-    let (Some(first), Some(covered), Some(last)) =
-        (host.get(..before.len()), host.get(before.len()..end), host.get(end..))
-    else {
+    let (Some(first), Some(covered), Some(last)) = (
+        host.get(..before.len()),
+        host.get(before.len()..end),
+        host.get(end..),
+    ) else {
         return false;
     };
     let is_whole_label = before.is_empty() && after.starts_with('.');
@@ -35,11 +44,13 @@ pub(crate) fn is_match(pattern: &str, host: &str) -> bool {
         && last.eq_ignore_ascii_case(after)
         && !(is_whole_label && covered.is_empty())
         && (is_whole_label || !is_international(host))
-        && covered.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        && covered
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
 
-/// What stands before and after the star of a pattern; `None` when it is not one. The star is at one end of the first
-/// label, or is it, and two labels follow.
+/// What stands before and after the star of a pattern; `None` when it is not one. The star is at
+/// one end of the first label, or is it, and two labels follow.
 fn star(pattern: &str) -> Option<(&str, &str)> {
     let (before, after) = pattern.split_once('*')?;
     let labels: Vec<&str> = pattern.split('.').collect();
@@ -61,7 +72,9 @@ fn star(pattern: &str) -> Option<(&str, &str)> {
 }
 
 fn is_international(label: &str) -> bool {
-    label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--"))
+    label
+        .get(..4)
+        .is_some_and(|start| start.eq_ignore_ascii_case("xn--"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! PEM as OpenSSL 3 reads it when it loads the certificate of a webhook. One block that it cannot read spoils the file.
+//! PEM as OpenSSL 3 reads it when it loads the certificate of a webhook. One block that it cannot
+//! read spoils the file.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -32,7 +33,11 @@ pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, S
             continue;
         }
         if !block.header.is_empty() {
-            let error = if block.header.starts_with("Proc-Type:") { "" } else { BAD_HEADER };
+            let error = if block.header.starts_with("Proc-Type:") {
+                ""
+            } else {
+                BAD_HEADER
+            };
             return Err(format!("{error}{UNREADABLE}"));
         }
         // What follows the certificate, such as the marks of a trusted one, does not matter here.
@@ -40,20 +45,31 @@ pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, S
         let certificate = whole.ok().filter(|whole| whole.first() == Some(&0x30));
         let certificate = certificate.ok_or_else(|| format!("{BAD_CERTIFICATE}{UNREADABLE}"))?;
         if Certificate::from_der(certificate).is_err() {
-            return Err(" (no verdict: the simulated Telegram cannot read this certificate; OpenSSL may)".into());
+            return Err(
+                " (no verdict: the simulated Telegram cannot read this certificate; OpenSSL may)"
+                    .into(),
+            );
         }
         certificates.push(certificate.to_vec().into());
     }
-    if certificates.is_empty() { Err(NOTHING.into()) } else { Ok(certificates) }
+    if certificates.is_empty() {
+        Err(NOTHING.into())
+    } else {
+        Ok(certificates)
+    }
 }
 
 fn blocks(pem: &[u8]) -> Result<Vec<Block>, &'static str> {
     let text = String::from_utf8_lossy(pem.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(pem));
     // Nothing but a line feed ends a line, and what is blank at its end does not count.
-    let mut lines = text.split('\n').map(|line| line.trim_end_matches(|c: char| c <= ' '));
+    let mut lines = text
+        .split('\n')
+        .map(|line| line.trim_end_matches(|c: char| c <= ' '));
     let mut blocks = Vec::new();
     while let Some(line) = lines.next() {
-        let label = line.strip_prefix("-----BEGIN ").and_then(|rest| rest.strip_suffix("-----"));
+        let label = line
+            .strip_prefix("-----BEGIN ")
+            .and_then(|rest| rest.strip_suffix("-----"));
         // It reads no longer lines in one piece.
         let label = label.filter(|_| line.len() < 255);
         if let Some(label) = label {
@@ -64,7 +80,10 @@ fn blocks(pem: &[u8]) -> Result<Vec<Block>, &'static str> {
 }
 
 /// The block whose first line has been read.
-fn block<'a>(label: &str, lines: &mut impl Iterator<Item = &'a str>) -> Result<Block, &'static str> {
+fn block<'a>(
+    label: &str,
+    lines: &mut impl Iterator<Item = &'a str>,
+) -> Result<Block, &'static str> {
     let end = format!("-----END {label}-----");
     let (mut before, mut after) = (String::new(), None);
     let mut is_short = false;
@@ -92,22 +111,36 @@ fn block<'a>(label: &str, lines: &mut impl Iterator<Item = &'a str>) -> Result<B
         None => (String::new(), before),
         Some(after) => (before, after),
     };
-    if base64.is_empty() { Err("") } else { Ok(Block { label: label.to_owned(), header, base64 }) }
+    if base64.is_empty() {
+        Err("")
+    } else {
+        Ok(Block {
+            label: label.to_owned(),
+            header,
+            base64,
+        })
+    }
 }
 
 fn decode(base64: &str) -> Option<Vec<u8>> {
     let base64: String = base64.split_ascii_whitespace().collect();
     let clean = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
-    CertificateDer::from_pem_slice(clean.as_bytes()).ok().map(|der| der.to_vec())
+    CertificateDer::from_pem_slice(clean.as_bytes())
+        .ok()
+        .map(|der| der.to_vec())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What becomes of a certificate whose lines are changed; the words are those of OpenSSL 3.0.22.
+    /// What becomes of a certificate whose lines are changed; the words are those of OpenSSL
+    /// 3.0.22.
     fn load(change: impl FnOnce(&mut Vec<String>)) -> Result<usize, String> {
-        let pem = rcgen::generate_simple_self_signed(["bot.example.org".to_owned()]).unwrap().cert.pem();
+        let pem = rcgen::generate_simple_self_signed(["bot.example.org".to_owned()])
+            .unwrap()
+            .cert
+            .pem();
         let mut lines: Vec<String> = pem.lines().map(str::to_owned).collect();
         change(&mut lines);
         certificates(lines.join("\n").as_bytes()).map(|all| all.len())
@@ -121,15 +154,30 @@ mod tests {
     fn what_openssl_takes_is_taken() {
         assert_eq!(load(|_| ()), Ok(1));
         assert_eq!(load(|lines| lines[0].insert(0, '\u{feff}')), Ok(1));
-        assert_eq!(load(|lines| lines.iter_mut().for_each(|line| line.push('\r'))), Ok(1));
-        assert_eq!(load(|lines| lines.iter_mut().for_each(|line| *line += "  ")), Ok(1));
-        assert_eq!(insert(1, ""), Ok(1), "a blank line before all data is the end of an empty header");
+        assert_eq!(
+            load(|lines| lines.iter_mut().for_each(|line| line.push('\r'))),
+            Ok(1)
+        );
+        assert_eq!(
+            load(|lines| lines.iter_mut().for_each(|line| *line += "  ")),
+            Ok(1)
+        );
+        assert_eq!(
+            insert(1, ""),
+            Ok(1),
+            "a blank line before all data is the end of an empty header"
+        );
         assert_eq!(load(|lines| lines.extend_from_within(..)), Ok(2));
         assert_eq!(insert(0, "text: before\n\nit"), Ok(1));
-        assert_eq!(insert(0, "-----BEGIN FOO-----\nAAAA\n-----END FOO-----"), Ok(1));
+        assert_eq!(
+            insert(0, "-----BEGIN FOO-----\nAAAA\n-----END FOO-----"),
+            Ok(1)
+        );
         for label in ["X509 CERTIFICATE", "TRUSTED CERTIFICATE"] {
             assert_eq!(
-                load(|lines| lines.iter_mut().for_each(|line| *line = line.replace("CERTIFICATE", label))),
+                load(|lines| lines
+                    .iter_mut()
+                    .for_each(|line| *line = line.replace("CERTIFICATE", label))),
                 Ok(1)
             );
         }
@@ -146,14 +194,23 @@ mod tests {
         let bad_end = Err(format!("{BAD_END}{UNREADABLE}"));
         let nothing = Err(NOTHING.to_owned());
         assert_eq!(insert(3, ""), Err(format!("{BAD_HEADER}{UNREADABLE}")));
-        assert_eq!(load(|lines| lines.insert(lines.len() - 1, String::new())), Err(UNREADABLE.into()));
+        assert_eq!(
+            load(|lines| lines.insert(lines.len() - 1, String::new())),
+            Err(UNREADABLE.into())
+        );
         assert_eq!(insert(1, "\n"), bad_end);
         assert_eq!(insert(3, "#"), bad_base64);
         assert_eq!(insert(3, "===="), bad_base64);
         assert_eq!(load(|lines| drop(lines.pop())), bad_end);
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----";
-        assert_eq!(load(|lines| lines.push(broken.into())), Err(format!("{BAD_CERTIFICATE}{UNREADABLE}")));
-        assert_eq!(insert(0, "-----BEGIN FOO-----\n!!!!\n-----END FOO-----"), bad_base64);
+        assert_eq!(
+            load(|lines| lines.push(broken.into())),
+            Err(format!("{BAD_CERTIFICATE}{UNREADABLE}"))
+        );
+        assert_eq!(
+            insert(0, "-----BEGIN FOO-----\n!!!!\n-----END FOO-----"),
+            bad_base64
+        );
         assert_eq!(load(|lines| lines[0].insert(0, ' ')), nothing);
         assert_eq!(load(|lines| *lines = vec![lines.join("\r")]), nothing);
         assert_eq!(certificates(b""), Err(NOTHING.into()));

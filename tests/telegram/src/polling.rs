@@ -28,7 +28,11 @@ pub(crate) fn get_updates(shared: &Shared, account: &mut Account, call: &Call) -
     kinds::set(&mut account.allowed_updates, call);
     let now = Instant::now();
     // Who asks the same again and again has to wait.
-    if let Some((_, then)) = account.polling.previous.filter(|(previous, _)| *previous == offset) {
+    if let Some((_, then)) = account
+        .polling
+        .previous
+        .filter(|(previous, _)| *previous == offset)
+    {
         if timeout < 3 && now < then + options.scaled(3.0) {
             timeout = 3;
         }
@@ -51,7 +55,12 @@ pub(crate) fn get_updates(shared: &Shared, account: &mut Account, call: &Call) -
     let (waiting, aborted) = oneshot::channel();
     account.polling.waiting = Some(waiting);
     let seconds = u32::try_from(timeout).unwrap_or(0);
-    Answer::updates(&[]).poll(Poll { offset, limit, end: now + options.scaled(seconds.into()), aborted })
+    Answer::updates(&[]).poll(Poll {
+        offset,
+        limit,
+        end: now + options.scaled(seconds.into()),
+        aborted,
+    })
 }
 
 /// The answer that goes out, when it may.
@@ -74,7 +83,11 @@ async fn wait_for_updates(shared: &Shared, token: &str, mut poll: Poll) -> Optio
     let mut wakes = shared.wakes();
     loop {
         let page = shared.account(token, |account| {
-            let page = if poll.aborted.is_empty() { page(account, poll.offset, poll.limit) } else { Vec::new() };
+            let page = if poll.aborted.is_empty() {
+                page(account, poll.offset, poll.limit)
+            } else {
+                Vec::new()
+            };
             if !page.is_empty() {
                 account.polling.waiting = None;
             }
@@ -94,7 +107,8 @@ async fn wait_for_updates(shared: &Shared, token: &str, mut poll: Poll) -> Optio
     }
 }
 
-/// A conflict. When there was another one just before, the answer comes late, so that nobody fights too fast.
+/// A conflict. When there was another one just before, the answer comes late, so that nobody fights
+/// too fast.
 fn conflict(account: &mut Account, description: &str, options: &Options) -> Answer {
     let now = Instant::now();
     let pause = options.scaled(3.0);
@@ -108,13 +122,19 @@ fn conflict(account: &mut Account, description: &str, options: &Options) -> Answ
 
 /// Ends a long poll that is waiting.
 pub(crate) fn abort(account: &mut Account, description: &str, options: &Options) {
-    if let Some(waiting) = account.polling.waiting.take().filter(|waiting| !waiting.is_closed()) {
+    if let Some(waiting) = account
+        .polling
+        .waiting
+        .take()
+        .filter(|waiting| !waiting.is_closed())
+    {
         // Whoever asked may be gone by now.
         let _ = waiting.send(conflict(account, description, options));
     }
 }
 
-/// The id that an offset means. 0 is the first update there is; a negative one leaves so many from the end, once.
+/// The id that an offset means. 0 is the first update there is; a negative one leaves so many from
+/// the end, once.
 fn begin(account: &mut Account, offset: i64) -> i64 {
     let all = account.queues.from(i64::MIN, usize::MAX);
     let kept = usize::try_from(offset.unsigned_abs()).unwrap_or(usize::MAX);
@@ -128,12 +148,21 @@ fn begin(account: &mut Account, offset: i64) -> i64 {
 
 /// A page of getUpdates: what comes before `offset` is gone for good.
 fn page(account: &mut Account, offset: i64, limit: usize) -> Vec<Update> {
-    let head = account.queues.from(i64::MIN, 1).first().map_or(account.next_update, |update| update.id);
+    let head = account
+        .queues
+        .from(i64::MIN, 1)
+        .first()
+        .map_or(account.next_update, |update| update.id);
     // What nobody can know yet, or any more, is not taken for an id.
     let is_far = offset > account.next_update + 10 || offset < head - MAX_UPDATES as i64;
     let offset = if is_far { head } else { offset };
     let now = Instant::now();
-    for update in account.queues.from(i64::MIN, usize::MAX).iter().take_while(|update| update.id < offset) {
+    for update in account
+        .queues
+        .from(i64::MIN, usize::MAX)
+        .iter()
+        .take_while(|update| update.id < offset)
+    {
         account.confirmed.entry(update.id).or_insert(now);
     }
     account.queues.confirm(offset, now);

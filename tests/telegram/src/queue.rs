@@ -43,7 +43,8 @@ impl Loaded {
 /// The most updates that are loaded in one go.
 const MAX_BATCH: usize = 1000;
 
-/// All updates of a bot in the order of their arrival, and those of them that its webhook has loaded.
+/// All updates of a bot in the order of their arrival, and those of them that its webhook has
+/// loaded.
 #[derive(Default)]
 pub(crate) struct Queues {
     updates: BTreeMap<u64, Update>,
@@ -53,8 +54,8 @@ pub(crate) struct Queues {
     /// Where loading goes on.
     unloaded: u64,
     loaded: HashMap<i64, VecDeque<Loaded>>,
-    /// Loaded queues whose first update is not on its way. An update is due from when it was loaded, so chats are
-    /// served by the age of their first update, not in turn.
+    /// Loaded queues whose first update is not on its way. An update is due from when it was
+    /// loaded, so chats are served by the age of their first update, not in turn.
     due: BTreeSet<(Instant, i64)>,
 }
 
@@ -89,8 +90,8 @@ impl Queues {
         self.loaded.len()
     }
 
-    /// Loads as many updates as there are queues short of `limit`: updates, not queues. One chat with many of them is
-    /// loaded over many turns, and who comes after it waits until then.
+    /// Loads as many updates as there are queues short of `limit`: updates, not queues. One chat
+    /// with many of them is loaded over many turns, and who comes after it waits until then.
     pub fn load(&mut self, limit: usize, now: Instant) {
         let room = limit.saturating_sub(self.loaded.len()).min(MAX_BATCH);
         for _ in 0..room {
@@ -103,7 +104,13 @@ impl Queues {
             if queue.is_empty() {
                 self.due.insert((now, update.queue));
             }
-            queue.push_back(Loaded { update: update.clone(), place, due: now, delay: 1, fails: 0 });
+            queue.push_back(Loaded {
+                update: update.clone(),
+                place,
+                due: now,
+                delay: 1,
+                fails: 0,
+            });
         }
     }
 
@@ -159,14 +166,19 @@ impl Queues {
 
     /// The first updates of all with this id or a higher one.
     pub fn from(&self, id: i64, limit: usize) -> Vec<Update> {
-        let mut all: Vec<&Update> = self.updates.values().filter(|update| update.id >= id).collect();
+        let mut all: Vec<&Update> = self
+            .updates
+            .values()
+            .filter(|update| update.id >= id)
+            .collect();
         all.sort_unstable_by_key(|update| update.id);
         all.into_iter().take(limit).cloned().collect()
     }
 
     /// Drops the updates before `id`, and those that have expired.
     pub fn confirm(&mut self, id: i64, now: Instant) {
-        self.updates.retain(|_, update| update.id >= id && update.expiry >= now);
+        self.updates
+            .retain(|_, update| update.id >= id && update.expiry >= now);
         self.size = self.updates.values().map(|update| update.body.len()).sum();
         self.reset();
     }
@@ -200,7 +212,12 @@ mod tests {
     const DAY: Duration = Duration::from_secs(86400);
 
     fn update(queue: i64, id: i64, expiry: Instant) -> Update {
-        Update { id, queue, body: "".into(), expiry }
+        Update {
+            id,
+            queue,
+            body: "".into(),
+            expiry,
+        }
     }
 
     fn queues(updates: &[(i64, i64)], now: Instant) -> Queues {
@@ -211,13 +228,16 @@ mod tests {
         queues
     }
 
-    /// The queues in the order in which one connection serves them; every delivery lets one more batch be loaded.
+    /// The queues in the order in which one connection serves them; every delivery lets one more
+    /// batch be loaded.
     fn served(queues: &mut Queues, limit: usize, start: Instant) -> Vec<i64> {
         let mut order = Vec::new();
         for turn in 1.. {
             let now = start + Duration::from_secs(turn);
             queues.load(limit, now);
-            let Some((update, _)) = queues.take(now) else { break };
+            let Some((update, _)) = queues.take(now) else {
+                break;
+            };
             order.push(update.queue);
             queues.delivered(update.queue);
         }
@@ -245,7 +265,10 @@ mod tests {
         let waits = waits(&[0; 12]);
         assert_eq!(waits[..6], [0, 2, 4, 8, 16, 32]);
         assert!((60..=64).contains(&waits[6]), "{waits:?}");
-        assert!(waits[7..].iter().all(|wait| (60..=120).contains(wait)), "{waits:?}");
+        assert!(
+            waits[7..].iter().all(|wait| (60..=120).contains(wait)),
+            "{waits:?}"
+        );
     }
 
     #[test]
@@ -269,7 +292,11 @@ mod tests {
         let now = Instant::now();
         let mut queues = queues(&[(7, 1), (5, 2), (6, 3), (7, 4)], now);
         queues.load(2, now);
-        assert_eq!(queues.take(now).unwrap().0.queue, 5, "of two that are due, the queue with the lower number");
+        assert_eq!(
+            queues.take(now).unwrap().0.queue,
+            5,
+            "of two that are due, the queue with the lower number"
+        );
         assert_eq!(queues.take(now).unwrap().0.queue, 7);
         assert!(queues.take(now).is_none());
         queues.load(2, now);
@@ -335,7 +362,10 @@ mod tests {
         let now = Instant::now();
         let mut queues = Queues::default();
         for id in 0..3 {
-            queues.push(Update { body: "four".into(), ..update(id, id, now + DAY) });
+            queues.push(Update {
+                body: "four".into(),
+                ..update(id, id, now + DAY)
+            });
         }
         queues.load(4, now);
         queues.take(now).unwrap();

@@ -35,45 +35,77 @@ impl Response {
 
     /// The last value of a header; `name` in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers().filter(|(key, _)| key.eq_ignore_ascii_case(name)).last().map(|(_, value)| value)
+        self.headers()
+            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+            .last()
+            .map(|(_, value)| value)
     }
 
     /// Every header, in order.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.head.split("\r\n").filter_map(|line| line.split_once(':')).map(|(name, value)| (name.trim(), value.trim()))
+        self.head
+            .split("\r\n")
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.trim(), value.trim()))
     }
 
-    /// Seconds of Retry-After: of the first one, and 0 for all that is not a number as a program prints it.
+    /// Seconds of Retry-After: of the first one, and 0 for all that is not a number as a program
+    /// prints it.
     pub(crate) fn retry_after(&self) -> u64 {
-        let text =
-            self.headers().find(|(name, _)| name.eq_ignore_ascii_case("retry-after")).map_or("", |(_, value)| value);
-        let seconds = text.parse::<i32>().ok().filter(|seconds| seconds.to_string() == text);
-        seconds.map_or(0, |seconds| seconds.clamp(0, 3600)).unsigned_abs().into()
+        let text = self
+            .headers()
+            .find(|(name, _)| name.eq_ignore_ascii_case("retry-after"))
+            .map_or("", |(_, value)| value);
+        let seconds = text
+            .parse::<i32>()
+            .ok()
+            .filter(|seconds| seconds.to_string() == text);
+        seconds
+            .map_or(0, |seconds| seconds.clamp(0, 3600))
+            .unsigned_abs()
+            .into()
     }
 
-    /// The first response in `input` and its length in bytes; `None` until it is complete. An interim
-    /// (1xx) response is a response like any other, and bytes after the end begin the next one.
+    /// The first response in `input` and its length in bytes; `None` until it is complete. An
+    /// interim (1xx) response is a response like any other, and bytes after the end begin the next
+    /// one.
     pub(crate) fn read(input: &[u8]) -> Result<Option<(Response, usize)>, Unreadable> {
         let Some(end) = find(input, b"\r\n\r\n") else {
             return if input.len() > MAX_HEAD {
-                Err(unreadable(431, "Request Header Fields Too Large: total headers size exceeded"))
+                Err(unreadable(
+                    431,
+                    "Request Header Fields Too Large: total headers size exceeded",
+                ))
             } else {
                 Ok(None)
             };
         };
         let mut response = Response::read_head(&input[..end + 2])?;
         let body = &input[end + 4..];
-        let transfer = response.header("transfer-encoding").unwrap_or_default().to_ascii_lowercase();
-        let length = leading_number(response.header("content-length").unwrap_or_default()).min(MAX_CONTENT);
+        let transfer = response
+            .header("transfer-encoding")
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let length =
+            leading_number(response.header("content-length").unwrap_or_default()).min(MAX_CONTENT);
         if transfer.is_empty() && length == 0 {
             return Ok(Some((response, end + 4)));
         }
         if !["", "chunked"].contains(&transfer.as_str()) {
-            return Err(unreadable(501, "Unimplemented: unsupported transfer-encoding"));
+            return Err(unreadable(
+                501,
+                "Unimplemented: unsupported transfer-encoding",
+            ));
         }
-        let encoding = response.header("content-encoding").unwrap_or_default().to_ascii_lowercase();
+        let encoding = response
+            .header("content-encoding")
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         if !["", "none", "gzip", "deflate"].contains(&encoding.as_str()) {
-            return Err(unreadable(415, "Unsupported Media Type: unsupported content-encoding"));
+            return Err(unreadable(
+                415,
+                "Unsupported Media Type: unsupported content-encoding",
+            ));
         }
         let whole = if transfer.is_empty() {
             response.check_size(length)?;
@@ -101,10 +133,16 @@ impl Response {
             _ => return Err(unreadable(501, "Not Implemented")),
         }
         // Up to the next space, wherever it is: a code without one swallows the line that follows.
-        let (code, rest) = rest.split_once(' ').ok_or_else(|| unreadable(400, "Bad Request"))?;
-        let digits = code.find(|c: char| !c.is_ascii_digit()).unwrap_or(code.len());
-        let (reason, headers) =
-            rest.trim_start_matches(' ').split_once("\r\n").ok_or_else(|| unreadable(400, "Bad Request"))?;
+        let (code, rest) = rest
+            .split_once(' ')
+            .ok_or_else(|| unreadable(400, "Bad Request"))?;
+        let digits = code
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(code.len());
+        let (reason, headers) = rest
+            .trim_start_matches(' ')
+            .split_once("\r\n")
+            .ok_or_else(|| unreadable(400, "Bad Request"))?;
         let mut response = Response {
             code: code[..digits].parse().unwrap_or(0),
             reason: reason.to_owned(),
@@ -121,13 +159,23 @@ impl Response {
 
     fn check_size(&self, length: u64) -> Result<(), Unreadable> {
         if length >= MAX_CONTENT {
-            return Err(Unreadable(413, format!("Request Entity Too Large: content length is {length}")));
+            return Err(Unreadable(
+                413,
+                format!("Request Entity Too Large: content length is {length}"),
+            ));
         }
-        let content_type = self.header("content-type").unwrap_or_default().to_ascii_lowercase();
-        let is_parameters =
-            ["application/json", "application/x-www-form-urlencoded"].iter().any(|known| content_type.contains(known));
+        let content_type = self
+            .header("content-type")
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let is_parameters = ["application/json", "application/x-www-form-urlencoded"]
+            .iter()
+            .any(|known| content_type.contains(known));
         if length > MAX_PARAMETERS && is_parameters {
-            return Err(unreadable(413, "Request Entity Too Large: too many parameters"));
+            return Err(unreadable(
+                413,
+                "Request Entity Too Large: too many parameters",
+            ));
         }
         Ok(())
     }
@@ -136,11 +184,16 @@ impl Response {
 /// The number that `text` begins with; 0 when it begins with none.
 fn leading_number(text: &str) -> u64 {
     let digits = text.bytes().take_while(u8::is_ascii_digit);
-    digits.fold(0, |number: u64, digit| number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0')))
+    digits.fold(0, |number: u64, digit| {
+        number
+            .wrapping_mul(10)
+            .wrapping_add(u64::from(digit - b'0'))
+    })
 }
 
-/// A chunked body that begins `input`, and its length with the chunk framing. What cannot be read as a size is 0, and
-/// after the last chunk there are two bytes more, whatever they are: Telegram knows no trailers.
+/// A chunked body that begins `input`, and its length with the chunk framing. What cannot be read
+/// as a size is 0, and after the last chunk there are two bytes more, whatever they are: Telegram
+/// knows no trailers.
 pub(crate) fn read_chunks(input: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Unreadable> {
     let mut body = Vec::new();
     let mut at = 0;
@@ -149,12 +202,17 @@ pub(crate) fn read_chunks(input: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Unre
         let line = find(rest, b"\r\n");
         if line.unwrap_or(rest.len().saturating_sub(1)) > 8 {
             let text = String::from_utf8_lossy(&rest[..line.unwrap_or(9)]);
-            return Err(Unreadable(400, format!("Bad Request: Too long length in chunked {text}")));
+            return Err(Unreadable(
+                400,
+                format!("Bad Request: Too long length in chunked {text}"),
+            ));
         }
         let Some(line) = line else {
             return Ok(None);
         };
-        let digits = rest[..line].iter().map_while(|byte| char::from(*byte).to_digit(16));
+        let digits = rest[..line]
+            .iter()
+            .map_while(|byte| char::from(*byte).to_digit(16));
         let size = digits.fold(0, |size: usize, digit| size * 16 + digit as usize);
         at += line + 2;
         let Some(chunk) = input.get(at..at + size + 2) else {
@@ -169,7 +227,9 @@ pub(crate) fn read_chunks(input: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Unre
 }
 
 pub(crate) fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
 }
 
 #[cfg(test)]
@@ -177,39 +237,62 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> (Response, usize) {
-        Response::read(text.as_bytes()).unwrap().expect("a whole response")
+        Response::read(text.as_bytes())
+            .unwrap()
+            .expect("a whole response")
     }
 
     #[test]
     fn framing_is_by_length_or_chunks_alone() {
         let (response, length) = read("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhiHTTP/1.1");
-        assert_eq!((response.code, response.body.as_slice(), length), (200, &b"hi"[..], 40));
+        assert_eq!(
+            (response.code, response.body.as_slice(), length),
+            (200, &b"hi"[..], 40)
+        );
         let (response, length) = read("HTTP/1.1 204 No Content\r\n\r\nrest");
         assert_eq!((response.body.len(), length), (0, 27));
-        let (response, _) =
-            read("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n1;x\r\n!\r\n0\r\n\r\n");
+        let (response, _) = read(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n1;x\r\n!\r\n0\r\n\r\n",
+        );
         assert_eq!(response.body, b"hi!");
-        assert!(Response::read(b"HTTP/1.1 200 OK\nContent-Length: 0\n\n").unwrap().is_none());
+        assert!(
+            Response::read(b"HTTP/1.1 200 OK\nContent-Length: 0\n\n")
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]
     fn a_code_without_a_space_swallows_the_next_line() {
         let (response, _) = read("HTTP/1.1 200\r\nContent-Length: 5\r\n\r\n");
-        assert_eq!((response.code, response.reason.as_str(), response.body.len()), (200, "5", 0));
-        assert_eq!(Response::read(b"HTTP/1.1 200\r\nA:b\r\n\r\n").unwrap_err().1, "Bad Request");
+        assert_eq!(
+            (response.code, response.reason.as_str(), response.body.len()),
+            (200, "5", 0)
+        );
+        assert_eq!(
+            Response::read(b"HTTP/1.1 200\r\nA:b\r\n\r\n")
+                .unwrap_err()
+                .1,
+            "Bad Request"
+        );
     }
 
     #[test]
     fn what_cannot_be_read_has_telegrams_words() {
         let message = |text: &str| Response::read(text.as_bytes()).unwrap_err().1;
-        assert_eq!(message("HTTP/2 200 OK\r\n\r\n"), "HTTP Version Not Supported");
+        assert_eq!(
+            message("HTTP/2 200 OK\r\n\r\n"),
+            "HTTP Version Not Supported"
+        );
         assert_eq!(message("ok\r\n\r\n"), "Not Implemented");
         assert_eq!(
             message("HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 1\r\n\r\n"),
             "Unsupported Media Type: unsupported content-encoding"
         );
         assert_eq!(
-            message("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1048577\r\n\r\n"),
+            message(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1048577\r\n\r\n"
+            ),
             "Request Entity Too Large: too many parameters"
         );
     }
@@ -218,24 +301,58 @@ mod tests {
     fn closing_and_retry_after_are_read() {
         assert!(read("HTTP/1.0 200 OK\r\n\r\n").0.close);
         assert!(read("HTTP/1.1 200 OK\r\nConnection: Close\r\n\r\n").0.close);
-        assert!(!read("HTTP/1.1 200 OK\r\nConnection: close, x\r\n\r\n").0.close);
-        assert!(!read("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n").0.close);
-        let after = |text: &str| read(&format!("HTTP/1.1 503 No\r\nRetry-After: {text}\r\n\r\n")).0.retry_after();
-        assert_eq!([after("5"), after("9999"), after("-1"), after("soon")], [5, 3600, 0, 0]);
-        assert_eq!([after("+1"), after("01"), after("5 s"), after("2147483648"), after("")], [0; 5]);
+        assert!(
+            !read("HTTP/1.1 200 OK\r\nConnection: close, x\r\n\r\n")
+                .0
+                .close
+        );
+        assert!(
+            !read("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n")
+                .0
+                .close
+        );
+        let after = |text: &str| {
+            read(&format!("HTTP/1.1 503 No\r\nRetry-After: {text}\r\n\r\n"))
+                .0
+                .retry_after()
+        };
+        assert_eq!(
+            [after("5"), after("9999"), after("-1"), after("soon")],
+            [5, 3600, 0, 0]
+        );
+        assert_eq!(
+            [
+                after("+1"),
+                after("01"),
+                after("5 s"),
+                after("2147483648"),
+                after("")
+            ],
+            [0; 5]
+        );
         assert_eq!(after("5\r\nRetry-After: 7"), 5, "the first of two");
     }
 
     #[test]
     fn a_length_is_what_digits_begin_it_and_without_a_body_an_encoding_does_not_matter() {
         for length in ["junk", "-5", "", "0x10", "+2"] {
-            let text = format!("HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: {length}\r\n\r\n");
+            let text = format!(
+                "HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: {length}\r\n\r\n"
+            );
             assert_eq!(read(&text).1, text.len(), "{length}");
         }
-        assert_eq!(read("HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nhi!").0.body, b"hi");
+        assert_eq!(
+            read("HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nhi!")
+                .0
+                .body,
+            b"hi"
+        );
         let large = "HTTP/1.1 200 OK\r\nContent-Length: 5000000000\r\n\r\n";
         let message = Response::read(large.as_bytes()).unwrap_err().1;
-        assert_eq!(message, "Request Entity Too Large: content length is 4294967295");
+        assert_eq!(
+            message,
+            "Request Entity Too Large: content length is 4294967295"
+        );
     }
 
     #[test]
@@ -246,13 +363,23 @@ mod tests {
         assert_eq!(length("x\r\n\r\n"), 5);
         let long = Response::read(format!("{chunked}000000002\r\nhi\r\n").as_bytes()).unwrap_err();
         assert_eq!(long.1, "Bad Request: Too long length in chunked 000000002");
-        assert!(Response::read(format!("{chunked}2\r\nhi").as_bytes()).unwrap().is_none());
+        assert!(
+            Response::read(format!("{chunked}2\r\nhi").as_bytes())
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]
     fn parameters_are_too_many_in_any_type_that_contains_json() {
-        let large = |kind: &str| format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: 1048577\r\n\r\n");
+        let large = |kind: &str| {
+            format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: 1048577\r\n\r\n")
+        };
         assert!(Response::read(large("x-application/jsonx").as_bytes()).is_err());
-        assert!(Response::read(large("text/plain").as_bytes()).unwrap().is_none());
+        assert!(
+            Response::read(large("text/plain").as_bytes())
+                .unwrap()
+                .is_none()
+        );
     }
 }

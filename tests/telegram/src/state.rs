@@ -75,7 +75,10 @@ impl Shared {
     }
 
     pub fn route(&self, host: &str, port: u16) -> Option<SocketAddr> {
-        lock(&self.state).routes.get(&(host.to_owned(), port)).copied()
+        lock(&self.state)
+            .routes
+            .get(&(host.to_owned(), port))
+            .copied()
     }
 
     pub fn is_shut(&self, host: &str, port: u16) -> bool {
@@ -87,7 +90,8 @@ impl Shared {
         lock(&self.names).insert(host.to_ascii_lowercase(), address);
     }
 
-    /// The address of a URL's host. A name has the one that a test gave it, or that of all names without one.
+    /// The address of a URL's host. A name has the one that a test gave it, or that of all names
+    /// without one.
     pub fn resolve(&self, host: &str) -> Option<IpAddr> {
         let literal = host.trim_matches(['[', ']']).parse().ok();
         let known = || lock(&self.names).get(host).copied().map(IpAddr::V4);
@@ -99,15 +103,25 @@ impl Shared {
     }
 
     /// Waits until `ready` has something, no longer than `within`.
-    pub fn wait<T>(&self, within: Duration, mut ready: impl FnMut(&mut State) -> Option<T>) -> Option<T> {
+    pub fn wait<T>(
+        &self,
+        within: Duration,
+        mut ready: impl FnMut(&mut State) -> Option<T>,
+    ) -> Option<T> {
         let end = Instant::now() + within;
         let mut state = lock(&self.state);
         loop {
             if let Some(result) = ready(&mut state) {
                 return Some(result);
             }
-            let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            let left = end
+                .checked_duration_since(Instant::now())
+                .filter(|left| !left.is_zero())?;
+            state = self
+                .changed
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 
@@ -150,7 +164,10 @@ pub(crate) fn ask<A, B>(rule: &Rule<A, B>, about: &A) -> Option<B> {
 
 /// Seconds since 1970.
 pub(crate) fn date() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 /// The address of a name that nobody gave one.
@@ -215,7 +232,11 @@ const MAX_SIZE: usize = 128 * 1024 * 1024;
 impl Account {
     fn new(token: &str) -> Account {
         Account {
-            id: token.split(':').next().and_then(|id| id.parse().ok()).unwrap_or(0),
+            id: token
+                .split(':')
+                .next()
+                .and_then(|id| id.parse().ok())
+                .unwrap_or(0),
             queues: Queues::default(),
             chats: HashMap::new(),
             allowed_updates: None,
@@ -243,7 +264,8 @@ impl Account {
         };
         let mut event = format!("\"{kind}\":");
         json::write(value, &mut event);
-        let is_room = self.queues.len() < MAX_UPDATES && self.queues.size() + event.len() <= MAX_SIZE;
+        let is_room =
+            self.queues.len() < MAX_UPDATES && self.queues.size() + event.len() <= MAX_SIZE;
         if !allowed || !is_room || event.len() > MAX_UPDATE_SIZE {
             return 0;
         }
@@ -251,7 +273,12 @@ impl Account {
         self.next_update += 1;
         let body = format!("{{\"update_id\":{id},\n{event}}}").into();
         let expiry = Instant::now() + options.scaled(lifetime(kind));
-        let update = Update { id, queue, body, expiry };
+        let update = Update {
+            id,
+            queue,
+            body,
+            expiry,
+        };
         self.past.insert(id, update.clone());
         self.queue(update);
         id
@@ -261,7 +288,10 @@ impl Account {
     pub fn push_again(&mut self, id: i64, options: &Options) {
         if let Some(update) = self.past.get(&id) {
             let expiry = Instant::now() + options.scaled(lifetime(""));
-            self.queue(Update { expiry, ..update.clone() });
+            self.queue(Update {
+                expiry,
+                ..update.clone()
+            });
         }
     }
 
@@ -269,7 +299,8 @@ impl Account {
     fn queue(&mut self, update: Update) {
         self.queues.push(update);
         if let Some(webhook) = &self.webhook {
-            self.queues.load(webhook.settings.max_queues(), Instant::now());
+            self.queues
+                .load(webhook.settings.max_queues(), Instant::now());
         }
     }
 
@@ -283,7 +314,10 @@ impl Account {
             self.queues.len(),
         );
         if let Some((date, message)) = &self.last_error {
-            info += &format!(",\"last_error_date\":{date},\"last_error_message\":{}", json::string(message));
+            info += &format!(
+                ",\"last_error_date\":{date},\"last_error_message\":{}",
+                json::string(message)
+            );
         }
         if let Some(settings) = settings {
             info += &format!(
@@ -293,7 +327,10 @@ impl Account {
             );
         }
         if let Some(allowed) = &self.allowed_updates {
-            info += &format!(",\"allowed_updates\":{}", json::text(&allowed.as_slice().into()));
+            info += &format!(
+                ",\"allowed_updates\":{}",
+                json::text(&allowed.as_slice().into())
+            );
         }
         info + "}"
     }

@@ -1,5 +1,5 @@
-//! Bytes to and from a webhook, moved as Telegram's network code moves them: in each turn it reads what there is,
-//! then writes what fits, and only then asks whether the connection has ended.
+//! Bytes to and from a webhook, moved as Telegram's network code moves them: in each turn it reads
+//! what there is, then writes what fits, and only then asks whether the connection has ended.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -25,13 +25,24 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// Ends with the TLS handshake, if there is TLS.
-    pub async fn open(tcp: TcpStream, host: &str, config: Option<Arc<ClientConfig>>) -> Result<Stream, Error> {
+    pub async fn open(
+        tcp: TcpStream,
+        host: &str,
+        config: Option<Arc<ClientConfig>>,
+    ) -> Result<Stream, Error> {
         let tls = config.map(|config| client(config, host)).transpose()?;
-        let mut stream = Stream { tcp, tls, unsent: Vec::new(), ended: false, blocks: Blocks::default() };
+        let mut stream = Stream {
+            tcp,
+            tls,
+            unsent: Vec::new(),
+            ended: false,
+            blocks: Blocks::default(),
+        };
         let mut input = Vec::new();
         loop {
             stream.turn(&mut input)?;
-            if !stream.has_unsent() && !stream.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+            if !stream.has_unsent() && !stream.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+            {
                 break;
             }
             stream.ready().await?;
@@ -71,8 +82,9 @@ impl Stream {
         self.end()
     }
 
-    /// Reads once, and waits for nothing; whether there was something. A response is complete before the end of its
-    /// connection is seen, so the next request may be written into a connection that is being closed.
+    /// Reads once, and waits for nothing; whether there was something. A response is complete
+    /// before the end of its connection is seen, so the next request may be written into a
+    /// connection that is being closed.
     pub fn read(&mut self, input: &mut Vec<u8>) -> Result<bool, Error> {
         if self.ended {
             return Ok(false);
@@ -94,7 +106,10 @@ impl Stream {
         while self.has_unsent() {
             let result = match &mut self.tls {
                 Some(tls) => tls.write_tls(&mut Wire(&self.tcp)),
-                None => self.tcp.try_write(&self.unsent).inspect(|length| drop(self.unsent.drain(..length))),
+                None => self
+                    .tcp
+                    .try_write(&self.unsent)
+                    .inspect(|length| drop(self.unsent.drain(..length))),
             };
             match result {
                 Ok(_) => {}
@@ -107,11 +122,15 @@ impl Stream {
 
     /// Whether the connection has ended, and with an error of its socket or in silence.
     pub fn end(&self) -> Result<(), Error> {
-        if self.ended { Err(self.tcp.take_error()?.map_or(Error::Closed, Error::from)) } else { Ok(()) }
+        if self.ended {
+            Err(self.tcp.take_error()?.map_or(Error::Closed, Error::from))
+        } else {
+            Ok(())
+        }
     }
 
-    /// Waits until there is something to read, or room for what is unsent. An error of the socket comes before what
-    /// is there to read: a refusal that a reset follows at once is never read.
+    /// Waits until there is something to read, or room for what is unsent. An error of the socket
+    /// comes before what is there to read: a refusal that a reset follows at once is never read.
     pub async fn ready(&self) -> Result<(), Error> {
         let mut interest = Interest::READABLE | Interest::ERROR;
         if self.has_unsent() {
@@ -122,7 +141,9 @@ impl Stream {
                 return Err(error.into());
             }
             // It is known now; the next turn must wait again.
-            let known: io::Result<()> = self.tcp.try_io(Interest::ERROR, || Err(io::ErrorKind::WouldBlock.into()));
+            let known: io::Result<()> = self
+                .tcp
+                .try_io(Interest::ERROR, || Err(io::ErrorKind::WouldBlock.into()));
             drop(known);
         }
         Ok(())
@@ -130,15 +151,22 @@ impl Stream {
 }
 
 fn client(config: Arc<ClientConfig>, host: &str) -> Result<Box<ClientConnection>, Error> {
-    let cannot = |error: &dyn std::fmt::Display| Error::Failed(format!("Can't create an SSL connection: {error}"));
+    let cannot = |error: &dyn std::fmt::Display| {
+        Error::Failed(format!("Can't create an SSL connection: {error}"))
+    };
     let name = ServerName::try_from(host.to_owned()).map_err(|error| cannot(&error))?;
     let mut tls = ClientConnection::new(config, name).map_err(|error| cannot(&error))?;
     tls.set_buffer_limit(None);
     Ok(Box::new(tls))
 }
 
-/// One read from the network, and what it means: the outer error is TLS's, the inner one the network's.
-fn read_tls(tls: &mut ClientConnection, tcp: &TcpStream, input: &mut Vec<u8>) -> Result<io::Result<usize>, Error> {
+/// One read from the network, and what it means: the outer error is TLS's, the inner one the
+/// network's.
+fn read_tls(
+    tls: &mut ClientConnection,
+    tcp: &TcpStream,
+    input: &mut Vec<u8>,
+) -> Result<io::Result<usize>, Error> {
     let length = match tls.read_tls(&mut Wire(tcp)) {
         Ok(length) => length,
         Err(error) => return Ok(Err(error)),
@@ -147,12 +175,20 @@ fn read_tls(tls: &mut ClientConnection, tcp: &TcpStream, input: &mut Vec<u8>) ->
     if let Err(error) = state {
         // The server may hear why.
         let _ = tls.write_tls(&mut Wire(tcp));
-        return Err(tls::explain(&error, tls.negotiated_cipher_suite().is_some()));
+        return Err(tls::explain(
+            &error,
+            tls.negotiated_cipher_suite().is_some(),
+        ));
     }
     match tls.reader().read_to_end(input) {
         // The end of TLS is not the end of the connection.
         Ok(_) => Ok(Ok(length)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::UnexpectedEof) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::UnexpectedEof
+            ) =>
+        {
             Ok(Ok(length))
         }
         Err(error) => Ok(Err(error)),
@@ -183,8 +219,8 @@ impl Write for Wire<'_> {
     }
 }
 
-/// Telegram gathers what it sends in blocks, and each block that a request touches becomes a TLS record. A body
-/// that does not fit into the block of its head has its own.
+/// Telegram gathers what it sends in blocks, and each block that a request touches becomes a TLS
+/// record. A body that does not fit into the block of its head has its own.
 #[derive(Clone, Default)]
 struct Blocks {
     /// What is free in the last block.
@@ -233,9 +269,17 @@ mod tests {
         assert_eq!(blocks.split(157, 3940), [157, 3940]);
         let mut blocks = Blocks::default();
         let records: Vec<_> = (0..10).map(|_| blocks.split(157, 300)).collect();
-        assert_eq!(records[7..], [vec![457], vec![157, 300], vec![457]], "at the end of a block");
+        assert_eq!(
+            records[7..],
+            [vec![457], vec![157, 300], vec![457]],
+            "at the end of a block"
+        );
         let mut blocks = Blocks::default();
         let records: Vec<_> = (0..14).map(|_| blocks.split(157, 150)).collect();
-        assert_eq!(records[12..], [vec![307], vec![105, 202]], "over the end of a block");
+        assert_eq!(
+            records[12..],
+            [vec![307], vec![105, 202]],
+            "over the end of a block"
+        );
     }
 }

@@ -20,11 +20,13 @@ impl Target {
     /// Reads `url` as `parse_url` of Telegram does. `None`: "invalid webhook URL specified".
     pub fn new(url: &str, secret: Option<&str>) -> Option<Target> {
         let (https, rest) = match url.split_once("://") {
-            Some((scheme, rest)) if !scheme.contains(':') => match scheme.to_ascii_lowercase().as_str() {
-                "https" => (true, rest),
-                "http" => (false, rest),
-                _ => return None,
-            },
+            Some((scheme, rest)) if !scheme.contains(':') => {
+                match scheme.to_ascii_lowercase().as_str() {
+                    "https" => (true, rest),
+                    "http" => (false, rest),
+                    _ => return None,
+                }
+            }
             _ => (true, url),
         };
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
@@ -52,7 +54,12 @@ impl Target {
             head += &format!("\r\nX-Telegram-Bot-Api-Secret-Token: {secret}");
         }
         head += "\r\nContent-Type: application/json\r\nContent-Length: ";
-        Some(Target { host, port, https, head })
+        Some(Target {
+            host,
+            port,
+            https,
+            head,
+        })
     }
 
     /// Appends the head of a request with a body of `length` bytes to `output`.
@@ -69,10 +76,14 @@ impl Target {
 }
 
 fn is_host(host: &str) -> bool {
-    if let Some(inside) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    if let Some(inside) = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
         return inside.parse::<std::net::Ipv6Addr>().is_ok();
     }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || !c.is_ascii() || "%.-_!$,~*'();&+=".contains(c);
+    let allowed =
+        |c: char| c.is_ascii_alphanumeric() || !c.is_ascii() || "%.-_!$,~*'();&+=".contains(c);
     !host.is_empty() && host != "." && host.chars().all(allowed)
 }
 
@@ -135,7 +146,10 @@ mod tests {
              Content-Type: application/json\r\nContent-Length: 2\r\n\
              Connection: keep-alive\r\nAccept-Encoding: gzip, deflate\r\n\r\n"
         );
-        assert!(request("1.2.3.4", None).starts_with("POST / HTTP/1.1\r\nHost: 1.2.3.4\r\nContent-Type"));
+        assert!(
+            request("1.2.3.4", None)
+                .starts_with("POST / HTTP/1.1\r\nHost: 1.2.3.4\r\nContent-Type")
+        );
         assert!(request("https://a:443?x", None).starts_with("POST /?x HTTP/1.1\r\nHost: a\r\n"));
     }
 
@@ -173,7 +187,14 @@ mod tests {
         ] {
             assert!(is_reserved(text.parse().unwrap()), "{text}");
         }
-        for text in ["100.128.0.1", "172.32.0.1", "192.0.1.1", "8.8.8.8", "198.20.0.1", "91.108.5.7"] {
+        for text in [
+            "100.128.0.1",
+            "172.32.0.1",
+            "192.0.1.1",
+            "8.8.8.8",
+            "198.20.0.1",
+            "91.108.5.7",
+        ] {
             assert!(!is_reserved(text.parse().unwrap()), "{text}");
         }
     }

@@ -27,7 +27,11 @@ impl Wish<'_> {
         let text = call.text("certificate");
         // Only a file is a certificate; plain text is ignored without a word.
         let name = text.strip_prefix("attach://").unwrap_or("certificate");
-        let (default, most) = if options.local { (100, 100_000) } else { (40, 100) };
+        let (default, most) = if options.local {
+            (100, 100_000)
+        } else {
+            (40, 100)
+        };
         let max_connections = call.integer("max_connections", default, 1, most);
         Wish {
             url: call.text("url"),
@@ -43,7 +47,10 @@ impl Wish<'_> {
         settings.url == self.url
             && settings.max_connections == self.max_connections
             && settings.secret == self.secret
-            && settings.fixed_ip().map_or(String::new(), |ip| ip.to_string()) == self.ip_address
+            && settings
+                .fixed_ip()
+                .map_or(String::new(), |ip| ip.to_string())
+                == self.ip_address
             && self.certificate.is_none()
             && !settings.certificate
             && !self.drop_pending
@@ -51,14 +58,23 @@ impl Wish<'_> {
 
     /// The checks before anything of this call counts.
     fn check(&self) -> Result<Target, String> {
-        let target = Target::new(&self.url, Some(&self.secret)).ok_or("invalid webhook URL specified")?;
+        let target =
+            Target::new(&self.url, Some(&self.secret)).ok_or("invalid webhook URL specified")?;
         if self.secret.len() > 256 {
             return Err("secret token is too long".into());
         }
-        if !self.secret.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
+        if !self
+            .secret
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+        {
             return Err("secret token contains unallowed characters".into());
         }
-        match self.certificate.map(<[u8]>::len).filter(|size| *size > MAX_CERTIFICATE) {
+        match self
+            .certificate
+            .map(<[u8]>::len)
+            .filter(|size| *size > MAX_CERTIFICATE)
+        {
             Some(size) => Err(format!("certificate size is too big ({size} bytes)")),
             None => Ok(target),
         }
@@ -70,7 +86,8 @@ impl Wish<'_> {
         if !options.local {
             check_port(&target).map_err(bad_webhook)?;
         }
-        let (address, is_fixed) = check_address(&self.ip_address, &target.host, shared).map_err(bad_webhook)?;
+        let (address, is_fixed) =
+            check_address(&self.ip_address, &target.host, shared).map_err(bad_webhook)?;
         let trust = match self.certificate {
             _ if !target.https => Ok(Trust::plain()),
             Some(pem) => Trust::uploaded(pem),
@@ -106,7 +123,9 @@ fn check_port(target: &Target) -> Result<(), &'static str> {
 /// The address where the webhook is, and whether it is pinned.
 fn check_address(pinned: &str, host: &str, shared: &Shared) -> Result<(IpAddr, bool), String> {
     let address = match pinned {
-        "" => shared.resolve(host).ok_or("Failed to resolve host: Name or service not known")?,
+        "" => shared
+            .resolve(host)
+            .ok_or("Failed to resolve host: Name or service not known")?,
         text => text.parse().map_err(|_| "Invalid IP address specified")?,
     };
     match address {
@@ -128,15 +147,26 @@ pub(crate) fn set(shared: &Arc<Shared>, token: &str, account: &mut Account, call
     }
     let now = Instant::now();
     let pause = shared.options.scaled(1.0);
-    if account.last_set_webhook.is_some_and(|last| now < last + pause) {
+    if account
+        .last_set_webhook
+        .is_some_and(|last| now < last + pause)
+    {
         return Answer::too_many(1);
     }
     account.last_set_webhook = Some(now);
-    if account.webhook.as_ref().is_some_and(|webhook| wish.is_met_by(&webhook.settings)) {
+    if account
+        .webhook
+        .as_ref()
+        .is_some_and(|webhook| wish.is_met_by(&webhook.settings))
+    {
         kinds::set(&mut account.allowed_updates, call);
         return Answer::described("Webhook is already set");
     }
-    polling::abort(account, "Conflict: terminated by setWebhook request", &shared.options);
+    polling::abort(
+        account,
+        "Conflict: terminated by setWebhook request",
+        &shared.options,
+    );
     // The old webhook and the old updates are gone before the new values are looked at.
     remove(account);
     if wish.drop_pending {
@@ -165,7 +195,11 @@ pub(crate) fn delete(account: &mut Account, call: &Call) -> Answer {
     if call.flag("drop_pending_updates") {
         account.queues.clear();
     }
-    Answer::described(if was_set { "Webhook was deleted" } else { "Webhook is already deleted" })
+    Answer::described(if was_set {
+        "Webhook was deleted"
+    } else {
+        "Webhook is already deleted"
+    })
 }
 
 /// Takes the webhook down, if there is one.

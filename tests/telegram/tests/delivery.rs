@@ -16,7 +16,10 @@ fn status(line: &str) -> Option<Vec<u8>> {
 
 /// Seconds between the starts of attempts, in Telegram's own time.
 fn gaps(deliveries: &[Delivery], speed: f64) -> Vec<f64> {
-    deliveries.windows(2).map(|pair| (pair[1].started - pair[0].started).as_secs_f64() * speed).collect()
+    deliveries
+        .windows(2)
+        .map(|pair| (pair[1].started - pair[0].started).as_secs_f64() * speed)
+        .collect()
 }
 
 #[test]
@@ -45,7 +48,10 @@ fn a_request_is_telegrams_byte_for_byte() {
              \"first_name\":\"User\",\"language_code\":\"en\"}},\"chat\":{{\"id\":7,\"first_name\":\"User\",\"type\":\"private\"}}"
         )
     );
-    assert_eq!(after.split_once(',').unwrap().1, r#""text":"\u00e9/\"\ud83d\ude00"}}"#);
+    assert_eq!(
+        after.split_once(',').unwrap().1,
+        r#""text":"\u00e9/\"\ud83d\ude00"}}"#
+    );
 }
 
 #[test]
@@ -56,7 +62,14 @@ fn the_largest_update_is_half_a_mebibyte_without_its_envelope() {
     assert_eq!(world.bot.update("poll", 1, value(524_289)), 0);
     assert!(world.bot.update("poll", 1, value(524_288)) > 0);
     world.bot.wait_delivered(1, SOON).unwrap();
-    assert_eq!(world.server.requests()[0].split_once("\r\n\r\n").unwrap().1.len(), 524_314);
+    assert_eq!(
+        world.server.requests()[0]
+            .split_once("\r\n\r\n")
+            .unwrap()
+            .1
+            .len(),
+        524_314
+    );
 }
 
 #[test]
@@ -68,7 +81,9 @@ fn an_update_that_expires_behind_another_of_its_chat_still_comes() {
     });
     world.set(&[]);
     world.bot.update("callback_query", 7, json!({"id": "1"}));
-    let second = world.bot.update("inline_query", 7, json!({"id": "2", "query": "x"}));
+    let second = world
+        .bot
+        .update("inline_query", 7, json!({"id": "2", "query": "x"}));
     let deliveries = world.bot.wait_delivered(2, SOON).unwrap();
     assert_eq!(deliveries[1].update_id, second);
 }
@@ -152,7 +167,11 @@ fn an_answer_without_a_word_of_closing_before_the_close_is_a_broken_pipe() {
         }
         world.bot.wait_delivered(20, SOON).unwrap();
         let info = world.bot.webhook_info();
-        assert_eq!(info.get("last_error_message").map(|text| text.as_str().unwrap()), message);
+        assert_eq!(
+            info.get("last_error_message")
+                .map(|text| text.as_str().unwrap()),
+            message
+        );
     }
 }
 
@@ -164,7 +183,10 @@ fn a_reset_is_told() {
     world.telegram.route(HOST, 8443, address);
     let url = format!("https://{HOST}:8443/hook");
     upload(&world.telegram, &[("url", &url)], &world.identity.chain);
-    assert_eq!(world.bot.wait_error(SOON).unwrap(), "Connection reset by peer");
+    assert_eq!(
+        world.bot.wait_error(SOON).unwrap(),
+        "Connection reset by peer"
+    );
 }
 
 /// The lengths of the TLS records with data that a webhook gets.
@@ -181,7 +203,8 @@ fn records(world: &World, updates: &[usize]) -> Vec<usize> {
             let mut content = vec![0; length];
             client.read_exact(&mut content).unwrap();
             if head[0] == 23 {
-                // Without the tag, and the byte that tells the type. Counted before the webhook answers; at the end nobody counts.
+                // Without the tag, and the byte that tells the type. Counted before the webhook
+                // answers; at the end nobody counts.
                 let _ = record.send(length - 17);
             }
             server.write_all(&[&head[..], &content].concat()).unwrap();
@@ -204,23 +227,50 @@ fn the_head_of_a_large_request_is_a_record_of_its_own() {
     let requests = world.server.requests();
     let head = |number: usize| requests[number].split_once("\r\n\r\n").unwrap().0.len() + 4;
     let whole = |number: usize| requests[number].len();
-    assert_eq!(seen, [whole(0), head(1), 16384, whole(1) - head(1) - 16384, whole(2)]);
+    assert_eq!(
+        seen,
+        [
+            whole(0),
+            head(1),
+            16384,
+            whole(1) - head(1) - 16384,
+            whole(2)
+        ]
+    );
 }
 
 #[test]
 fn failures_are_retried_after_0_2_4_8_seconds() {
-    let world = World::start(20.0, |number, _| status(if number < 5 { "500 Oops, Sorry" } else { "200 OK" }));
+    let world = World::start(20.0, |number, _| {
+        status(if number < 5 {
+            "500 Oops, Sorry"
+        } else {
+            "200 OK"
+        })
+    });
     world.set(&[]);
     world.bot.say(7, "x");
     world.bot.wait_delivered(1, SOON).unwrap();
     let deliveries = world.bot.deliveries();
-    assert_eq!(deliveries.iter().map(|one| one.attempt).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
-    for (gap, expected) in gaps(&deliveries, 20.0).into_iter().zip([0.0, 2.0, 4.0, 8.0, 16.0]) {
+    assert_eq!(
+        deliveries.iter().map(|one| one.attempt).collect::<Vec<_>>(),
+        [1, 2, 3, 4, 5, 6]
+    );
+    for (gap, expected) in gaps(&deliveries, 20.0)
+        .into_iter()
+        .zip([0.0, 2.0, 4.0, 8.0, 16.0])
+    {
         // A loaded machine may be late, never early.
-        assert!(gap >= expected && gap < expected + 4.0, "{gap} for {expected}");
+        assert!(
+            gap >= expected && gap < expected + 4.0,
+            "{gap} for {expected}"
+        );
     }
     let info = world.bot.webhook_info();
-    assert_eq!(info["last_error_message"], "Wrong response from the webhook: 500 Oops, Sorry");
+    assert_eq!(
+        info["last_error_message"],
+        "Wrong response from the webhook: 500 Oops, Sorry"
+    );
     assert_eq!(info["pending_update_count"], 0);
 }
 
@@ -234,14 +284,21 @@ fn retry_after_is_honoured() {
     world.bot.say(7, "x");
     world.bot.wait_delivered(1, SOON).unwrap();
     let gaps = gaps(&world.bot.deliveries(), 10.0);
-    assert!(gaps.len() == 3 && gaps.iter().all(|gap| *gap >= 3.0), "{gaps:?}");
+    assert!(
+        gaps.len() == 3 && gaps.iter().all(|gap| *gap >= 3.0),
+        "{gaps:?}"
+    );
 }
 
 #[test]
 fn an_update_is_dropped_when_its_wait_would_outlive_it() {
-    let world = World::start(1.0, |_, _| Some(b"HTTP/1.1 503 Busy\r\nRetry-After: 31\r\n\r\n".to_vec()));
+    let world = World::start(1.0, |_, _| {
+        Some(b"HTTP/1.1 503 Busy\r\nRetry-After: 31\r\n\r\n".to_vec())
+    });
     world.set(&[]);
-    world.bot.update("inline_query", 7, json!({"id": "1", "query": "x"}));
+    world
+        .bot
+        .update("inline_query", 7, json!({"id": "1", "query": "x"}));
     world.bot.wait_none_pending(SOON).unwrap();
     assert_eq!(world.bot.deliveries().len(), 1);
 }
@@ -261,7 +318,10 @@ fn the_first_update_after_a_pause_travels_alone() {
     }
     world.bot.wait_deliveries(1, SOON).unwrap();
     std::thread::sleep(Duration::from_millis(100));
-    assert_eq!((world.bot.deliveries().len(), world.bot.connections()), (1, 1));
+    assert_eq!(
+        (world.bot.deliveries().len(), world.bot.connections()),
+        (1, 1)
+    );
     drop(held);
     let deliveries = world.bot.wait_delivered(20, SOON).unwrap();
     let connections = deliveries.iter().map(|one| one.connection).max().unwrap();
@@ -288,37 +348,72 @@ fn a_chat_has_its_order_and_one_request_at_a_time() {
     let tried = Mutex::new(std::collections::HashSet::new());
     let world = World::start(50.0, move |_, request| {
         let body = request.split_once("\r\n\r\n").unwrap().1.to_owned();
-        status(if tried.lock().unwrap().insert(body) { "500 No" } else { "200 OK" })
+        status(if tried.lock().unwrap().insert(body) {
+            "500 No"
+        } else {
+            "200 OK"
+        })
     });
     world.set(&[]);
-    let said: Vec<i64> = (0..30).map(|i| world.bot.say(1 + i % 3, "x").update_id).collect();
+    let said: Vec<i64> = (0..30)
+        .map(|i| world.bot.say(1 + i % 3, "x").update_id)
+        .collect();
     let deliveries = world.bot.wait_delivered(30, SOON).unwrap();
     for chat in 0..3 {
         let expected: Vec<i64> = said.iter().copied().skip(chat).step_by(3).collect();
-        let mine: Vec<&Delivery> = deliveries.iter().filter(|one| expected.contains(&one.update_id)).collect();
-        assert_eq!(mine.iter().map(|one| one.update_id).collect::<Vec<_>>(), expected);
-        assert!(mine.windows(2).all(|pair| pair[0].ended.unwrap() <= pair[1].started));
+        let mine: Vec<&Delivery> = deliveries
+            .iter()
+            .filter(|one| expected.contains(&one.update_id))
+            .collect();
+        assert_eq!(
+            mine.iter().map(|one| one.update_id).collect::<Vec<_>>(),
+            expected
+        );
+        assert!(
+            mine.windows(2)
+                .all(|pair| pair[0].ended.unwrap() <= pair[1].started)
+        );
     }
 }
 
 #[test]
 fn buttons_and_messages_of_a_user_do_not_wait_for_each_other() {
-    let world = World::start(1.0, |_, request| status(if request.contains("bad") { "500 No" } else { "200 OK" }));
+    let world = World::start(1.0, |_, request| {
+        status(if request.contains("bad") {
+            "500 No"
+        } else {
+            "200 OK"
+        })
+    });
     world.set(&[]);
     world.bot.say(7, "bad");
     let pressed = world.bot.press(7, 7, "x");
-    assert_eq!(world.bot.wait_delivered(1, SOON).unwrap()[0].update_id, pressed.update_id);
+    assert_eq!(
+        world.bot.wait_delivered(1, SOON).unwrap()[0].update_id,
+        pressed.update_id
+    );
 }
 
 #[test]
 fn two_failing_chats_block_a_bot_with_one_connection() {
-    let world = World::start(1.0, |_, request| status(if request.contains("bad") { "500 No" } else { "200 OK" }));
+    let world = World::start(1.0, |_, request| {
+        status(if request.contains("bad") {
+            "500 No"
+        } else {
+            "200 OK"
+        })
+    });
     world.set(&[("max_connections", "1")]);
     world.bot.say(1, "bad");
     world.bot.say(2, "bad");
     world.bot.say(3, "good");
     world.bot.wait_deliveries(4, SOON).unwrap();
-    assert!(world.bot.wait_delivered(1, Duration::from_millis(300)).is_err());
+    assert!(
+        world
+            .bot
+            .wait_delivered(1, Duration::from_millis(300))
+            .is_err()
+    );
     assert!(world.bot.wait_none_pending(Duration::ZERO).is_err());
 }
 
@@ -331,10 +426,22 @@ fn an_interim_response_is_taken_for_the_answer() {
     world.set(&[]);
     world.bot.say(7, "x");
     world.bot.wait_delivered(1, SOON).unwrap();
-    let statuses: Vec<_> = world.bot.deliveries().iter().map(|one| one.status).collect();
-    assert_eq!(statuses, [Some(100), Some(200)], "the second attempt has the first one's answer");
+    let statuses: Vec<_> = world
+        .bot
+        .deliveries()
+        .iter()
+        .map(|one| one.status)
+        .collect();
+    assert_eq!(
+        statuses,
+        [Some(100), Some(200)],
+        "the second attempt has the first one's answer"
+    );
     world.bot.say(7, "y");
-    assert_eq!(world.bot.wait_delivered(2, SOON).unwrap()[1].status, Some(201));
+    assert_eq!(
+        world.bot.wait_delivered(2, SOON).unwrap()[1].status,
+        Some(201)
+    );
 }
 
 #[test]
@@ -348,10 +455,19 @@ fn a_body_without_a_length_is_a_broken_response() {
     world.bot.wait_delivered(1, SOON).unwrap();
     world.bot.say(7, "y");
     world.bot.wait_delivered(2, SOON).unwrap();
-    assert_eq!(world.bot.webhook_info()["last_error_message"], "Not Implemented");
+    assert_eq!(
+        world.bot.webhook_info()["last_error_message"],
+        "Not Implemented"
+    );
     assert_eq!(world.bot.deliveries().len(), 3);
     let told = "HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\n\r\n";
-    assert!(world.server.requests().iter().any(|request| request.ends_with(told)));
+    assert!(
+        world
+            .server
+            .requests()
+            .iter()
+            .any(|request| request.ends_with(told))
+    );
 }
 
 #[test]
@@ -375,7 +491,15 @@ fn a_cut_connection_is_a_loss() {
     world.bot.say(7, "x");
     world.bot.wait_delivered(1, SOON).unwrap();
     let seen: Vec<_> = world.bot.deliveries().iter().map(|one| one.cut).collect();
-    assert_eq!(seen, [Some(Cut::Before), Some(Cut::RequestAt(100)), Some(Cut::BeforeAnswer), None]);
+    assert_eq!(
+        seen,
+        [
+            Some(Cut::Before),
+            Some(Cut::RequestAt(100)),
+            Some(Cut::BeforeAnswer),
+            None
+        ]
+    );
     assert_eq!(world.server.requests().len(), 2);
 }
 
@@ -409,14 +533,22 @@ fn errors_have_telegrams_words() {
         error
     };
     // Bound and free again: nobody listens there.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     assert_eq!(error(nobody), "Connection refused");
     let plain = accept(|mut stream| {
         assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
-        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .unwrap();
         let _ = stream.read_to_end(&mut Vec::new());
     });
-    assert_eq!(error(plain), "SSL error {error:0A00010B:SSL routines::wrong version number}");
+    assert_eq!(
+        error(plain),
+        "SSL error {error:0A00010B:SSL routines::wrong version number}"
+    );
     assert_eq!(error(world.server.address), "Read timeout expired");
 }
 
@@ -427,14 +559,18 @@ fn an_update_can_come_twice() {
     let said = world.bot.say(7, "x");
     world.bot.wait_delivered(1, SOON).unwrap();
     world.bot.redeliver(said.update_id);
-    assert_eq!(world.bot.wait_delivered(2, SOON).unwrap()[1].update_id, said.update_id);
+    assert_eq!(
+        world.bot.wait_delivered(2, SOON).unwrap()[1].update_id,
+        said.update_id
+    );
     let requests = world.server.requests();
     assert_eq!(requests[0], requests[1]);
 }
 
 #[test]
 fn a_method_in_the_answer_is_carried_out() {
-    let body = r#"{"method":"sendMessage","chat_id":7,"text":"pong","reply_parameters":{"message_id":1}}"#;
+    let body =
+        r#"{"method":"sendMessage","chat_id":7,"text":"pong","reply_parameters":{"message_id":1}}"#;
     let world = World::start(1.0, move |_, _| {
         let length = body.len();
         Some(
@@ -460,7 +596,10 @@ fn connections_follow_a_new_route() {
         world.bot.say(7, "x");
     }
     world.bot.wait_delivered(3, SOON).unwrap();
-    assert_eq!((world.server.requests().len(), other.requests().len()), (2, 1));
+    assert_eq!(
+        (world.server.requests().len(), other.requests().len()),
+        (2, 1)
+    );
 }
 
 #[test]
@@ -478,7 +617,10 @@ fn a_home_that_shuts_telegram_out_times_out_and_takes_up_where_it_was() {
     let begun = world.bot.deliveries().len();
     world.bot.say(7, "x");
     let deliveries = world.bot.wait_deliveries(begun + 2, SOON).unwrap();
-    assert_eq!(deliveries[begun].error.as_deref(), Some("Read timeout expired"));
+    assert_eq!(
+        deliveries[begun].error.as_deref(),
+        Some("Read timeout expired")
+    );
     assert_eq!(world.server.requests().len(), 1);
     world.telegram.open(HOST, 8443);
     world.bot.wait_delivered(2, SOON).unwrap();
@@ -489,13 +631,23 @@ fn a_local_telegram_calls_any_address_without_tls() {
     let peers = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&peers);
     let address = accept(move |stream| {
-        seen.lock().unwrap().push(stream.peer_addr().unwrap().ip().to_string());
+        seen.lock()
+            .unwrap()
+            .push(stream.peer_addr().unwrap().ip().to_string());
         let _ = common::serve(stream, &Mutex::new(Vec::new()), &|_, _| Some(OK.to_vec()));
     });
-    let options = Options { local: true, source: "127.0.0.9".parse().unwrap(), ..Options::default() };
+    let options = Options {
+        local: true,
+        source: "127.0.0.9".parse().unwrap(),
+        ..Options::default()
+    };
     let telegram = Telegram::start(options).unwrap();
     let bot = telegram.bot(TOKEN);
-    let (code, _) = call(&telegram, "setWebhook", &json!({"url": format!("http://{address}/")}));
+    let (code, _) = call(
+        &telegram,
+        "setWebhook",
+        &json!({"url": format!("http://{address}/")}),
+    );
     assert_eq!(code, 200);
     bot.say(7, "x");
     bot.wait_delivered(1, SOON).unwrap();
@@ -507,7 +659,11 @@ fn a_name_without_a_route_waits_for_one() {
     let world = World::start(1.0, |_, _| Some(OK.to_vec()));
     let identity = common::self_signed(common::params(Some("bot.example.org")));
     let server = common::Server::start(&identity, |_, _| Some(OK.to_vec()));
-    upload(&world.telegram, &[("url", "https://bot.example.org/")], &identity.chain);
+    upload(
+        &world.telegram,
+        &[("url", "https://bot.example.org/")],
+        &identity.chain,
+    );
     world.bot.say(7, "x");
     world.bot.wait_deliveries(1, SOON).unwrap();
     world.telegram.route("bot.example.org", 443, server.address);
@@ -528,9 +684,16 @@ fn tls_begins_with_a_name_but_not_with_an_address_and_ends_without_a_word() {
             }
         };
         let hello = accepted.client_hello();
-        seen.send((hello.server_name().map(str::to_owned), hello.alpn().is_some())).unwrap();
+        seen.send((
+            hello.server_name().map(str::to_owned),
+            hello.alpn().is_some(),
+        ))
+        .unwrap();
     });
-    for (host, name) in [(HOST, None), ("bot.example.org", Some("bot.example.org".to_owned()))] {
+    for (host, name) in [
+        (HOST, None),
+        ("bot.example.org", Some("bot.example.org".to_owned())),
+    ] {
         world.telegram.route(host, 443, address);
         while upload(&world.telegram, &[("url", host)], &world.identity.chain)["ok"] != true {
             // Not more than once a second, which is 10 ms here.
@@ -541,5 +704,8 @@ fn tls_begins_with_a_name_but_not_with_an_address_and_ends_without_a_word() {
     std::thread::sleep(Duration::from_millis(10));
     world.set(&[]);
     world.bot.wait_connections(0, SOON).unwrap();
-    assert_eq!(world.server.endings.recv_timeout(SOON).unwrap(), std::io::ErrorKind::UnexpectedEof);
+    assert_eq!(
+        world.server.endings.recv_timeout(SOON).unwrap(),
+        std::io::ErrorKind::UnexpectedEof
+    );
 }

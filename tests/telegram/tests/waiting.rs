@@ -1,7 +1,8 @@
 //! How long a new chat waits while others flood: `cargo test -p simulated-telegram --test waiting`.
 //!
-//! Beside each figure stands the one of Telegram's own delivery code. The server here does nothing but wait, so what is
-//! seen is Telegram's share. The bot's share comes on top: `cargo test --test waiting` in the project itself.
+//! Beside each figure stands the one of Telegram's own delivery code. The server here does nothing
+//! but wait, so what is seen is Telegram's share. The bot's share comes on top: `cargo test --test
+//! waiting` in the project itself.
 
 mod common;
 
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use common::{OK, World};
 
-/// The chat that waits. Its number is lower than all others, so that it wins each tie and only its age counts.
+/// The chat that waits. Its number is lower than all others, so that it wins each tie and only its
+/// age counts.
 const NEW: i64 = 1;
 const FLOOD: i64 = 1000;
 /// A busy machine may be late, never early.
@@ -51,7 +53,10 @@ enum Unit {
 
 fn main() -> ExitCode {
     // Whoever asks for another test does not mean this one.
-    if std::env::args().skip(1).any(|argument| !argument.starts_with("--no") && !"waiting".contains(&argument)) {
+    if std::env::args()
+        .skip(1)
+        .any(|argument| !argument.starts_with("--no") && !"waiting".contains(&argument))
+    {
         return ExitCode::SUCCESS;
     }
     let slow = |connections, chats, messages, milliseconds, unit, real, expected| Case {
@@ -88,7 +93,10 @@ fn main() -> ExitCode {
     ];
     let results: Vec<f64> = thread::scope(|scope| {
         let running = cases.map(|case| scope.spawn(move || run(case)));
-        running.into_iter().map(|case| case.join().unwrap()).collect()
+        running
+            .into_iter()
+            .map(|case| case.join().unwrap())
+            .collect()
     });
     println!("connections  flood        server              a new chat waits  real");
     let mut is_good = true;
@@ -105,9 +113,16 @@ fn main() -> ExitCode {
         };
         let flood = format!("{} x {}", case.chats, case.messages);
         let verdict = if is_expected { "" } else { "  <- not so" };
-        println!("{:>11}  {flood:<11}  {server:<18}  {waits:<16}  {}{verdict}", case.connections, case.real);
+        println!(
+            "{:>11}  {flood:<11}  {server:<18}  {waits:<16}  {}{verdict}",
+            case.connections, case.real
+        );
     }
-    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn run(case: Case) -> f64 {
@@ -117,8 +132,13 @@ fn run(case: Case) -> f64 {
             thread::sleep(Duration::from_millis(milliseconds));
             Some(OK.to_vec())
         }
-        Server::PutsOff(seconds) if chat(request) != NEW && tried.lock().unwrap().insert(chat(request)) => {
-            Some(format!("HTTP/1.1 503 Busy\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n").into_bytes())
+        Server::PutsOff(seconds)
+            if chat(request) != NEW && tried.lock().unwrap().insert(chat(request)) =>
+        {
+            Some(
+                format!("HTTP/1.1 503 Busy\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n")
+                    .into_bytes(),
+            )
         }
         Server::PutsOff(_) => Some(OK.to_vec()),
     });
@@ -150,7 +170,13 @@ fn run(case: Case) -> f64 {
     let deliveries = world.bot.wait_delivered(all, LONG).unwrap();
     match case.unit {
         Unit::Before => {
-            let before = world.server.requests().iter().skip(open).position(|request| chat(request) == NEW).unwrap();
+            let before = world
+                .server
+                .requests()
+                .iter()
+                .skip(open)
+                .position(|request| chat(request) == NEW)
+                .unwrap();
             f64::from(u32::try_from(before).unwrap())
         }
         Unit::Seconds => {

@@ -37,7 +37,10 @@ impl Identity {
             .unwrap()
             .with_no_client_auth();
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap();
-        let key = ring::default_provider().key_provider.load_private_key(key).unwrap();
+        let key = ring::default_provider()
+            .key_provider
+            .load_private_key(key)
+            .unwrap();
         // Not checked by rustls, which cannot read all certificates that a server may have.
         let certified = CertifiedKey::new(chain.map(Result::unwrap).collect(), key);
         Arc::new(config.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified))))
@@ -56,16 +59,22 @@ pub fn params(common_name: Option<&str>) -> CertificateParams {
 
 pub fn self_signed(params: CertificateParams) -> Identity {
     let key = KeyPair::generate().unwrap();
-    Identity { chain: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
+    Identity {
+        chain: params.self_signed(&key).unwrap().pem(),
+        key: key.serialize_pem(),
+    }
 }
 
 pub fn signed(params: CertificateParams, issuer: &CertifiedIssuer<'_, KeyPair>) -> Identity {
     let key = KeyPair::generate().unwrap();
-    Identity { chain: params.signed_by(&key, issuer).unwrap().pem(), key: key.serialize_pem() }
+    Identity {
+        chain: params.signed_by(&key, issuer).unwrap().pem(),
+        key: key.serialize_pem(),
+    }
 }
 
-/// A webhook server: `answer` gets the number of the request, from 0, and its bytes. The connection is
-/// closed when it has nothing to say.
+/// A webhook server: `answer` gets the number of the request, from 0, and its bytes. The connection
+/// is closed when it has nothing to say.
 pub struct Server {
     pub address: SocketAddr,
     pub requests: Arc<Mutex<Vec<String>>>,
@@ -89,7 +98,11 @@ impl Server {
                 let _ = ended.send(error.kind());
             }
         });
-        Server { address, requests, endings }
+        Server {
+            address,
+            requests,
+            endings,
+        }
     }
 
     pub fn requests(&self) -> Vec<String> {
@@ -104,7 +117,10 @@ pub fn accept(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
 
 /// A listener whose connections take in only a few bytes that nobody reads.
 pub fn narrow() -> TcpListener {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let _guard = runtime.enter();
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -114,7 +130,10 @@ pub fn narrow() -> TcpListener {
     listener
 }
 
-pub fn accept_at(listener: TcpListener, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+pub fn accept_at(
+    listener: TcpListener,
+    serve: impl Fn(TcpStream) + Send + Sync + 'static,
+) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     let serve = Arc::new(serve);
     std::thread::spawn(move || {
@@ -159,7 +178,9 @@ fn is_whole(input: &[u8]) -> bool {
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
         return false;
     };
-    let length = head.split("\r\n").find_map(|line| line.strip_prefix("Content-Length: "));
+    let length = head
+        .split("\r\n")
+        .find_map(|line| line.strip_prefix("Content-Length: "));
     body.len() >= length.map_or(0, |length| length.parse().unwrap())
 }
 
@@ -172,20 +193,36 @@ pub struct World {
 }
 
 impl World {
-    pub fn start(speed: f64, answer: impl Fn(usize, &str) -> Option<Vec<u8>> + Send + Sync + 'static) -> World {
-        let telegram = Telegram::start(Options { speed, ..Options::default() }).unwrap();
+    pub fn start(
+        speed: f64,
+        answer: impl Fn(usize, &str) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> World {
+        let telegram = Telegram::start(Options {
+            speed,
+            ..Options::default()
+        })
+        .unwrap();
         let identity = self_signed(params(Some(HOST)));
         let server = Server::start(&identity, answer);
         telegram.route(HOST, 8443, server.address);
-        World { bot: telegram.bot(TOKEN), telegram, server, identity }
+        World {
+            bot: telegram.bot(TOKEN),
+            telegram,
+            server,
+            identity,
+        }
     }
 
-    /// Sends the webhook's connections to `serve`, behind TLS and with little room for what it does not read. It gets each
-    /// connection when the head of the first request is read.
-    pub fn divert(&self, serve: impl Fn(StreamOwned<ServerConnection, TcpStream>) + Send + Sync + 'static) {
+    /// Sends the webhook's connections to `serve`, behind TLS and with little room for what it does
+    /// not read. It gets each connection when the head of the first request is read.
+    pub fn divert(
+        &self,
+        serve: impl Fn(StreamOwned<ServerConnection, TcpStream>) + Send + Sync + 'static,
+    ) {
         let config = self.identity.config();
         let address = accept_at(narrow(), move |tcp| {
-            let mut tls = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), tcp);
+            let mut tls =
+                StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), tcp);
             let mut head = [0; 64];
             if tls.read(&mut head).is_ok_and(|length| length > 0) {
                 serve(tls);
@@ -194,7 +231,8 @@ impl World {
         self.telegram.route(HOST, 8443, address);
     }
 
-    /// Registers the webhook, and waits until its first connection is open: there are more soon where updates wait.
+    /// Registers the webhook, and waits until its first connection is open: there are more soon
+    /// where updates wait.
     pub fn set(&self, fields: &[(&str, &str)]) {
         self.register(fields);
         self.bot.wait_connections(1, SOON).unwrap();
@@ -212,27 +250,42 @@ impl World {
 /// Calls a method with a JSON body; the answer's status and body.
 pub fn call(telegram: &Telegram, method: &str, params: &Value) -> (u16, Value) {
     let path = format!("/bot{TOKEN}/{method}");
-    let answer = post(telegram, &path, "application/json", params.to_string().as_bytes());
+    let answer = post(
+        telegram,
+        &path,
+        "application/json",
+        params.to_string().as_bytes(),
+    );
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap())
+    (
+        head[9..12].parse().unwrap(),
+        serde_json::from_str(body).unwrap(),
+    )
 }
 
 /// setWebhook with a certificate.
 pub fn upload(telegram: &Telegram, fields: &[(&str, &str)], pem: &str) -> Value {
     let mut body = String::new();
     for (name, value) in fields {
-        body += &format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        body +=
+            &format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
     }
     body += &format!(
         "--B\r\nContent-Disposition: form-data; name=\"certificate\"; filename=\"c.pem\"\r\n\r\n{pem}\r\n--B--\r\n"
     );
-    let answer = post(telegram, &format!("/bot{TOKEN}/setWebhook"), "multipart/form-data; boundary=B", body.as_bytes());
+    let answer = post(
+        telegram,
+        &format!("/bot{TOKEN}/setWebhook"),
+        "multipart/form-data; boundary=B",
+        body.as_bytes(),
+    );
     serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
 }
 
 /// One request on a connection of its own; everything that comes back.
 pub fn post(telegram: &Telegram, path: &str, content_type: &str, body: &[u8]) -> String {
-    let mut stream = TcpStream::connect(telegram.api_url().strip_prefix("http://").unwrap()).unwrap();
+    let mut stream =
+        TcpStream::connect(telegram.api_url().strip_prefix("http://").unwrap()).unwrap();
     let length = body.len();
     write!(stream, "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n").unwrap();
     stream.write_all(body).unwrap();
