@@ -4,7 +4,7 @@ mod common;
 
 use common::tls::Tls;
 use common::{SOON, TOKEN, start};
-use pihook::webhook::request::head;
+use pihook::edge::request::head;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};

@@ -14,16 +14,16 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 const ROOMS: [&str; 17] = [
     "main",
     "cli",
-    "init",
-    "status",
     "run",
     "doctor",
     "delivery",
     "home",
-    "webhook",
+    "edge",
+    "updates",
     "echo",
-    "config",
     "bot",
+    "status",
+    "config",
     "telegram",
     "certificate",
     "system",
@@ -184,7 +184,7 @@ fn ends_item(token: &TokenTree) -> bool {
         || matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace)
 }
 
-/// The module that a file is: `webhook/edge.rs` is `webhook::edge`.
+/// The module that a file is: `edge/slots.rs` is `edge::slots`.
 fn module(file: &str) -> Names {
     let path = file.trim_end_matches(".rs").trim_end_matches("/mod");
     path.split('/')
@@ -316,13 +316,13 @@ fn a_forbidden_import_is_found_however_it_is_written() {
     for (file, line, expected) in [
         (
             "telegram/client.rs",
-            "use crate::webhook::retry::Outage;",
-            "telegram/client.rs may not know webhook/retry.rs",
+            "use crate::updates::retry::Outage;",
+            "telegram/client.rs may not know updates/retry.rs",
         ),
         (
             "telegram/client.rs",
-            "use super::super::webhook::retry;",
-            "telegram/client.rs may not know webhook/retry.rs",
+            "use super::super::updates::retry;",
+            "telegram/client.rs may not know updates/retry.rs",
         ),
         (
             "secret.rs",
@@ -360,13 +360,13 @@ fn a_forbidden_import_is_found_however_it_is_written() {
             "network.rs may not know secret.rs",
         ),
         (
-            "webhook/slots.rs",
-            "use crate::webhook; type E = webhook::edge::Edge;",
+            "edge/slots.rs",
+            "use crate::edge; type E = edge::accept::Edge;",
             "is a circle",
         ),
         (
-            "webhook/slots.rs",
-            "mod inner { use super::super::edge::Edge; }",
+            "edge/slots.rs",
+            "mod inner { use super::super::accept::Edge; }",
             "is a circle",
         ),
         ("certificate/load.rs", "use super::*;", "is a circle"),

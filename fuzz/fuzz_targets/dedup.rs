@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use libfuzzer_sys::fuzz_target;
-use pihook::webhook::dedup::{Claim, DedupWindow};
+use pihook::updates::dedup::{Claim, DedupWindow};
 
 const PLACES: i64 = 8192;
 const MARK: u64 = 8;

@@ -4,8 +4,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pihook::webhook::auth::{self, Recipient, Route};
-use pihook::webhook::request::{self, BODY_LIMIT, HEAD_LIMIT, Head};
+use pihook::edge::auth::{self, Route};
+use pihook::edge::request::{self, BODY_LIMIT, HEAD_LIMIT, Head};
+use pihook::updates::handover::Recipient;
 
 const PATH: &str = "/110201543:AAHd/";
 const SECRET: &str = "s3cret";

@@ -1,5 +1,7 @@
 //! The words and options of the command line.
 
+use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use lexopt::{Arg, Parser, ValueExt};
@@ -21,6 +23,14 @@ const OPTIONS: [&str; 11] = [
     "help",
     "version",
 ];
+
+/// The kinds of update that the bot wants.
+pub(super) type Kinds = &'static [&'static str];
+
+/// The value of an environment variable.
+pub(super) fn environment(name: &str) -> Option<OsString> {
+    env::var_os(name)
+}
 
 /// Everything that the command line can hold, whatever the command.
 #[derive(Default)]

@@ -8,8 +8,8 @@ use super::options::Options;
 use super::output::{print, warn};
 use crate::certificate;
 use crate::config::{Config, Delivery, Environment};
+use crate::delivery::endpoint;
 use crate::delivery::health::Difference;
-use crate::delivery::identity;
 use crate::delivery::polling_note;
 use crate::delivery::registration::{Registration, RegistrationError};
 use crate::run::RunError;
@@ -128,7 +128,7 @@ fn each_bot(
         .then(|| certificate::load(&config.certificate_files))
         .transpose()
         .map_err(RunError::from)?;
-    let host = identity::known_host(config, certificate.as_ref()).ok_or_else(|| {
+    let host = endpoint::known_host(config, certificate.as_ref()).ok_or_else(|| {
         Failure::Other(
             "The public address of your home is not known yet. Run `pihook run`: it finds the address.".into(),
         )

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use super::contest::Contest;
+use super::token_conflict::Contest;
 use crate::telegram::delivery_error::{self, Kind};
 use crate::telegram::types::WebhookInfo;
 

@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::contest::Contest;
 use super::polled::PolledUpdates;
 use super::registration::Registration;
 use super::retry_pause::{RetryPause, token_pause};
+use super::token_conflict::Contest;
+use crate::status::facts::Status;
 use crate::system::lock::lock;
-use crate::system::status::Status;
+use crate::telegram::cached_me::KnownMe;
 use crate::telegram::client::{Client, POLL_TIMEOUT};
 use crate::telegram::error::{ApiError, NEW_TOKEN};
-use crate::telegram::known_me::KnownMe;
 use crate::telegram::queue::QueuedUpdate;
-use crate::webhook::handover::Handover;
+use crate::updates::handover::Handover;
 
 /// The same offset is asked for no more often.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::switch::Reason;
+use super::policy::Reason;
 use crate::config::{Config, Delivery};
 use crate::system::files;
 

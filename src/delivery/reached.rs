@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::polling_note::warn_unwritten;
+use crate::status::facts::Status;
 use crate::system::files;
-use crate::system::status::Status;
 
 /// The verdict on the registrations of all bots.
 pub(super) struct Reached {

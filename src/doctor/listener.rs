@@ -16,9 +16,9 @@ use rustls::{
 use super::finding::{Doctor, START};
 use crate::certificate::Certificate;
 use crate::config::Config;
+use crate::edge::connection::QUESTION;
+use crate::edge::probe::loopback_for;
 use crate::system::port;
-use crate::webhook::connection::QUESTION;
-use crate::webhook::probe::loopback_for;
 
 /// For each step of the probe.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);

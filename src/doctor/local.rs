@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::finding::{Doctor, START};
 use crate::certificate::{self, Certificate, CertificateError};
 use crate::config::{Config, PublicHost};
-use crate::delivery::identity;
+use crate::delivery::endpoint;
 use crate::home::address::{self, AddressError};
 use crate::home::route;
 use crate::home::router::Router;
@@ -91,11 +91,11 @@ pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certif
     }
     let certificate = load(doctor, CHECK, config)?;
     let (host, now) = (
-        identity::known_host(config, Some(&certificate)),
+        endpoint::known_host(config, Some(&certificate)),
         SystemTime::now(),
     );
     let days = certificate.days(now);
-    match identity::check_fit(config, &certificate, host.as_deref()) {
+    match endpoint::check_fit(config, &certificate, host.as_deref()) {
         Err(why @ CertificateError::NotOurs(_)) => {
             doctor.bad(CHECK, why.to_string(), MOVE_AWAY);
             return None;

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use self::finding::Doctor;
 pub(crate) use self::finding::Finding;
 use crate::config::{self, Config, Delivery, Environment};
-use crate::delivery::identity;
+use crate::delivery::endpoint;
 use crate::delivery::polling_note;
 use crate::delivery::registration::Registration;
 use crate::telegram::client::Api;
@@ -54,7 +54,7 @@ pub(crate) fn examine(
         None
     };
     listener::examine(&mut doctor, &config, certificate.as_ref());
-    let host = identity::known_host(&config, certificate.as_ref());
+    let host = endpoint::known_host(&config, certificate.as_ref());
     // What the home lacks is told, but a bot that polls works without it.
     doctor.is_lenient = polling.is_some();
     // A proxy or a tunnel before the bot can be anywhere.

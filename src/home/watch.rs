@@ -16,7 +16,7 @@ use super::router::Router;
 use super::services::Services;
 use crate::config::{Config, PublicHost};
 use crate::network::is_reserved;
-use crate::system::status::Status;
+use crate::status::facts::Status;
 
 /// Between two looks at the kernel's routes, which cost little.
 const ROUTE_INTERVAL: Duration = Duration::from_secs(5);

@@ -2,8 +2,8 @@
 
 use super::error::RunError;
 use crate::config::Config;
+use crate::edge::slots::{Limits, WAITING};
 use crate::system::process;
-use crate::webhook::slots::{Limits, WAITING};
 
 /// Connections beyond those that Telegram may open: for its change-over to a new webhook.
 const CHANGE_OVER_CONNECTIONS: usize = 64;

@@ -6,11 +6,12 @@ mod error;
 mod listener;
 mod parts;
 mod supervisor;
+mod watchdog;
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 
 use tokio::runtime;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -21,37 +22,34 @@ use self::error::system;
 use self::listener::{address, listen};
 use self::parts::SharedParts;
 use self::supervisor::{Event, Supervised, serve};
+use self::watchdog::Watchdog;
 use crate::bot::Bot;
 use crate::certificate::rollover::Rollover;
 use crate::config::{BotSettings, Config, Delivery};
-use crate::delivery::bot_delivery::BotDelivery;
-use crate::delivery::changeover::ChangeOver;
-use crate::delivery::identity::{self, Identity, Prepared, Registrar};
-use crate::delivery::keeper::Callbacks;
+use crate::delivery::bot_thread::BotDelivery;
+use crate::delivery::endpoint::{self, Identity, Prepared, Registrar};
+use crate::delivery::manager::ChangeOver;
+use crate::delivery::monitor::Callbacks;
+use crate::delivery::policy::Seen;
 use crate::delivery::poller::{PollDeadline, PollSettings};
-use crate::delivery::switch::Seen;
+use crate::edge::accept::Edge;
+use crate::edge::auth::Route;
+use crate::edge::connection::Shared;
+use crate::edge::probe::{self, Probe};
+use crate::edge::slots::{Limits, Slots};
 use crate::home::watch::{Hint, HomeNews, HomeWatch};
+use crate::status::facts::Status;
 use crate::system::runtime_dir;
-use crate::system::status::Status;
-use crate::system::systemd;
+use crate::telegram::cached_me::KnownMe;
 use crate::telegram::client::{Api, Client};
-use crate::telegram::known_me::KnownMe;
-use crate::webhook::auth::{Recipient, Route};
-use crate::webhook::connection::Shared;
-use crate::webhook::dedup::DedupWindow;
-use crate::webhook::edge::Edge;
-use crate::webhook::handover::Handover;
-use crate::webhook::in_flight::InFlight;
-use crate::webhook::observations::Observations;
-use crate::webhook::panic;
-use crate::webhook::postponed::PostponedCalls;
-use crate::webhook::probe::{self, PROBE_TIMEOUT, Probe};
-use crate::webhook::slots::{Limits, Slots};
-use crate::webhook::worker::{ServedBot, Worker};
-use crate::webhook::worker_pool::WorkerPool;
-
-/// The workers' socket, in the folder of what need not outlive a reboot.
-pub(crate) const SOCKET: &str = "workers.sock";
+use crate::updates::dedup::DedupWindow;
+use crate::updates::deferred_calls::PostponedCalls;
+use crate::updates::handover::{Handover, Recipient};
+use crate::updates::in_flight::InFlight;
+use crate::updates::observations::Observations;
+use crate::updates::panic;
+use crate::updates::worker::{ServedBot, Worker};
+use crate::updates::worker_pool::WorkerPool;
 
 const NO_THREAD: &str = "Cannot start a thread";
 
@@ -68,14 +66,14 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     // The lock comes first: two instances must not both make a certificate.
     let prepared = listener
         .is_some()
-        .then(|| identity::prepare(config))
+        .then(|| endpoint::prepare(config))
         .transpose()?;
     let capacity = Capacity::of(config)?;
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(system("Cannot start tokio"))?;
-    let socket = config.runtime_dir.join(SOCKET);
+    let socket = config.runtime_dir.join(runtime_dir::SOCKET);
     let parts = SharedParts {
         api: Api::new(
             &config.api_url,
@@ -143,11 +141,10 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
         routes(config, &probe_route),
         rollover,
     );
-    watch_over(
-        &parts,
-        address.map(|address| Probe::new(address, &probe_route, config.tls)),
-        deadlines,
-    )?;
+    let probe = address.map(|address| Probe::new(address, &probe_route, config.tls));
+    Watchdog::new(&parts, probe, deadlines)
+        .start()
+        .map_err(system(NO_THREAD))?;
     let changeover = ChangeOver::begin(
         config,
         identity,
@@ -278,28 +275,6 @@ fn start_deliveries(
         );
     }
     Ok((bots, deadlines))
-}
-
-/// Feeds systemd's watchdog while the probe is answered and polls return. Without a webhook, only a
-/// worker is asked.
-fn watch_over(
-    shared: &SharedParts,
-    probe: Option<Probe>,
-    deadlines: Vec<Arc<PollDeadline>>,
-) -> Result<(), RunError> {
-    let (handover, runtime) = (Arc::clone(&shared.handover), shared.runtime.clone());
-    let ask_worker = move || {
-        let (handover, (answer, answered)) = (Arc::clone(&handover), mpsc::channel());
-        runtime.spawn(async move {
-            let _ = answer.send(handover.ask(Recipient::Probe, Vec::new()).await.is_ok());
-        });
-        answered.recv_timeout(PROBE_TIMEOUT).unwrap_or_default()
-    };
-    let is_alive = move || {
-        let do_polls_return = deadlines.iter().all(|deadline| deadline.is_met());
-        do_polls_return && probe.as_ref().map_or_else(&ask_worker, Probe::is_answered)
-    };
-    systemd::watch(is_alive, Arc::clone(&shared.status)).map_err(system(NO_THREAD))
 }
 
 /// A route for each bot, and the probe's.

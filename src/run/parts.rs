@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::system::status::Status;
+use crate::edge::arrivals::Arrivals;
+use crate::status::facts::Status;
 use crate::telegram::client::Api;
-use crate::webhook::arrivals::Arrivals;
-use crate::webhook::handover::Handover;
-use crate::webhook::observations::Observations;
+use crate::updates::handover::Handover;
+use crate::updates::observations::Observations;
 
 /// What the parts of the program share.
 pub(super) struct SharedParts {

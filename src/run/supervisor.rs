@@ -14,12 +14,12 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use super::error::{RunError, system};
 use super::parts::SharedParts;
-use crate::delivery::changeover::ChangeOver;
-use crate::delivery::identity::{Identity, Registrar};
-use crate::delivery::switch::Seen;
+use crate::delivery::endpoint::{Identity, Registrar};
+use crate::delivery::manager::ChangeOver;
+use crate::delivery::policy::Seen;
+use crate::edge::accept::Edge;
+use crate::edge::arrivals::Arrivals;
 use crate::system::systemd;
-use crate::webhook::arrivals::Arrivals;
-use crate::webhook::edge::Edge;
 
 /// For what is in flight when a signal stops us.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -87,7 +87,8 @@ pub(super) fn serve(
             }
             None => tokio::spawn(async move { drop(stopped.wait_for(|stop| *stop).await) }),
         };
-        systemd::ready(&shared.status);
+        systemd::ready();
+        systemd::show(&*shared.status);
         supervise(serving, stop, signals, &shared.arrivals, supervised).await;
         Ok(())
     })

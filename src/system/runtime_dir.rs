@@ -16,6 +16,9 @@ use nix::unistd;
 
 use super::files;
 
+/// The name of the workers' socket in this folder.
+pub(crate) const SOCKET: &str = "workers.sock";
+
 /// Why the folder is of no use.
 #[derive(Debug)]
 pub(crate) enum RuntimeDirError {

@@ -2,19 +2,17 @@
 //! (`sd_listen_fds(3)`). Without systemd nothing happens.
 
 use std::env;
+use std::fmt::Display;
 use std::io;
 use std::net::TcpListener;
-use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 
-use super::status::Status;
 use crate::secret::{cut, mask, one_line};
 
-/// The unit's own watchdog timeout: the status line is renewed also where no watchdog runs.
+/// The unit's own watchdog timeout.
 const DEFAULT_WATCHDOG_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Bytes of the status. systemd drops a message of more than 4096 bytes, with all that is in it.
@@ -34,9 +32,8 @@ pub(crate) fn listener() -> io::Result<Option<TcpListener>> {
 }
 
 /// Tells systemd that the webhook is served.
-pub(crate) fn ready(status: &Status) {
+pub(crate) fn ready() {
     notify(NotifyState::Ready);
-    notify_status(status);
 }
 
 /// Tells systemd that the program stops.
@@ -44,47 +41,23 @@ pub(crate) fn stopping() {
     notify(NotifyState::Stopping);
 }
 
-/// Feeds the watchdog while `is_alive` says so, and tells systemd the status.
-///
-/// # Errors
-/// When the thread for it cannot be started.
-pub(crate) fn watch(
-    is_alive: impl Fn() -> bool + Send + 'static,
-    status: Arc<Status>,
-) -> io::Result<()> {
-    if env::var_os("NOTIFY_SOCKET").is_none() {
-        return Ok(());
-    }
-    let limit = sd_notify::watchdog_enabled().unwrap_or(DEFAULT_WATCHDOG_TIMEOUT);
-    let watch = move || {
-        // Soon again at first: much happens at the start that a person wants to see.
-        let mut pause = limit.min(Duration::from_secs(4)) / 4;
-        loop {
-            if is_alive() {
-                notify(NotifyState::Watchdog);
-            } else {
-                log::warn!(
-                    "The watchdog found that the bot hangs: it did not answer pihook's test request, or getUpdates \
-                     did not return. If this lasts, systemd restarts the bot."
-                );
-            }
-            notify_status(&status);
-            thread::sleep(pause);
-            pause = (pause * 2).min(limit / 4);
-        }
-    };
-    thread::Builder::new()
-        .name("watchdog".into())
-        .spawn(watch)
-        .map(|_| ())
+/// Feeds the watchdog.
+pub(crate) fn alive() {
+    notify(NotifyState::Watchdog);
 }
 
-/// Goes by itself: whatever is wrong with a status, readiness and health must arrive.
-fn notify_status(status: &Status) {
-    notify(NotifyState::Status(&cut(
-        &mask(&one_line(&status.to_string())),
-        STATUS_BYTES,
-    )));
+/// How often systemd wants to hear of us: its watchdog's timeout, or the unit's own where no
+/// watchdog runs, since the status line is renewed also there. None without systemd.
+pub(crate) fn watchdog_timeout() -> Option<Duration> {
+    env::var_os("NOTIFY_SOCKET")?;
+    Some(sd_notify::watchdog_enabled().unwrap_or(DEFAULT_WATCHDOG_TIMEOUT))
+}
+
+/// Tells systemd the status, in a message of its own: whatever is wrong with a status, readiness
+/// and health must arrive.
+pub(crate) fn show(status: &impl Display) {
+    let line = mask(&one_line(&status.to_string()));
+    notify(NotifyState::Status(&cut(&line, STATUS_BYTES)));
 }
 
 fn notify(state: NotifyState) {

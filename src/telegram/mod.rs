@@ -1,10 +1,10 @@
 //! Telegram's words: what it sends, what it can be asked, and what its refusals mean.
 
+pub(crate) mod cached_me;
 pub mod client;
 pub(crate) mod clock_skew;
 pub mod delivery_error;
 pub(crate) mod error;
-pub(crate) mod known_me;
 pub(crate) mod proxy;
 pub(crate) mod queue;
 mod resolver;

@@ -9,9 +9,13 @@ use std::process::Command;
 
 use nix::unistd::{AccessFlags, access};
 
+use super::failure::Failure;
+use super::options::{Kinds, Options, environment};
+use super::output::print;
+use super::status::wait_until_it_works;
 use crate::certificate::CertificateError;
 use crate::config::{self, Config, Environment, PublicHost, edit};
-use crate::delivery::identity;
+use crate::delivery::endpoint;
 use crate::secret::printable;
 use crate::system::{files, terminal};
 use crate::telegram::client::{Api, Client};
@@ -21,7 +25,7 @@ use crate::telegram::token::Token;
 /// The settings of the unit.
 pub(crate) const SETTINGS: &str = "/etc/pihook/pihook.toml";
 /// All settings with their defaults, for a start.
-const TEMPLATE: &str = include_str!("../deploy/pihook.toml");
+const TEMPLATE: &str = include_str!("../../deploy/pihook.toml");
 /// The unit's own folder: it can write nowhere else.
 const STATE: &str = "/var/lib/pihook";
 /// The token's file, beside the settings.
@@ -75,6 +79,31 @@ impl From<io::Error> for InitError {
 
 fn wrong(what: impl fmt::Display) -> InitError {
     InitError(format!("{what} Nothing was changed."))
+}
+
+/// `pihook init`: writes the settings, starts the bot and waits until it works.
+pub(super) fn init(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
+    let path = options.config.clone().unwrap_or_else(|| SETTINGS.into());
+    let given = Given {
+        host: options.host.clone(),
+        port_mapping: options.port_mapping.clone(),
+    };
+    let has_changed = write_settings(&path, &given, &environment)
+        .map_err(|why| Failure::Other(why.to_string()))?;
+    if options.write_only {
+        return Ok(());
+    }
+    if path != Path::new(SETTINGS) || !start_units(has_changed) {
+        return print(&format!(
+            "The settings are saved. To start the bot, run: pihook run --config {}",
+            path.display()
+        ));
+    }
+    let options = Options {
+        config: Some(path),
+        ..Options::default()
+    };
+    wait_until_it_works(&options, allowed_updates)
 }
 
 /// Asks for the answers that are not `given`, and writes the settings to `path` and the token
@@ -344,7 +373,7 @@ fn check(
         _ => environment(name),
     };
     let (config, mut problems) = config::examine_text(path, &text, &with_token);
-    match identity::check_files(&config) {
+    match endpoint::check_files(&config) {
         // A Pi may start in 1970.
         Err(why @ CertificateError::NotYetValid(_)) => terminal::say(&why.to_string()),
         checked => problems.extend(checked.err().map(|why| why.to_string())),

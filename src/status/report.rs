@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::UtcDateTime;
 use time::macros::format_description;
 
-use super::clock::unix_now;
+use crate::system::clock::unix_now;
 
 /// The path that the workers answer with a report.
 pub(crate) const PATH: &str = "/status";

@@ -18,10 +18,10 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 const UNIT: usize = 1024;
 
 /// What is left for large bodies. They get it in the order in which they ask.
-pub(super) struct BodyBudget(Semaphore);
+pub(crate) struct BodyBudget(Semaphore);
 
 /// The room for one body, for as long as this lives.
-pub(super) struct Room<'b> {
+pub(crate) struct Room<'b> {
     _permit: Option<SemaphorePermit<'b>>,
 }
 
@@ -34,7 +34,7 @@ impl Default for BodyBudget {
 impl BodyBudget {
     /// Waits for room for a body of so many bytes, no more than all bodies may have. None when
     /// there is none for long.
-    pub(super) async fn room_for(&self, bytes: usize) -> Option<Room<'_>> {
+    pub(crate) async fn room_for(&self, bytes: usize) -> Option<Room<'_>> {
         if bytes <= SMALL_BODY {
             return Some(Room { _permit: None });
         }
@@ -51,8 +51,8 @@ impl BodyBudget {
 
 #[cfg(test)]
 mod tests {
-    use super::super::request::BODY_LIMIT;
     use super::*;
+    use crate::edge::request::BODY_LIMIT;
     use tokio::runtime;
     use tokio::time::{Instant, pause};
 

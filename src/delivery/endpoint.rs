@@ -10,14 +10,14 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 
-use super::bot_delivery::{BotDelivery, Order};
+use super::bot_thread::{BotDelivery, Order};
 use super::reached::Reached;
 use super::registration::Registration;
 use crate::certificate::rollover::Rollover;
 use crate::certificate::{self, Certificate, CertificateError};
 use crate::config::{BotSettings, Config, Delivery, PublicHost};
+use crate::status::facts::Status;
 use crate::system::files;
-use crate::system::status::Status;
 use crate::telegram::client::Api;
 
 /// Stands in the certificate until there is an address.

@@ -4,16 +4,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::contest::Contest;
 use super::health::{Difference, Health, Problem, Verdict};
+use super::policy::Seen;
 use super::registration::{Registered, Registration, RegistrationError};
 use super::retry_pause::{RetryPause, token_pause};
-use super::switch::Seen;
-use crate::system::status::Status;
+use super::token_conflict::Contest;
+use crate::edge::arrivals::Arrivals;
+use crate::status::facts::Status;
+use crate::telegram::cached_me::KnownMe;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
-use crate::telegram::known_me::KnownMe;
-use crate::webhook::arrivals::Arrivals;
-use crate::webhook::observations::Observations;
+use crate::updates::observations::Observations;
 
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(300);
 /// After so many refusals of the token, one after the other, nobody waits for this bot any more.

@@ -17,13 +17,13 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::arrivals::Arrivals;
-use super::auth::{self, Authorized, Recipient, Route};
-use super::handover::{ANSWER_TIMEOUT, Handover};
-use super::observations::Observations;
+use super::auth::{self, Authorized, Route};
 use super::request::{self, Refusal};
 use super::slots::{Slot, Slots, Stage};
 use crate::certificate::rollover::Rollover;
 use crate::system::lock::lock;
+use crate::updates::handover::{ANSWER_TIMEOUT, Handover, Recipient};
+use crate::updates::observations::Observations;
 
 /// The TLS handshake, and the head of a request from its first byte on.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);

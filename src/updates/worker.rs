@@ -12,20 +12,20 @@ use tokio::sync::Semaphore;
 
 use super::answers::{Answer, Answers};
 use super::dedup::{Claim, Claimed, DedupWindow};
+use super::deferred_calls::PostponedCalls;
 use super::in_flight::InFlight;
 use super::observations::Observations;
 use super::panic;
-use super::postponed::PostponedCalls;
 use super::retry::{self, Attempts, Decision, Outage};
 use crate::bot::{Bot, Call, MAX_CALLS};
 use crate::secret::{mask, printable};
+use crate::status::facts::Status;
+use crate::status::report;
 use crate::system::clock::unix_now;
 use crate::system::log_limit::LogLimit;
-use crate::system::report;
-use crate::system::status::Status;
+use crate::telegram::cached_me::KnownMe;
 use crate::telegram::client::Client;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
-use crate::telegram::known_me::KnownMe;
 use crate::telegram::types::{Me, Update};
 
 /// The id in what the doctor sends to see whether the bot answers; Telegram's are positive. Nobody

@@ -9,9 +9,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ureq::Agent;
 use ureq::tls::TlsConfig;
 
-use super::auth::{Recipient, Route};
-use crate::secret::Secret;
-use crate::secret::hex;
+use super::auth::Route;
+use crate::secret::{Secret, hex};
+use crate::updates::handover::Recipient;
 
 /// When all workers wait for a Bot API that does not answer, one of them is free within this time.
 pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(45);

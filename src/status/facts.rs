@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::lock::lock;
 use super::report::{BotReport, Report, Trouble};
 use crate::secret::one_line;
+use crate::system::lock::lock;
 
 /// The facts that make up the status; all threads share them.
 #[derive(Default)]

@@ -16,23 +16,31 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::timeout;
 
 use super::answers::{Answer, Answers};
-use super::auth::Recipient;
 use super::body_budget::BodyBudget;
 use super::pipeline::Pipeline;
 use crate::system::lock::lock;
 
 /// A worker's answer. The calls for one update end before it, and Telegram waits 60 s.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
 /// Seconds after which an update that nobody answered goes to a worker again.
 const RETRY_SOON: u64 = 1;
 /// In a path, where an update's has its bot's place in the settings.
 const NO_BOT: &str = "none";
 
+/// The one that a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipient {
+    /// A bot, by its place in the settings.
+    Bot(usize),
+    /// No bot: our own probe only wants an answer.
+    Probe,
+}
+
 /// The connections to the workers: as many as requests were ever being written at once, at most one
 /// for each worker.
 pub struct Handover {
     /// The memory for large bodies, here and with the workers.
-    pub(super) bodies: BodyBudget,
+    pub(crate) bodies: BodyBudget,
     /// The way back from the workers.
     pub(crate) answers: Arc<Answers>,
     socket: PathBuf,

@@ -46,7 +46,7 @@ impl Observations {
     }
 
     /// A request has come with the right path and a wrong secret, or none.
-    pub(super) fn wrong_secret(&self, now: Instant) {
+    pub(crate) fn wrong_secret(&self, now: Instant) {
         if lock(&self.wrong_secrets).add(now) {
             self.tell();
         }

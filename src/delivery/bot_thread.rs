@@ -7,11 +7,11 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-use super::contest::Contest;
-use super::keeper::{Callbacks, Keeper};
+use super::monitor::{Callbacks, Keeper};
+use super::policy::Seen;
 use super::poller::{PollEvent, PollSettings, Poller};
 use super::registration::Registration;
-use super::switch::Seen;
+use super::token_conflict::Contest;
 
 /// Before a thread that cannot be started is tried again.
 const START_RETRY_INTERVAL: Duration = Duration::from_secs(5);

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::identity::{Identity, Registrar};
+use super::endpoint::{Identity, Registrar};
+use super::policy::{Change, Reason, Seen, Switch};
 use super::polling_note::PollingNote;
-use super::switch::{Change, Reason, Seen, Switch};
 use crate::config::{Config, Delivery};
-use crate::system::status::Status;
-use crate::webhook::arrivals::Arrivals;
+use crate::edge::arrivals::Arrivals;
+use crate::status::facts::Status;
 
 /// How the updates of all bots come.
 pub(crate) struct ChangeOver<'c> {

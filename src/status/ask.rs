@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::report::Report;
 use crate::config::Config;
-use crate::run;
-use crate::system::report::Report;
-use crate::system::terminal;
+use crate::system::{runtime_dir, terminal};
 use crate::telegram::error::NEW_TOKEN;
 
 /// Where the unit's folder for the workers' socket lies.
@@ -22,8 +21,8 @@ const INTERVAL: Duration = Duration::from_millis(300);
 
 /// Where it can be asked: in the folder of the settings, or in that of the unit.
 fn socket(config: &Config) -> PathBuf {
-    let sockets =
-        [&config.runtime_dir, Path::new(UNIT_RUNTIME_DIR)].map(|folder| folder.join(run::SOCKET));
+    let sockets = [&config.runtime_dir, Path::new(UNIT_RUNTIME_DIR)]
+        .map(|folder| folder.join(runtime_dir::SOCKET));
     // One that this user may not see is there, too.
     let is_absent = |socket: &&PathBuf| {
         fs::metadata(socket).is_err_and(|why| why.kind() == io::ErrorKind::NotFound)
@@ -129,7 +128,7 @@ fn unreached(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::report::BotReport;
+    use crate::status::report::BotReport;
 
     #[test]
     fn what_gets_no_updates_does_not_work() {

@@ -2,15 +2,7 @@
 
 use super::request::{BODY_LIMIT, Head, Refusal};
 use crate::secret::Secret;
-
-/// The one that a request is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recipient {
-    /// A bot, by its place in the settings.
-    Bot(usize),
-    /// No bot: our own probe only wants an answer.
-    Probe,
-}
+use crate::updates::handover::Recipient;
 
 /// What a caller must know to reach a recipient.
 #[derive(Clone, Debug)]

@@ -1,0 +1,60 @@
+//! `pihook status`: how the running bot is, and the wait until it works.
+
+use std::io::{self, IsTerminal};
+
+use super::failure::Failure;
+use super::options::{Kinds, Options, environment};
+use super::output::{is_coloured, print, write_out};
+use crate::config;
+use crate::doctor;
+use crate::secret::mask;
+use crate::status::ask;
+use crate::system::terminal;
+
+pub(super) fn status(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
+    if options.wait {
+        return wait_until_it_works(options, allowed_updates);
+    }
+    let source = config::look(options.config.clone(), &environment)?
+        .ok_or_else(|| Failure::Other("pihook is not set up. Run `sudo pihook init`.".into()))?;
+    let report = ask::ask(&config::examine(&source, &environment).0).map_err(Failure::Other)?;
+    if options.json {
+        return print(&serde_json::to_string_pretty(&report).unwrap_or_default());
+    }
+    print(&report.to_string())
+}
+
+/// Waits until updates arrive, and prints the bot's link; otherwise the first problem that the
+/// doctor finds.
+pub(super) fn wait_until_it_works(
+    options: &Options,
+    allowed_updates: Kinds,
+) -> Result<(), Failure> {
+    let source = config::find(options.config.clone(), &environment)?;
+    let report = ask::wait(&config::examine(&source, &environment).0);
+    if !report.as_ref().is_some_and(|report| report.works) {
+        let mut cross = None;
+        doctor::examine(
+            options.config.clone(),
+            &environment,
+            allowed_updates,
+            &mut |finding| {
+                if finding.is_bad() && cross.is_none() {
+                    cross = Some(finding);
+                }
+            },
+        );
+        if let Some(cross) = cross {
+            // Its colours must stay; the rest of it is clean.
+            terminal::say(&mask(&cross.line(is_coloured())));
+            return Err(Failure::Other(String::new()));
+        }
+    }
+    let (sentence, link) = ask::running(report.as_ref()).map_err(Failure::Other)?;
+    print(&sentence)?;
+    match link {
+        // It is made of colours.
+        Some(link) if io::stdout().is_terminal() => write_out(terminal::qr_code(&link).trim_end()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,97 @@
+//! The watchdog's thread: asks the bot through its own listener, and tells systemd that it is well.
+
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::parts::SharedParts;
+use crate::delivery::poller::PollDeadline;
+use crate::edge::probe::{PROBE_TIMEOUT, Probe};
+use crate::status::facts::Status;
+use crate::system::systemd;
+use crate::updates::handover::{Handover, Recipient};
+
+/// What tells that the bot is well.
+pub(super) struct Watchdog {
+    /// None where there is no webhook: then only a worker is asked.
+    probe: Option<Probe>,
+    /// Each bot's.
+    deadlines: Vec<Arc<PollDeadline>>,
+    handover: Arc<Handover>,
+    runtime: Handle,
+    status: Arc<Status>,
+}
+
+impl Watchdog {
+    /// Nothing is asked yet.
+    pub(super) fn new(
+        shared: &SharedParts,
+        probe: Option<Probe>,
+        deadlines: Vec<Arc<PollDeadline>>,
+    ) -> Self {
+        Self {
+            probe,
+            deadlines,
+            handover: Arc::clone(&shared.handover),
+            runtime: shared.runtime.clone(),
+            status: Arc::clone(&shared.status),
+        }
+    }
+
+    /// Starts the thread, where there is a systemd to tell.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(super) fn start(self) -> io::Result<()> {
+        let Some(timeout) = systemd::watchdog_timeout() else {
+            return Ok(());
+        };
+
+        thread::Builder::new()
+            .name("watchdog".into())
+            .spawn(move || self.watch(timeout))?;
+        Ok(())
+    }
+
+    fn watch(&self, timeout: Duration) {
+        // Soon again at first: much happens at the start that a person wants to see.
+        let mut pause = timeout.min(Duration::from_secs(4)) / 4;
+        loop {
+            if self.is_alive() {
+                systemd::alive();
+            } else {
+                log::warn!(
+                    "The watchdog found that the bot hangs: it did not answer pihook's test request, or getUpdates \
+                     did not return. If this lasts, systemd restarts the bot."
+                );
+            }
+            systemd::show(&*self.status);
+
+            thread::sleep(pause);
+            pause = (pause * 2).min(timeout / 4);
+        }
+    }
+
+    /// Whether polls return, and the probe is answered.
+    fn is_alive(&self) -> bool {
+        let do_polls_return = self.deadlines.iter().all(|deadline| deadline.is_met());
+        do_polls_return
+            && match &self.probe {
+                Some(probe) => probe.is_answered(),
+                None => self.does_worker_answer(),
+            }
+    }
+
+    fn does_worker_answer(&self) -> bool {
+        let (answer, answered) = mpsc::channel();
+        let handover = Arc::clone(&self.handover);
+        self.runtime.spawn(async move {
+            let is_answered = handover.ask(Recipient::Probe, Vec::new()).await.is_ok();
+            let _ = answer.send(is_answered);
+        });
+        answered.recv_timeout(PROBE_TIMEOUT).unwrap_or_default()
+    }
+}

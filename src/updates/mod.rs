@@ -1,0 +1,22 @@
+//! What is done with an update, pushed or polled.
+//!
+//! [`handover`] carries a request to tiny_http over a [`pipeline`]; [`body_budget`] has the memory
+//! for large ones. A thread of the [`worker_pool`] takes it, and the [`worker`] asks the bot and
+//! makes its calls; [`answers`] brings the worker's answer back. [`dedup`] keeps the worker from
+//! handling an update twice, and [`in_flight`] gives its answer to whoever asks for the same
+//! meanwhile. [`retry`] decides what happens when a call was not taken, and [`deferred_calls`]
+//! keeps the calls that are left until Telegram delivers the update again. [`panic`] ends the
+//! process when the bot panics. [`observations`] are for whoever keeps the webhook registered.
+
+pub(crate) mod answers;
+pub(crate) mod body_budget;
+pub mod dedup;
+pub(crate) mod deferred_calls;
+pub mod handover;
+pub(crate) mod in_flight;
+pub mod observations;
+pub(crate) mod panic;
+pub(crate) mod pipeline;
+pub(crate) mod retry;
+pub(crate) mod worker;
+pub(crate) mod worker_pool;
