@@ -1,14 +1,19 @@
 //! Telegram's words: what it sends, what it can be asked, and what its refusals mean.
 
 pub(crate) mod cached_me;
+#[doc(hidden)]
+pub mod call;
+#[doc(hidden)]
 pub mod client;
 pub(crate) mod clock_skew;
+#[doc(hidden)]
 pub mod delivery_error;
 pub(crate) mod error;
 pub(crate) mod proxy;
 pub(crate) mod queue;
 mod resolver;
 mod rich_message;
+#[doc(hidden)]
 pub mod token;
 mod transport;
 pub mod types;

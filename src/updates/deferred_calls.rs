@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use crate::bot::Call;
 use crate::system::lock::lock;
+use crate::telegram::call::Call;
 
 /// As many updates as Telegram holds back at most, and more: it loads those of 2 x
 /// `max_connections` chats.
