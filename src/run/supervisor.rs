@@ -1,19 +1,19 @@
 //! The supervisor: serves, acts on signals and on the messages of the threads.
 
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, sleep_until, timeout};
 
+use super::app::App;
 use super::error::{RunError, system};
-use super::parts::SharedParts;
+use super::event::Event;
 use crate::delivery::endpoint::{Identity, Registrar};
 use crate::delivery::manager::ChangeOver;
 use crate::delivery::policy::Seen;
@@ -25,16 +25,6 @@ use crate::system::systemd;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Where there is no certificate.
 const NOTHING_TO_RENEW: Duration = Duration::from_secs(86400);
-
-/// A message of a thread to the supervisor.
-pub(super) enum Event {
-    /// The home has another address.
-    Moved(Ipv4Addr),
-    /// Telegram has the registration of this digest.
-    Registered(String),
-    /// What decides on webhook or polling.
-    Seen(Seen),
-}
 
 /// The signals that we act on.
 struct Signals {
@@ -60,38 +50,38 @@ pub(super) struct Supervised<'c> {
     pub(super) registrar: Arc<Registrar>,
 }
 
-/// Tells systemd that updates are served, and serves them until a signal comes.
+/// Tells systemd that updates are served, and serves them until a signal comes. Without a webhook
+/// nothing listens.
 pub(super) fn serve(
-    runtime: &Runtime,
-    door: Option<(Edge, TcpListener)>,
-    shared: &SharedParts,
+    app: &App<'_>,
+    webhook: Option<(Edge, TcpListener)>,
     supervised: Supervised<'_>,
 ) -> Result<(), RunError> {
-    runtime.block_on(async {
+    app.runtime.block_on(async {
         // Before systemd hears that we are ready, and may send one.
         let signals = Signals::listen().map_err(system("Cannot receive signals"))?;
         let (stop, mut stopped) = watch::channel(false);
-        let serving = match door {
+        let serving = match webhook {
             Some((edge, listener)) => {
-                let listener = listener
-                    .set_nonblocking(true)
-                    .and_then(|()| tokio::net::TcpListener::from_std(listener))
-                    .map_err(system("Cannot use the listening socket"))?;
-                log::info!(
-                    "Listening on {}.",
-                    listener
-                        .local_addr()
-                        .map_err(system("Cannot use the listening socket"))?
-                );
+                let listener =
+                    asynchronous(listener).map_err(system("Cannot use the listening socket"))?;
                 tokio::spawn(edge.serve(listener, stopped))
             }
             None => tokio::spawn(async move { drop(stopped.wait_for(|stop| *stop).await) }),
         };
         systemd::ready();
-        systemd::show(&*shared.status);
-        supervise(serving, stop, signals, &shared.arrivals, supervised).await;
+        systemd::show(&*app.status);
+        supervise(serving, stop, signals, &app.arrivals, supervised).await;
         Ok(())
     })
+}
+
+/// The listener as tokio has it.
+fn asynchronous(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    log::info!("Listening on {}.", listener.local_addr()?);
+    Ok(listener)
 }
 
 /// Serves, follows the home's address, renews the certificate, changes between webhook and polling,

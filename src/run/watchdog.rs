@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::parts::SharedParts;
 use crate::delivery::poller::PollDeadline;
 use crate::edge::probe::{PROBE_TIMEOUT, Probe};
 use crate::status::facts::Status;
@@ -17,30 +16,15 @@ use crate::updates::handover::{Handover, Recipient};
 /// What tells that the bot is well.
 pub(super) struct Watchdog {
     /// None where there is no webhook: then only a worker is asked.
-    probe: Option<Probe>,
+    pub(super) probe: Option<Probe>,
     /// Each bot's.
-    deadlines: Vec<Arc<PollDeadline>>,
-    handover: Arc<Handover>,
-    runtime: Handle,
-    status: Arc<Status>,
+    pub(super) deadlines: Vec<Arc<PollDeadline>>,
+    pub(super) handover: Arc<Handover>,
+    pub(super) runtime: Handle,
+    pub(super) status: Arc<Status>,
 }
 
 impl Watchdog {
-    /// Nothing is asked yet.
-    pub(super) fn new(
-        shared: &SharedParts,
-        probe: Option<Probe>,
-        deadlines: Vec<Arc<PollDeadline>>,
-    ) -> Self {
-        Self {
-            probe,
-            deadlines,
-            handover: Arc::clone(&shared.handover),
-            runtime: shared.runtime.clone(),
-            status: Arc::clone(&shared.status),
-        }
-    }
-
     /// Starts the thread, where there is a systemd to tell.
     ///
     /// # Errors
