@@ -3,6 +3,7 @@
 //!
 //! What would only fail for the same reason is not checked: the first cross is the cause.
 
+mod dns;
 mod finding;
 mod listener;
 mod local;

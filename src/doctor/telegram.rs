@@ -1,13 +1,13 @@
 //! What Telegram says.
 
-use std::net::{Ipv4Addr, ToSocketAddrs};
+use std::net::Ipv4Addr;
 use std::time::SystemTime;
 
+use super::dns::LookUp;
 use super::finding::Doctor;
 use crate::config::{BotSettings, Config};
 use crate::delivery::health::Difference;
 use crate::delivery::registration::Registration;
-use crate::home::route;
 use crate::system::clock::unix_now;
 use crate::telegram::client::{Api, Client};
 use crate::telegram::clock_skew;
@@ -26,12 +26,9 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
     // The proxy looks the Bot API's name up, and here is perhaps no DNS.
     let proxy = config.proxy.as_ref();
     let host = proxy.map_or_else(|| host_of(&config.api_url), Proxy::host);
-    if let Err(why) = (host.as_str(), 0).to_socket_addrs() {
-        let remedy = match route::gateway(&route::table()) {
-            None => "this machine has no network: check the cable or the Wi-Fi",
-            Some(_) => "check the DNS server in /etc/resolv.conf and in the router's settings",
-        };
-        doctor.bad("DNS", format!("{host} is not found: {why}"), remedy);
+    let look_up = LookUp::of(&host);
+    if !look_up.found() {
+        look_up.tell(doctor);
         return false;
     }
     match api.reach() {
@@ -43,7 +40,7 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
                 Some(off) => doctor.bad("clock", off, SET_CLOCK),
                 None => doctor.good("clock", "right, compared with Telegram's clock"),
             }
-            doctor.good("DNS", format!("{host} is found"));
+            look_up.tell(doctor);
             let way = proxy.map_or(String::new(), |proxy| {
                 format!(", through the proxy {proxy}")
             });
@@ -55,7 +52,7 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
             if words.contains(clock_skew::WRONG) {
                 doctor.bad("clock", words, SET_CLOCK);
             } else {
-                doctor.good("DNS", format!("{host} is found"));
+                look_up.tell(doctor);
                 let remedy = match proxy {
                     None => {
                         "check that no firewall blocks the connection, and that ca-certificates is installed"

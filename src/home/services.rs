@@ -6,8 +6,10 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::config::IpFamily;
 use ureq::tls::TlsConfig;
+use ureq::unversioned::transport::DefaultConnector;
 
 use crate::system::ca_roots;
+use crate::system::resolver::CachingResolver;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// An address, and the line's end.
@@ -35,8 +37,13 @@ impl Services {
         if urls.iter().any(|url| url.starts_with("https:")) {
             config = config.tls_config(TlsConfig::builder().root_certs(ca_roots::roots()).build());
         }
+        let agent = Agent::with_parts(
+            config.build(),
+            DefaultConnector::default(),
+            CachingResolver::default(),
+        );
         Self {
-            agent: config.build().into(),
+            agent,
             urls: urls.to_vec(),
             turn: 0,
         }

@@ -19,13 +19,13 @@ use super::clock_skew;
 use super::error::ApiError;
 use super::proxy::Proxy;
 use super::queue::QueuedUpdate;
-use super::resolver::CachingResolver;
 use super::token::Token;
 use super::transport::{self, BUFFER_SIZE};
 use super::types::{Me, WebhookInfo};
 use crate::secret::Secret;
 use crate::secret::printable;
 use crate::system::ca_roots;
+use crate::system::resolver::CachingResolver;
 
 /// A whole call may take this long. Well below the 60 s that Telegram waits for a webhook's answer;
 /// above the 8 s of flood wait that the Bot API sits out by itself.
@@ -106,7 +106,6 @@ impl Api {
                 .proxy(self.proxy.as_deref().and_then(Proxy::for_ureq))
                 .user_agent(concat!("pihook/", env!("CARGO_PKG_VERSION")))
                 .timeout_global(Some(CALL_TIMEOUT))
-                .timeout_resolve(Some(CONNECT_TIMEOUT))
                 .timeout_connect(Some(CONNECT_TIMEOUT))
                 .timeout_send_request(Some(CONNECT_TIMEOUT))
                 .timeout_send_body(Some(CONNECT_TIMEOUT))

@@ -11,7 +11,6 @@ pub mod delivery_error;
 pub(crate) mod error;
 pub(crate) mod proxy;
 pub(crate) mod queue;
-mod resolver;
 mod rich_message;
 #[doc(hidden)]
 pub mod token;

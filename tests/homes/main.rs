@@ -26,7 +26,8 @@ fn main() {
     match words.first().map(String::as_str) {
         Some("router") => router::main(),
         Some("changes") => changes::main(),
+        Some("dns") => places::silent_name_servers(),
         Some(home) => places::main(home.parse().unwrap()),
-        None => panic!("name a home, 1 to 14, or `router`, or `changes`"),
+        None => panic!("name a home, 1 to 14, or `router`, `changes` or `dns`"),
     }
 }

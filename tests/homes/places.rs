@@ -569,6 +569,73 @@ impl Scene {
     }
 }
 
+/// A home whose first name servers are silent: the system waits for each of them. The bot must work
+/// there, and also the commands that make one call and end; the doctor names the name server.
+pub fn silent_name_servers() {
+    let home = Home::with("", "");
+    fs::remove_file(home.folder.join("pihook.toml")).unwrap();
+    let lab = Lab::direct(&home.folder);
+    let internet = Internet::start(&home.folder);
+    let bot = internet.telegram.bot(TOKEN);
+    let mut scene = Scene {
+        lab,
+        internet,
+        bot,
+        home,
+        programs: Vec::new(),
+        pihook: None,
+        settings: String::new(),
+    };
+    // They take the questions, and that is all.
+    let silent = ["8.8.100.251", "8.8.100.252"];
+    let _silent = silent.map(|address| {
+        run(&format!("ip addr add {address}/24 dev outside"));
+        UdpSocket::bind((address, 53)).unwrap()
+    });
+    for (number, (what, count, options)) in [
+        ("one silent name server", 1, ""),
+        ("two of them", 2, ""),
+        ("one that is awaited for 22 s", 1, "options timeout:22\n"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let servers = silent
+            .iter()
+            .take(count)
+            .chain(&["8.8.100.253"])
+            .map(|server| format!("nameserver {server}\n"));
+        scene.home.write(
+            "resolv.conf",
+            &format!("{}{options}", servers.collect::<String>()),
+        );
+        // As at the very first start.
+        scene.pihook = None;
+        let _ = fs::remove_dir_all(scene.home.folder.join(".local"));
+        scene.bot.say(1, "hello");
+        let start = Instant::now();
+        scene.start();
+        let sent = scene
+            .bot
+            .wait_sent(number + 1, PATIENCE)
+            .unwrap_or_else(|why| panic!("{what}: {why}: {:#?}", scene.log()));
+        assert_eq!(sent[number].text, "hello");
+        println!(
+            "row:    | {what:42} |          | {:5.1} s",
+            start.elapsed().as_secs_f64()
+        );
+        if options.is_empty() {
+            let output = scene.command(&["webhook", "info"]).output().unwrap();
+            assert!(output.status.success(), "{what}: {}", text(&output));
+            let said = scene.doctor(&[
+                "! DNS: api.telegram.org is found, but only after ",
+                "the name server 8.8.100.251 does not answer",
+            ]);
+            println!("{said}");
+        }
+    }
+}
+
 /// A router that speaks NAT-PMP (RFC 6886): it says its address, and forwards nothing.
 pub fn speak_nat_pmp(address: &str) {
     let address: Ipv4Addr = address.parse().unwrap();
