@@ -17,7 +17,7 @@
 //! }
 //!
 //! fn main() -> std::process::ExitCode {
-//!     pihook::cli::main(Greeter)
+//!     pihook::cli::main(Greeter, pihook::program!())
 //! }
 //! ```
 

@@ -7,5 +7,5 @@ mod echo;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    pihook::cli::main(echo::Echo)
+    pihook::cli::main(echo::Echo, pihook::program!())
 }

@@ -32,14 +32,19 @@ pub(super) const COMMANDS: [&str; 9] = [
     "init", "run", "status", "cert", "webhook", "check", "doctor", "help", "version",
 ];
 
-/// Prints the help for one command.
-pub(super) fn help(command: &str) -> Result<(), Failure> {
+/// A text of ours with the name of the program in its commands.
+pub(super) fn named(text: &str, program: &str) -> String {
+    text.replace("pihook ", &format!("{program} "))
+}
+
+/// Prints the help for one command of the program.
+pub(super) fn help(command: &str, program: &str) -> Result<(), Failure> {
     let mut lines = USAGE
         .lines()
         .skip_while(|line| !line.starts_with(&format!("  pihook {command} ")));
     match (lines.next(), lines.next()) {
-        (Some(usage), Some(what)) => print(&format!("{usage}\n{what}")),
-        _ if ["help", "version"].contains(&command) => print(USAGE),
+        (Some(usage), Some(what)) => print(&named(&format!("{usage}\n{what}"), program)),
+        _ if ["help", "version"].contains(&command) => print(&named(USAGE, program)),
         _ => Err(unknown("", command, &COMMANDS)),
     }
 }

@@ -17,14 +17,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use self::failure::Failure;
-use self::help::{COMMANDS, SHORT_USAGE, USAGE, help, unknown};
+use self::help::{COMMANDS, SHORT_USAGE, USAGE, help, named, unknown};
 use self::options::{Options, environment};
 use self::output::{print, warn};
-use self::program::Program;
+pub use self::program::{LogLevel, Program};
 use crate::bot::Bot;
 
-/// The whole `main` of a bot's program: does what the command line says. `pihook run` has `bot`
-/// handle the updates.
+/// The whole `main` of a bot's program: does what the command line says. The command `run` has
+/// `bot` handle the updates. `program` is [`program!()`](crate::program).
 ///
 /// ```no_run
 /// # use pihook::bot::{Bot, Call, Me, Update};
@@ -37,25 +37,32 @@ use crate::bot::Bot;
 /// }
 ///
 /// fn main() -> std::process::ExitCode {
-///     pihook::cli::main(Silent)
+///     pihook::cli::main(Silent, pihook::program!())
 /// }
 /// ```
 #[must_use]
-pub fn main<B: Bot>(bot: B) -> ExitCode {
-    let crate_name = std::any::type_name::<B>()
-        .split("::")
-        .next()
-        .unwrap_or_default();
-    start(&Program {
-        bot: Arc::new(bot),
-        crate_name,
-    })
+pub fn main<B: Bot>(bot: B, program: Program) -> ExitCode {
+    start(&program, Arc::new(bot))
 }
 
-fn start(program: &Program) -> ExitCode {
-    let (code, why) = match Options::read().and_then(|options| command(program, &options)) {
+/// The crate in which it stands, for [`cli::main`](crate::cli::main): its name and version for
+/// `help` and `version`, and its module for the log. `program!().log_level(LogLevel::Debug)` shows
+/// more lines of your crate.
+#[macro_export]
+macro_rules! program {
+    () => {
+        $crate::cli::Program::new(
+            ::core::env!("CARGO_PKG_NAME"),
+            ::core::env!("CARGO_PKG_VERSION"),
+            ::core::module_path!(),
+        )
+    };
+}
+
+fn start(program: &Program, bot: Arc<dyn Bot>) -> ExitCode {
+    let (code, why) = match Options::read().and_then(|options| command(program, bot, &options)) {
         Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Usage(why)) => (64, format!("{why}\n{SHORT_USAGE}")),
+        Err(Failure::Usage(why)) => (64, named(&format!("{why}\n{SHORT_USAGE}"), program.name)),
         Err(Failure::Config(why)) => (78, why),
         Err(Failure::Other(why)) => (1, why),
     };
@@ -65,13 +72,13 @@ fn start(program: &Program) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn command(program: &Program, options: &Options) -> Result<(), Failure> {
-    let allowed_updates = program.bot.allowed_updates();
+fn command(program: &Program, bot: Arc<dyn Bot>, options: &Options) -> Result<(), Failure> {
+    let allowed_updates = bot.allowed_updates();
     let words: Vec<_> = options.words.iter().map(String::as_str).collect();
     options.belong_to(&words)?;
     match words[..] {
         ["init"] => init::init(options, allowed_updates),
-        ["run"] => run::run(program, options),
+        ["run"] => run::run(program, bot, options),
         ["status"] => status::status(options, allowed_updates),
         ["cert"] => cert::cert(options),
         ["webhook", "info"] => webhook::info(options, &environment, allowed_updates),
@@ -79,9 +86,9 @@ fn command(program: &Program, options: &Options) -> Result<(), Failure> {
         ["webhook", "delete"] => webhook::delete(options, &environment, allowed_updates),
         ["check"] => check::check(options),
         ["doctor"] => doctor::doctor(options, allowed_updates),
-        ["help"] => print(USAGE),
-        ["help", command, ..] => help(command),
-        ["version"] => print(concat!("pihook ", env!("CARGO_PKG_VERSION"))),
+        ["help"] => print(&named(USAGE, program.name)),
+        ["help", command, ..] => help(command, program.name),
+        ["version"] => version(program),
         [] => Err(Failure::Usage("The command is missing.".into())),
         ["webhook"] => Err(Failure::Usage(
             "`pihook webhook` needs one more word: info, set or delete.".into(),
@@ -93,4 +100,15 @@ fn command(program: &Program, options: &Options) -> Result<(), Failure> {
             more.join(" ")
         ))),
     }
+}
+
+/// The program and its version; pihook's too, where it is another program.
+fn version(program: &Program) -> Result<(), Failure> {
+    let pihook = concat!("pihook ", env!("CARGO_PKG_VERSION"));
+    let own = format!("{} {}", program.name, program.version);
+    print(&if own == pihook {
+        own
+    } else {
+        format!("{own} ({pihook})")
+    })
 }

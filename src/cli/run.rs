@@ -6,12 +6,13 @@ use std::sync::Arc;
 use super::failure::Failure;
 use super::options::Options;
 use super::program::Program;
+use crate::bot::Bot;
 use crate::config::{self, Environment, Source};
 use crate::run;
 use crate::system::{logging, process, terminal};
 
-pub(super) fn run(program: &Program, options: &Options) -> Result<(), Failure> {
-    logging::start(program.crate_name);
+pub(super) fn run(program: &Program, bot: Arc<dyn Bot>, options: &Options) -> Result<(), Failure> {
+    logging::start(program.crate_name, program.log_level);
     process::protect_memory();
     process::disable_huge_pages();
     let token = process::take_from_environment(config::TOKEN_VARIABLE);
@@ -30,7 +31,7 @@ pub(super) fn run(program: &Program, options: &Options) -> Result<(), Failure> {
         }
         failure => failure,
     });
-    Ok(run::run(&loaded?, Arc::clone(&program.bot))?)
+    Ok(run::run(&loaded?, bot)?)
 }
 
 /// Whether no settings name a bot. Settings that root must not read are not missing.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use log::LevelFilter;
+use log::{LevelFilter, Log, Metadata, Record};
 use nix::sys::stat::fstat;
 use nix::unistd;
 use simplelog::{ConfigBuilder, LevelPadding, WriteLogger};
@@ -19,8 +19,9 @@ const LINE_BYTES: usize = 1024;
 static IS_JOURNAL: AtomicBool = AtomicBool::new(false);
 
 /// Starts logging to standard error: lines with a time for a person, lines with a priority for the
-/// journal, which adds the time itself. Beside our own lines there are those of the crate `bot`.
-pub fn start(bot: &str) {
+/// journal, which adds the time itself. Beside our own lines there are those of the crate `bot`,
+/// from `level` on.
+pub fn start(bot: &'static str, level: LevelFilter) {
     let journal = is_journal();
     IS_JOURNAL.store(journal, Ordering::Relaxed);
     let mut config = ConfigBuilder::new();
@@ -36,16 +37,69 @@ pub fn start(bot: &str) {
         .set_level_padding(LevelPadding::Off)
         .set_thread_level(LevelFilter::Off)
         .set_target_level(LevelFilter::Off)
-        .set_location_level(LevelFilter::Off)
-        // ureq and rustls write URLs, and so tokens, at the levels below.
-        .add_filter_allow_str("pihook")
-        .add_filter_allow(bot.to_owned());
+        .set_location_level(LevelFilter::Off);
     let lines = Lines {
         line: Vec::new(),
         journal,
     };
+    let crates = Crates { bot, level };
+    let most = crates.most();
+    let logger = Allowlist {
+        crates,
+        lines: WriteLogger::new(most, config.build(), lines),
+    };
     // It fails only when logging was started before.
-    let _ = WriteLogger::init(LevelFilter::Info, config.build(), lines);
+    if log::set_boxed_logger(Box::new(logger)).is_ok() {
+        log::set_max_level(most);
+    }
+}
+
+/// Our own level, in whatever program we are.
+const LEVEL: LevelFilter = LevelFilter::Info;
+
+/// The crates whose lines are logged. There are no others: ureq and rustls write URLs, and so
+/// tokens, below info.
+struct Crates {
+    bot: &'static str,
+    level: LevelFilter,
+}
+
+impl Crates {
+    /// The level of the crate in which `target` is. The name must be the whole one: a bot can be
+    /// called `ure`.
+    fn level_of(&self, target: &str) -> LevelFilter {
+        match target.split("::").next() {
+            Some(name) if name == self.bot => self.level,
+            Some("pihook") => LEVEL,
+            _ => LevelFilter::Off,
+        }
+    }
+
+    fn most(&self) -> LevelFilter {
+        self.level.max(LEVEL)
+    }
+}
+
+/// Passes on the lines of these crates.
+struct Allowlist {
+    crates: Crates,
+    lines: Box<WriteLogger<Lines>>,
+}
+
+impl Log for Allowlist {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= self.crates.level_of(metadata.target())
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.lines.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.lines.flush();
+    }
 }
 
 /// Writes an error as the last line of a process that panicked. Unlike the log it takes no lock,
@@ -106,6 +160,7 @@ fn with_priority(line: &[u8]) -> Vec<u8> {
         ("[WARN] ", "<4>"),
         ("[INFO] ", "<6>"),
         ("[DEBUG] ", "<7>"),
+        ("[TRACE] ", "<7>"),
     ] {
         if let Some(message) = line.strip_prefix(level.as_bytes()) {
             return [priority.as_bytes(), message].concat();
@@ -125,7 +180,36 @@ mod tests {
             b"<4>the port is closed"
         );
         assert_eq!(with_priority(b"[INFO] [WARN] x"), b"<6>[WARN] x");
+        assert_eq!(with_priority(b"[TRACE] x"), b"<7>x");
         assert_eq!(with_priority(b"plain"), b"plain");
+    }
+
+    #[test]
+    fn only_our_crate_and_the_bots_are_logged_each_from_its_own_level() {
+        let crates = Crates {
+            bot: "ure",
+            level: LevelFilter::Trace,
+        };
+        for (target, level) in [
+            ("ure", LevelFilter::Trace),
+            ("ure::door", LevelFilter::Trace),
+            ("pihook::webhook::edge", LEVEL),
+            ("ureq::run", LevelFilter::Off),
+            ("rustls::client", LevelFilter::Off),
+            ("pihook_helper", LevelFilter::Off),
+            ("", LevelFilter::Off),
+        ] {
+            assert_eq!(crates.level_of(target), level, "{target}");
+        }
+        assert_eq!(crates.most(), LevelFilter::Trace);
+        assert_eq!(
+            Crates {
+                bot: "quiet",
+                level: LevelFilter::Off
+            }
+            .most(),
+            LEVEL
+        );
     }
 
     #[test]

@@ -50,5 +50,5 @@ fn answer(query: &CallbackQuery) -> Vec<Call> {
 }
 
 fn main() -> std::process::ExitCode {
-    pihook::cli::main(Buttons)
+    pihook::cli::main(Buttons, pihook::program!())
 }

@@ -27,5 +27,5 @@ impl Bot for Counter {
 }
 
 fn main() -> std::process::ExitCode {
-    pihook::cli::main(Counter::default())
+    pihook::cli::main(Counter::default(), pihook::program!())
 }

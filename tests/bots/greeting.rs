@@ -22,5 +22,5 @@ impl Bot for Greeting {
 }
 
 fn main() -> std::process::ExitCode {
-    pihook::cli::main(Greeting)
+    pihook::cli::main(Greeting, pihook::program!())
 }

@@ -2,13 +2,18 @@
 //! `src/echo.rs`, these tests stay.
 //!
 //! It answers every text with the same text, as an echo, but for a few words that it obeys. CALM in
-//! its environment keeps it from panicking, and KINDS=few has it ask for messages alone.
+//! its environment keeps it from panicking, KINDS=few has it ask for messages alone, and LEVEL is
+//! that of its log.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use pihook::bot::{Bot, Call, Me, Update};
+use pihook::cli::LogLevel;
 use pihook::telegram::types::{Message, Reply};
 use serde_json::json;
+
+/// A mistake in a bot: it logs a token.
+const TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
 
 #[derive(Default)]
 struct Machinery {
@@ -54,6 +59,12 @@ impl Bot for Machinery {
                 log::warn!("a warning of the bot");
                 vec![]
             }
+            "log" => {
+                log::info!("an info of the bot");
+                log::debug!("a debug line of the bot");
+                log::trace!("a trace line of the bot: {TOKEN}");
+                vec![]
+            }
             "each" => rest
                 .split(' ')
                 .map(|word| Call::reply(message, word))
@@ -80,5 +91,11 @@ fn echo(message: &Message, text: &str) -> Call {
 }
 
 fn main() -> std::process::ExitCode {
-    pihook::cli::main(Machinery::default())
+    let level = std::env::var("LEVEL")
+        .ok()
+        .and_then(|level| level.parse().ok());
+    pihook::cli::main(
+        Machinery::default(),
+        pihook::program!().log_level(level.unwrap_or(LogLevel::Info)),
+    )
 }

@@ -117,13 +117,25 @@ fn binary(bot: &str) -> PathBuf {
     example
 }
 
+/// Cargo, as from a shell: what cargo has told this test of its package would make ring, and all
+/// that uses it, compile again.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let is_of_package =
+        |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars().filter(|(name, _)| is_of_package(name)) {
+        cargo.env_remove(name);
+    }
+    cargo
+}
+
 /// `folder` is that of the profile, in the target folder.
 fn build_example(name: &str, folder: &Path) {
     let profile = match folder.file_name().unwrap().to_str().unwrap() {
         "debug" => "dev",
         other => other,
     };
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = cargo();
     cargo.args([
         "build",
         "--quiet",

@@ -68,7 +68,7 @@ fn bot(name: &str) -> Option<Arc<dyn bot::Bot>> {
 
 /// The other half of this program: the bot, as `pihook run` runs it.
 fn run_bot(name: &str, settings: &Path) -> Result<(), Box<dyn Error>> {
-    pihook::system::logging::start("demo");
+    pihook::system::logging::start("demo", pihook::cli::LogLevel::Info);
     let config =
         pihook::config::load(settings, &|_| None).map_err(|problems| problems.to_string())?;
     Ok(pihook::run::run(
