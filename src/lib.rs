@@ -1,8 +1,8 @@
 //! pihook: a Telegram bot for a Raspberry Pi at home.
 //!
-//! You write a bot: a type that implements [`bot::Bot`]. Your `main` calls [`cli::main`] with it,
-//! and your program has all commands of pihook. A bot needs [`bot`], with [`telegram::types`] for
-//! what Telegram sends. There is nothing else to know.
+//! You write a bot: a type that implements [`bot::Bot`]. Your `main` calls [`cli::main`] with it
+//! and [`program!`], and your program has all commands of pihook. A bot needs [`bot`], with
+//! [`telegram::types`] for what Telegram sends. There is nothing else to know.
 
 #![forbid(unsafe_code)]
 // The rooms' pages link to private items: `cargo doc --document-private-items` shows them.

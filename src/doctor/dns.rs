@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::finding::Doctor;
 use crate::home::route;
+use crate::system::resolver::FIRST_WAIT;
 
 const CHECK: &str = "DNS";
 /// A look-up that takes longer has met a silent name server: the system waits 5 s for it, or 3 s
@@ -46,8 +47,9 @@ impl<'a> LookUp<'a> {
         }
     }
 
-    pub(super) fn found(&self) -> bool {
-        self.error.is_none()
+    /// Whether a call finds the name before it gives up.
+    pub(super) fn is_of_use(&self) -> bool {
+        self.error.is_none() && self.took < FIRST_WAIT
     }
 
     /// Tells how it went. The name servers are asked only where something is wrong.
@@ -58,12 +60,15 @@ impl<'a> LookUp<'a> {
             None if !is_slow => doctor.good(CHECK, format!("{host} is found")),
             None => {
                 let (reason, remedy) = self.ask_servers();
-                let seconds = self.took.as_secs_f64();
-                doctor.warn(
-                    CHECK,
-                    format!("{host} is found, but only after {seconds:.1} s: {reason}"),
-                    remedy,
+                let found = format!(
+                    "{host} is found, but only after {:.1} s: {reason}",
+                    self.took.as_secs_f64()
                 );
+                if self.is_of_use() {
+                    doctor.warn(CHECK, found, remedy)
+                } else {
+                    doctor.bad(CHECK, found, remedy)
+                }
             }
             Some(error) if route::gateway(&route::table()).is_none() => {
                 doctor.bad(

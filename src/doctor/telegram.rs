@@ -27,7 +27,7 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
     let proxy = config.proxy.as_ref();
     let host = proxy.map_or_else(|| host_of(&config.api_url), Proxy::host);
     let look_up = LookUp::of(&host);
-    if !look_up.found() {
+    if !look_up.is_of_use() {
         look_up.tell(doctor);
         return false;
     }

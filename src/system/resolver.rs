@@ -25,7 +25,7 @@ const STALE_TTL: Duration = Duration::from_secs(30);
 const STALE_WAIT: Duration = Duration::from_secs(1);
 /// A call waits so long for the first answer, if its own time is not over before: three name
 /// servers, of which two are silent, take 8 s.
-const FIRST_WAIT: Duration = Duration::from_secs(20);
+pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(20);
 /// ureq takes no more addresses of a name.
 const MOST_ADDRESSES: usize = 16;
 
