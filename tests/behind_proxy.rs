@@ -5,18 +5,18 @@ mod common;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::authority::authority;
-use common::{Home, Pihook, SOON, TOKEN, eventually, text};
+use common::{Home, OTHER_TOKEN, Pihook, SOON, TOKEN, eventually, text};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use simulated_telegram::{Bot, Delivery, Options, Telegram};
+use simulated_telegram::{Bot, Delivery, Fault, Options, Telegram};
 
 const NAME: &str = "bot.example.org";
 
@@ -34,6 +34,8 @@ struct Front {
     address: SocketAddr,
     /// It cannot reach the bot: 502.
     is_broken: Arc<AtomicBool>,
+    /// It closes the connection of a request whose head holds this, without a word.
+    silent_at: Arc<Mutex<Option<String>>>,
     root: String,
 }
 
@@ -49,19 +51,30 @@ impl Front {
             .with_no_client_auth();
         let config = Arc::new(config.with_single_cert(vec![certificate], key).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
         let front = Front {
-            address: listener.local_addr().unwrap(),
+            address,
             is_broken: Arc::default(),
+            silent_at: Arc::default(),
             root,
         };
-        let is_broken = Arc::clone(&front.is_broken);
+        let (is_broken, silent_at) = (Arc::clone(&front.is_broken), Arc::clone(&front.silent_at));
         thread::spawn(move || {
             for tcp in listener.incoming().map_while(Result::ok) {
                 let (config, is_broken) = (Arc::clone(&config), Arc::clone(&is_broken));
+                let silent_at = Arc::clone(&silent_at);
                 thread::spawn(move || {
                     let mut client = StreamOwned::new(ServerConnection::new(config).unwrap(), tcp);
                     let mut kept = None;
-                    while pass_on(&mut client, &mut kept, bot, upstream, &is_broken).is_ok() {}
+                    while pass_on(
+                        &mut client,
+                        &mut kept,
+                        bot,
+                        upstream,
+                        (&is_broken, &silent_at),
+                    )
+                    .is_ok()
+                    {}
                 });
             }
         });
@@ -75,7 +88,7 @@ fn pass_on(
     kept: &mut Option<TcpStream>,
     bot: SocketAddr,
     upstream: Upstream,
-    is_broken: &AtomicBool,
+    (is_broken, silent_at): (&AtomicBool, &Mutex<Option<String>>),
 ) -> io::Result<()> {
     let head = read_head(client)?;
     let length = head
@@ -84,6 +97,14 @@ fn pass_on(
         .unwrap_or("0");
     let mut body = vec![0; length.parse().unwrap()];
     client.read_exact(&mut body)?;
+    if silent_at
+        .lock()
+        .unwrap()
+        .as_ref()
+        .is_some_and(|path| head.contains(path))
+    {
+        return Err(io::ErrorKind::ConnectionAborted.into());
+    }
     if is_broken.load(Ordering::Relaxed) {
         return client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
     }
@@ -134,6 +155,15 @@ fn free_address() -> SocketAddr {
 
 /// A bot behind a proxy, which Telegram reaches.
 fn scene(upstream: Upstream, more: &str) -> (Telegram, Bot, Home, Front, Pihook) {
+    scene_of(&[TOKEN], upstream, more)
+}
+
+/// The same of several bots; the first one is returned.
+fn scene_of(
+    tokens: &[&str],
+    upstream: Upstream,
+    more: &str,
+) -> (Telegram, Bot, Home, Front, Pihook) {
     let listen = free_address();
     let front = Front::start(listen, upstream);
     let options = Options {
@@ -143,15 +173,19 @@ fn scene(upstream: Upstream, more: &str) -> (Telegram, Bot, Home, Front, Pihook)
     };
     let telegram = Telegram::start(options).unwrap();
     telegram.route(NAME, 443, front.address);
-    let bot = telegram.bot(TOKEN);
+    let bots: Vec<_> = tokens.iter().map(|token| telegram.bot(token)).collect();
     let settings = format!(
         "tls = 'off'\npublic_host = '{NAME}'\nlisten = '{listen}'\napi_url = '{}'\n{more}\n",
         telegram.api_url()
     );
-    let home = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
+    let tables: String = tokens
+        .iter()
+        .map(|token| format!("[[bot]]\ntoken = '{token}'\n"))
+        .collect();
+    let home = Home::with(&settings, &tables);
     let pihook = home.run();
-    pihook.wait_log("the webhook is registered");
-    (telegram, bot, home, front, pihook)
+    pihook.wait_logs("the webhook is registered", tokens.len());
+    (telegram, bots[0].clone(), home, front, pihook)
 }
 
 #[test]
@@ -219,6 +253,79 @@ fn a_proxy_that_passes_nothing_on_has_the_bot_poll_as_soon_as_telegram_says_so()
     });
     bot.say(1, "b");
     bot.wait_sent(2, SOON).unwrap();
+}
+
+fn sets(bot: &Bot) -> Vec<String> {
+    let sets = bot
+        .calls()
+        .into_iter()
+        .filter(|call| call.method == "setWebhook");
+    sets.map(|call| call.text("max_connections")).collect()
+}
+
+#[test]
+fn a_proxy_that_closes_without_a_word_is_tested_by_a_set_that_telegram_takes_for_new() {
+    let (_telegram, bot, _home, front, pihook) = scene(Upstream::Kept, "watch_interval = 5");
+    *front.silent_at.lock().unwrap() = Some(String::new());
+    bot.say(1, "a");
+    pihook.wait_log("as a test");
+    let line = pihook.wait_log("Updates arrive by polling: ");
+    assert!(line.contains("let the proxy or the tunnel send"), "{line}");
+    bot.wait_sent(1, SOON).unwrap();
+    assert_eq!(sets(&bot), ["40", "39", "40"]);
+    let deleted = bot
+        .calls()
+        .iter()
+        .filter(|call| call.method == "deleteWebhook")
+        .count();
+    assert_eq!(deleted, 2, "before the first set, and before polling");
+}
+
+#[test]
+fn a_wait_from_before_a_restart_is_tested_and_no_reason_to_poll() {
+    let (telegram, bot, home, _front, pihook) = scene(Upstream::Kept, "watch_interval = 5");
+    telegram.on_call(|call| {
+        let description = "Too Many Requests: retry after 3000".into();
+        let refusal = Fault::Error {
+            code: 429,
+            description,
+            retry_after: Some(3000),
+            migrate_to_chat_id: None,
+        };
+        (call.method == "sendMessage").then_some(refusal)
+    });
+    bot.say(1, "a");
+    pihook.wait_log("503 in");
+    assert!(pihook.stop().0.success());
+    let pihook = home.run();
+    pihook.wait_log("the webhook is registered, and unchanged");
+    pihook.wait_log("as a test");
+    // Telegram brings what waits, and hears the same again.
+    pihook.wait_log("503 in");
+    thread::sleep(Duration::from_secs(13));
+    assert!(
+        !pihook.log().iter().any(|line| line.contains("by polling")),
+        "{:#?}",
+        pihook.log()
+    );
+    assert_eq!(sets(&bot), ["40", "39", "40"]);
+    assert_eq!(bot.webhook_info()["max_connections"], 40);
+}
+
+#[test]
+fn another_bots_requests_do_not_hide_that_one_gets_none() {
+    let (telegram, bot, _home, front, pihook) =
+        scene_of(&[TOKEN, OTHER_TOKEN], Upstream::Kept, "watch_interval = 5");
+    let other = telegram.bot(OTHER_TOKEN);
+    *front.silent_at.lock().unwrap() = Some(format!("/{TOKEN}/"));
+    bot.say(1, "a");
+    let start = Instant::now();
+    while bot.sent().is_empty() {
+        assert!(start.elapsed() < SOON, "{:#?}", pihook.log());
+        other.say(2, "b");
+        thread::sleep(Duration::from_millis(300));
+    }
+    pihook.wait_log("Updates arrive by polling: ");
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub(super) fn set(
         ));
     }
     each_bot(&config, allowed_updates, |registration| {
-        set_in_time(registration).map(|()| "the webhook is set".into())
+        set_in_time(registration).map(|_| "the webhook is set".into())
     })
 }
 
@@ -95,15 +95,20 @@ pub(super) fn delete(
 
 /// Sets the webhook, and waits as long as Telegram asks for: it takes one set a second, and a bot
 /// may just have made one.
-fn set_in_time(registration: &Registration) -> Result<(), RegistrationError> {
+fn set_in_time(registration: &Registration) -> Result<WebhookInfo, RegistrationError> {
     let end = Instant::now() + SET_TIMEOUT;
     loop {
         match registration.set() {
-            Err(RegistrationError::Api(ApiError::Refused {
-                retry_after: Some(seconds),
-                ..
-            })) if Instant::now()
-                + Duration::from_secs(seconds.clamp(1, SET_TIMEOUT.as_secs()))
+            Err(
+                RegistrationError::Api(ApiError::Refused {
+                    retry_after: Some(seconds),
+                    ..
+                })
+                | RegistrationError::Set(ApiError::Refused {
+                    retry_after: Some(seconds),
+                    ..
+                }),
+            ) if Instant::now() + Duration::from_secs(seconds.clamp(1, SET_TIMEOUT.as_secs()))
                 < end =>
             {
                 warn(&format!(

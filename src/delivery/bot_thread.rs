@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
+use super::look_turns::LookTurns;
 use super::monitor::{Callbacks, Keeper};
 use super::policy::Seen;
 use super::poller::{PollEvent, PollSettings, Poller};
@@ -40,13 +41,15 @@ enum Message {
 pub(crate) struct BotDelivery(Sender<Message>);
 
 impl BotDelivery {
-    /// Starts the thread. It looks at the webhook once in each `interval`.
+    /// Starts the thread. It looks at the webhook at its `turns`, and at least once in each
+    /// `interval`.
     ///
     /// # Errors
     /// When it cannot be started.
     pub(crate) fn start(
         settings: PollSettings,
         interval: Duration,
+        turns: LookTurns,
         callbacks: Callbacks,
     ) -> io::Result<Self> {
         let (sender, messages) = mpsc::channel();
@@ -59,6 +62,7 @@ impl BotDelivery {
             settings: Arc::new(settings),
             callbacks,
             interval,
+            turns,
             contest: Contest::new(interval),
             now: Now::Nothing,
             next: None,
@@ -82,6 +86,7 @@ struct Delivery {
     settings: Arc<PollSettings>,
     callbacks: Callbacks,
     interval: Duration,
+    turns: LookTurns,
     contest: Contest,
     now: Now,
     /// What is to be done when nothing that was polled is in flight.
@@ -124,7 +129,8 @@ impl Delivery {
             (Message::Polled(number, event), Now::Polling(poller)) if number == self.pollers => {
                 poller.take(event, &mut self.contest);
             }
-            // A poller that is gone; and the next step looks.
+            (Message::Look, Now::Webhook(keeper)) => keeper.look_now(),
+            // A poller that is gone; and one that polls sees for itself.
             (Message::Polled(..) | Message::Look, _) => {}
         }
     }
@@ -145,8 +151,12 @@ impl Delivery {
         match self.next.take() {
             None => {}
             Some(Order::Webhook(registration, must_set)) => {
-                self.now =
-                    Now::Webhook(Box::new(Keeper::new(registration, self.interval, must_set)));
+                self.now = Now::Webhook(Box::new(Keeper::new(
+                    registration,
+                    self.interval,
+                    self.turns,
+                    must_set,
+                )));
             }
             Some(Order::Poll(registration)) => match self.poller(registration.clone()) {
                 Ok(poller) => self.now = Now::Polling(Box::new(poller)),

@@ -406,7 +406,9 @@ impl Registrar {
             certificate.and_then(|certificate| check_fit(config, certificate, Some(host)).err());
         // The clock here says nothing about Telegram's.
         let fault = fault.filter(|why| !matches!(why, CertificateError::NotYetValid(_)));
-        registration.with_fault(fault.map(|why| why.to_string()))
+        registration
+            .with_fault(fault.map(|why| why.to_string()))
+            .with_own_certificate(certificate.is_some_and(Certificate::is_ours))
     }
 
     /// Hands each bot its registration. Returns their digests.

@@ -64,8 +64,6 @@ pub(crate) struct Health {
     last_error: DeliveryError,
     pending: u64,
     problem: Option<Problem>,
-    /// The last look: the error, and how many arrivals there had been.
-    looked: (DeliveryError, u64),
 }
 
 /// An error's date, and Telegram's words.
@@ -78,28 +76,21 @@ fn error(info: &WebhookInfo) -> DeliveryError {
 impl Health {
     /// The webhook was found as it should be. What went wrong before is over, unless something
     /// still waits.
-    pub(crate) fn found(&mut self, info: &WebhookInfo, arrivals: u64) {
+    pub(crate) fn found(&mut self, info: &WebhookInfo) {
         if info.pending_update_count == 0 {
             self.last_error = error(info);
         }
-        self.looked = (error(info), arrivals);
     }
 
     /// The webhook was set, and with the old one its errors are gone.
-    pub(crate) fn set(&mut self, arrivals: u64) {
+    pub(crate) fn set(&mut self) {
         self.last_error = (None, None);
         self.problem = None;
-        self.looked = ((None, None), arrivals);
     }
 
-    /// Telegram's words, if since the last look it could not deliver, and nothing has arrived,
-    /// while something waits.
-    pub(crate) fn undelivered(&mut self, info: &WebhookInfo, arrivals: u64) -> Option<String> {
-        let (error_then, arrivals_then) =
-            std::mem::replace(&mut self.looked, (error(info), arrivals));
-        let is_cut_off =
-            info.pending_update_count > 0 && arrivals == arrivals_then && error(info) != error_then;
-        info.last_error_message.clone().filter(|_| is_cut_off)
+    /// Whether a person was told of a problem that is not over.
+    pub(crate) fn has_problem(&self) -> bool {
+        self.problem.is_some()
     }
 
     /// Assesses what Telegram says at `now`; `agrees` is whether the webhook is the one that we
@@ -237,41 +228,6 @@ mod tests {
     }
 
     #[test]
-    fn cut_off_is_who_gets_nothing_while_something_waits_and_telegram_fails_again() {
-        let mut health = Health::default();
-        let timeout = |date| Some((date, "Connection timed out"));
-        // What went wrong before is no sign.
-        health.found(&info(3, timeout(1000)), 7);
-        assert_eq!(health.undelivered(&info(3, timeout(1000)), 7), None);
-        assert_eq!(
-            health.undelivered(&info(3, timeout(1060)), 7).as_deref(),
-            Some("Connection timed out")
-        );
-        assert_eq!(
-            health.undelivered(&info(3, timeout(1120)), 8),
-            None,
-            "something arrived"
-        );
-        assert_eq!(
-            health.undelivered(&info(0, timeout(1180)), 8),
-            None,
-            "nothing waits"
-        );
-        assert_eq!(health.undelivered(&info(3, None), 8), None);
-        health.set(9);
-        assert_eq!(
-            health.undelivered(&info(1, timeout(1200)), 9).as_deref(),
-            Some("Connection timed out")
-        );
-        health.set(9);
-        assert_eq!(
-            health.undelivered(&info(1, timeout(1200)), 10),
-            None,
-            "it has arrived since the set"
-        );
-    }
-
-    #[test]
     fn an_error_is_told_while_it_is_news_or_something_waits() {
         let (now, mut health, mut contest) = scene();
         let mut assess = |pending, error| {
@@ -307,7 +263,7 @@ mod tests {
     fn what_went_wrong_before_the_start_is_no_news() {
         let old = info(0, Some((1000, "Connection refused")));
         let (now, mut health, mut contest) = scene();
-        health.found(&old, 0);
+        health.found(&old);
         assert_eq!(
             health.assess(&old, (Ok(()), None), &mut contest, now),
             Verdict::Well
@@ -418,7 +374,7 @@ mod tests {
             ),
             Verdict::Repair(_)
         ));
-        health.set(0);
+        health.set();
         let again = health.assess(
             &info(1, Some((1001, failed))),
             (Ok(()), None),

@@ -84,6 +84,13 @@ impl<'c> ChangeOver<'c> {
         self.see(Seen::Arrival);
     }
 
+    /// Takes in that Telegram has taken the webhook of the bot at this place. Before that there had
+    /// been so many arrivals: those since count, also when they were faster than this news.
+    pub(crate) fn set(&mut self, bot: usize, arrived_before: u64) {
+        let has_arrived = self.arrivals.of(bot).count() > arrived_before;
+        self.see(Seen::Set(has_arrived));
+    }
+
     /// When to say that time has passed.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.switch.as_ref()?.due()

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::health::{Difference, Health, Problem, Verdict};
+use super::look_turns::LookTurns;
 use super::policy::Seen;
+use super::reachability::{ARRIVAL_TIMEOUT, Look, Obstacle, Reachability};
 use super::registration::{Registered, Registration, RegistrationError};
 use super::retry_pause::{RetryPause, token_pause};
 use super::token_conflict::Contest;
-use crate::edge::arrivals::Arrivals;
+use crate::edge::arrivals::{Arrivals, Arrived};
 use crate::status::facts::Status;
 use crate::telegram::cached_me::KnownMe;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
+use crate::telegram::types::WebhookInfo;
 use crate::updates::observations::Observations;
 
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(300);
@@ -20,9 +23,17 @@ const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(300);
 const TOKEN_REFUSALS: u32 = 3;
 /// A longer wait that a 429 asks for is a refusal: meanwhile the bot had better poll.
 const LONGEST_FLOOD_WAIT: u64 = 10;
+/// When setWebhook fails for longer, and the bot has no request meanwhile, the bot had better poll,
+/// too.
+const SET_PATIENCE: Duration = Duration::from_secs(30);
+/// What a person is told when a test has shown that nothing gets in.
+const SILENCE: &str = "updates wait at Telegram, but Telegram's calls do not reach this Pi, and Telegram shows no error: \
+                       a firewall, a tunnel or a proxy may close the connections. Run `pihook doctor`";
 
 /// Called as the webhook's state changes.
 pub(crate) struct Callbacks {
+    /// The bot, by its place in the settings.
+    pub(crate) index: usize,
     /// Shows the webhook's state to a person.
     pub(crate) status: Arc<Status>,
     /// What shows that Telegram gets in.
@@ -34,41 +45,75 @@ pub(crate) struct Callbacks {
     /// Gets the digest of a registration that Telegram has, or that the token can hardly bring
     /// about.
     pub(crate) registered: Box<dyn Fn(&str) + Send>,
+    /// Called when Telegram has taken the webhook, with the number of arrivals before that.
+    pub(crate) set: Box<dyn Fn(u64) + Send>,
     /// Gets what decides on webhook or polling. False when the settings have decided.
     pub(crate) seen: Box<dyn Fn(Seen) -> bool + Send>,
     /// Called when Telegram's calls do not arrive: the address may have changed.
     pub(crate) unreachable: Box<dyn Fn() + Send>,
 }
 
+impl Callbacks {
+    fn arrived(&self) -> Arrived {
+        self.arrivals.of(self.index)
+    }
+}
+
 /// One bot's webhook.
 pub(crate) struct Keeper {
     registration: Registration,
     interval: Duration,
+    turns: LookTurns,
     health: Health,
+    reachability: Reachability,
     retry_pause: RetryPause,
     is_registered: bool,
     /// getMe has answered.
     is_identified: bool,
     /// The webhook is to be set even if Telegram shows the right one.
     must_set: bool,
+    /// Since when setWebhook fails, and how many requests of the bot there had been.
+    failing: Option<(Instant, u64)>,
     /// How often the token was refused since it last was not.
     token_refusals: u32,
+    looked: Option<Instant>,
+    /// How many arrivals there had been at the last look, or when it was left out.
+    arrived_before: u64,
+    /// None: at once.
+    next_look: Option<Instant>,
 }
 
 impl Keeper {
-    /// Registers this, and checks it once in each `interval`. With `must_set` it is set also if
-    /// Telegram has it already.
-    pub(crate) fn new(registration: Registration, interval: Duration, must_set: bool) -> Self {
+    /// Registers this, and looks at it from then on: at each of its `turns` where nothing has
+    /// arrived since the one before, and otherwise once in each `interval`. With `must_set` it is
+    /// set also if Telegram has it already.
+    pub(crate) fn new(
+        registration: Registration,
+        interval: Duration,
+        turns: LookTurns,
+        must_set: bool,
+    ) -> Self {
         Self {
             registration,
             interval,
+            turns,
             health: Health::default(),
+            reachability: Reachability::default(),
             retry_pause: RetryPause::new(MAX_RETRY_INTERVAL),
             is_registered: false,
             is_identified: false,
             must_set,
+            failing: None,
             token_refusals: 0,
+            looked: None,
+            arrived_before: 0,
+            next_look: None,
         }
+    }
+
+    /// The next step looks, whatever has arrived.
+    pub(crate) fn look_now(&mut self) {
+        self.next_look = None;
     }
 
     /// One step: registers, or checks. Returns how long to wait before the next one.
@@ -80,7 +125,9 @@ impl Keeper {
     ) -> Duration {
         let now = Instant::now();
         if self.is_registered {
-            return self.look(callbacks, contest);
+            let pause = self.look_in_time(callbacks, contest, now);
+            self.next_look = Some(Instant::now() + pause);
+            return pause;
         }
         match contest.lost_until() {
             Some(until) if now < until => until - now,
@@ -89,9 +136,39 @@ impl Keeper {
                     // What follows takes the bot from another program.
                     contest.may_repair(true, now);
                 }
-                self.register(callbacks, me)
+                let pause = self.register(callbacks, me);
+                self.next_look = Some(Instant::now() + pause);
+                pause
             }
         }
+    }
+
+    /// Looks, if it is time to, and if there is something to be seen.
+    fn look_in_time(
+        &mut self,
+        callbacks: &Callbacks,
+        contest: &mut Contest,
+        now: Instant,
+    ) -> Duration {
+        let Some(next) = self.next_look else {
+            return self.look(callbacks, contest);
+        };
+        if now < next {
+            return next - now;
+        }
+        let count = callbacks.arrived().count();
+        let has_arrived = std::mem::replace(&mut self.arrived_before, count) < count;
+        let is_recent = self
+            .looked
+            .is_some_and(|looked| now.saturating_duration_since(looked) < self.interval);
+        if has_arrived
+            && is_recent
+            && !self.health.has_problem()
+            && !self.reachability.is_unreachable()
+        {
+            return self.turns.next_in(now);
+        }
+        self.look(callbacks, contest)
     }
 
     /// Updates come as soon as the webhook is set, and the bot can handle none before it knows who
@@ -105,57 +182,91 @@ impl Keeper {
     }
 
     fn register(&mut self, callbacks: &Callbacks, me: &KnownMe) -> Duration {
-        let (bot, before) = (self.registration.bot(), callbacks.arrivals.count());
+        let before = callbacks.arrived().count();
         (callbacks.setting)();
         let done = self.identify(me).and_then(|()| match self.must_set {
-            true => self.registration.set().map(|()| Registered::Set),
+            true => self.registration.set().map(Registered::Set),
             false => self.registration.ensure(),
         });
         match done {
             Ok(done) => {
-                let arrivals = callbacks.arrivals.count();
-                callbacks.status.webhook(bot, None);
-                self.token_refusals = 0;
-                match done {
-                    Registered::Unchanged(info) => {
-                        self.health.found(&info, arrivals);
-                        log::info!("bot {bot}: the webhook is registered, and unchanged.");
-                    }
-                    Registered::Set => {
-                        self.health.set(arrivals);
-                        callbacks.observations.right_secret();
-                        log::info!("bot {bot}: the webhook is registered.");
-                        (callbacks.seen)(Seen::Set(arrivals > before));
-                    }
+                self.registered(&done, before, callbacks);
+                if self.reachability.is_tested() {
+                    return ARRIVAL_TIMEOUT;
                 }
-                (callbacks.registered)(self.registration.digest());
-                self.is_registered = true;
-                self.must_set = false;
                 // Telegram calls at once, and so knows soon what is wrong.
                 self.interval / 10
             }
-            Err(RegistrationError::Api(why)) if why.token_is_refused() => {
-                self.refused(&why, callbacks)
+            Err(error) => match error.api_error() {
+                Some(refusal) if refusal.token_is_refused() => self.refused(refusal, callbacks),
+                _ => self.not_registered(&error, callbacks),
+            },
+        }
+    }
+
+    /// Telegram has the webhook; before that there had been so many arrivals.
+    fn registered(&mut self, done: &Registered, before: u64, callbacks: &Callbacks) {
+        let bot = self.registration.bot();
+        callbacks.status.webhook(bot, None);
+        self.token_refusals = 0;
+        self.failing = None;
+        self.retry_pause.reset();
+        let arrived = callbacks.arrived();
+        self.looked = Some(Instant::now());
+        self.arrived_before = arrived.count();
+        match done {
+            Registered::Unchanged(info) => {
+                self.health.found(info);
+                let look = self.look_at(info, arrived);
+                self.reachability.found(&look);
+                log::info!("bot {bot}: the webhook is registered, and unchanged.");
             }
-            Err(why) => {
-                callbacks
-                    .status
-                    .webhook(bot, Some(format!("the webhook is not registered: {why}")));
-                let error = match &why {
-                    RegistrationError::Api(why) => Some(why),
-                    RegistrationError::Disagrees(_) => None,
-                };
-                let pause = self.retry_pause.after(error);
-                log::warn!(
-                    "bot {bot}: the webhook is not registered: {why}. Next try in {} s.",
-                    pause.as_secs()
-                );
-                if error.is_some_and(is_final) {
-                    (callbacks.seen)(Seen::Refused(why.to_string()));
-                }
-                pause
+            Registered::Set(info) => {
+                self.health.set();
+                self.reachability
+                    .set(before, info.pending_update_count > 0, Instant::now());
+                callbacks.observations.right_secret();
+                log::info!("bot {bot}: the webhook is registered.");
+                (callbacks.set)(before);
             }
         }
+        (callbacks.registered)(self.registration.digest());
+        self.is_registered = true;
+        self.must_set = false;
+    }
+
+    fn not_registered(&mut self, error: &RegistrationError, callbacks: &Callbacks) -> Duration {
+        let bot = self.registration.bot();
+        callbacks
+            .status
+            .webhook(bot, Some(format!("the webhook is not registered: {error}")));
+        let pause = self.retry_pause.after(error.api_error());
+        log::warn!(
+            "bot {bot}: the webhook is not registered: {error}. Next try in {} s.",
+            pause.as_secs()
+        );
+        if error.api_error().is_some_and(is_final) {
+            (callbacks.seen)(Seen::Refused(error.to_string()));
+        } else if let RegistrationError::Set(refusal) = error {
+            let requests = callbacks.arrived().requests;
+            if !matches!(refusal, ApiError::Unreachable(_))
+                && self.fails_for_long(requests, Instant::now())
+            {
+                (callbacks.seen)(Seen::NotSet(error.to_string()));
+            }
+        }
+        pause
+    }
+
+    /// Takes in that setWebhook has failed, when there had been so many requests. Whether it has
+    /// for long, without a request.
+    fn fails_for_long(&mut self, requests: u64, now: Instant) -> bool {
+        let (since, count) = self
+            .failing
+            .filter(|(_, count)| *count == requests)
+            .unwrap_or((now, requests));
+        self.failing = Some((since, count));
+        now.saturating_duration_since(since) >= SET_PATIENCE
     }
 
     /// One answer decides nothing: it is tried again, and a call that Telegram takes meanwhile
@@ -179,8 +290,17 @@ impl Keeper {
         pause
     }
 
+    fn look_at<'l>(&self, info: &'l WebhookInfo, arrived: Arrived) -> Look<'l> {
+        Look {
+            info,
+            arrived,
+            has_own_certificate: self.registration.has_own_certificate(),
+            now: Instant::now(),
+            telegram_time: self.registration.telegram_time(),
+        }
+    }
+
     fn look(&mut self, callbacks: &Callbacks, contest: &mut Contest) -> Duration {
-        let bot = self.registration.bot();
         let info = match self.registration.info() {
             Ok(info) => info,
             Err(RegistrationError::Api(why)) if why.token_is_refused() => {
@@ -188,33 +308,87 @@ impl Keeper {
             }
             // While the Bot API cannot be reached there is nothing new to know; the updates' log
             // has it.
-            Err(_) => return self.interval,
+            Err(_) => return self.turns.next_in(Instant::now()),
         };
         self.token_refusals = 0;
-        let (agrees, arrivals) = (self.registration.agrees(&info), callbacks.arrivals.count());
+        let arrived = callbacks.arrived();
+        self.looked = Some(Instant::now());
+        self.arrived_before = arrived.count();
         let is_secret_wrong = callbacks.observations.is_secret_wrong();
+        let agrees = self.registration.agrees(&info);
         let agrees = agrees.and(if is_secret_wrong {
             Err(Difference::Secret)
         } else {
             Ok(())
         });
-        let undelivered = self
-            .health
-            .undelivered(&info, arrivals)
-            .filter(|_| agrees.is_ok());
+
+        let look = self.look_at(&info, arrived);
+        let obstacle = self.reachability.look(&look).filter(|_| agrees.is_ok());
         let verdict = self.health.assess(
             &info,
             (agrees, self.registration.fault()),
             contest,
             Instant::now(),
         );
-        match verdict {
-            Verdict::Well => {
+        if let Verdict::Repair(reason) = &verdict {
+            log::warn!(
+                "bot {}: {reason}. pihook sets the webhook again.",
+                self.registration.bot()
+            );
+            return self.set_again();
+        }
+        if obstacle == Some(Obstacle::Silence) && contest.may_repair(false, Instant::now()) {
+            log::info!(
+                "bot {}: updates wait at Telegram, but nothing arrives. pihook sets the webhook again, as a test.",
+                self.registration.bot()
+            );
+            return self.set_again();
+        }
+        self.tell(verdict, callbacks);
+        match obstacle {
+            Some(Obstacle::Error(message)) => {
+                (callbacks.unreachable)();
+                (callbacks.seen)(Seen::Undelivered(message));
+            }
+            Some(Obstacle::FailedTest) => {
+                (callbacks.unreachable)();
+                (callbacks.seen)(Seen::NothingArrives);
+            }
+            Some(Obstacle::Silence) | None => {}
+        }
+        // While something waits, it may be that nothing gets in any more.
+        let is_waited_for = info.pending_update_count > 0 && agrees.is_ok();
+        if is_waited_for {
+            self.interval / 10
+        } else {
+            self.turns.next_in(Instant::now())
+        }
+    }
+
+    fn set_again(&mut self) -> Duration {
+        self.must_set = true;
+        self.is_registered = false;
+        Duration::ZERO
+    }
+
+    /// Shows a person how the webhook is.
+    fn tell(&self, verdict: Verdict, callbacks: &Callbacks) {
+        let bot = self.registration.bot();
+        let problem = match verdict {
+            Verdict::Problem(problem) => Some(problem),
+            _ if self.reachability.is_unreachable() => Some(Problem {
+                words: SILENCE.into(),
+                is_unreachable: true,
+            }),
+            Verdict::Well | Verdict::Repair(_) => None,
+        };
+        match problem {
+            None => {
                 if callbacks.status.webhook(bot, None) {
                     log::info!("bot {bot}: the webhook works again.");
                 }
             }
-            Verdict::Problem(Problem {
+            Some(Problem {
                 words,
                 is_unreachable,
             }) => {
@@ -225,23 +399,6 @@ impl Keeper {
                     log::warn!("bot {bot}: {words}.");
                 }
             }
-            Verdict::Repair(why) => {
-                log::warn!("bot {bot}: {why}. pihook sets the webhook again.");
-                self.must_set = true;
-                self.is_registered = false;
-                return Duration::ZERO;
-            }
-        }
-        if let Some(words) = undelivered {
-            (callbacks.unreachable)();
-            (callbacks.seen)(Seen::Undelivered(format!("\"{words}\"")));
-        }
-        // While something waits, it may be that nothing gets in any more.
-        let is_quiet = info.pending_update_count > 0 && agrees.is_ok();
-        if is_quiet {
-            self.interval / 10
-        } else {
-            self.interval
         }
     }
 }

@@ -7,11 +7,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use super::reachability::ARRIVAL_TIMEOUT;
 use crate::system::pause::EscalatingPause;
+use crate::telegram::delivery_error::{self, Explanation, Kind};
 
-/// For the first call after a webhook was set. Telegram opens a connection before it answers
-/// setWebhook.
-const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// For this home's address, at the start.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(20);
 /// For setting the webhook while the bots do not poll: longer than what is in flight then.
@@ -37,10 +36,14 @@ pub(crate) enum Seen {
     Set(bool),
     /// Telegram will not take this webhook, and why.
     Refused(String),
+    /// setWebhook fails for long, and why.
+    NotSet(String),
     /// Telegram, or somebody with path and secret, got in.
     Arrival,
-    /// Telegram could not deliver since the last arrival, updates wait, and why.
+    /// Telegram could not deliver since the last arrival, and updates wait; Telegram's words.
     Undelivered(String),
+    /// Updates wait, and a webhook that was set as a test has brought none of them.
+    NothingArrives,
     /// Somebody has set our webhook while we poll.
     OwnWebhook,
     /// Time has passed.
@@ -59,6 +62,10 @@ pub(crate) enum Reason {
     Undelivered(String),
     /// The same, where a reverse proxy or a tunnel stands before us.
     NotPassedOn(String),
+    /// Nothing arrived in time, and such a one stands before us.
+    NothingPassedOn,
+    /// setWebhook fails for another reason than the webhook; the Bot API's words.
+    NotSet(String),
     /// The provider shares one address among customers.
     SharedAddress,
     /// No address is known.
@@ -69,6 +76,32 @@ pub(crate) enum Reason {
     Settings,
     /// It was so before the start; the words of then.
     Before(String),
+}
+
+const PASS_ON: &str = "to use the webhook, let the proxy or the tunnel send calls for the bot's path to the address in listen";
+
+/// What to do about an error of Telegram's where a reverse proxy or a tunnel stands before us.
+fn remedy_at_proxy(message: &str) -> &'static str {
+    match delivery_error::explain(message) {
+        Some(Explanation {
+            kind: Kind::Unreachable,
+            ..
+        }) => {
+            "to use the webhook, check that the proxy or the tunnel runs, and that Telegram can reach public_host"
+        }
+        Some(Explanation {
+            kind: Kind::Certificate,
+            ..
+        }) => {
+            "to use the webhook, let the proxy show a certificate of a public CA for public_host, with all intermediate \
+             certificates"
+        }
+        Some(Explanation {
+            kind: Kind::Slow | Kind::Foreign | Kind::Theirs,
+            ..
+        })
+        | None => PASS_ON,
+    }
 }
 
 impl fmt::Display for Reason {
@@ -83,12 +116,16 @@ impl fmt::Display for Reason {
                  puts its own address in place of Telegram's: to use the webhook, set allow_from = \
                  [\"149.154.160.0/20\", \"91.108.4.0/22\", \"{address}\"]"
             ),
-            Self::Undelivered(why) => write!(f, "Telegram could not deliver an update ({why}); {FORWARD}"),
-            Self::NotPassedOn(why) => write!(
-                f,
-                "Telegram could not deliver an update ({why}); to use the webhook, let the proxy or the tunnel send \
-                 calls for the bot's path to the address in listen"
-            ),
+            Self::Undelivered(message) => {
+                write!(f, "Telegram could not deliver an update ({})", delivery_error::sentence(message))
+            }
+            Self::NotPassedOn(message) => {
+                write!(f, "Telegram could not deliver an update (\"{message}\"); {}", remedy_at_proxy(message))
+            }
+            Self::NothingPassedOn => write!(f, "Telegram's calls do not reach this bot; {PASS_ON}"),
+            Self::NotSet(error) => {
+                write!(f, "the Bot API does not set the webhook now ({error}); pihook tries the webhook again later")
+            }
             Self::SharedAddress => f.write_str(
                 "the provider shares one address among customers (CGNAT); to use the webhook, ask the provider for a \
                  public IPv4 address",
@@ -229,16 +266,11 @@ impl Switch {
                     Some(Change::Proven)
                 }
                 Seen::SharedAddress if !*is_proven => Some(self.poll(now, Reason::SharedAddress)),
-                Seen::Undelivered(why) if self.sees_handshakes => {
-                    Some(self.poll(now, Reason::Undelivered(why)))
-                }
-                Seen::Undelivered(why) => Some(self.poll(now, Reason::NotPassedOn(why))),
-                Seen::Refused(why) => Some(self.poll(now, Reason::Refused(why))),
                 Seen::Time => {
                     let (_, reason) = deadline.take_if(|(deadline, _)| *deadline <= now)?;
                     Some(self.poll(now, reason))
                 }
-                _ => None,
+                seen => self.obstacle(seen).map(|reason| self.poll(now, reason)),
             },
             State::Polling { .. } if self.is_shared && !was_shared => {
                 Some(Change::Explain(Reason::SharedAddress))
@@ -248,6 +280,21 @@ impl Switch {
                     matches!(seen, Seen::OwnWebhook) || self.due().is_some_and(|due| due <= now);
                 is_due.then(|| self.try_webhook(now))
             }
+        }
+    }
+
+    /// Why the bots poll from now on; None where what was seen is no reason to.
+    fn obstacle(&self, seen: Seen) -> Option<Reason> {
+        match seen {
+            Seen::Undelivered(message) if self.sees_handshakes => {
+                Some(Reason::Undelivered(message))
+            }
+            Seen::Undelivered(message) => Some(Reason::NotPassedOn(message)),
+            Seen::NothingArrives if self.sees_handshakes => Some(Reason::NothingArrives),
+            Seen::NothingArrives => Some(Reason::NothingPassedOn),
+            Seen::Refused(error) => Some(Reason::Refused(error)),
+            Seen::NotSet(error) => Some(Reason::NotSet(error)),
+            _ => None,
         }
     }
 
@@ -346,6 +393,13 @@ mod tests {
             scene.see(10_002, Seen::Undelivered("502".into())),
             polls(Reason::NotPassedOn("502".into()))
         );
+        // A test shows it, too.
+        let mut silent = Scene::new(true);
+        silent.switch = silent.switch.behind_proxy();
+        assert_eq!(
+            silent.see(1, Seen::NothingArrives),
+            polls(Reason::NothingPassedOn)
+        );
         // It is tried again, and believed until the next error.
         assert_eq!(scene.see(10_602, Seen::Time), Some(Change::Try));
         assert_eq!(
@@ -384,10 +438,19 @@ mod tests {
 
     #[test]
     fn what_is_not_delivered_or_not_taken_is_polled_also_when_it_was_proven() {
-        for seen in [Seen::Undelivered("no".into()), Seen::Refused("no".into())] {
+        for (seen, reason) in [
+            (
+                Seen::Undelivered("no".into()),
+                Reason::Undelivered("no".into()),
+            ),
+            (Seen::NothingArrives, Reason::NothingArrives),
+            (Seen::Refused("no".into()), Reason::Refused("no".into())),
+            (Seen::NotSet("no".into()), Reason::NotSet("no".into())),
+        ] {
             let mut scene = Scene::new(true);
             scene.see(1, Seen::Set(true));
-            assert!(matches!(scene.see(1000, seen), Some(Change::Poll(_))));
+            assert_eq!(scene.see(1000, seen.clone()), polls(reason));
+            assert_eq!(scene.see(1001, seen), None, "they poll already");
         }
     }
 
@@ -515,9 +578,34 @@ mod tests {
         for (reason, words) in [
             (Reason::NothingArrives, "forward the port"),
             (
-                Reason::Undelivered("Connection refused".into()),
+                Reason::Undelivered("Connection timed out".into()),
                 "port_mapping",
             ),
+            (
+                Reason::Undelivered("Connection refused".into()),
+                "not to another machine",
+            ),
+            (
+                Reason::Undelivered("SSL error {error:0A00010B".into()),
+                "another program answers",
+            ),
+            (
+                Reason::NotPassedOn("Wrong response from the webhook: 502 Bad Gateway".into()),
+                "the address in listen",
+            ),
+            (
+                Reason::NotPassedOn("Connection refused".into()),
+                "Telegram can reach public_host",
+            ),
+            (
+                Reason::NotPassedOn("SSL error {error:0A000086".into()),
+                "a public CA",
+            ),
+            (
+                Reason::NothingPassedOn,
+                "let the proxy or the tunnel send calls",
+            ),
+            (Reason::NotSet("502".into()), "tries the webhook again"),
             (
                 Reason::SharedAddress,
                 "ask the provider for a public IPv4 address",

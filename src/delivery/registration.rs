@@ -7,6 +7,8 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use ring::digest;
 
@@ -20,6 +22,9 @@ use crate::telegram::client::{Api, Client, Webhook};
 use crate::telegram::error::ApiError;
 use crate::telegram::types::{Me, WebhookInfo};
 
+/// Telegram takes one setWebhook a second (telegram-bot-api, `Client::process_set_webhook_query`).
+const SET_INTERVAL: Duration = Duration::from_millis(1100);
+
 /// One bot's webhook as the settings want it, and the note of what was set last.
 #[derive(Clone)]
 pub(crate) struct Registration {
@@ -29,6 +34,8 @@ pub(crate) struct Registration {
     max_connections: u16,
     allowed_updates: &'static [&'static str],
     certificate: Option<String>,
+    /// Pihook made the certificate for itself, so that nobody else has it.
+    has_own_certificate: bool,
     /// Why Telegram cannot take the certificate, by our own check.
     fault: Option<String>,
     /// Holds a digest of what was set last, and of what Telegram showed of it then, so that no
@@ -65,8 +72,8 @@ impl From<&WebhookInfo> for ShownSettings {
 pub(crate) enum Registered {
     /// Telegram had it already: this is what Telegram says of it.
     Unchanged(WebhookInfo),
-    /// It was set.
-    Set,
+    /// It was set: this is what Telegram says of it.
+    Set(WebhookInfo),
 }
 
 /// Why the webhook is not registered.
@@ -74,6 +81,8 @@ pub(crate) enum Registered {
 pub(crate) enum RegistrationError {
     /// The Bot API refused, or cannot be reached.
     Api(ApiError),
+    /// The same of setWebhook itself.
+    Set(ApiError),
     /// Telegram took the webhook, and then shows another.
     Disagrees(Difference),
 }
@@ -81,7 +90,7 @@ pub(crate) enum RegistrationError {
 impl fmt::Display for RegistrationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Api(why) => why.fmt(f),
+            Self::Api(why) | Self::Set(why) => why.fmt(f),
             Self::Disagrees(what) => write!(
                 f,
                 "Telegram accepted the webhook, but then reports another one: {what}"
@@ -91,6 +100,16 @@ impl fmt::Display for RegistrationError {
 }
 
 impl std::error::Error for RegistrationError {}
+
+impl RegistrationError {
+    /// What the Bot API said; None where it said two different things.
+    pub(crate) fn api_error(&self) -> Option<&ApiError> {
+        match self {
+            Self::Api(error) | Self::Set(error) => Some(error),
+            Self::Disagrees(_) => None,
+        }
+    }
+}
 
 impl From<ApiError> for RegistrationError {
     fn from(error: ApiError) -> Self {
@@ -133,6 +152,7 @@ impl Registration {
             max_connections: config.max_connections,
             allowed_updates,
             certificate,
+            has_own_certificate: false,
             fault: None,
             note: config.state_dir.join(format!("webhook-{}", bot.token.id())),
             digest,
@@ -143,6 +163,24 @@ impl Registration {
     /// The same, where our own check has found this to be wrong with the certificate.
     pub(crate) fn with_fault(self, fault: Option<String>) -> Self {
         Self { fault, ..self }
+    }
+
+    /// The same, where pihook made the certificate for itself.
+    pub(crate) fn with_own_certificate(self, has_own_certificate: bool) -> Self {
+        Self {
+            has_own_certificate,
+            ..self
+        }
+    }
+
+    /// Whether nobody but pihook has the certificate: whatever answers with it, is this bot.
+    pub(crate) fn has_own_certificate(&self) -> bool {
+        self.has_own_certificate
+    }
+
+    /// Unix time in seconds by Telegram's clock.
+    pub(crate) fn telegram_time(&self) -> i64 {
+        self.client.telegram_time()
     }
 
     /// What setting the webhook again cannot help: why Telegram refuses the certificate.
@@ -156,21 +194,22 @@ impl Registration {
     /// What the Bot API said, or that it says two different things.
     pub(crate) fn ensure(&self) -> Result<Registered, RegistrationError> {
         if !self.may_be_ours() {
-            return self.set_in_place_of(None).map(|()| Registered::Set);
+            return self.set_in_place_of(None).map(Registered::Set);
         }
         let info = self.client.webhook_info()?;
         if self.agrees(&info).is_ok() && self.is_noted(&info) {
             *lock(&self.shown) = Some(ShownSettings::from(&info));
             return Ok(Registered::Unchanged(info));
         }
-        self.set_in_place_of(Some(&info)).map(|()| Registered::Set)
+        self.set_in_place_of(Some(&info)).map(Registered::Set)
     }
 
-    /// Sets the webhook, whatever was set before.
+    /// Sets the webhook, whatever was set before. Telegram connects to it at once. Returns what
+    /// Telegram says of it.
     ///
     /// # Errors
     /// As [`Registration::ensure`].
-    pub(crate) fn set(&self) -> Result<(), RegistrationError> {
+    pub(crate) fn set(&self) -> Result<WebhookInfo, RegistrationError> {
         let before = if self.may_be_ours() {
             Some(self.client.webhook_info()?)
         } else {
@@ -182,17 +221,16 @@ impl Registration {
     /// Sets the webhook; `before` is the one that is there, if it can be ours. That one is
     /// replaced: if it was removed first, and the new one could not be set, there would be none.
     /// Any other is removed.
-    fn set_in_place_of(&self, before: Option<&WebhookInfo>) -> Result<(), RegistrationError> {
-        if !before.is_some_and(|before| self.has_path(&before.url)) {
-            self.client.delete_webhook()?;
+    fn set_in_place_of(
+        &self,
+        before: Option<&WebhookInfo>,
+    ) -> Result<WebhookInfo, RegistrationError> {
+        match before.filter(|before| self.has_path(&before.url)) {
+            None => self.client.delete_webhook()?,
+            Some(before) if self.may_be_the_same(before) => self.set_another()?,
+            Some(_) => {}
         }
-        self.client.set_webhook(&Webhook {
-            url: &self.url,
-            certificate: self.certificate.as_deref(),
-            secret_token: &self.secret_token,
-            max_connections: self.max_connections,
-            allowed_updates: self.allowed_updates,
-        })?;
+        self.set_with(self.max_connections)?;
         let info = self.client.webhook_info()?;
         *lock(&self.shown) = Some(ShownSettings::from(&info));
         self.agrees(&info).map_err(RegistrationError::Disagrees)?;
@@ -202,7 +240,47 @@ impl Registration {
                 self.note.display()
             );
         }
+        Ok(info)
+    }
+
+    /// Whether Telegram would answer "already set", keep what it knows of the webhook, and not
+    /// connect.
+    fn may_be_the_same(&self, before: &WebhookInfo) -> bool {
+        let has_certificate = self.certificate.is_some() || before.has_custom_certificate;
+        let has_other_connections = before
+            .max_connections
+            .is_some_and(|shown| shown != u32::from(self.max_connections));
+        !has_certificate && self.has_url(&before.url) && !has_other_connections
+    }
+
+    /// Sets the webhook with another number of connections, so that the next set is a new one to
+    /// Telegram.
+    fn set_another(&self) -> Result<(), RegistrationError> {
+        let other = if self.max_connections > 1 {
+            self.max_connections - 1
+        } else {
+            2
+        };
+        self.set_with(other)?;
+        // If the next set fails, this is what we have set ourselves.
+        if let Some(shown) = &mut *lock(&self.shown) {
+            shown.max_connections = Some(other.into());
+        }
+        thread::sleep(SET_INTERVAL);
         Ok(())
+    }
+
+    fn set_with(&self, max_connections: u16) -> Result<(), RegistrationError> {
+        let webhook = Webhook {
+            url: &self.url,
+            certificate: self.certificate.as_deref(),
+            secret_token: &self.secret_token,
+            max_connections,
+            allowed_updates: self.allowed_updates,
+        };
+        self.client
+            .set_webhook(&webhook)
+            .map_err(RegistrationError::Set)
     }
 
     /// Removes the webhook, and the note of it.

@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::arrivals::Arrivals;
+use super::arrivals::{Arrivals, Exchange};
 use super::auth::{self, Authorized, Route};
 use super::request::{self, Refusal};
 use super::slots::{Slot, Slots, Stage};
@@ -143,7 +143,7 @@ impl Session<'_> {
         }
         // It is let in; also who is so, and knows the other certificate.
         if knows_other || (accepted.is_ok() && !self.stranger && !self.is_local) {
-            self.shared.arrivals.add();
+            self.shared.arrivals.handshake();
         }
         accepted
     }
@@ -174,11 +174,8 @@ impl Session<'_> {
                     self.greet()?;
                 }
                 return auth::authorize(&head, &shared.routes).map_err(|refusal| {
-                    if refusal == Refusal::WrongSecret
-                        && let Some(observations) =
-                            shared.observations_of(auth::recipient(&head, &shared.routes))
-                    {
-                        observations.wrong_secret(now());
+                    if refusal == Refusal::WrongSecret {
+                        self.note_wrong_secret(auth::recipient(&head, &shared.routes));
                     }
                     let whole = head
                         .length
@@ -199,6 +196,17 @@ impl Session<'_> {
         }
     }
 
+    fn note_wrong_secret(&self, recipient: Option<Recipient>) {
+        if let Some(observations) = self.shared.observations_of(recipient) {
+            observations.wrong_secret(now());
+        }
+        if let Some(Recipient::Bot(index)) = recipient {
+            self.shared
+                .arrivals
+                .refused(Some(index), Refusal::WrongSecret.status());
+        }
+    }
+
     fn reached(&self, stage: Stage) {
         self.shared.slots().reach(self.number, stage, now());
     }
@@ -208,11 +216,36 @@ impl Session<'_> {
         if !connection.next_begins().await? {
             return Ok(false);
         }
-        let authorized = self.head(connection, Instant::now() + HEAD_TIMEOUT).await?;
+        let authorized = self.head(connection, Instant::now() + HEAD_TIMEOUT).await;
+        let authorized = authorized.inspect_err(|error| self.note_refusal(error))?;
         self.reached(Stage::Proven);
         if let Some(observations) = self.shared.observations_of(Some(authorized.recipient)) {
             observations.right_secret();
         }
+        // The doctor's question is known by its body alone, and is no arrival.
+        let may_be_question = authorized.body == QUESTION.len();
+        let mut exchange = if may_be_question {
+            None
+        } else {
+            self.begin(authorized.recipient)
+        };
+        let answered = self.answer(connection, &authorized, &mut exchange).await;
+        if let (Some(exchange), Err(SessionError::Refused { refusal, .. })) =
+            (&mut exchange, &answered)
+        {
+            exchange.answered(refusal.status(), None);
+        }
+        answered
+    }
+
+    /// Reads the body, has it dealt with, and writes the answer; whether another request may
+    /// follow.
+    async fn answer<'a>(
+        &'a self,
+        connection: &mut Connection,
+        authorized: &Authorized,
+        exchange: &mut Option<Exchange<'a>>,
+    ) -> Result<bool, SessionError> {
         let whole = authorized.head + authorized.body;
         let Some(_room) = self.shared.handover.bodies.room_for(authorized.body).await else {
             return Err(SessionError::refused(
@@ -227,22 +260,44 @@ impl Session<'_> {
             // Telegram sends one request at a time; what follows unasked is not from it.
             return Err(Refusal::BadRequest.into());
         }
-        if authorized.recipient != Recipient::Probe
-            && connection.read[authorized.head..] != *QUESTION
-        {
-            self.shared.arrivals.add();
-        }
+
         // Nothing of this request is kept: a large one must not cost its memory while idle.
         let mut body = std::mem::take(&mut connection.read);
         body.drain(..authorized.head);
+        if exchange.is_none() && body != *QUESTION {
+            *exchange = self.begin(authorized.recipient);
+        }
         let answer = within(
             ANSWER_TIMEOUT,
             self.shared.handover.ask(authorized.recipient, body),
         )
         .await?;
+
+        if let Some(exchange) = exchange {
+            exchange.answered(answer.status(), answer.retry_after());
+        }
         let is_last = authorized.close || *connection.stop.borrow();
         connection.write(answer.http(is_last).as_bytes()).await?;
         Ok(!is_last)
+    }
+
+    /// A request with path and secret has come; None when it is our own probe's.
+    fn begin(&self, recipient: Recipient) -> Option<Exchange<'_>> {
+        match recipient {
+            Recipient::Bot(index) => Some(self.shared.arrivals.begin(index)),
+            Recipient::Probe => None,
+        }
+    }
+
+    /// A status that a known peer gets shows where Telegram gets it from. Where TLS ends elsewhere,
+    /// nobody is known.
+    fn note_refusal(&self, error: &SessionError) {
+        let is_known = self.shared.rollover.is_some() && !self.stranger && !self.is_local;
+        if let SessionError::Refused { refusal, .. } = error
+            && is_known
+        {
+            self.shared.arrivals.refused(None, refusal.status());
+        }
     }
 }
 

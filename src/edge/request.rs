@@ -38,6 +38,22 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::Forbidden | Self::WrongSecret => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::Timeout => 408,
+            Self::TooLarge => 413,
+            Self::ExpectationFailed => 417,
+            Self::HeadTooLarge => 431,
+            Self::Busy => 503,
+        }
+    }
+
     /// The whole answer.
     #[must_use]
     pub fn answer(self) -> &'static [u8] {

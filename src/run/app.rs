@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use tokio::runtime::{self, Runtime};
 use tokio::sync::mpsc::UnboundedSender;
@@ -15,6 +16,7 @@ use crate::certificate::rollover::Rollover;
 use crate::config::{BotSettings, Config, Delivery};
 use crate::delivery::bot_thread::BotDelivery;
 use crate::delivery::endpoint::Prepared;
+use crate::delivery::look_turns::LookTurns;
 use crate::delivery::monitor::Callbacks;
 use crate::delivery::policy::Seen;
 use crate::delivery::poller::{PollDeadline, PollSettings};
@@ -176,6 +178,7 @@ impl<'c> App<'c> {
     ) -> Result<(Vec<BotDelivery>, Vec<Arc<PollDeadline>>), RunError> {
         let mut threads = Vec::new();
         let mut deadlines = Vec::new();
+        let start = Instant::now();
         for (index, bot) in self.config.bots.iter().enumerate() {
             let deadline = Arc::new(PollDeadline::default());
             let settings = PollSettings {
@@ -190,7 +193,9 @@ impl<'c> App<'c> {
                 deadline: Arc::clone(&deadline),
             };
             let callbacks = self.callbacks(index, rollover.cloned(), home);
-            let thread = BotDelivery::start(settings, self.config.watch_interval, callbacks)
+            let interval = self.config.watch_interval;
+            let turns = LookTurns::new(start, interval, index, self.config.bots.len());
+            let thread = BotDelivery::start(settings, interval, turns, callbacks)
                 .map_err(system(NO_THREAD))?;
 
             threads.push(thread);
@@ -206,10 +211,12 @@ impl<'c> App<'c> {
         home: Option<&HomeWatch>,
     ) -> Callbacks {
         let registered = self.events.clone();
+        let set = self.events.clone();
         let seen = self.events.clone();
         let hints = home.map(HomeWatch::hints);
         let is_decided = self.config.delivery != Delivery::Auto;
         Callbacks {
+            index: bot,
             status: Arc::clone(&self.status),
             arrivals: Arc::clone(&self.arrivals),
             observations: Arc::clone(&self.bots[bot].observations),
@@ -220,6 +227,12 @@ impl<'c> App<'c> {
             }),
             registered: Box::new(move |digest| {
                 let _ = registered.send(Event::Registered(digest.to_owned()));
+            }),
+            set: Box::new(move |arrived_before| {
+                let _ = set.send(Event::Set {
+                    bot,
+                    arrived_before,
+                });
             }),
             seen: Box::new(move |what| !is_decided && seen.send(Event::Seen(what)).is_ok()),
             unreachable: Box::new(move || {

@@ -10,6 +10,9 @@ pub(super) enum Event {
     Moved(Ipv4Addr),
     /// Telegram has the registration of this digest.
     Registered(String),
+    /// Telegram has taken the webhook of the bot at this place; before that there had been so many
+    /// arrivals.
+    Set { bot: usize, arrived_before: u64 },
     /// What decides on webhook or polling.
     Seen(Seen),
 }

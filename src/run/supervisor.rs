@@ -146,6 +146,13 @@ fn take(event: Event, changeover: &mut ChangeOver<'_>) {
             identity.moved(address);
             changeover.see(Seen::Address);
         }
+        (
+            Event::Set {
+                bot,
+                arrived_before,
+            },
+            _,
+        ) => changeover.set(bot, arrived_before),
         (Event::Seen(seen), _) => changeover.see(seen),
         _ => {}
     }

@@ -193,7 +193,7 @@ mod tests {
         for (target, level) in [
             ("ure", LevelFilter::Trace),
             ("ure::door", LevelFilter::Trace),
-            ("pihook::webhook::edge", LEVEL),
+            ("pihook::edge::accept", LEVEL),
             ("ureq::run", LevelFilter::Off),
             ("rustls::client", LevelFilter::Off),
             ("pihook_helper", LevelFilter::Off),

@@ -1,8 +1,9 @@
 //! The Bot API, as far as this bot calls it: blocking, on one pool of connections for all bots.
 
 use std::io::Read;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -25,6 +26,7 @@ use super::types::{Me, WebhookInfo};
 use crate::secret::Secret;
 use crate::secret::printable;
 use crate::system::ca_roots;
+use crate::system::clock::unix_now;
 use crate::system::resolver::CachingResolver;
 
 /// A whole call may take this long. Well below the 60 s that Telegram waits for a webhook's answer;
@@ -50,6 +52,8 @@ pub(crate) struct Api {
     /// What leads there, if it is not called directly.
     proxy: Option<Arc<Proxy>>,
     connections: usize,
+    /// Seconds by which Telegram's clock was ahead of ours at the last answer that told its time.
+    clock_ahead: Arc<AtomicI64>,
     /// Made at the first call: reading the system's certificates must not delay the start.
     agent: Arc<OnceLock<Agent>>,
 }
@@ -62,7 +66,16 @@ impl Api {
             url: url.to_owned(),
             proxy: proxy.cloned().map(Arc::new),
             connections,
+            clock_ahead: Arc::default(),
             agent: Arc::default(),
+        }
+    }
+
+    /// Takes in the `Date` of an answer.
+    fn note_date(&self, date: &str) {
+        clock_skew::warn_if_off(date);
+        if let Some(ahead) = clock_skew::ahead(date, SystemTime::now()) {
+            self.clock_ahead.store(ahead, Ordering::Relaxed);
         }
     }
 
@@ -175,6 +188,13 @@ impl Client {
     /// The bot's own id: the public half of its token.
     pub(crate) fn bot(&self) -> u64 {
         self.token.id()
+    }
+
+    /// Unix time in seconds by Telegram's clock, as far as its answers tell: a Pi's own clock can
+    /// be wrong.
+    pub(crate) fn telegram_time(&self) -> i64 {
+        let here = i64::try_from(unix_now()).unwrap_or(i64::MAX);
+        here.saturating_add(self.api.clock_ahead.load(Ordering::Relaxed))
     }
 
     /// Makes a call whose result nobody needs; `parameters` is a JSON object.
@@ -315,7 +335,7 @@ impl Client {
             .get("date")
             .and_then(|date| date.to_str().ok())
         {
-            clock_skew::warn_if_off(date);
+            self.api.note_date(date);
         }
         let status = response.status().as_u16();
         let mut body = Vec::new();

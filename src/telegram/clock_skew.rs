@@ -21,6 +21,14 @@ pub(crate) fn warn_if_off(date: &str) {
     }
 }
 
+/// Seconds by which the other clock, as a `Date` has it, is ahead of ours; below 0 where it is
+/// behind.
+pub(crate) fn ahead(date: &str, now: SystemTime) -> Option<i64> {
+    let date = httpdate::parse_http_date(date).ok()?;
+    let seconds = i64::try_from(distance(date, now)?.as_secs()).ok()?;
+    Some(if date < now { -seconds } else { seconds })
+}
+
 /// How far the clock is from a `Date`; None when that does no harm.
 pub(crate) fn skew(date: &str, now: SystemTime) -> Option<String> {
     let date = httpdate::parse_http_date(date).ok()?;
@@ -76,6 +84,11 @@ mod tests {
                 .contains("9075 days behind Telegram")
         );
         assert_eq!(skew("yesterday", now(0)), None);
+        let ahead = |now| ahead("Sun, 06 Nov 1994 08:49:37 GMT", now);
+        assert_eq!(
+            (ahead(now(0)), ahead(now(5)), ahead(UNIX_EPOCH)),
+            (Some(0), Some(-5), Some(784_111_777))
+        );
     }
 
     #[test]

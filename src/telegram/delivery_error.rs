@@ -311,11 +311,70 @@ pub fn explain(message: &str) -> Option<&'static Explanation> {
         .map(|(_, explanation)| explanation)
 }
 
+/// Before the status of an answer.
+const STATUS: &str = "Wrong response from the webhook: ";
+
+/// The HTTP status that Telegram got in answer, if the message tells one.
+#[must_use]
+pub fn status(message: &str) -> Option<u16> {
+    message
+        .strip_prefix(STATUS)?
+        .split(' ')
+        .next()?
+        .parse()
+        .ok()
+}
+
+/// Whether Telegram got an answer, good or bad: before that, it had accepted the certificate.
+#[must_use]
+pub fn is_answer(message: &str) -> bool {
+    const UNREADABLE: [&str; 5] = [
+        "Bad Request",
+        "Not Implemented",
+        "HTTP Version Not Supported",
+        "Unsupported Media Type",
+        "Request Entity Too Large",
+    ];
+    message.starts_with(STATUS) || UNREADABLE.iter().any(|begin| message.starts_with(begin))
+}
+
 /// The message with its cause and its remedy, for a person.
 #[must_use]
 pub fn sentence(message: &str) -> String {
     match explain(message) {
         Some(Explanation { cause, remedy, .. }) => format!("\"{message}\": {cause}; {remedy}"),
         None => format!("\"{message}\""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_told_from_what_comes_before_one() {
+        assert_eq!(
+            status("Wrong response from the webhook: 503 Service Unavailable"),
+            Some(503)
+        );
+        assert_eq!(status("Wrong response from the webhook: 404 "), Some(404));
+        for message in ["Wrong response from the webhook: x", "Bad Request", "503"] {
+            assert_eq!(status(message), None, "{message}");
+        }
+        for message in [
+            "Wrong response from the webhook: 302 Found",
+            "Bad Request: zlib error -3",
+            "Not Implemented",
+        ] {
+            assert!(is_answer(message), "{message}");
+        }
+        for message in [
+            "Connection refused",
+            "Read timeout expired",
+            "Broken pipe",
+            "SSL error {error:0A000086",
+        ] {
+            assert!(!is_answer(message), "{message}");
+        }
     }
 }

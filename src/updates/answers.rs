@@ -28,6 +28,14 @@ impl Answer {
         }
     }
 
+    /// Seconds after which Telegram is to come again.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Done => None,
+            Self::Later(seconds) => Some(*seconds),
+        }
+    }
+
     /// The whole of it in HTTP. The last one of a connection says so: else Telegram may write its
     /// next request into the closing connection.
     pub(crate) fn http(&self, is_last: bool) -> String {

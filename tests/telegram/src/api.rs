@@ -121,6 +121,8 @@ pub enum Fault {
     Html(u16),
     /// A pause in real time, then as usual.
     Stall(Duration),
+    /// A pause in real time, then this.
+    Late(Duration, Box<Fault>),
     /// No answer, ever.
     Hang,
     /// The connection is closed and nothing carried out.
@@ -236,7 +238,13 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
             };
         }
     };
-    let fault = ask(&shared.on_call, &call);
+    let fault = match ask(&shared.on_call, &call) {
+        Some(Fault::Late(pause, fault)) => {
+            tokio::time::sleep(pause).await;
+            Some(*fault)
+        }
+        fault => fault,
+    };
     call.fault.clone_from(&fault);
     let is_at_once = matches!(fault, None | Some(Fault::CutAfter | Fault::CutInside(_)));
     let carry_out = |account: &mut Account, place: usize| {
@@ -275,7 +283,8 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
                 None,
             )
         }
-        Some(Fault::Hang) => std::future::pending().await,
+        // One late fault within another.
+        Some(Fault::Late(..) | Fault::Hang) => std::future::pending().await,
         Some(Fault::CutBefore | Fault::CutAfter) => (answer, Some(0)),
         Some(Fault::CutInside(bytes)) => (answer, Some(bytes)),
         Some(Fault::Body(code, body)) => (Answer::new(code, body), None),
