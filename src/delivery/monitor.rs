@@ -11,7 +11,7 @@ use super::retry_pause::{RetryPause, token_pause};
 use super::token_conflict::Contest;
 use crate::edge::arrivals::Arrivals;
 use crate::status::facts::Status;
-use crate::telegram::cached_me::KnownMe;
+use crate::telegram::cached_me::CachedMe;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
 use crate::updates::observations::Observations;
 
@@ -75,7 +75,7 @@ impl Keeper {
     pub(crate) fn step(
         &mut self,
         callbacks: &Callbacks,
-        me: &KnownMe,
+        me: &CachedMe,
         contest: &mut Contest,
     ) -> Duration {
         let now = Instant::now();
@@ -96,7 +96,7 @@ impl Keeper {
 
     /// Updates come as soon as the webhook is set, and the bot can handle none before it knows who
     /// it is.
-    fn identify(&mut self, me: &KnownMe) -> Result<(), RegistrationError> {
+    fn identify(&mut self, me: &CachedMe) -> Result<(), RegistrationError> {
         if !self.is_identified {
             me.set(self.registration.me()?);
             self.is_identified = true;
@@ -104,7 +104,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn register(&mut self, callbacks: &Callbacks, me: &KnownMe) -> Duration {
+    fn register(&mut self, callbacks: &Callbacks, me: &CachedMe) -> Duration {
         let (bot, before) = (self.registration.bot(), callbacks.arrivals.count());
         (callbacks.setting)();
         let done = self.identify(me).and_then(|()| match self.must_set {

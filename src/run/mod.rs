@@ -40,7 +40,7 @@ use crate::edge::slots::{Limits, Slots};
 use crate::home::watch::{Hint, HomeNews, HomeWatch};
 use crate::status::facts::Status;
 use crate::system::runtime_dir;
-use crate::telegram::cached_me::KnownMe;
+use crate::telegram::cached_me::CachedMe;
 use crate::telegram::client::{Api, Client};
 use crate::updates::dedup::DedupWindow;
 use crate::updates::deferred_calls::PostponedCalls;
@@ -251,7 +251,7 @@ fn start_deliveries(
     config: &Config,
     shared: &SharedParts,
     allowed_updates: &'static [&'static str],
-    known_mes: Vec<Arc<KnownMe>>,
+    known_mes: Vec<Arc<CachedMe>>,
     callbacks: impl Fn(usize) -> Callbacks,
 ) -> Result<(Vec<BotDelivery>, Vec<Arc<PollDeadline>>), RunError> {
     let (mut bots, mut deadlines) = (Vec::new(), Vec::new());
@@ -304,15 +304,15 @@ fn make_own_folder(config: &Config) -> Result<(), RunError> {
     })
 }
 
-fn known_me(config: &Config, bot: &BotSettings) -> KnownMe {
+fn known_me(config: &Config, bot: &BotSettings) -> CachedMe {
     let id = bot.token.id();
-    KnownMe::load(config.state_dir.join(format!("me-{id}")), id)
+    CachedMe::load(config.state_dir.join(format!("me-{id}")), id)
 }
 
 fn served_bots(
     config: &Config,
     api: &Api,
-    known_mes: &[Arc<KnownMe>],
+    known_mes: &[Arc<CachedMe>],
     observations: &[Arc<Observations>],
 ) -> Vec<ServedBot> {
     let served =

@@ -12,12 +12,12 @@ use crate::system::files;
 use crate::system::lock::lock;
 
 /// One bot's answer of getMe.
-pub(crate) struct KnownMe {
+pub(crate) struct CachedMe {
     file: PathBuf,
     me: Mutex<Option<Arc<Me>>>,
 }
 
-impl KnownMe {
+impl CachedMe {
     /// Begins with what the file has, if it is the answer of the bot with this id.
     pub(crate) fn load(file: PathBuf, id: u64) -> Self {
         let kept = fs::read(&file)
@@ -77,19 +77,19 @@ mod tests {
             first_name: "Seven".into(),
             username: name.into(),
         };
-        let known = KnownMe::load(file.clone(), 7);
+        let known = CachedMe::load(file.clone(), 7);
         assert_eq!(known.get(), None);
         for name in ["seven_bot", "seven_bot", "siete_bot"] {
             known.set(me(name));
             assert_eq!(known.get().as_deref(), Some(&me(name)));
             assert_eq!(
-                KnownMe::load(file.clone(), 7).get().as_deref(),
+                CachedMe::load(file.clone(), 7).get().as_deref(),
                 Some(&me(name))
             );
         }
-        assert_eq!(KnownMe::load(file.clone(), 8).get(), None);
+        assert_eq!(CachedMe::load(file.clone(), 8).get(), None);
         fs::write(&file, "{").unwrap();
-        assert_eq!(KnownMe::load(file, 7).get(), None);
+        assert_eq!(CachedMe::load(file, 7).get(), None);
         fs::remove_dir_all(folder).unwrap();
     }
 }
