@@ -64,39 +64,43 @@ impl Line {
         let _ = self.reports.send((self.id, Err(error)));
     }
 
-    async fn work(&mut self) -> Result<(), Error> {
+    /// Connects, and makes the TLS handshake, each in Telegram's time.
+    async fn open(&mut self) -> Result<(Connection, SocketAddr), Error> {
         let address = self.address().await?;
         self.restart();
+
         // Until TCP is connected there are bytes unsent; after that an answer is missing, if one is
         // wanted. Where packets are dropped, the kernel gives up first.
-        let (shared, shut) = (Arc::clone(&self.shared), Arc::clone(&self.settings));
+        let shared = Arc::clone(&self.shared);
+        let settings = Arc::clone(&self.settings);
         let late = |_| {
-            let is_shut = shut.is_shut(&shared);
-            Err(Error::Failed(
-                if is_shut {
-                    "Connection timed out"
-                } else {
-                    "Write timeout expired"
-                }
-                .into(),
-            ))
+            let message = if settings.is_shut(&shared) {
+                "Connection timed out"
+            } else {
+                "Write timeout expired"
+            };
+            Err(Error::Failed(message.into()))
         };
         let connect = async {
-            until(&shared, || !shut.is_shut(&shared)).await;
+            until(&shared, || !settings.is_shut(&shared)).await;
             Connection::connect(address, shared.options.source).await
         };
         let tcp = self.in_time(connect, late).await?;
-        let settings = Arc::clone(&self.settings);
+
         let start = Connection::start(tcp, &settings.target.host, &settings.trust);
-        let mut connection = self
-            .in_time(start, |is_wanted| {
-                if is_wanted {
-                    Err(read_timeout())
-                } else {
-                    Err(Error::Closed)
-                }
-            })
-            .await?;
+        let late = |is_wanted| {
+            if is_wanted {
+                Err(read_timeout())
+            } else {
+                Err(Error::Closed)
+            }
+        };
+        let connection = self.in_time(start, late).await?;
+        Ok((connection, address))
+    }
+
+    async fn work(&mut self) -> Result<(), Error> {
+        let (mut connection, address) = self.open().await?;
         let _open = Counted::new(&self.shared, &self.token);
         loop {
             if self.job.is_none() {
@@ -114,9 +118,11 @@ impl Line {
             let Some(job) = self.job.take() else {
                 return Ok(());
             };
-            let (shared, settings) = (Arc::clone(&self.shared), Arc::clone(&self.settings));
+
+            let shared = Arc::clone(&self.shared);
+            let settings = Arc::clone(&self.settings);
             let response = tokio::select! {
-                // What is sent arrives nowhere, and what is answered does not come back.
+                // In a shut home nothing arrives, and no answer comes back.
                 biased;
                 () = until(&shared, || settings.is_shut(&shared)) => {
                     sleep_until(self.deadline).await;
