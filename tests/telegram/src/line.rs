@@ -17,7 +17,8 @@ pub(crate) struct Job {
     pub cut: Option<Cut>,
 }
 
-/// The line with this number has a response (and whom it came from), or is over.
+/// What a line tells the pool: its number, and a response with the address that it came from, or the
+/// error with which the line ended.
 pub(crate) type Report = (u64, Result<(Response, SocketAddr), Error>);
 
 pub(crate) struct Line {
@@ -27,7 +28,7 @@ pub(crate) struct Line {
     settings: Arc<Settings>,
     jobs: mpsc::UnboundedReceiver<Job>,
     reports: mpsc::UnboundedSender<Report>,
-    /// Telegram's only timer: restarted by each request and each response, by nothing else.
+    /// Telegram's only timer. Each request and each response restarts it, and nothing else does.
     deadline: Instant,
     /// The request that came first, perhaps before the connection was ready.
     job: Option<Job>,
@@ -60,7 +61,7 @@ impl Line {
             Err(error) => error,
             Ok(()) => Error::Closed,
         };
-        // When the pool has let go of this line, nobody is listening.
+        // The pool may have ended by now.
         let _ = self.reports.send((self.id, Err(error)));
     }
 
@@ -105,8 +106,8 @@ impl Line {
         loop {
             if self.job.is_none() {
                 tokio::select! {
-                    // A response and the next request follow each other at once: an end that shows
-                    // between the two is met by the request.
+                    // The next request may follow a response at once. If the connection ends
+                    // between the two, Telegram still writes the request.
                     biased;
                     job = self.jobs.recv() => self.job = job,
                     error = connection.ended() => return Err(error),
@@ -114,7 +115,7 @@ impl Line {
                 }
                 self.restart();
             }
-            // None: idle for too long, or nobody will use this line any more.
+            // None: the line was idle for too long, or the pool does not need it any more.
             let Some(job) = self.job.take() else {
                 return Ok(());
             };
