@@ -1,5 +1,4 @@
-//! The seam between the machinery and a bot: [`Bot`] is what you write, a [`Call`] is what your bot
-//! wants done.
+//! The interface of a bot: you write a [`Bot`], which returns the [`Call`]s to make for each update.
 //!
 //! ```no_run
 //! use pihook::bot::{Bot, Call, Me, Update};
@@ -24,10 +23,10 @@
 pub use crate::telegram::call::Call;
 pub use crate::telegram::types::{Me, Update};
 
-/// More of an update's calls are not made.
+/// The first calls of an update that are made. The rest is dropped.
 pub(crate) const MAX_CALLS: usize = 10;
 
-/// A bot: it gets what happened, and says what to do about it.
+/// A bot: it gets an update, and returns the calls to make for it.
 ///
 /// A counter of the messages in each chat:
 ///
@@ -82,27 +81,29 @@ pub trait Bot: Send + Sync + 'static {
         &["message"]
     }
 
-    /// The calls to make for this update, in this order. No call: the update is done.
+    /// The calls to make for this update, in this order. Without calls the update is done.
     ///
-    /// **Shapes.** `update` is what Telegram sent; `me` is the bot that it was sent to, as getMe
-    /// described it. Threads call this at the same time for different chats; for one chat, messages
-    /// come one after another. Presses of buttons are a queue of their own: one can come while a
-    /// message of the same chat is handled. What a call returns is not seen here.
+    /// **Arguments.** `update` is the update as Telegram sent it; `me` is the bot that Telegram sent
+    /// it to, as getMe describes it. Threads call this method at the same time for different chats;
+    /// the messages of one chat come one after another. Presses of buttons have a queue of their
+    /// own: one can come while a message of the same chat is handled. The results of calls do not
+    /// come back to the bot.
     ///
     /// **Limits.** The first ten calls are made; the rest is dropped, with an error in the log. The
-    /// next call is made once the one before is through: Telegram took it, or refused it for good
-    /// (blocked, too long, no such method…), which is logged. [`Call::or`] names what is done then.
+    /// next call is made once the one before is done: Telegram accepted it, or refused it for good
+    /// (blocked, too long, no such method…), which is logged. [`Call::or`] adds a call for this
+    /// case.
     ///
-    /// **Calls that are put off.** When Telegram asks to wait or cannot be reached, the calls that
-    /// are left stay in memory, and Telegram delivers the update again later. Then exactly these
-    /// calls are made, and `handle` is not asked again. At most 256 updates and 1 MiB of calls are
-    /// kept for a bot; the oldest are forgotten first.
+    /// **Deferred calls.** When Telegram asks to wait or cannot be reached, the remaining calls stay
+    /// in memory, and Telegram delivers the update again later. Then exactly these calls are made,
+    /// and `handle` does not run again. At most 256 updates and 1 MiB of calls are kept for a bot;
+    /// the oldest are forgotten first.
     ///
     /// **A redelivery.** Telegram delivers an update again when it did not see our answer. An
     /// update that is done is not handled again. But `handle` runs again for the same update when
-    /// its calls were forgotten, or when the program ended before they were through (a kill, a
-    /// power cut, a restart). Some of its calls can have been made by then. State that must not
-    /// count twice has to know [`Update::update_id`].
+    /// its calls were forgotten, or when the program ended before they were done (a kill, a power
+    /// cut, a restart). Some of its calls can have been made by then. State that must not count
+    /// twice has to keep [`Update::update_id`].
     ///
     /// **A panic.** It ends the process, with all bots in it; systemd starts the next one. Telegram
     /// delivers the update again, and `handle` gets one more try. At the second panic the update is
@@ -112,8 +113,8 @@ pub trait Bot: Send + Sync + 'static {
     /// own end the process, too, and leave no note. The panic's message is logged: keep users'
     /// texts out of it.
     ///
-    /// **A slow handler.** It holds its chat and one worker thread. Calls start within 22 s of the
-    /// update's arrival; what is not started by then is put off, as above. After 45 s Telegram's
+    /// **A slow handler.** It blocks its chat and one worker thread. Calls start within 22 s of the
+    /// update's arrival; a call that has not started by then is deferred. After 45 s Telegram's
     /// connection is closed; the redeliveries get a 503 until `handle` has returned. So do not wait
     /// here for more than a few seconds. When all workers wait for two minutes, the watchdog
     /// restarts the program.

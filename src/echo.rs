@@ -1,5 +1,5 @@
-//! THE BOT. It gets what happened and says what to answer: no network, no clock, no files.
-//! To make another bot, edit this file.
+//! THE BOT. It gets an update and returns the calls to make: no network, no clock, no files. To make
+//! another bot, edit this file.
 
 use pihook::bot::{Bot, Call, Me, Update};
 use pihook::telegram::types::Reply;
@@ -12,7 +12,7 @@ impl Bot for Echo {
         let Some(message) = &update.message else {
             return vec![];
         };
-        // Two bots that answer each other never end.
+        // Two bots that answer each other would never stop.
         if message.is_from_bot() {
             log::info!(
                 "update {}: no answer, because another bot wrote the message",
@@ -20,6 +20,7 @@ impl Bot for Echo {
             );
             return vec![];
         }
+
         if let Some(text) = &message.text {
             let reply = Reply {
                 entities: message.entities.as_deref(),
@@ -27,12 +28,15 @@ impl Bot for Echo {
             };
             return vec![Call::new("sendMessage", &reply)];
         }
-        // Lists, tables, headings: Telegram copies them best.
-        let text = message.rich_text().map(|text| Call::reply(message, &text));
-        let copy = message.rich_message.as_ref().map(|_| Call::copy(message));
-        match (copy, text) {
-            (Some(copy), Some(text)) => vec![copy.or(text)],
-            (copy, _) => copy.into_iter().collect(),
+
+        if message.rich_message.is_none() {
+            return vec![];
+        }
+        // A copy keeps lists, tables and headings. Where Telegram refuses it, the text comes back.
+        let copy = Call::copy(message);
+        match message.rich_text() {
+            Some(text) => vec![copy.or(Call::reply(message, &text))],
+            None => vec![copy],
         }
     }
 }
@@ -65,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rich_message_is_copied_or_its_text_comes_back() {
+    fn a_rich_message_is_copied_with_its_text_as_a_fallback() {
         let rich = json!({"blocks": [{"type": "heading", "text": "a"}, {"type": "paragraph", "text": ["b", {"text": "c"}]}]});
         let update = json!({"update_id": 7, "message": {"message_id": 5, "rich_message": rich, "chat": {"id": 42}}});
         let update = Update::parse(update.to_string().into_bytes()).unwrap();
@@ -80,7 +84,7 @@ mod tests {
             calls,
             [Call::copy(update.message.as_ref().unwrap()).or(text)]
         );
-        // A text says all that is to be said.
+        // A message with both needs only its text.
         assert_eq!(
             answer(&text_message(&json!({"rich_message": rich}))).unwrap()["text"],
             "hi"
@@ -88,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_topic_of_a_channels_direct_messages_is_kept() {
+    fn a_reply_stays_in_its_topic_of_a_channels_direct_messages() {
         let answer = answer(&text_message(
             &json!({"direct_messages_topic": {"topic_id": 9}}),
         ))
@@ -97,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn bots_get_no_answer_and_people_do_in_whosever_name_they_write() {
+    fn only_people_get_an_answer_also_in_the_name_of_a_chat() {
         let from = |id: i64, is_bot: bool| json!({"id": id, "is_bot": is_bot, "first_name": "x"});
         assert_eq!(answer(&text_message(&json!({"from": from(8, true)}))), None);
         for more in [
@@ -116,21 +120,21 @@ mod tests {
     }
 
     #[test]
-    fn a_text_comes_back_as_a_reply() {
+    fn a_text_is_echoed_as_a_reply() {
         let update = json!({"update_id": 7, "message": {"message_id": 5, "date": 1, "text": "hi", "chat": {"id": 42, "type": "private"}}});
         let reply = json!({"chat_id": 42, "text": "hi", "reply_parameters": {"message_id": 5, "allow_sending_without_reply": true}});
         assert_eq!(answer(&update), Some(reply));
     }
 
     #[test]
-    fn formatting_survives_to_the_letter() {
+    fn an_echo_keeps_the_formatting() {
         let entities = json!([{"type": "bold", "offset": 0, "length": 2}, {"type": "a_type_of_tomorrow", "x": {"y": [1]}}]);
         let update = json!({"update_id": 7, "message": {"message_id": 5, "text": "hi", "entities": entities, "chat": {"id": 42}}});
         assert_eq!(answer(&update).unwrap()["entities"], entities);
     }
 
     #[test]
-    fn a_reply_stays_in_its_forum_topic_but_not_in_a_mere_thread() {
+    fn a_reply_stays_in_its_forum_topic_but_not_in_a_thread() {
         let mut update = json!({"update_id": 7, "message": {"message_id": 5, "text": "hi", "chat": {"id": -100},
             "message_thread_id": 9, "is_topic_message": true}});
         assert_eq!(answer(&update).unwrap()["message_thread_id"], 9);
@@ -139,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_left_alone() {
+    fn other_updates_get_no_answer() {
         let photo = json!({"message_id": 5, "photo": [], "caption": "look", "chat": {"id": 42}});
         let text = json!({"message_id": 5, "text": "hi", "chat": {"id": 42}});
         assert_eq!(answer(&json!({"update_id": 7, "message": photo})), None);

@@ -1,4 +1,4 @@
-//! The way to the Bot API by HTTPS: the system's CA store counts, which `SSL_CERT_FILE` can name.
+//! The Bot API over HTTPS: pihook trusts the system's CA certificates, or those of `SSL_CERT_FILE`.
 
 mod common;
 
@@ -35,7 +35,7 @@ fn a_root_of_the_system_is_trusted() {
 }
 
 #[test]
-fn any_other_is_not() {
+fn a_root_that_the_system_does_not_have_is_not_trusted() {
     let (_, pair) = localhost();
     let (stranger, _) = localhost();
     let telegram = Telegram::start(Options {
@@ -53,7 +53,7 @@ fn any_other_is_not() {
 }
 
 #[test]
-fn a_store_without_a_single_root_falls_back_to_the_list_built_in() {
+fn without_any_root_the_built_in_list_counts() {
     let (_, pair) = localhost();
     let telegram = Telegram::start(Options {
         api_tls: Some(pair),
@@ -68,7 +68,7 @@ fn a_store_without_a_single_root_falls_back_to_the_list_built_in() {
 }
 
 #[test]
-fn a_clock_that_may_be_wrong_is_named_with_the_certificates_date() {
+fn a_clock_that_may_be_wrong_is_in_the_error_of_an_expired_certificate() {
     let (root, pair) = authority("localhost", |leaf| {
         leaf.not_after = rcgen::date_time_ymd(2001, 1, 1);
     });

@@ -28,6 +28,7 @@ fn each_bot_answers_its_own_chats() {
             bot.say(number + 1, &format!("bot {index}, message {number}"));
         }
     }
+
     for (index, bot) in bots.iter().enumerate() {
         let sent = bot.wait_sent(30, SOON).unwrap();
         assert!(
@@ -41,11 +42,12 @@ fn each_bot_answers_its_own_chats() {
 }
 
 #[test]
-fn each_bot_is_registered_with_a_path_and_a_secret_of_its_own() {
+fn each_bot_has_a_path_and_a_secret_token_of_its_own() {
     let telegram = telegram();
     let bots = [TOKEN, OTHER_TOKEN, THIRD_TOKEN].map(|token| telegram.bot(token));
     let home = three_bots(&telegram);
     let pihook = home.run_for(&telegram);
+
     let set = bots
         .each_ref()
         .map(|bot| bot.wait_call("setWebhook", 1, SOON).unwrap().remove(0));

@@ -15,8 +15,8 @@ use simulated_telegram::{Bot, Telegram};
 
 const DAY: i64 = 86400;
 
-/// A home in which all is well.
-struct Ward {
+/// A home with a bot, in which all is well until a test breaks something.
+struct Patient {
     telegram: Telegram,
     bot: Bot,
     services: Vec<Service>,
@@ -24,8 +24,8 @@ struct Ward {
     home: Home,
 }
 
-impl Ward {
-    fn new() -> Ward {
+impl Patient {
+    fn new() -> Patient {
         let telegram = telegram();
         let bot = telegram.bot(TOKEN);
         let services: Vec<_> = (0..2).map(|_| Service::start(HOST)).collect();
@@ -39,7 +39,7 @@ impl Ward {
         home.write_private("token", TOKEN);
         let pihook = home.run_for(&telegram);
         pihook.wait_log("the webhook is registered");
-        Ward {
+        Patient {
             telegram,
             bot,
             services,
@@ -52,13 +52,14 @@ impl Ward {
         drop(self.pihook.take());
     }
 
-    /// Changes the settings; what runs goes on with the old ones.
+    /// Changes the file of settings. The running bot keeps the old ones.
     fn set(&self, old: &str, new: &str) {
         let text = self.home.read("pihook.toml");
         assert!(text.contains(old), "{old}: {text}");
         self.home.write("pihook.toml", &text.replace(old, new));
     }
 
+    /// The line of the settings with this key.
     fn line(&self, key: &str) -> String {
         let text = self.home.read("pihook.toml");
         text.lines()
@@ -67,10 +68,11 @@ impl Ward {
             .to_owned()
     }
 
-    fn say(&self, address: &str) {
-        self.services
-            .iter()
-            .for_each(|service| service.says(address));
+    /// Has both outside services name this address.
+    fn see_address(&self, address: &str) {
+        for service in &self.services {
+            service.says(address);
+        }
     }
 }
 
@@ -81,7 +83,7 @@ fn free_address() -> SocketAddr {
         .unwrap()
 }
 
-/// A program that answers everyone with this, whatever is asked.
+/// A program that answers every request with this.
 fn answering(address: SocketAddr, answer: &'static str) -> SocketAddr {
     let listener = TcpListener::bind(address).unwrap();
     let address = listener.local_addr().unwrap();
@@ -105,9 +107,9 @@ fn marked(output: &Output, mark: &str) -> Vec<Value> {
 }
 
 #[test]
-fn in_a_home_where_all_is_well_it_finds_nothing() {
-    let ward = Ward::new();
-    let output = ward.home.pihook(&["doctor", "--json"]);
+fn doctor_finds_nothing_bad_in_a_working_home() {
+    let patient = Patient::new();
+    let output = patient.home.pihook(&["doctor", "--json"]);
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(marked(&output, "bad"), [Value::Null; 0]);
     let checks: Vec<_> = marked(&output, "good")
@@ -127,8 +129,10 @@ fn in_a_home_where_all_is_well_it_finds_nothing() {
         "webhook",
     ];
     assert_eq!(checks, expected);
-    // For a person it is the same, line by line, and without colours where there is no terminal.
-    let words = text(&ward.home.pihook(&["doctor"]));
+
+    // A person gets the same findings, one to a line, and without colours where there is no
+    // terminal.
+    let words = text(&patient.home.pihook(&["doctor"]));
     for line in [
         "✓ settings: ",
         "✓ token: bot 110201543 is @number_110201543_bot",
@@ -140,102 +144,109 @@ fn in_a_home_where_all_is_well_it_finds_nothing() {
         !words.contains('\x1b') && !words.contains("AAHdq"),
         "{words}"
     );
-    // It has done nothing: nobody was written to, nothing was set, and the bot says nothing of it.
-    let log = ward.pihook.as_ref().unwrap().log().join("\n");
+
+    // The doctor changed nothing: it sent no message, it set no webhook, and the log of the bot does
+    // not mention its update.
+    let log = patient.pihook.as_ref().unwrap().log().join("\n");
     assert!(!log.contains("update 0"), "{log}");
-    assert_eq!(ward.bot.sent().len(), 0);
-    assert_eq!(ward.bot.wait_call("setWebhook", 1, SOON).unwrap().len(), 1);
+    assert_eq!(patient.bot.sent().len(), 0);
+    assert_eq!(
+        patient.bot.wait_call("setWebhook", 1, SOON).unwrap().len(),
+        1
+    );
 }
 
-/// A fault, and what must be said of it: the check, what was found, the remedy.
-type Fault = (&'static str, fn(&mut Ward), [&'static str; 3]);
+/// A fault, how to cause it, and words of the finding: the check, what was found, the remedy.
+type Fault = (&'static str, fn(&mut Patient), [&'static str; 3]);
 
 const FAULTS: [Fault; 23] = [
     (
         "a setting is wrong",
-        |ward| ward.set("listen", "max_connections = 0\nlisten"),
+        |patient| patient.set("listen", "max_connections = 0\nlisten"),
         ["settings", "from 1 to 100", "correct it in"],
     ),
     (
         "a key is misspelt",
-        |ward| ward.set("listen", "lissen"),
+        |patient| patient.set("listen", "lissen"),
         ["settings", "lissen", "correct it in"],
     ),
     (
         "the token is missing",
-        |ward| ward.home.write("token", "").clear(),
+        |patient| patient.home.write("token", "").clear(),
         ["settings", "is empty: put the token", "correct it"],
     ),
     (
         "the clock is wrong",
-        |ward| {
-            let old = ward.line("api_url");
+        |patient| {
+            let old = patient.line("api_url");
             let api = answering(
                 free_address(),
                 "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 0\r\n\r\n",
             );
-            ward.set(&old, &format!("api_url = 'http://{api}'"));
+            patient.set(&old, &format!("api_url = 'http://{api}'"));
         },
         ["clock", "ahead of Telegram's", "timedatectl"],
     ),
     (
         "there is no DNS",
-        |ward| {
-            let old = ward.line("api_url");
-            ward.set(&old, "api_url = 'http://api.telegram.invalid'");
+        |patient| {
+            let old = patient.line("api_url");
+            patient.set(&old, "api_url = 'http://api.telegram.invalid'");
         },
         ["DNS", "api.telegram.invalid is not found", ""],
     ),
     (
         "the Bot API cannot be reached",
-        |ward| {
-            let old = ward.line("api_url");
-            ward.set(&old, &format!("api_url = 'http://{}'", free_address()));
+        |patient| {
+            let old = patient.line("api_url");
+            patient.set(&old, &format!("api_url = 'http://{}'", free_address()));
         },
         ["Bot API", "refused", "firewall"],
     ),
     (
         "something else answers in place of the Bot API",
-        |ward| {
-            let old = ward.line("api_url");
+        |patient| {
+            let old = patient.line("api_url");
             let api = answering(
                 free_address(),
                 "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>",
             );
-            ward.set(&old, &format!("api_url = 'http://{api}'"));
+            patient.set(&old, &format!("api_url = 'http://{api}'"));
         },
         ["token", "not from the Bot API", "later"],
     ),
     (
         "the token was revoked",
-        |ward| {
-            ward.home.write("token", OTHER_TOKEN);
+        |patient| {
+            patient.home.write("token", OTHER_TOKEN);
         },
         ["token", "Unauthorized", "BotFather"],
     ),
     (
         "the key belongs to another certificate",
-        |ward| {
-            ward.home.pihook(&["cert", "--out", "other"]);
-            ward.home.write_private(
+        |patient| {
+            patient.home.pihook(&["cert", "--out", "other"]);
+            patient.home.write_private(
                 "certs/webhook_pkey.pem",
-                &ward.home.read("other/webhook_pkey.pem"),
+                &patient.home.read("other/webhook_pkey.pem"),
             );
         },
         ["certificate", "does not belong", "right pair"],
     ),
     (
         "the certificate has ended",
-        |ward| {
-            ward.home
+        |patient| {
+            patient
+                .home
                 .certificate(HOST, "somebody", -20 * DAY, -10 * DAY);
         },
         ["certificate", "expired 10 days ago", "new certificate"],
     ),
     (
         "the certificate names another host",
-        |ward| {
-            ward.home
+        |patient| {
+            patient
+                .home
                 .certificate("pi.example.org", "somebody", -DAY, 10 * DAY);
         },
         [
@@ -246,14 +257,14 @@ const FAULTS: [Fault; 23] = [
     ),
     (
         "the bot does not run",
-        Ward::stop,
+        Patient::stop,
         ["listener", "no program listens", "systemctl start"],
     ),
     (
         "another program has the port",
-        |ward| {
-            ward.stop();
-            let address = ward
+        |patient| {
+            patient.stop();
+            let address = patient
                 .line("listen")
                 .split('\'')
                 .nth(1)
@@ -270,33 +281,33 @@ const FAULTS: [Fault; 23] = [
     ),
     (
         "the bot runs with an older certificate",
-        |ward| {
-            assert!(ward.home.pihook(&["cert", "--force"]).status.success());
+        |patient| {
+            assert!(patient.home.pihook(&["cert", "--force"]).status.success());
         },
         ["listener", "another certificate", "restart the bot"],
     ),
     (
         "the bot runs with an older token",
-        |ward| {
-            ward.telegram.bot(OTHER_TOKEN);
-            ward.home.write("token", OTHER_TOKEN);
+        |patient| {
+            patient.telegram.bot(OTHER_TOKEN);
+            patient.home.write("token", OTHER_TOKEN);
         },
         ["listener", "answers with status 404", "restart the bot"],
     ),
     (
         "the address has changed",
-        |ward| ward.say("80.100.95.99"),
+        |patient| patient.see_address("80.100.95.99"),
         ["public address", "80.100.95.99", "\"auto\""],
     ),
     (
         "the provider shares its address",
-        |ward| ward.say("100.64.1.2"),
+        |patient| patient.see_address("100.64.1.2"),
         ["public address", "CGNAT", "without a public address"],
     ),
     (
         "the DNS name leads elsewhere",
-        |ward| {
-            ward.set(
+        |patient| {
+            patient.set(
                 &format!("public_host = '{HOST}'"),
                 "public_host = 'localhost'\ncertificate = 'c.pem'",
             );
@@ -309,21 +320,24 @@ const FAULTS: [Fault; 23] = [
     ),
     (
         "the webhook was removed",
-        |ward| {
-            assert!(ward.home.pihook(&["webhook", "delete"]).status.success());
+        |patient| {
+            assert!(patient.home.pihook(&["webhook", "delete"]).status.success());
         },
         ["webhook", "no webhook is set", "start the bot"],
     ),
     (
         "another program has taken the webhook",
-        |ward| {
+        |patient| {
             let elsewhere = Home::with(
-                &ward.home.read("pihook.toml").replace(HOST, "80.100.95.99"),
+                &patient
+                    .home
+                    .read("pihook.toml")
+                    .replace(HOST, "80.100.95.99"),
                 "",
             );
             elsewhere.write("token", TOKEN);
             assert!(elsewhere.pihook(&["cert"]).status.success());
-            // Telegram wants a second between two of them.
+            // Telegram wants a second between two calls of setWebhook.
             eventually("it is set", || {
                 elsewhere.pihook(&["webhook", "set"]).status.success()
             });
@@ -336,7 +350,7 @@ const FAULTS: [Fault; 23] = [
     ),
     (
         "the router forwards nothing",
-        |ward| waiting(ward, "Connection timed out"),
+        |patient| waiting(patient, "Connection timed out"),
         [
             "webhook",
             "the router does not forward the port",
@@ -345,7 +359,7 @@ const FAULTS: [Fault; 23] = [
     ),
     (
         "the router forwards to a machine that does not listen",
-        |ward| waiting(ward, "Connection refused"),
+        |patient| waiting(patient, "Connection refused"),
         [
             "webhook",
             "nothing listens at this port",
@@ -354,9 +368,9 @@ const FAULTS: [Fault; 23] = [
     ),
     (
         "Telegram has another certificate",
-        |ward| {
+        |patient| {
             waiting(
-                ward,
+                patient,
                 "SSL error {error:0A000086:SSL routines::certificate verify failed}",
             );
         },
@@ -364,35 +378,39 @@ const FAULTS: [Fault; 23] = [
     ),
 ];
 
-/// Telegram cannot deliver, for this reason.
-fn waiting(ward: &mut Ward, message: &str) {
-    ward.telegram
+/// Has updates wait at Telegram, with this delivery error.
+fn waiting(patient: &mut Patient, message: &str) {
+    patient
+        .telegram
         .on_delivery(|_| Some(simulated_telegram::Cut::BeforeAnswer));
-    ward.bot.say(42, "is anyone there?");
-    ward.bot.fail(message);
+    patient.bot.say(42, "is anyone there?");
+    patient.bot.fail(message);
 }
 
 #[test]
-fn the_first_cross_names_the_cause() {
+fn doctor_names_the_cause_of_each_fault() {
     for (fault, ..) in FAULTS {
         assert!(
             include_str!("../README.md").contains(&format!("| {fault} | ")),
             "the README's table has no {fault:?}"
         );
     }
-    // Several at once: most of the time goes by waiting for a router that does not answer.
-    for some in FAULTS.chunks(6) {
+
+    // Several at once: most of the time is spent waiting for a router that does not answer.
+    for faults in FAULTS.chunks(6) {
         thread::scope(|scope| {
-            some.iter()
-                .for_each(|fault| drop(scope.spawn(|| names_the_cause(fault))));
+            for fault in faults {
+                scope.spawn(|| names_the_cause(fault));
+            }
         });
     }
 }
 
 fn names_the_cause((fault, break_it, [check, found, remedy]): &Fault) {
-    let mut ward = Ward::new();
-    break_it(&mut ward);
-    let output = ward.home.pihook(&["doctor", "--json"]);
+    let mut patient = Patient::new();
+    break_it(&mut patient);
+
+    let output = patient.home.pihook(&["doctor", "--json"]);
     assert_eq!(output.status.code(), Some(1), "{fault}: {}", text(&output));
     let bad = marked(&output, "bad");
     let first = bad
@@ -413,19 +431,22 @@ fn names_the_cause((fault, break_it, [check, found, remedy]): &Fault) {
 }
 
 #[test]
-fn what_is_no_fault_is_a_warning_and_ends_well() {
-    let mut ward = Ward::new();
+fn doctor_only_warns_where_the_bot_works() {
+    let mut patient = Patient::new();
     std::fs::set_permissions(
-        ward.home.folder.join("token"),
+        patient.home.folder.join("token"),
         std::fs::Permissions::from_mode(0o644),
     )
     .unwrap();
-    ward.say("");
-    ward.stop();
-    ward.home.certificate(HOST, "somebody", -20 * DAY, DAY + 60);
-    let pihook = ward.home.run_for(&ward.telegram);
+    patient.see_address("");
+    patient.stop();
+    patient
+        .home
+        .certificate(HOST, "somebody", -20 * DAY, DAY + 60);
+    let pihook = patient.home.run_for(&patient.telegram);
     pihook.wait_log("the webhook is registered");
-    let output = ward.home.pihook(&["doctor", "--json"]);
+
+    let output = patient.home.pihook(&["doctor", "--json"]);
     assert!(output.status.success(), "{}", text(&output));
     let warnings: Vec<_> = marked(&output, "warning")
         .iter()
@@ -445,7 +466,7 @@ fn what_is_no_fault_is_a_warning_and_ends_well() {
 }
 
 #[test]
-fn without_settings_it_says_so() {
+fn doctor_names_settings_that_cannot_be_read() {
     let home = Home::new("http://127.0.0.1:1");
     let output = home.pihook(&["doctor", "--config", "elsewhere.toml"]);
     assert_eq!(output.status.code(), Some(1));

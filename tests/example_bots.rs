@@ -1,4 +1,4 @@
-//! The bots of tests/bots do what they say.
+//! The bots of tests/bots, each in its own program.
 
 mod common;
 
@@ -30,7 +30,7 @@ fn the_greeting_bot_greets_and_says_the_rest_backwards() {
 }
 
 #[test]
-fn the_button_bot_asks_and_takes_the_answer() {
+fn the_button_bot_asks_and_shows_the_choice() {
     let (_telegram, bot, _home, pihook) = start_bot("buttons");
     pihook.wait_log("the webhook is registered");
     bot.say(42, "/start");

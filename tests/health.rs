@@ -1,5 +1,4 @@
-//! The registered webhook is looked after: repaired where that can be done, and explained where
-//! not.
+//! The health of the registered webhook: the bot repairs what it can, and explains the other errors.
 
 mod common;
 
@@ -9,7 +8,7 @@ use simulated_telegram::{Bot, Fault, Telegram};
 
 const CERTIFICATE: &str = "SSL error {error:0A000086:SSL routines::certificate verify failed}";
 
-/// A bot that looks every second.
+/// A bot that checks its webhook every second.
 fn watchful() -> (Telegram, Bot, Home, Pihook) {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
@@ -40,9 +39,9 @@ fn a_webhook_that_was_removed_is_set_again() {
 }
 
 #[test]
-fn two_programs_with_one_token_do_not_fight() {
+fn two_programs_with_one_token_set_the_webhook_more_and_more_rarely() {
     let (telegram, bot, home, pihook) = watchful();
-    // The other one is somewhere else, with the same token.
+    // The other program is in another home, with the same token.
     let settings =
         settings(&telegram.api_url(), "watch_interval = 1").replace(HOST, "80.100.95.99");
     let elsewhere = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
@@ -54,7 +53,7 @@ fn two_programs_with_one_token_do_not_fight() {
         line.contains("another program") && line.contains("sets the webhook again later"),
         "{line}"
     );
-    // While they wait for each other, one of them has it, and echoes.
+    // While they wait for each other, one of them has the webhook, and echoes.
     bot.say(42, "whoever you are");
     bot.wait_sent(1, SOON).unwrap();
     let said =
@@ -77,154 +76,157 @@ fn a_certificate_that_telegram_does_not_accept_is_uploaded_again() {
     assert!(line.contains("is not the uploaded one"), "{line}");
 }
 
+/// Telegram's messages, each with words of its cause and of its remedy.
+const DELIVERY_ERRORS: [(&str, &str, &str); 30] = [
+    (
+        "Wrong response from the webhook: 503 Service Unavailable",
+        "the Bot API did not accept the reply",
+        "journalctl",
+    ),
+    (
+        "Wrong response from the webhook: 403 Forbidden",
+        "the path or the secret token is wrong",
+        "pihook webhook set",
+    ),
+    (
+        "Wrong response from the webhook: 404 Not Found",
+        "the path or the secret token is wrong",
+        "pihook webhook set",
+    ),
+    (
+        "Wrong response from the webhook: 302 Found",
+        "not this bot",
+        "forwards the port to this Pi",
+    ),
+    (
+        "Wrong response from the webhook: 100 Continue",
+        "not this bot",
+        "forwards the port to this Pi",
+    ),
+    (
+        "Read timeout expired",
+        "complete answer within 60 s",
+        "journalctl",
+    ),
+    (
+        "Write timeout expired",
+        "the router does not forward the port",
+        "port_mapping",
+    ),
+    (
+        "Connection timed out",
+        "the provider shares the address (CGNAT)",
+        "pihook doctor",
+    ),
+    (
+        "Connection refused",
+        "nothing listens at this port",
+        "check that the bot runs",
+    ),
+    (
+        "Connection reset by peer",
+        "the connection was closed",
+        "allow_from",
+    ),
+    (
+        "Wrong response from the webhook: 408 Request Timeout",
+        "did not arrive completely",
+        "sends the update again",
+    ),
+    (
+        "Wrong response from the webhook: 413 Payload Too Large",
+        "too large for the program that answers",
+        "update pihook",
+    ),
+    (
+        "Wrong response from the webhook: 502 Bad Gateway",
+        "a proxy answers",
+        "the address in listen",
+    ),
+    (
+        "Wrong response from the webhook: 504 Gateway Timeout",
+        "a proxy answers",
+        "the address in listen",
+    ),
+    (
+        "Broken pipe",
+        "while Telegram was still sending",
+        "journalctl",
+    ),
+    (
+        "No route to host",
+        "finds no route to this address",
+        "pihook doctor",
+    ),
+    (
+        "Network is unreachable",
+        "finds no route to this address",
+        "pihook doctor",
+    ),
+    (
+        "Host is down",
+        "finds no route to this address",
+        "pihook doctor",
+    ),
+    // Telegram's error when allow_from refuses it before it has written anything.
+    (
+        "SSL error {error:0A000126:SSL routines::unexpected eof while reading}",
+        "is not in allow_from",
+        "allow_from",
+    ),
+    (
+        "SSL error {error:0A00010B:SSL routines::wrong version number}",
+        "is not the TLS that Telegram needs",
+        "not to another machine",
+    ),
+    (
+        "SSL error {error:0A00014D:SSL routines::legacy sigalg disallowed or unsupported}",
+        "is not the TLS that Telegram needs",
+        "not to another machine",
+    ),
+    (
+        "Broken pipe",
+        "closed while Telegram was still sending",
+        "the bot's log",
+    ),
+    (
+        "Can't connect to the webhook",
+        "nothing answers",
+        "forward the port",
+    ),
+    (
+        "Can't create an SSL context: x",
+        "Telegram has an internal problem",
+        "wait",
+    ),
+    (
+        "Can't create an SSL connection: x",
+        "Telegram has an internal problem",
+        "wait",
+    ),
+    ("Bad Request", "not this bot", "not to another machine"),
+    ("Not Implemented", "not this bot", "not to another machine"),
+    (
+        "HTTP Version Not Supported",
+        "not this bot",
+        "not to another machine",
+    ),
+    (
+        "Unsupported Media Type: unsupported content-encoding",
+        "not this bot",
+        "not to another machine",
+    ),
+    (
+        "Request Entity Too Large: too many parameters",
+        "not this bot",
+        "not to another machine",
+    ),
+];
+
 #[test]
-fn each_error_of_telegrams_is_told_once_with_its_cause_and_its_remedy() {
+fn each_delivery_error_is_logged_once_with_its_cause_and_remedy() {
     let (_telegram, bot, home, pihook) = watchful();
-    for (message, cause, remedy) in [
-        (
-            "Wrong response from the webhook: 503 Service Unavailable",
-            "the Bot API did not accept the reply",
-            "journalctl",
-        ),
-        (
-            "Wrong response from the webhook: 403 Forbidden",
-            "the path or the secret token is wrong",
-            "pihook webhook set",
-        ),
-        (
-            "Wrong response from the webhook: 404 Not Found",
-            "the path or the secret token is wrong",
-            "pihook webhook set",
-        ),
-        (
-            "Wrong response from the webhook: 302 Found",
-            "not this bot",
-            "forwards the port to this Pi",
-        ),
-        (
-            "Wrong response from the webhook: 100 Continue",
-            "not this bot",
-            "forwards the port to this Pi",
-        ),
-        (
-            "Read timeout expired",
-            "complete answer within 60 s",
-            "journalctl",
-        ),
-        (
-            "Write timeout expired",
-            "the router does not forward the port",
-            "port_mapping",
-        ),
-        (
-            "Connection timed out",
-            "the provider shares the address (CGNAT)",
-            "pihook doctor",
-        ),
-        (
-            "Connection refused",
-            "nothing listens at this port",
-            "check that the bot runs",
-        ),
-        (
-            "Connection reset by peer",
-            "the connection was closed",
-            "allow_from",
-        ),
-        (
-            "Wrong response from the webhook: 408 Request Timeout",
-            "did not arrive completely",
-            "sends the update again",
-        ),
-        (
-            "Wrong response from the webhook: 413 Payload Too Large",
-            "too large for the program that answers",
-            "update pihook",
-        ),
-        (
-            "Wrong response from the webhook: 502 Bad Gateway",
-            "a proxy answers",
-            "the address in listen",
-        ),
-        (
-            "Wrong response from the webhook: 504 Gateway Timeout",
-            "a proxy answers",
-            "the address in listen",
-        ),
-        (
-            "Broken pipe",
-            "while Telegram was still sending",
-            "journalctl",
-        ),
-        (
-            "No route to host",
-            "finds no route to this address",
-            "pihook doctor",
-        ),
-        (
-            "Network is unreachable",
-            "finds no route to this address",
-            "pihook doctor",
-        ),
-        (
-            "Host is down",
-            "finds no route to this address",
-            "pihook doctor",
-        ),
-        // How a refusal by allow_from looks when Telegram had not yet written.
-        (
-            "SSL error {error:0A000126:SSL routines::unexpected eof while reading}",
-            "is not in allow_from",
-            "allow_from",
-        ),
-        (
-            "SSL error {error:0A00010B:SSL routines::wrong version number}",
-            "is not the TLS that Telegram needs",
-            "not to another machine",
-        ),
-        (
-            "SSL error {error:0A00014D:SSL routines::legacy sigalg disallowed or unsupported}",
-            "is not the TLS that Telegram needs",
-            "not to another machine",
-        ),
-        (
-            "Broken pipe",
-            "closed while Telegram was still sending",
-            "the bot's log",
-        ),
-        (
-            "Can't connect to the webhook",
-            "nothing answers",
-            "forward the port",
-        ),
-        (
-            "Can't create an SSL context: x",
-            "Telegram has an internal problem",
-            "wait",
-        ),
-        (
-            "Can't create an SSL connection: x",
-            "Telegram has an internal problem",
-            "wait",
-        ),
-        ("Bad Request", "not this bot", "not to another machine"),
-        ("Not Implemented", "not this bot", "not to another machine"),
-        (
-            "HTTP Version Not Supported",
-            "not this bot",
-            "not to another machine",
-        ),
-        (
-            "Unsupported Media Type: unsupported content-encoding",
-            "not this bot",
-            "not to another machine",
-        ),
-        (
-            "Request Entity Too Large: too many parameters",
-            "not this bot",
-            "not to another machine",
-        ),
-    ] {
+    for (message, cause, remedy) in DELIVERY_ERRORS {
         bot.fail(message);
         let line = pihook.wait_log(&format!(
             "Telegram could not deliver an update: \"{message}\""
@@ -237,7 +239,8 @@ fn each_error_of_telegrams_is_told_once_with_its_cause_and_its_remedy() {
             );
         }
     }
-    // What Telegram's older servers called it means the same.
+
+    // Older servers of Telegram have another number for the same error.
     for message in [
         CERTIFICATE,
         "SSL error {error:1416F086:SSL routines::certificate verify failed}",
@@ -248,12 +251,12 @@ fn each_error_of_telegrams_is_told_once_with_its_cause_and_its_remedy() {
         );
     }
     assert!(delivery_error::explain("something new").is_none());
-    let told = pihook
-        .log()
+
+    let log = pihook.log();
+    let lines = log
         .iter()
-        .filter(|line| line.contains("\"Connection refused\""))
-        .count();
-    assert_eq!(told, 1);
+        .filter(|line| line.contains("\"Connection refused\""));
+    assert_eq!(lines.count(), 1);
     pihook.wait_log("the webhook works again");
     assert_eq!(
         sets(&bot),
@@ -263,13 +266,12 @@ fn each_error_of_telegrams_is_told_once_with_its_cause_and_its_remedy() {
 }
 
 #[test]
-fn a_token_that_is_revoked_while_nobody_writes_is_told_once() {
+fn a_revoked_token_is_an_error_in_the_log_without_any_update() {
     let (telegram, _bot, _home, pihook) = watchful();
     telegram.on_call(|_| {
-        let description = "Unauthorized".into();
         Some(Fault::Error {
             code: 401,
-            description,
+            description: "Unauthorized".into(),
             retry_after: None,
             migrate_to_chat_id: None,
         })

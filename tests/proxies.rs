@@ -1,5 +1,5 @@
-//! The Bot API through a proxy, by HTTP CONNECT and by SOCKS5, and by IPv6. `tests/homes/run` does
-//! it with tinyproxy and microsocks.
+//! The Bot API through a proxy, by HTTP CONNECT and by SOCKS5, and by IPv6. `tests/homes/run` tests
+//! the same with tinyproxy and microsocks.
 
 mod common;
 
@@ -13,27 +13,25 @@ use std::thread;
 use common::{Home, Pihook, SOON, TOKEN, authority::authority, settings, telegram, text};
 use simulated_telegram::{Options, Telegram};
 
-/// A name that nobody but the proxy can find.
+/// A name that only the proxy can resolve.
 const NAME: &str = "api.nowhere.example";
 const PASSWORD: &str = "s3cret-word";
 
-/// A proxy that leads from [`NAME`] to `telegram`, whatever the port; how many connections it made.
+const REFUSED: &str = "the proxy refuses the user and password";
+
+/// A proxy that connects [`NAME`], with any port, to `telegram`.
 struct Proxy {
     address: SocketAddr,
+    /// How many connections it has made.
     connections: Arc<AtomicUsize>,
 }
 
+/// Speaks the proxy's protocol up to the connection. Returns whether the proxy makes the connection.
 type Open = fn(&mut TcpStream) -> io::Result<bool>;
 
 impl Proxy {
     fn start(telegram: &str, open: Open) -> Proxy {
-        let to: SocketAddr = telegram
-            .rsplit('/')
-            .next()
-            .unwrap()
-            .replace("localhost", "127.0.0.1")
-            .parse()
-            .unwrap();
+        let to = address(telegram);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = Proxy {
             address: listener.local_addr().unwrap(),
@@ -56,19 +54,26 @@ impl Proxy {
     }
 }
 
-/// Passes on what each says to the other.
+/// The address of a URL without a path.
+fn address(url: &str) -> SocketAddr {
+    let address = url.rsplit('/').next().unwrap();
+    address.replace("localhost", "127.0.0.1").parse().unwrap()
+}
+
+/// Passes the bytes of each connection on to the other, until both have ended.
 fn join(a: TcpStream, b: TcpStream) -> io::Result<()> {
-    let (mut from, mut to) = (a.try_clone()?, b.try_clone()?);
-    thread::spawn(move || {
-        let _ = io::copy(&mut from, &mut to);
-        let _ = to.shutdown(std::net::Shutdown::Write);
-    });
-    let (mut from, mut to) = (b, a);
+    let from = a.try_clone()?;
+    let to = b.try_clone()?;
+    thread::spawn(move || pass_on(from, to));
+    pass_on(b, a)
+}
+
+fn pass_on(mut from: TcpStream, mut to: TcpStream) -> io::Result<()> {
     let _ = io::copy(&mut from, &mut to);
     to.shutdown(std::net::Shutdown::Write)
 }
 
-/// HTTP CONNECT, for `me` with the password.
+/// HTTP CONNECT, for the user `me` with the password.
 fn connect(client: &mut TcpStream) -> io::Result<bool> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -89,7 +94,7 @@ fn connect(client: &mut TcpStream) -> io::Result<bool> {
     Ok(is_right)
 }
 
-/// SOCKS5 (RFC 1928, 1929), for `me` with the password, and for a name alone.
+/// SOCKS5 (RFC 1928, 1929), for the user `me` with the password, and only to a name.
 fn socks5(client: &mut TcpStream) -> io::Result<bool> {
     let mut greeting = [0; 2];
     client.read_exact(&mut greeting)?;
@@ -99,6 +104,7 @@ fn socks5(client: &mut TcpStream) -> io::Result<bool> {
         client.write_all(&[5, 0xff])?;
         return Ok(false);
     }
+
     client.write_all(&[5, 2])?;
     client.read_exact(&mut [0])?;
     let mut word = || -> io::Result<String> {
@@ -113,6 +119,7 @@ fn socks5(client: &mut TcpStream) -> io::Result<bool> {
     if !is_right {
         return Ok(false);
     }
+
     let mut request = [0; 5];
     client.read_exact(&mut request)?;
     let mut name = vec![0; usize::from(request[4]) + 2];
@@ -159,11 +166,13 @@ fn an_echo_goes_through_each_kind_of_proxy_and_its_connections_are_kept() {
             pihook.wait_log(&format!(
                 "Calls to the Bot API go through the proxy {shown}."
             ));
+
             let before = bot.sent().len();
             for number in 0..20 {
                 bot.say(1, &number.to_string());
             }
             bot.wait_sent(before + 20, SOON).unwrap();
+
             let doctor = text(
                 &with(home.command(&["doctor"]), &environment)
                     .output()
@@ -215,32 +224,20 @@ fn tls_goes_through_a_proxy_to_the_bot_api_and_is_checked_against_its_name() {
 }
 
 #[test]
-fn an_error_names_the_proxy_and_says_what_to_do() {
+fn an_error_names_the_proxy_and_its_remedy() {
     let telegram = telegram();
     let _bot = telegram.bot(TOKEN);
     let http = Proxy::start(&telegram.api_url(), connect).address;
     let socks = Proxy::start(&telegram.api_url(), socks5).address;
-    for (proxy, name, why) in [
-        (
-            format!("http://me:wrong-{PASSWORD}@{http}"),
-            NAME,
-            "the proxy refuses the user and password",
-        ),
-        (
-            format!("http://{http}"),
-            NAME,
-            "the proxy refuses the user and password",
-        ),
+    for (proxy, name, reason) in [
+        (format!("http://me:wrong-{PASSWORD}@{http}"), NAME, REFUSED),
+        (format!("http://{http}"), NAME, REFUSED),
         (
             format!("socks5://me:wrong-{PASSWORD}@{socks}"),
             NAME,
-            "the proxy refuses the user and password",
+            REFUSED,
         ),
-        (
-            format!("socks5://{socks}"),
-            NAME,
-            "the proxy refuses the user and password",
-        ),
+        (format!("socks5://{socks}"), NAME, REFUSED),
         (
             format!("socks5://me:{PASSWORD}@{socks}"),
             "other.example",
@@ -269,7 +266,7 @@ fn an_error_names_the_proxy_and_says_what_to_do() {
         let doctor = text(&home.pihook(&["doctor"]));
         let line = doctor.lines().find(|line| line.starts_with('✗')).unwrap();
         assert!(
-            line.contains(why) && line.contains(&format!("(proxy {shown})")),
+            line.contains(reason) && line.contains(&format!("(proxy {shown})")),
             "{proxy}: {line}"
         );
         assert!(
@@ -283,13 +280,7 @@ fn an_error_names_the_proxy_and_says_what_to_do() {
 fn a_bot_api_on_this_machine_is_called_directly_also_by_ipv6() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
-    let to: SocketAddr = telegram
-        .api_url()
-        .rsplit('/')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let to = address(&telegram.api_url());
     let listener = TcpListener::bind("[::1]:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! `pihook status`: what the running bot says of itself, and when it counts as working.
+//! `pihook status`: the report of the running bot, and when the bot counts as working.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::{HOST, SOON, TOKEN, eventually, start, telegram, text};
 use serde_json::Value;
 
 #[test]
-fn the_running_bot_says_how_it_is() {
+fn status_shows_the_report_of_the_running_bot() {
     let (_telegram, bot, home, pihook) = start();
     let status = || -> Value {
         let output = home.pihook(&["status", "--json"]);
@@ -18,7 +18,8 @@ fn the_running_bot_says_how_it_is() {
     });
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
-    eventually("it counts", || status()["answered"] == 1);
+    eventually("the answer counts", || status()["answered"] == 1);
+
     let report = status();
     assert_eq!(report["works"], true, "{report}");
     assert_eq!(report["delivery_reason"], "Telegram reaches this Pi");
@@ -44,6 +45,7 @@ fn the_running_bot_says_how_it_is() {
         !said.contains(TOKEN) && !said.contains("AAHdqTcvCH1"),
         "{said}"
     );
+
     let waited = home.pihook(&["status", "--wait"]);
     let end = format!(
         "pihook {} is running. Write to @{name}: https://t.me/{name}\n",
@@ -62,22 +64,22 @@ fn the_running_bot_says_how_it_is() {
 }
 
 #[test]
-fn what_telegram_reached_before_a_restart_is_not_doubted_after_it() {
+fn a_webhook_that_telegram_reached_still_works_after_a_restart() {
     let (telegram, bot, home, pihook) = start();
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
-    eventually("the verdict is kept", || {
+    eventually("the file is written", || {
         home.folder.join("state/reached").exists()
     });
     pihook.stop();
     let _pihook = home.run_for(&telegram);
-    eventually("it works", || {
+    eventually("the bot works", || {
         text(&home.pihook(&["status", "--json"])).contains("\"works\": true")
     });
 }
 
 #[test]
-fn a_token_that_is_refused_ends_the_wait_with_the_doctors_cross() {
+fn a_refused_token_ends_status_wait_with_the_doctors_finding() {
     let telegram = telegram();
     let home = common::Home::new(&telegram.api_url());
     let _pihook = home.run();

@@ -13,7 +13,7 @@ use super::retry_pause::{RetryPause, token_pause};
 use super::token_conflict::Contest;
 use crate::edge::arrivals::{Arrivals, Arrived};
 use crate::status::facts::Status;
-use crate::telegram::cached_me::KnownMe;
+use crate::telegram::cached_me::CachedMe;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
 use crate::telegram::types::WebhookInfo;
 use crate::updates::observations::Observations;
@@ -120,7 +120,7 @@ impl Keeper {
     pub(crate) fn step(
         &mut self,
         callbacks: &Callbacks,
-        me: &KnownMe,
+        me: &CachedMe,
         contest: &mut Contest,
     ) -> Duration {
         let now = Instant::now();
@@ -173,7 +173,7 @@ impl Keeper {
 
     /// Updates come as soon as the webhook is set, and the bot can handle none before it knows who
     /// it is.
-    fn identify(&mut self, me: &KnownMe) -> Result<(), RegistrationError> {
+    fn identify(&mut self, me: &CachedMe) -> Result<(), RegistrationError> {
         if !self.is_identified {
             me.set(self.registration.me()?);
             self.is_identified = true;
@@ -181,7 +181,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn register(&mut self, callbacks: &Callbacks, me: &KnownMe) -> Duration {
+    fn register(&mut self, callbacks: &Callbacks, me: &CachedMe) -> Duration {
         let before = callbacks.arrived().count();
         (callbacks.setting)();
         let done = self.identify(me).and_then(|()| match self.must_set {

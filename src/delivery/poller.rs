@@ -15,7 +15,7 @@ use super::retry_pause::{RetryPause, token_pause};
 use super::token_conflict::Contest;
 use crate::status::facts::Status;
 use crate::system::lock::lock;
-use crate::telegram::cached_me::KnownMe;
+use crate::telegram::cached_me::CachedMe;
 use crate::telegram::client::{Client, POLL_TIMEOUT};
 use crate::telegram::error::{ApiError, NEW_TOKEN};
 use crate::telegram::queue::QueuedUpdate;
@@ -64,7 +64,7 @@ pub(crate) struct PollSettings {
     /// To call with.
     pub(crate) client: Client,
     /// The answer of getMe.
-    pub(crate) me: Arc<KnownMe>,
+    pub(crate) me: Arc<CachedMe>,
     /// The kinds of update that the bot wants.
     pub(crate) allowed_updates: &'static [&'static str],
     /// Updates that workers have at once, at most.

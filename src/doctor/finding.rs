@@ -1,4 +1,4 @@
-//! What the doctor found, and where it says so.
+//! The doctor's findings, and how they reach a person or a script.
 
 use serde::Serialize;
 
@@ -7,15 +7,15 @@ use crate::secret::{one_line, printable};
 /// What to do when the bot is not running.
 pub(super) const START: &str = "start the bot: `sudo systemctl start pihook`, or `pihook run`";
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Mark {
     /// As it should be.
     Good,
-    /// It works, or cannot be known; something is to be thought of.
+    /// The bot works, or the doctor cannot know; there is something to do.
     Warning,
-    /// The bot does not work like this.
+    /// The bot does not work until this is repaired.
     Bad,
 }
 
@@ -24,7 +24,7 @@ pub(crate) enum Mark {
 pub(crate) struct Finding {
     /// What was checked, in a word or two.
     pub(crate) check: &'static str,
-    /// How it is.
+    /// The result.
     pub(crate) mark: Mark,
     /// What was found.
     pub(crate) found: String,
@@ -33,7 +33,7 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    /// Whether the bot does not work like this.
+    /// Whether the bot does not work until this is repaired.
     pub(crate) fn is_bad(&self) -> bool {
         self.mark == Mark::Bad
     }
@@ -59,11 +59,12 @@ impl Finding {
     }
 }
 
-/// The doctor at work: passes findings on as they are made.
+/// The doctor at work: it passes each finding on as soon as it is made.
 pub(crate) struct Doctor<'a> {
     say: &'a mut dyn FnMut(Finding),
+    /// Whether something bad was found.
     bad: bool,
-    /// What is bad is only worth a warning: the bot works without it.
+    /// Whether what is bad is only a warning, because the bot works without it.
     pub(super) is_lenient: bool,
 }
 
@@ -76,6 +77,7 @@ impl<'a> Doctor<'a> {
         }
     }
 
+    /// Whether nothing bad was found.
     pub(super) fn is_well(&self) -> bool {
         !self.bad
     }
@@ -99,17 +101,17 @@ impl<'a> Doctor<'a> {
         found: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        self.bad |= !self.is_lenient;
         let mark = if self.is_lenient {
             Mark::Warning
         } else {
+            self.bad = true;
             Mark::Bad
         };
         self.finding(check, mark, &found.into(), &remedy.into());
     }
 
     fn finding(&mut self, check: &'static str, mark: Mark, found: &str, remedy: &str) {
-        // Routers, Telegram, certificates and programs have a say in it.
+        // Some of the text is from routers, Telegram, certificates and other programs.
         (self.say)(Finding {
             check,
             mark,

@@ -1,4 +1,4 @@
-//! Who listens at the port, and whether the bot answers there.
+//! The listener: which program listens at the port, and whether the bot answers there.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,87 +20,76 @@ use crate::edge::connection::QUESTION;
 use crate::edge::probe::loopback_for;
 use crate::system::port;
 
-/// For each step of the probe.
+/// Time to connect, for each write and for each read.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
+const CHECK: &str = "listener";
 const CERTIFICATE_FIRST: &str = "repair the certificate first, and run the doctor again";
 const OTHER_PROGRAM: &str = "if this program is the bot, restart the bot; if not, stop the other program, or set another port in \
                              listen";
 
 /// Checks the port, and the bot behind it.
 pub(crate) fn examine(doctor: &mut Doctor, config: &Config, certificate: Option<&Certificate>) {
-    const CHECK: &str = "listener";
-    let owner = port::owners(config.listen.port());
-    if !owner.is_empty() && owner.iter().all(|owner| owner.starts_with("systemd ")) {
-        // To connect would start it.
-        return doctor.bad(
-            CHECK,
-            "systemd keeps the port open, but the bot is not running",
-            START,
-        );
+    let owners = port::owners(config.listen.port());
+    let is_of_systemd = owners.iter().all(|owner| owner.starts_with("systemd "));
+    if !owners.is_empty() && is_of_systemd {
+        // The doctor must not connect: systemd would start the bot.
+        let found = "systemd keeps the port open, but the bot is not running";
+        return doctor.bad(CHECK, found, START);
     }
+
     let address = SocketAddr::new(loopback_for(config.listen.ip()), config.listen.port());
     let stream = match TcpStream::connect_timeout(&address, STEP_TIMEOUT) {
         Ok(stream) => stream,
-        Err(why) => {
-            let found = format!("no program listens at {}: {why}", config.listen);
+        Err(error) => {
+            let found = format!("no program listens at {}: {error}", config.listen);
             return doctor.bad(CHECK, found, START);
         }
     };
-    let by = if owner.is_empty() {
+
+    let program = if owners.is_empty() {
         "a program of another user".to_owned()
     } else {
-        owner.join(" and ")
+        owners.join(" and ")
     };
+    let found = format!("{program} listens at {}", config.listen);
     if certificate.is_none() && config.tls {
-        return doctor.warn(
-            CHECK,
-            format!("{by} listens at {}", config.listen),
-            CERTIFICATE_FIRST,
-        );
+        return doctor.warn(CHECK, found, CERTIFICATE_FIRST);
     }
-    match ask(stream, config, certificate) {
+    judge(doctor, config, &found, ask(stream, config, certificate));
+}
+
+/// Says what an answer means: the status, or the error in its place. `found` says who listens.
+fn judge(doctor: &mut Doctor, config: &Config, found: &str, answer: io::Result<u16>) {
+    match answer {
         Ok(200) => {
             let how = if config.tls {
                 "over HTTPS"
             } else {
                 "over plain HTTP, for the proxy or the tunnel"
             };
-            doctor.good(
-                CHECK,
-                format!("{by} listens at {} and answers {how}", config.listen),
-            );
+            doctor.good(CHECK, format!("{found} and answers {how}"));
         }
         Ok(status) => doctor.bad(
             CHECK,
-            format!(
-                "{by} listens at {}, but answers with status {status}",
-                config.listen
-            ),
+            format!("{found}, but answers with status {status}"),
             "restart the bot: it still runs with older settings or an older token",
         ),
-        Err(why) if is_other_certificate(&why) => doctor.bad(
-            CHECK,
-            format!(
-                "{by} listens at {}, but uses another certificate than {}",
-                config.listen,
-                config.certificate_files.certificate.display()
-            ),
-            OTHER_PROGRAM,
-        ),
-        Err(why) => doctor.bad(
-            CHECK,
-            format!(
-                "{by} listens at {}, but does not answer like the bot: {why}",
-                config.listen
-            ),
-            OTHER_PROGRAM,
-        ),
+        Err(error) if is_other_certificate(&error) => {
+            let certificate = config.certificate_files.certificate.display();
+            let found = format!("{found}, but uses another certificate than {certificate}");
+            doctor.bad(CHECK, found, OTHER_PROGRAM);
+        }
+        Err(error) => {
+            let found = format!("{found}, but does not answer like the bot: {error}");
+            doctor.bad(CHECK, found, OTHER_PROGRAM);
+        }
     }
 }
 
-/// Asks as Telegram does, with an update that means nothing. Only the owner of our key gets to see
-/// it; without TLS, whoever listens at this machine's or this home's own address.
+/// Asks as Telegram does, with an update that means nothing; the status of the answer. The secret
+/// token goes only to the owner of our key. Without TLS it goes to the program that listens at this
+/// machine's or this home's own address.
 fn ask(
     mut stream: TcpStream,
     config: &Config,
@@ -111,6 +100,7 @@ fn ask(
     let Some(certificate) = certificate else {
         return ask_bots(&mut stream, config);
     };
+
     let provider = Arc::new(ring::default_provider());
     let pinned = PinnedCertificate {
         certificate: certificate.leaf().clone().into_owned(),
@@ -122,11 +112,13 @@ fn ask(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(pinned))
         .with_no_client_auth();
+
     let name = ServerName::from(stream.peer_addr()?.ip());
     let mut connection = ClientConnection::new(Arc::new(tls), name).map_err(io::Error::other)?;
     ask_bots(&mut Stream::new(&mut connection, &mut stream), config)
 }
 
+/// Asks for each bot; the first status that is not 200, if there is one.
 fn ask_bots(stream: &mut (impl Read + Write), config: &Config) -> io::Result<u16> {
     let body = str::from_utf8(QUESTION).map_err(io::Error::other)?;
     for bot in &config.bots {
@@ -138,6 +130,7 @@ fn ask_bots(stream: &mut (impl Read + Write), config: &Config) -> io::Result<u16
             body.len()
         );
         stream.write_all(request.as_bytes())?;
+
         let status = status(stream)?;
         if status != 200 {
             return Ok(status);
@@ -146,7 +139,7 @@ fn ask_bots(stream: &mut (impl Read + Write), config: &Config) -> io::Result<u16
     Ok(200)
 }
 
-/// The status of an answer without a body.
+/// The status of an answer without a body. Nothing behind the head is read.
 fn status(stream: &mut impl Read) -> io::Result<u16> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && head.len() < 8192 {
@@ -154,23 +147,24 @@ fn status(stream: &mut impl Read) -> io::Result<u16> {
         stream.read_exact(&mut byte)?;
         head.extend(byte);
     }
-    let code = head
-        .get(9..12)
-        .and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
-    code.ok_or_else(|| io::ErrorKind::InvalidData.into())
+
+    // HTTP/1.1 200 OK
+    let code = head.get(9..12).unwrap_or_default();
+    let code = str::from_utf8(code).unwrap_or_default();
+    code.parse().map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
+/// Whether the handshake ended because [`PinnedCertificate`] refused the certificate.
 fn is_other_certificate(error: &io::Error) -> bool {
-    let error = error.get_ref().and_then(|inner| inner.downcast_ref());
-    matches!(
-        error,
-        Some(Error::InvalidCertificate(
-            CertificateError::ApplicationVerificationFailure
-        ))
-    )
+    const REFUSED: Error =
+        Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
+    let Some(inner) = error.get_ref() else {
+        return false;
+    };
+    inner.downcast_ref() == Some(&REFUSED)
 }
 
-/// Accepts one certificate, whatever is in it.
+/// Accepts one certificate and no other, and checks nothing in it.
 #[derive(Debug)]
 struct PinnedCertificate {
     certificate: CertificateDer<'static>,

@@ -1,4 +1,4 @@
-//! What can be seen on this machine and in this home.
+//! The checks on this machine and in this home: files, process, certificate, address and router.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -16,6 +16,10 @@ use crate::home::services::Services;
 use crate::home::upnp::{FindError, Gateway, UpnpError};
 use crate::secret::printable;
 use crate::system::files;
+
+const CERTIFICATE: &str = "certificate";
+const ADDRESS: &str = "public address";
+const ROUTER: &str = "router";
 
 const AS_ROOT: &str = "run the doctor with sudo, or as the user that runs the bot";
 const MOVE_AWAY: &str = "move the certificate and its key to another folder, and restart the bot";
@@ -36,270 +40,264 @@ const BY_HAND: &str = "check in the router's settings that it forwards the port 
 const BY_HAND_OR_UPNP: &str = "check in the router's settings that it forwards the port to this Pi; or switch UPnP on there, and \
                                set port_mapping = \"auto\"";
 
-/// Secrets that others can read.
+/// Whether other users can read the secrets.
 pub(crate) fn files(doctor: &mut Doctor, config: &Config) {
     const CHECK: &str = "files";
-    let key = config.tls.then_some(&config.certificate_files.private_key);
-    let secrets = config
-        .bots
-        .iter()
-        .filter_map(|bot| bot.file.as_ref())
-        .chain(key);
-    let open: Vec<_> = secrets
-        .filter(|path| files::is_world_accessible(path))
-        .map(|path| path.display().to_string())
-        .collect();
-    if open.is_empty() {
-        doctor.good(CHECK, "other users cannot read the secrets");
-    } else {
-        let list = open.join(" and ");
-        doctor.warn(
-            CHECK,
-            format!("every user of this machine can read {list}"),
-            format!("chmod 600 {}", open.join(" ")),
-        );
+    let mut secrets: Vec<_> = config.bots.iter().flat_map(|bot| &bot.file).collect();
+    if config.tls {
+        secrets.push(&config.certificate_files.private_key);
     }
+
+    let mut open = Vec::new();
+    for path in secrets {
+        if files::is_world_accessible(path) {
+            open.push(path.display().to_string());
+        }
+    }
+
+    if open.is_empty() {
+        return doctor.good(CHECK, "other users cannot read the secrets");
+    }
+    let found = format!("every user of this machine can read {}", open.join(" and "));
+    doctor.warn(CHECK, found, format!("chmod 600 {}", open.join(" ")));
 }
 
-/// Whether the bot runs, where there is no port to ask at: a bot that runs has locked its folder.
+/// Whether a bot runs that has no port to ask at. A running bot has locked its `runtime_dir`.
 pub(crate) fn process(doctor: &mut Doctor, config: &Config) {
     const CHECK: &str = "process";
+    let folder = config.runtime_dir.display();
     match File::open(&config.runtime_dir).map(|folder| folder.try_lock()) {
         Ok(Err(TryLockError::WouldBlock)) => doctor.good(CHECK, "the bot runs"),
-        Err(why) if why.kind() != io::ErrorKind::NotFound => {
-            let found = format!(
-                "the doctor cannot see whether the bot runs: {}: {why}",
-                config.runtime_dir.display()
-            );
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let found = format!("the doctor cannot see whether the bot runs: {folder}: {error}");
             doctor.warn(CHECK, found, AS_ROOT);
         }
         _ => doctor.bad(CHECK, "the bot is not running", START),
     }
 }
 
-/// Whether the certificate is one that Telegram accepts. Returns it where it serves.
+/// Whether Telegram accepts the certificate. Returns the certificate that the bot serves; None when
+/// the bot cannot start with it.
 pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certificate> {
-    const CHECK: &str = "certificate";
     let path = &config.certificate_files.certificate;
     if !path.exists() {
-        doctor.warn(
-            CHECK,
-            format!("{} does not exist", path.display()),
-            "start the bot: it makes a certificate",
-        );
+        let found = format!("{} does not exist", path.display());
+        doctor.warn(CERTIFICATE, found, "start the bot: it makes a certificate");
         return None;
     }
-    let certificate = load(doctor, CHECK, config)?;
-    let (host, now) = (
-        endpoint::known_host(config, Some(&certificate)),
-        SystemTime::now(),
-    );
-    let days = certificate.days(now);
-    match endpoint::check_fit(config, &certificate, host.as_deref()) {
-        Err(why @ CertificateError::NotOurs(_)) => {
-            doctor.bad(CHECK, why.to_string(), MOVE_AWAY);
+    let certificate = match certificate::load(&config.certificate_files) {
+        Ok(certificate) => certificate,
+        Err(error) => {
+            let remedy = if error.is_forbidden() {
+                AS_ROOT
+            } else {
+                RIGHT_PAIR
+            };
+            doctor.bad(CERTIFICATE, error.to_string(), remedy);
             return None;
         }
-        Err(why @ CertificateError::NotYetValid(_)) => doctor.bad(CHECK, why.to_string(), NOT_YET),
-        Err(why) if certificate.is_ours() => {
-            doctor.bad(
-                CHECK,
-                why.to_string(),
-                "restart the bot: it makes a new certificate",
-            );
+    };
+
+    let host = endpoint::known_host(config, Some(&certificate));
+    match endpoint::check_fit(config, &certificate, host.as_deref()) {
+        Err(error) => {
+            let remedy = remedy(&error, certificate.is_ours());
+            doctor.bad(CERTIFICATE, error.to_string(), remedy);
+            if matches!(error, CertificateError::NotOurs(_)) {
+                return None;
+            }
         }
-        Err(why @ CertificateError::Chain(_)) => {
-            doctor.bad(
-                CHECK,
-                why.to_string(),
-                "repair the certificate file as the message says, and restart the bot",
-            );
-        }
-        Err(why) => doctor.bad(
-            CHECK,
-            why.to_string(),
-            "make or get a new certificate, and restart the bot",
-        ),
         Ok(doubts) if !doubts.is_empty() => {
-            doctor.warn(
-                CHECK,
-                doubts.join(" "),
-                "write to the bot: if it answers, Telegram accepts the certificate",
-            );
+            let remedy = "write to the bot: if it answers, Telegram accepts the certificate";
+            doctor.warn(CERTIFICATE, doubts.join(" "), remedy);
         }
-        Ok(_) if certificate.renewal(now).is_zero() && !certificate.is_ours() => {
-            doctor.warn(
-                CHECK,
-                format!("the certificate expires in {days} day(s)"),
-                RENEW,
-            );
-        }
-        Ok(_) => {
-            let owner = if certificate.is_ours() {
-                "made by pihook"
-            } else {
-                "your own"
-            };
-            let kind = certificate.kind();
-            doctor.good(
-                CHECK,
-                format!("{owner}, {kind}, valid for {days} more days"),
-            );
-        }
+        Ok(_) => validity(doctor, &certificate),
     }
     Some(certificate)
 }
 
-fn load(doctor: &mut Doctor, check: &'static str, config: &Config) -> Option<Certificate> {
-    let (why, remedy) = match certificate::load(&config.certificate_files) {
-        Ok(certificate) => return Some(certificate),
-        Err(why) if why.is_forbidden() => (why, AS_ROOT),
-        Err(why) => (why, RIGHT_PAIR),
-    };
-    doctor.bad(check, why.to_string(), remedy);
-    None
+/// What to do about a certificate that the bot cannot use; `is_ours` where pihook made it.
+fn remedy(error: &CertificateError, is_ours: bool) -> &'static str {
+    match error {
+        CertificateError::NotOurs(_) => MOVE_AWAY,
+        CertificateError::NotYetValid(_) => NOT_YET,
+        _ if is_ours => "restart the bot: it makes a new certificate",
+        CertificateError::Chain(_) => {
+            "repair the certificate file as the message says, and restart the bot"
+        }
+        _ => "make or get a new certificate, and restart the bot",
+    }
 }
 
-/// Whether the internet sees this home where Telegram is told to call. Returns the address that it
-/// sees.
+/// Says how long a certificate that Telegram accepts is still valid.
+fn validity(doctor: &mut Doctor, certificate: &Certificate) {
+    let now = SystemTime::now();
+    let days = certificate.days(now);
+    let kind = certificate.kind();
+    if certificate.is_ours() {
+        let found = format!("made by pihook, {kind}, valid for {days} more days");
+        doctor.good(CERTIFICATE, found);
+    } else if certificate.renewal(now).is_zero() {
+        let found = format!("the certificate expires in {days} day(s)");
+        doctor.warn(CERTIFICATE, found, RENEW);
+    } else {
+        let found = format!("your own, {kind}, valid for {days} more days");
+        doctor.good(CERTIFICATE, found);
+    }
+}
+
+/// Whether the internet sees this home at the address that Telegram calls; then the router. Returns
+/// the address that the internet sees.
 pub(crate) fn address(
     doctor: &mut Doctor,
     config: &Config,
     host: Option<&str>,
 ) -> Option<Ipv4Addr> {
-    const CHECK: &str = "public address";
     let gateway = route::gateway(&route::table());
-    // It is asked for nothing that a nonce is for.
-    let own = Router::new([0; 3], config.watch_interval)
-        .ok()
-        .and_then(|mut router| router.address(gateway));
+    // Only a mapping needs a nonce, and the doctor asks for none.
+    let own = match Router::new([0; 3], config.watch_interval) {
+        Ok(mut router) => router.address(gateway),
+        Err(_) => None,
+    };
+
     let address = match address::agree(own, Services::new(&config.address_services).ask()) {
         Ok(address) => address,
-        Err(why @ AddressError::Reserved(_)) => {
-            doctor.bad(CHECK, why.to_string(), POLL);
+        Err(error @ AddressError::Reserved(_)) => {
+            doctor.bad(ADDRESS, error.to_string(), POLL);
             return None;
         }
-        Err(why) => {
+        Err(error) => {
             let remedy = if config.proxy.is_some() {
                 ONLY_PROXY
             } else {
                 SERVICES
             };
-            doctor.warn(CHECK, why.to_string(), remedy);
+            doctor.warn(ADDRESS, error.to_string(), remedy);
             return None;
         }
     };
-    let there = |name: &str| {
-        (name, 0)
-            .to_socket_addrs()
-            .into_iter()
-            .flatten()
-            .any(|found| found.ip() == address)
-    };
-    match host {
-        Some(host) if host.parse() == Ok(address) => {
-            doctor.good(CHECK, format!("{address}, the same that the bot uses"));
-        }
-        Some(host) if host.parse::<Ipv4Addr>().is_err() && there(host) => {
-            doctor.good(CHECK, format!("{address}, and {host} has this address"));
-        }
-        Some(host) if host.parse::<Ipv4Addr>().is_err() => doctor.bad(
-            CHECK,
-            format!("{address}, but {host} has another address or none"),
-            "check your dynamic DNS, or set public_host = \"auto\"",
-        ),
-        None => doctor.good(
-            CHECK,
-            format!("{address}; the bot finds this address when it starts"),
-        ),
-        Some(host) if config.public_host == PublicHost::Auto => doctor.warn(
-            CHECK,
-            format!("{address}, but the certificate is still for {host}"),
-            "wait some minutes: the running bot makes a new certificate",
-        ),
-        Some(host) => doctor.bad(
-            CHECK,
-            format!("{address}, but public_host is {host}"),
-            format!(
-                "set public_host = \"{address}\", or \"auto\": then the bot uses each new address"
-            ),
-        ),
+    compare(doctor, config, host, address);
+
+    if translation(doctor, own, address) {
+        forwarding(doctor, config, gateway, own);
     }
-    router(doctor, config, (gateway, own), address);
     Some(address)
 }
 
-/// Whether something translates addresses between the router and the internet, and where the router
-/// forwards the port to.
-fn router(
+/// Compares the host that Telegram calls with the address that the internet sees.
+fn compare(doctor: &mut Doctor, config: &Config, host: Option<&str>, address: Ipv4Addr) {
+    let Some(host) = host else {
+        let found = format!("{address}; the bot finds this address when it starts");
+        return doctor.good(ADDRESS, found);
+    };
+
+    let Ok(known) = host.parse::<Ipv4Addr>() else {
+        // A DNS name.
+        if resolves_to(host, address) {
+            return doctor.good(ADDRESS, format!("{address}, and {host} has this address"));
+        }
+        let found = format!("{address}, but {host} has another address or none");
+        let remedy = "check your dynamic DNS, or set public_host = \"auto\"";
+        return doctor.bad(ADDRESS, found, remedy);
+    };
+
+    if known == address {
+        doctor.good(ADDRESS, format!("{address}, the same that the bot uses"));
+    } else if config.public_host == PublicHost::Auto {
+        let found = format!("{address}, but the certificate is still for {host}");
+        let remedy = "wait some minutes: the running bot makes a new certificate";
+        doctor.warn(ADDRESS, found, remedy);
+    } else {
+        let found = format!("{address}, but public_host is {host}");
+        let remedy = format!(
+            "set public_host = \"{address}\", or \"auto\": then the bot uses each new address"
+        );
+        doctor.bad(ADDRESS, found, remedy);
+    }
+}
+
+fn resolves_to(name: &str, address: Ipv4Addr) -> bool {
+    match (name, 0).to_socket_addrs() {
+        Ok(mut found) => found.any(|found| found.ip() == address),
+        Err(_) => false,
+    }
+}
+
+/// Whether Telegram's calls can pass from the internet to the router, whose own address is `own`.
+fn translation(doctor: &mut Doctor, own: Option<Ipv4Addr>, outside: Ipv4Addr) -> bool {
+    let Some(found) = address::translation(own, outside) else {
+        return true;
+    };
+    // With a private address there are two routers at home. If both forward the port, it works.
+    if own.is_some_and(|own| own.is_private()) {
+        doctor.warn(ROUTER, found, "");
+        return true;
+    }
+    let remedy = "until this is solved, Telegram cannot call this home";
+    doctor.bad(ROUTER, found, remedy);
+    false
+}
+
+/// Where the router at `gateway` forwards the port to. `own` is the router's own address, if it says
+/// that itself.
+fn forwarding(
     doctor: &mut Doctor,
     config: &Config,
-    (gateway, own): (Option<Ipv4Addr>, Option<Ipv4Addr>),
-    outside: Ipv4Addr,
+    gateway: Option<Ipv4Addr>,
+    own: Option<Ipv4Addr>,
 ) {
-    const CHECK: &str = "router";
-    match (address::translation(own, outside), own) {
-        (None, _) => {}
-        // Two routers that both forward the port are enough.
-        (Some(why), Some(own)) if own.is_private() => doctor.warn(CHECK, why, ""),
-        (Some(why), _) => {
-            return doctor.bad(
-                CHECK,
-                why,
-                "until this is solved, Telegram cannot call this home",
-            );
-        }
-    }
     let port = config.public_port;
     let here = gateway.and_then(|gateway| route::local_address(gateway).ok());
-    // Only UPnP can be asked that.
-    let found = gateway.map_or(Err(FindError::Silent), Gateway::find);
-    if let Err(FindError::Unclear(what)) = &found {
-        return doctor.warn(
-            CHECK,
-            format!("the router answers by UPnP, but {}", printable(what)),
-            BY_HAND,
-        );
-    }
-    match (found.ok().map(|gateway| gateway.forwarded(port)), own) {
-        (Some(Ok(Some(there))), _) if Some(there.ip()) == here => {
-            doctor.good(
-                CHECK,
-                format!("the router forwards port {port} to {there}, which is this Pi"),
-            );
+
+    // Of the three protocols, only UPnP tells the target of a mapping.
+    let found = match gateway {
+        Some(gateway) => Gateway::find(gateway),
+        None => Err(FindError::Silent),
+    };
+    let answer = match found {
+        Ok(router) => Some(router.forwarded(port)),
+        Err(FindError::Silent) => None,
+        Err(FindError::Unclear(reason)) => {
+            let found = format!("the router answers by UPnP, but {}", printable(&reason));
+            return doctor.warn(ROUTER, found, BY_HAND);
         }
-        (Some(Ok(Some(there))), _) => {
-            doctor.bad(
-                CHECK,
-                format!("the router forwards port {port} to {there}, which is not this Pi"),
-                FORWARD,
-            );
+    };
+
+    match answer {
+        Some(Ok(Some(target))) if Some(target.ip()) == here => {
+            let found = format!("the router forwards port {port} to {target}, which is this Pi");
+            doctor.good(ROUTER, found);
         }
-        (Some(Ok(None)), _) if config.port_mapping => {
-            doctor.warn(
-                CHECK,
-                format!("the router does not forward port {port}"),
-                "start the bot: it asks the router to forward the port",
-            );
+        Some(Ok(Some(target))) => {
+            let found =
+                format!("the router forwards port {port} to {target}, which is not this Pi");
+            doctor.bad(ROUTER, found, FORWARD);
         }
-        (Some(Err(UpnpError::Refused(what))), _) => {
+        Some(Ok(None)) if config.port_mapping => {
+            let found = format!("the router does not forward port {port}");
+            let remedy = "start the bot: it asks the router to forward the port";
+            doctor.warn(ROUTER, found, remedy);
+        }
+        Some(Err(UpnpError::Refused(reason))) => {
             let found = format!(
                 "the router does not say where it forwards the port: {}",
-                printable(&what)
+                printable(&reason)
             );
-            doctor.warn(CHECK, found, BY_HAND);
+            doctor.warn(ROUTER, found, BY_HAND);
         }
-        (_, Some(own)) => {
-            let found = format!(
-                "the router's own address is {own}, the same that the internet sees; the router does not say where it \
-                 forwards the port"
-            );
-            doctor.warn(CHECK, found, BY_HAND);
-        }
-        (_, None) => doctor.warn(
-            CHECK,
-            "the router does not answer by PCP, NAT-PMP or UPnP",
-            BY_HAND_OR_UPNP,
-        ),
+        _ => unknown_forwarding(doctor, own),
     }
+}
+
+/// The router does not tell where it forwards the port to.
+fn unknown_forwarding(doctor: &mut Doctor, own: Option<Ipv4Addr>) {
+    let Some(own) = own else {
+        let found = "the router does not answer by PCP, NAT-PMP or UPnP";
+        return doctor.warn(ROUTER, found, BY_HAND_OR_UPNP);
+    };
+    let found = format!(
+        "the router's own address is {own}, the same that the internet sees; the router does not say where it \
+         forwards the port"
+    );
+    doctor.warn(ROUTER, found, BY_HAND);
 }

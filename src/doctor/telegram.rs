@@ -1,4 +1,4 @@
-//! What Telegram says.
+//! The checks at Telegram: the Bot API, the clock, the tokens and the webhooks.
 
 use std::net::Ipv4Addr;
 use std::time::SystemTime;
@@ -16,59 +16,72 @@ use crate::telegram::proxy::{Proxy, host_of};
 use crate::telegram::types::WebhookInfo;
 
 const CHECK: &str = "webhook";
+const READ_LOG: &str = "read the bot's log: `journalctl -u pihook`";
 const SET_CLOCK: &str = "set the clock: `sudo timedatectl set-ntp true`";
-/// What went wrong longer ago is over.
+/// In seconds. A delivery error from longer ago is over.
 const RECENT_SECONDS: u64 = 3600;
 
-/// Whether the Bot API answers, by a name that is found, with a certificate and a time that are
-/// right.
+/// Whether the Bot API answers: its name is found, its certificate is right, and this machine's clock
+/// agrees with its own.
 pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
-    // The proxy looks the Bot API's name up, and here is perhaps no DNS.
+    // A proxy looks the Bot API's name up, and this home can be without DNS.
     let proxy = config.proxy.as_ref();
-    let host = proxy.map_or_else(|| host_of(&config.api_url), Proxy::host);
+    let host = match proxy {
+        Some(proxy) => proxy.host(),
+        None => host_of(&config.api_url),
+    };
     let look_up = LookUp::of(&host);
     if !look_up.is_of_use() {
         look_up.tell(doctor);
         return false;
     }
+
     match api.reach() {
         Ok(date) => {
-            match date
-                .as_deref()
-                .and_then(|date| clock_skew::skew(date, SystemTime::now()))
-            {
-                Some(off) => doctor.bad("clock", off, SET_CLOCK),
-                None => doctor.good("clock", "right, compared with Telegram's clock"),
-            }
+            clock(doctor, date.as_deref());
             look_up.tell(doctor);
-            let way = proxy.map_or(String::new(), |proxy| {
-                format!(", through the proxy {proxy}")
-            });
+            let way = match proxy {
+                Some(proxy) => format!(", through the proxy {proxy}"),
+                None => String::new(),
+            };
             doctor.good("Bot API", format!("{} answers{way}", config.api_url));
             true
         }
-        Err(why) => {
-            let words = why.to_string();
-            if words.contains(clock_skew::WRONG) {
-                doctor.bad("clock", words, SET_CLOCK);
-            } else {
-                look_up.tell(doctor);
-                let remedy = match proxy {
-                    None => {
-                        "check that no firewall blocks the connection, and that ca-certificates is installed"
-                    }
-                    Some(_) => {
-                        "check that the proxy runs, and that it lets this machine connect to the Bot API"
-                    }
-                };
-                doctor.bad("Bot API", words, remedy);
-            }
+        Err(error) => {
+            unreachable(doctor, &look_up, proxy, error.to_string());
             false
         }
     }
 }
 
-/// Whether Telegram knows each token; the bots whose it knows.
+/// Compares the clock with the `Date` of the Bot API's answer.
+fn clock(doctor: &mut Doctor, date: Option<&str>) {
+    let skew = date.and_then(|date| clock_skew::skew(date, SystemTime::now()));
+    match skew {
+        Some(skew) => doctor.bad("clock", skew, SET_CLOCK),
+        None => doctor.good("clock", "right, compared with Telegram's clock"),
+    }
+}
+
+/// Says why the Bot API, or the proxy before it, cannot be reached.
+fn unreachable(doctor: &mut Doctor, look_up: &LookUp, proxy: Option<&Proxy>, error: String) {
+    // A wrong clock makes each certificate invalid.
+    if error.contains(clock_skew::WRONG) {
+        return doctor.bad("clock", error, SET_CLOCK);
+    }
+    look_up.tell(doctor);
+    let remedy = match proxy {
+        None => {
+            "check that no firewall blocks the connection, and that ca-certificates is installed"
+        }
+        Some(_) => {
+            "check that the proxy runs, and that it lets this machine connect to the Bot API"
+        }
+    };
+    doctor.bad("Bot API", error, remedy);
+}
+
+/// Checks whether Telegram accepts each token. Returns the bots with an accepted one.
 pub(crate) fn tokens<'c>(
     doctor: &mut Doctor,
     config: &'c Config,
@@ -83,34 +96,33 @@ pub(crate) fn tokens<'c>(
                 doctor.good(CHECK, format!("bot {id} is @{}", me.username));
                 known.push(bot);
             }
-            Err(why) => {
-                let remedy = if why.token_is_refused() {
+            Err(error) => {
+                let remedy = if error.token_is_refused() {
                     "get a new token from BotFather"
                 } else {
                     "try again later"
                 };
-                doctor.bad(CHECK, format!("bot {id}: {why}"), remedy);
+                doctor.bad(CHECK, format!("bot {id}: {error}"), remedy);
             }
         }
     }
     known
 }
 
-/// How a webhook is at Telegram.
+/// Compares a webhook at Telegram with the settings, and with this home's address.
 pub(crate) fn webhook(doctor: &mut Doctor, registration: &Registration, here: Option<Ipv4Addr>) {
     let id = registration.bot();
     let info = match registration.info() {
         Ok(info) => info,
-        Err(why) => return doctor.bad(CHECK, format!("bot {id}: {why}"), "try again later"),
+        Err(error) => return doctor.bad(CHECK, format!("bot {id}: {error}"), "try again later"),
     };
+
     match registration.agrees(&info) {
-        Err(Difference::Missing) => {
-            doctor.bad(
-                CHECK,
-                format!("bot {id}: no webhook is set"),
-                "start the bot: it sets the webhook",
-            );
-        }
+        Err(Difference::Missing) => doctor.bad(
+            CHECK,
+            format!("bot {id}: no webhook is set"),
+            "start the bot: it sets the webhook",
+        ),
         Err(difference @ Difference::Other) => doctor.bad(
             CHECK,
             format!("bot {id}: {difference}, at {}", place(&info.url)),
@@ -123,33 +135,29 @@ pub(crate) fn webhook(doctor: &mut Doctor, registration: &Registration, here: Op
         ),
         Ok(()) => delivery(doctor, id, &info),
     }
-    let called = info
-        .ip_address
-        .and_then(|address| address.parse::<Ipv4Addr>().ok());
-    if let (Some(here), Some(called)) = (here, called)
+
+    if let Some(here) = here
+        && let Some(called) = &info.ip_address
+        && let Ok(called) = called.parse::<Ipv4Addr>()
         && here != called
     {
         let found = format!("bot {id}: Telegram calls {called}, but this home's address is {here}");
-        doctor.warn(
-            CHECK,
-            found,
-            "if public_host is a DNS name, wait half an hour; if not, run `pihook webhook set`",
-        );
+        let remedy =
+            "if public_host is a DNS name, wait half an hour; if not, run `pihook webhook set`";
+        doctor.warn(CHECK, found, remedy);
     }
 }
 
-/// Whether no webhook is in the way of a bot that polls.
+/// Checks that no webhook is in the way of a bot that polls.
 pub(crate) fn no_webhook(doctor: &mut Doctor, bot: &BotSettings, api: &Api) {
     let id = bot.token.id();
     match Client::new(api.clone(), bot.token.clone()).webhook_info() {
         Ok(info) if info.url.is_empty() => {
-            doctor.good(
-                CHECK,
-                format!(
-                    "bot {id}: no webhook is set, which is right for polling; {} updates wait at Telegram",
-                    info.pending_update_count
-                ),
+            let waiting = info.pending_update_count;
+            let found = format!(
+                "bot {id}: no webhook is set, which is right for polling; {waiting} updates wait at Telegram"
             );
+            doctor.good(CHECK, found);
         }
         Ok(info) => doctor.warn(
             CHECK,
@@ -157,26 +165,24 @@ pub(crate) fn no_webhook(doctor: &mut Doctor, bot: &BotSettings, api: &Api) {
             "wait some minutes: the bot may be testing the webhook; if it stays, another program set it: stop that \
              program, or give it a token of its own",
         ),
-        Err(why) => doctor.bad(CHECK, format!("bot {id}: {why}"), "try again later"),
+        Err(error) => doctor.bad(CHECK, format!("bot {id}: {error}"), "try again later"),
     }
 }
 
-/// Whether Telegram's calls arrive. A later success does not clear its last message.
+/// Whether Telegram's calls arrive. Telegram keeps its last error also after a later success.
 fn delivery(doctor: &mut Doctor, id: u64, info: &WebhookInfo) {
     let waiting = info.pending_update_count;
     let date = info.last_error_date.map_or(0, i64::unsigned_abs);
     let is_recent = unix_now().saturating_sub(date) < RECENT_SECONDS;
     let found =
         format!("bot {id}: the webhook is registered, and {waiting} updates wait at Telegram");
+
     match &info.last_error_message {
         Some(message) if is_recent => {
-            let (cause, remedy) = delivery_error::explain(message).map_or(
-                (
-                    "pihook does not know this error",
-                    "read the bot's log: `journalctl -u pihook`",
-                ),
-                |it| (it.cause, it.remedy),
-            );
+            let (cause, remedy) = match delivery_error::explain(message) {
+                Some(known) => (known.cause, known.remedy),
+                None => ("pihook does not know this error", READ_LOG),
+            };
             let found = format!("{found}; Telegram says \"{message}\": {cause}");
             if waiting > 0 {
                 doctor.bad(CHECK, found, remedy);
@@ -185,20 +191,16 @@ fn delivery(doctor: &mut Doctor, id: u64, info: &WebhookInfo) {
             }
         }
         _ if waiting > 0 => {
-            doctor.warn(
-                CHECK,
-                found,
-                "if the number grows, read the bot's log: `journalctl -u pihook`",
-            );
+            doctor.warn(CHECK, found, format!("if the number grows, {READ_LOG}"));
         }
-        _ => doctor.good(
-            CHECK,
-            format!("bot {id}: the webhook is registered, and no updates wait"),
-        ),
+        _ => {
+            let found = format!("bot {id}: the webhook is registered, and no updates wait");
+            doctor.good(CHECK, found);
+        }
     }
 }
 
-/// A URL without its path, which can hold a token.
+/// The scheme and the host of a URL. Its path can hold a token.
 fn place(url: &str) -> String {
     url.split('/').take(3).collect::<Vec<_>>().join("/")
 }

@@ -29,7 +29,7 @@ use crate::edge::slots::Slots;
 use crate::home::watch::{Hint, HomeNews, HomeWatch};
 use crate::status::facts::Status;
 use crate::system::runtime_dir;
-use crate::telegram::cached_me::KnownMe;
+use crate::telegram::cached_me::CachedMe;
 use crate::telegram::client::{Api, Client};
 use crate::updates::dedup::DedupWindow;
 use crate::updates::deferred_calls::PostponedCalls;
@@ -63,7 +63,7 @@ pub(super) struct App<'c> {
 
 /// What the threads share of one bot.
 struct BotParts {
-    me: Arc<KnownMe>,
+    me: Arc<CachedMe>,
     observations: Arc<Observations>,
 }
 
@@ -297,7 +297,7 @@ fn bot_parts(config: &Config, bot: &BotSettings) -> BotParts {
     let id = bot.token.id();
     let note = config.state_dir.join(format!("me-{id}"));
     BotParts {
-        me: Arc::new(KnownMe::load(note, id)),
+        me: Arc::new(CachedMe::load(note, id)),
         observations: Arc::default(),
     }
 }

@@ -1,5 +1,5 @@
-//! Asks the running bot for its state, and waits until it works: Telegram has called the webhook,
-//! or one getUpdates has returned.
+//! Asks the running bot for its report, and waits until the bot works: Telegram has called the
+//! webhook, or one getUpdates has returned.
 
 use std::fs;
 use std::io;
@@ -12,35 +12,36 @@ use crate::config::Config;
 use crate::system::{runtime_dir, terminal};
 use crate::telegram::error::NEW_TOKEN;
 
-/// Where the unit's folder for the workers' socket lies.
+/// The unit's folder for the workers' socket (`RuntimeDirectory` of deploy/pihook.service).
 const UNIT_RUNTIME_DIR: &str = "/run/pihook";
-/// For Telegram's first call, or the first poll.
+/// Time for Telegram's first call, or for the first getUpdates.
 const WORKS_TIMEOUT: Duration = Duration::from_secs(45);
-/// Between two looks.
+/// Between two reports.
 const INTERVAL: Duration = Duration::from_millis(300);
 
-/// Where it can be asked: in the folder of the settings, or in that of the unit.
+/// The workers' socket: in the folder of the settings, or in that of the unit.
 fn socket(config: &Config) -> PathBuf {
-    let sockets = [&config.runtime_dir, Path::new(UNIT_RUNTIME_DIR)]
-        .map(|folder| folder.join(runtime_dir::SOCKET));
-    // One that this user may not see is there, too.
-    let is_absent = |socket: &&PathBuf| {
-        fs::metadata(socket).is_err_and(|why| why.kind() == io::ErrorKind::NotFound)
-    };
-    sockets
-        .iter()
-        .find(|socket| !is_absent(socket))
-        .unwrap_or(&sockets[0])
-        .clone()
+    let configured = config.runtime_dir.join(runtime_dir::SOCKET);
+    let of_unit = Path::new(UNIT_RUNTIME_DIR).join(runtime_dir::SOCKET);
+    if is_absent(&configured) && !is_absent(&of_unit) {
+        of_unit
+    } else {
+        configured
+    }
+}
+
+/// Whether nothing is at `path`. A socket that this user may not see is not absent.
+fn is_absent(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// The report of the bot with these settings.
 ///
 /// # Errors
-/// The reason for no report, one sentence.
+/// The reason why there is no report, and what to do: sentences for a person.
 pub(crate) fn ask(config: &Config) -> Result<Report, String> {
-    Report::ask(&socket(config)).map_err(|why| {
-        let sentence = match why.kind() {
+    Report::ask(&socket(config)).map_err(|error| {
+        let sentence = match error.kind() {
             io::ErrorKind::PermissionDenied => "Only root can ask the bot for its status. Run the command with sudo.",
             io::ErrorKind::WouldBlock => {
                 "pihook is running, but did not answer: it is busy with calls to Telegram. Try again in a minute."
@@ -51,36 +52,41 @@ pub(crate) fn ask(config: &Config) -> Result<Report, String> {
     })
 }
 
-/// Asks until it works, at most 45 s; the last answer.
+/// Asks until the bot works, at most 45 s; the last report.
 pub(crate) fn wait(config: &Config) -> Option<Report> {
     terminal::say(&format!(
         "Waiting for Telegram, at most {} s…",
         WORKS_TIMEOUT.as_secs()
     ));
+
     let end = Instant::now() + WORKS_TIMEOUT;
-    // No time helps a token that is refused.
-    let is_over = |report: &Report| {
-        report.works || report.problem().is_some_and(|why| why.contains(NEW_TOKEN))
-    };
     loop {
         let report = ask(config).ok();
-        if report.as_ref().is_some_and(is_over) || Instant::now() > end {
+        if report.as_ref().is_some_and(is_final) || Instant::now() > end {
             return report;
         }
         thread::sleep(INTERVAL);
     }
 }
 
-/// A sentence that says that it runs and where to write to, and the link, if its name is known.
+/// Whether waiting changes nothing: the bot works, or its token is refused.
+fn is_final(report: &Report) -> bool {
+    let problem = report.problem().unwrap_or_default();
+    report.works || problem.contains(NEW_TOKEN)
+}
+
+/// A sentence that says that the bot runs and where to write to, and the bot's link, if its name is
+/// known.
 ///
 /// # Errors
-/// That it does not run, has a problem, or is not reached.
+/// A sentence that says that the bot does not run, has a problem, or gets no updates.
 pub(crate) fn running(report: Option<&Report>) -> Result<(String, Option<String>), String> {
     let Some(report) = report else {
         return Err(
             "pihook is not running. Run `sudo systemctl status pihook` to find the reason.".into(),
         );
     };
+
     let Report { version, works, .. } = report;
     if let Some(problem) = report.problem() {
         return Err(format!(
@@ -93,16 +99,13 @@ pub(crate) fn running(report: Option<&Report>) -> Result<(String, Option<String>
             unreached(report)
         ));
     }
-    Ok(match report.name() {
-        Some(name) => {
-            let link = format!("https://t.me/{name}");
-            (
-                format!("pihook {version} is running. Write to @{name}: {link}"),
-                Some(link),
-            )
-        }
-        None => (format!("pihook {version} is running."), None),
-    })
+
+    let Some(name) = report.name() else {
+        return Ok((format!("pihook {version} is running."), None));
+    };
+    let link = format!("https://t.me/{name}");
+    let sentence = format!("pihook {version} is running. Write to @{name}: {link}");
+    Ok((sentence, Some(link)))
 }
 
 /// The advice if no updates arrive and the doctor finds no problem.
@@ -115,10 +118,11 @@ fn unreached(report: &Report) -> String {
     else {
         return format!("got no updates in {seconds} s. Read its log: `journalctl -u pihook`.");
     };
-    let to = report
-        .name()
-        .map(|name| format!(" to @{name}"))
-        .unwrap_or_default();
+
+    let to = match report.name() {
+        Some(name) => format!(" to @{name}"),
+        None => String::new(),
+    };
     format!(
         "Telegram did not connect in {seconds} s. Check that the router forwards port {port} to this machine. Then write{to}, and \
          run `sudo pihook status`: it shows whether the message arrived."
@@ -131,7 +135,7 @@ mod tests {
     use crate::status::report::BotReport;
 
     #[test]
-    fn what_gets_no_updates_does_not_work() {
+    fn a_bot_that_gets_no_updates_is_an_error_with_a_remedy() {
         let name = Some("my_bot".into());
         let mut report = Report {
             bots: vec![BotReport {
@@ -147,10 +151,10 @@ mod tests {
                 .contains("but got no updates in 45 s")
         );
         report.address = Some("80.100.95.20:443".into());
-        let why = running(Some(&report)).unwrap_err();
+        let error = running(Some(&report)).unwrap_err();
         assert!(
-            why.contains("forwards port 443 ") && why.contains("write to @my_bot,"),
-            "{why}"
+            error.contains("forwards port 443 ") && error.contains("write to @my_bot,"),
+            "{error}"
         );
         report.bots[0].problem = Some("the token is refused".into());
         assert!(

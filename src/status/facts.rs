@@ -1,4 +1,5 @@
-//! The status of the running bot, as a person sees it in `systemctl status` and `pihook status`.
+//! The status of the running bot: all threads note their facts here. `systemctl status` shows them in
+//! one line, and `pihook status` as a report.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,27 +10,29 @@ use super::report::{BotReport, Report, Trouble};
 use crate::secret::one_line;
 use crate::system::lock::lock;
 
-/// The facts that make up the status; all threads share them.
+/// The facts that the status consists of; all threads share them.
 #[derive(Default)]
 pub(crate) struct Status(Mutex<Facts>);
 
 struct Facts {
     started: Instant,
     answered: u64,
-    last: Option<Instant>,
-    /// By the bot's id; None when all is well.
+    last_answered: Option<Instant>,
+    /// The problem of each bot with a webhook, by its id; None when all is well.
     webhooks: BTreeMap<u64, Option<String>>,
-    /// The same of those that poll.
+    /// The problem of each bot that polls, by its id; None when all is well.
     polls: BTreeMap<u64, Option<String>>,
-    /// Why the bots poll.
-    polling: Option<String>,
+    /// The reason why the bots poll; None when they do not.
+    polling_reason: Option<String>,
+    /// The problem of this home's address or router.
     home: Option<String>,
     /// Telegram has reached the webhook as it is set now.
     is_reached: bool,
-    /// Where Telegram calls, and when the certificate ends.
-    served: Option<(String, Option<SystemTime>)>,
-    /// The last problem of a webhook or of the home, and when it began.
-    trouble: Option<(Instant, String)>,
+    /// Where Telegram calls: `HOST:PORT`.
+    address: Option<String>,
+    certificate_end: Option<SystemTime>,
+    /// The last problem of a bot or of the home, over or not, and when it began.
+    last_trouble: Option<(Instant, String)>,
 }
 
 impl Default for Facts {
@@ -37,22 +40,24 @@ impl Default for Facts {
         Self {
             started: Instant::now(),
             answered: 0,
-            last: None,
+            last_answered: None,
             webhooks: BTreeMap::new(),
             polls: BTreeMap::new(),
-            polling: None,
+            polling_reason: None,
             home: None,
             is_reached: false,
-            served: None,
-            trouble: None,
+            address: None,
+            certificate_end: None,
+            last_trouble: None,
         }
     }
 }
 
 impl Facts {
-    fn note_trouble(&mut self, what: Option<String>) {
-        if let Some(what) = what {
-            self.trouble = Some((Instant::now(), what));
+    /// Keeps a problem that is new; None is the end of one.
+    fn note_trouble(&mut self, problem: Option<String>) {
+        if let Some(problem) = problem {
+            self.last_trouble = Some((Instant::now(), problem));
         }
     }
 }
@@ -62,7 +67,7 @@ impl Status {
     pub(crate) fn answered(&self) {
         let mut facts = self.facts();
         facts.answered += 1;
-        facts.last = Some(Instant::now());
+        facts.last_answered = Some(Instant::now());
     }
 
     /// Notes a bot's webhook: None when it is registered and well, else what is wrong. Returns
@@ -70,7 +75,8 @@ impl Status {
     pub(crate) fn webhook(&self, bot: u64, problem: Option<String>) -> bool {
         let mut facts = self.facts();
         facts.polls.remove(&bot);
-        let is_new = facts.webhooks.insert(bot, problem.clone()) != Some(problem.clone());
+        let before = facts.webhooks.insert(bot, problem.clone());
+        let is_new = before != Some(problem.clone());
         if is_new {
             facts.note_trouble(problem);
         }
@@ -82,7 +88,8 @@ impl Status {
     pub(crate) fn polling(&self, bot: u64, problem: Option<String>) -> bool {
         let mut facts = self.facts();
         facts.webhooks.remove(&bot);
-        let is_new = facts.polls.insert(bot, problem.clone()) != Some(problem.clone());
+        let before = facts.polls.insert(bot, problem.clone());
+        let is_new = before != Some(problem.clone());
         if is_new {
             facts.note_trouble(problem);
         }
@@ -91,14 +98,15 @@ impl Status {
 
     /// Notes why the bots poll; None when they do not.
     pub(crate) fn polling_reason(&self, reason: Option<String>) {
-        self.facts().polling = reason;
+        self.facts().polling_reason = reason;
     }
 
     /// Notes what is wrong with this home's address or its router. Returns whether that is news.
     pub(crate) fn home(&self, problem: Option<String>) -> bool {
         let mut facts = self.facts();
-        let is_new = std::mem::replace(&mut facts.home, problem.clone()) != problem;
+        let is_new = facts.home != problem;
         if is_new {
+            facts.home.clone_from(&problem);
             facts.note_trouble(problem);
         }
         is_new
@@ -112,47 +120,58 @@ impl Status {
     /// Notes where Telegram calls (`HOST:PORT`), and when the certificate ends, if there is one
     /// here.
     pub(crate) fn serves(&self, address: String, certificate_end: Option<SystemTime>) {
-        self.facts().served = Some((address, certificate_end));
+        let mut facts = self.facts();
+        facts.address = Some(address);
+        facts.certificate_end = certificate_end;
     }
 
-    /// All of it, each fact on one line: Telegram and routers have a say in them. `name` knows the
-    /// bots' names.
+    /// All of it, each fact on one line: some of the text is from Telegram and from routers. `name`
+    /// knows the bots' names.
     pub(crate) fn report(&self, name: impl Fn(u64) -> Option<String>) -> Report {
         let facts = self.facts();
-        let bots = || facts.webhooks.iter().chain(&facts.polls);
-        let is_well = bots().next().is_some() && bots().all(|(_, problem)| problem.is_none());
-        let does_poll = !facts.polls.is_empty();
-        // A bot that polls is well once getUpdates has returned.
-        let works = is_well && (facts.is_reached || facts.webhooks.is_empty());
-        let served = facts.served.as_ref().filter(|_| !does_poll);
-        let end = served.and_then(|(_, end)| end.as_ref()?.duration_since(UNIX_EPOCH).ok());
-        let trouble = facts.trouble.as_ref();
-        Report {
+
+        let mut bots = Vec::new();
+        for (id, problem) in facts.webhooks.iter().chain(&facts.polls) {
+            bots.push(BotReport {
+                id: *id,
+                name: name(*id).as_deref().map(one_line),
+                problem: problem.as_deref().map(one_line),
+            });
+        }
+        let is_well = !bots.is_empty() && bots.iter().all(|bot| bot.problem.is_none());
+
+        let delivery_reason = match (&facts.polling_reason, facts.is_reached) {
+            (Some(reason), _) => one_line(reason),
+            (None, true) => "Telegram reaches this Pi".to_owned(),
+            (None, false) => "Telegram has not called the bot yet".to_owned(),
+        };
+        let mut report = Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             running_for: facts.started.elapsed().as_secs(),
-            works,
+            // A bot that polls is well once getUpdates has returned.
+            works: is_well && (facts.is_reached || facts.webhooks.is_empty()),
             answered: facts.answered,
-            last_answered_ago: facts.last.map(|last| last.elapsed().as_secs()),
-            delivery: if does_poll { "polling" } else { "webhook" }.to_owned(),
-            delivery_reason: match (&facts.polling, facts.is_reached) {
-                (Some(why), _) => one_line(why),
-                (None, true) => "Telegram reaches this Pi".to_owned(),
-                (None, false) => "Telegram has not called the bot yet".to_owned(),
-            },
-            address: served.map(|(address, _)| address.clone()),
-            certificate_end: end.map(|end| end.as_secs()),
-            last_trouble: trouble.map(|(since, what)| Trouble {
+            last_answered_ago: facts.last_answered.map(|last| last.elapsed().as_secs()),
+            delivery: "polling".to_owned(),
+            delivery_reason,
+            address: None,
+            certificate_end: None,
+            last_trouble: None,
+            bots,
+        };
+
+        if facts.polls.is_empty() {
+            report.delivery = "webhook".to_owned();
+            report.address.clone_from(&facts.address);
+            report.certificate_end = facts.certificate_end.and_then(unix_time);
+        }
+        if let Some((since, what)) = &facts.last_trouble {
+            report.last_trouble = Some(Trouble {
                 ago: since.elapsed().as_secs(),
                 what: one_line(what),
-            }),
-            bots: bots()
-                .map(|(id, problem)| BotReport {
-                    id: *id,
-                    name: name(*id).as_deref().map(one_line),
-                    problem: problem.as_deref().map(one_line),
-                })
-                .collect(),
+            });
         }
+        report
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {
@@ -160,39 +179,42 @@ impl Status {
     }
 }
 
+/// In whole seconds; None for a time before 1970.
+fn unix_time(time: SystemTime) -> Option<u64> {
+    let since = time.duration_since(UNIX_EPOCH).ok()?;
+    Some(since.as_secs())
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let facts = self.facts();
         let plural = if facts.answered == 1 { "" } else { "s" };
         write!(f, "{} update{plural} answered", facts.answered)?;
-        if let Some(last) = facts.last {
+        if let Some(last) = facts.last_answered {
             write!(f, ", the last {} s ago", last.elapsed().as_secs())?;
         }
-        // Trouble comes first: what is too long is cut at its end.
-        if let Some(why) = &facts.home {
-            write!(f, "; {why}")?;
+
+        // Problems come first: a line that is too long is cut at its end.
+        if let Some(problem) = &facts.home {
+            write!(f, "; {problem}")?;
         }
+        for (bot, problem) in facts.webhooks.iter().chain(&facts.polls) {
+            if let Some(problem) = problem {
+                write!(f, "; bot {bot}: {problem}")?;
+            }
+        }
+
         for (bot, problem) in &facts.webhooks {
-            if let Some(why) = problem {
-                write!(f, "; bot {bot}: {why}")?;
+            if problem.is_none() {
+                write!(f, "; bot {bot}: webhook registered")?;
             }
         }
         for (bot, problem) in &facts.polls {
-            if let Some(why) = problem {
-                write!(f, "; bot {bot}: {why}")?;
+            if problem.is_none() {
+                write!(f, "; bot {bot}: polling")?;
             }
         }
-        for (bot, _) in facts
-            .webhooks
-            .iter()
-            .filter(|(_, problem)| problem.is_none())
-        {
-            write!(f, "; bot {bot}: webhook registered")?;
-        }
-        for (bot, _) in facts.polls.iter().filter(|(_, problem)| problem.is_none()) {
-            write!(f, "; bot {bot}: polling")?;
-        }
-        if let Some(reason) = &facts.polling {
+        if let Some(reason) = &facts.polling_reason {
             write!(f, "; updates arrive by polling: {reason}")?;
         }
         Ok(())
@@ -204,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_says_how_it_is() {
+    fn the_status_line_has_the_count_each_bot_and_the_reason_for_polling() {
         let status = Status::default();
         assert_eq!(status.to_string(), "0 updates answered");
         status.webhook(7, Some("the webhook is not registered: no network".into()));
@@ -240,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn it_works_when_telegram_reaches_it_and_no_bot_has_a_problem() {
+    fn a_bot_works_when_telegram_reaches_it_and_no_bot_has_a_problem() {
         let status = Status::default();
         let works = || status.report(|_| None).works;
         status.reached(true);
@@ -253,7 +275,7 @@ mod tests {
         assert!(works());
         status.reached(false);
         assert!(!works());
-        // They poll.
+        // The bots poll now.
         status.polling(7, Some("no network".into()));
         status.polling(8, None);
         assert!(!works());
@@ -303,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_comes_before_what_is_well() {
+    fn the_status_line_has_problems_first() {
         let status = Status::default();
         status.webhook(1, None);
         status.webhook(2, Some("no network".into()));

@@ -1,4 +1,4 @@
-//! How the bot runs: [`facts`] collects it, a [`report`] says it, and [`ask`] gets the report from
+//! How the bot runs: [`facts`] collects that, a [`report`] says it, and [`ask`] gets the report from
 //! the running bot.
 
 pub(crate) mod ask;

@@ -1,5 +1,5 @@
-//! What the running bot says of itself to `pihook status`: JSON over the workers' socket, and a
-//! screen that a person reads.
+//! The report of the running bot to `pihook status`: JSON over the workers' socket, and a screen
+//! that a person reads.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -13,50 +13,50 @@ use time::macros::format_description;
 
 use crate::system::clock::unix_now;
 
-/// The path that the workers answer with a report.
+/// The path at the workers' socket that is answered with a report.
 pub(crate) const PATH: &str = "/status";
-/// For a worker to be free, and its answer. All may wait for a Bot API that is slow.
+/// Time until a worker is free, and for its answer. All workers may wait for a slow Bot API.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a report that are read.
 const LIMIT: u64 = 1024 * 1024;
 
-/// The running bot's own account. Times are in seconds.
+/// How the bot runs, by its own account. Times are in seconds.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Report {
-    /// The release that runs.
+    /// The version of pihook.
     pub(crate) version: String,
     /// Since its start.
     pub(crate) running_for: u64,
-    /// Updates get here, and no bot has a problem.
+    /// Whether updates arrive, and no bot has a problem.
     pub(crate) works: bool,
     /// Updates answered since the start.
     pub(crate) answered: u64,
-    /// Since the last of them.
+    /// Since the last answer.
     pub(crate) last_answered_ago: Option<u64>,
-    /// How updates come: `webhook`.
+    /// How updates come: `webhook` or `polling`.
     pub(crate) delivery: String,
-    /// Why so.
+    /// Why the bot polls, or whether Telegram calls the webhook.
     pub(crate) delivery_reason: String,
     /// Where Telegram calls, `HOST:PORT`.
     pub(crate) address: Option<String>,
-    /// When the certificate ends, since 1970.
+    /// When the certificate ends: Unix time.
     pub(crate) certificate_end: Option<u64>,
-    /// The last problem that there was, over or not.
+    /// The last problem since the start, over or not.
     pub(crate) last_trouble: Option<Trouble>,
-    /// Those that Telegram was asked about.
+    /// The bots whose webhook was checked, or that have polled.
     pub(crate) bots: Vec<BotReport>,
 }
 
-/// A problem that there is or was.
+/// A problem, over or not.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Trouble {
     /// Since it began.
     pub(crate) ago: u64,
-    /// In words.
+    /// The problem in words.
     pub(crate) what: String,
 }
 
-/// How one bot is.
+/// One bot in a report.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct BotReport {
     /// The public half of its token.
@@ -71,18 +71,21 @@ impl Report {
     /// Asks the bot whose workers listen at `socket`.
     ///
     /// # Errors
-    /// When nobody listens there, or the answer is none.
+    /// When nobody listens at the socket, or the answer is no report.
     pub(crate) fn ask(socket: &Path) -> io::Result<Self> {
         let mut stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
-        stream.write_all(format!("GET {PATH} HTTP/1.1\r\nConnection: close\r\n\r\n").as_bytes())?;
+        let request = format!("GET {PATH} HTTP/1.1\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+
         let mut answer = Vec::new();
         stream.take(LIMIT).read_to_end(&mut answer)?;
         let head = answer
             .windows(4)
             .position(|part| part == b"\r\n\r\n")
             .ok_or(io::ErrorKind::UnexpectedEof)?;
+
         Ok(serde_json::from_slice(&answer[head + 4..])?)
     }
 
@@ -107,54 +110,49 @@ impl fmt::Display for Report {
             Span(self.running_for),
             Date(unix_now().saturating_sub(self.running_for))
         )?;
+
         for bot in &self.bots {
             match &bot.name {
                 Some(name) => write!(f, "bot          @{name}: https://t.me/{name}")?,
                 None => write!(f, "bot          {}", bot.id)?,
             }
-            writeln!(
-                f,
-                "{}",
-                bot.problem
-                    .as_ref()
-                    .map(|problem| format!(" ({problem})"))
-                    .unwrap_or_default()
-            )?;
+            if let Some(problem) = &bot.problem {
+                write!(f, " ({problem})")?;
+            }
+            writeln!(f)?;
         }
+
         let plural = if self.answered == 1 { "" } else { "s" };
         write!(f, "answered     {} update{plural}", self.answered)?;
         if let Some(ago) = self.last_answered_ago {
             write!(f, ", the last {} ago", Span(ago))?;
         }
-        writeln!(
-            f,
-            "\ndelivery     {}: {}",
-            self.delivery, self.delivery_reason
-        )?;
+        writeln!(f)?;
+
+        let reason = &self.delivery_reason;
+        writeln!(f, "delivery     {}: {reason}", self.delivery)?;
         if let Some(address) = &self.address {
             writeln!(f, "address      {address}")?;
         }
         if let Some(end) = self.certificate_end {
             writeln!(f, "certificate  ends {}", Date(end))?;
         }
+
         match &self.last_trouble {
             None => write!(f, "last problem none since the start"),
-            Some(trouble) => write!(
-                f,
-                "last problem {} ago: {}",
-                Span(trouble.ago),
-                trouble.what
-            ),
+            Some(Trouble { ago, what }) => write!(f, "last problem {} ago: {what}", Span(*ago)),
         }
     }
 }
 
-/// Seconds, in the two units that a person wants.
+/// Seconds, shown in the one or two largest units.
 struct Span(u64);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (minutes, hours, days) = (self.0 / 60, self.0 / 3600, self.0 / 86400);
+        let minutes = self.0 / 60;
+        let hours = self.0 / 3600;
+        let days = self.0 / 86400;
         match (days, hours, minutes) {
             (0, 0, 0) => write!(f, "{} s", self.0),
             (0, 0, _) => write!(f, "{minutes} min"),
@@ -164,20 +162,21 @@ impl fmt::Display for Span {
     }
 }
 
-/// Seconds since 1970, as a date.
+/// Unix time in seconds, shown as a date; empty for a year that no calendar has.
 struct Date(u64);
+
+impl Date {
+    fn format(&self) -> Option<String> {
+        let form = format_description!("[year]-[month]-[day] [hour]:[minute]Z");
+        let seconds = i64::try_from(self.0).ok()?;
+        let date = UtcDateTime::from_unix_timestamp(seconds).ok()?;
+        date.format(form).ok()
+    }
+}
 
 impl fmt::Display for Date {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let form = format_description!("[year]-[month]-[day] [hour]:[minute]Z");
-        let date = i64::try_from(self.0)
-            .ok()
-            .and_then(|seconds| UtcDateTime::from_unix_timestamp(seconds).ok());
-        f.write_str(
-            &date
-                .and_then(|date| date.format(form).ok())
-                .unwrap_or_default(),
-        )
+        f.write_str(&self.format().unwrap_or_default())
     }
 }
 
@@ -186,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_have_the_units_of_their_size() {
+    fn a_span_is_in_its_largest_units() {
         for (seconds, text) in [
             (0, "0 s"),
             (59, "59 s"),
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_screen_says_it_all() {
+    fn a_report_is_one_screen_and_survives_json() {
         let report = Report {
             version: "1.2.3".into(),
             running_for: 61,

@@ -1,4 +1,4 @@
-//! Which CAs this machine trusts.
+//! The CAs that this machine trusts.
 
 use std::sync::Arc;
 
@@ -10,18 +10,20 @@ pub(crate) fn system() -> Vec<CertificateDer<'static>> {
     rustls_native_certs::load_native_certs().certs
 }
 
-/// The system's certificates (`SSL_CERT_FILE` names others): they are renewed with the system, for
-/// years after this program was built. The list that was built in serves where there is none.
+/// The CAs that sign the Bot API's certificate: those of [`system`], which are renewed with the
+/// system for years after this program was built. The built-in list serves where there are none.
 pub(crate) fn roots() -> RootCerts {
     let certificates: Vec<_> = system()
         .iter()
         .map(|der| Certificate::from_der(der).to_owned())
         .collect();
+
     if certificates.is_empty() {
         log::warn!(
             "This machine has no list of CA certificates: pihook uses its built-in list. Install ca-certificates."
         );
         return RootCerts::WebPki;
     }
+
     RootCerts::Specific(Arc::new(certificates))
 }

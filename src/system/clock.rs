@@ -9,8 +9,8 @@ pub(crate) fn unix_now() -> u64 {
         .map_or(0, |time| time.as_secs())
 }
 
-/// A time in its largest unit, with these words for seconds, minutes, hours and days: from two of a
-/// unit on.
+/// A time in whole numbers of its largest unit, with these words for seconds, minutes, hours and
+/// days. A unit is used from two on, so that the words are always in the plural.
 pub(crate) fn in_words(time: Duration, [seconds, minutes, hours, days]: [&str; 4]) -> String {
     match time.as_secs() {
         count @ ..120 => format!("{count} {seconds}"),
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_said_in_their_largest_unit() {
+    fn a_time_is_in_its_largest_unit() {
         let say = |seconds| in_words(Duration::from_secs(seconds), ["s", "min", "h", "days"]);
         assert_eq!(
             [say(119), say(120), say(7200), say(172_800)],

@@ -1,4 +1,4 @@
-//! Files that must be whole whenever the power goes, and those that are for nobody else.
+//! Files that a power cut must leave whole, and files that other users must not read or change.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -14,10 +14,12 @@ use nix::unistd;
 /// As the file system has them.
 pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let new = path.with_extension("new");
+    // A power cut can have left one behind.
     let _ = fs::remove_file(&new);
+
     let replaced = write(&new, path, content, mode).and_then(|()| fs::rename(&new, path));
     if replaced.is_err() {
-        // A disk that is full needs the room.
+        // A full disk needs the room.
         let _ = fs::remove_file(&new);
     }
     replaced
@@ -39,12 +41,15 @@ fn write(new: &Path, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         .create_new(true)
         .mode(mode)
         .open(new)?;
-    // Whatever the umask is.
+    // The umask can have taken bits from the mode of open().
     file.set_permissions(fs::Permissions::from_mode(mode))?;
-    give(
-        &file,
-        &fs::symlink_metadata(path).or_else(|_| fs::metadata(folder_of(path)))?,
-    )?;
+
+    let owner = match fs::symlink_metadata(path) {
+        Ok(replaced) => replaced,
+        Err(_) => fs::metadata(folder_of(path))?,
+    };
+    set_owner(&file, &owner)?;
+
     file.write_all(content)?;
     file.sync_all()
 }
@@ -57,47 +62,48 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     if path.as_os_str().is_empty() || path.is_dir() {
         return Ok(());
     }
+
     let above = folder_of(path);
     create_folder(above)?;
+
     match fs::create_dir(path) {
-        // Somebody was faster.
-        Err(why) if why.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        made => {
-            made?;
-            give(&File::open(path)?, &fs::metadata(above)?)
-        }
+        Ok(()) => set_owner(&File::open(path)?, &fs::metadata(above)?),
+        // Another process made it since the check above.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
-/// Gives a file of ours to this owner. Only root can, and only root has to.
-fn give(file: &File, owner: &Metadata) -> io::Result<()> {
+/// Gives a file of ours to the owner of `like`. Only root can do this, and only root needs it.
+fn set_owner(file: &File, like: &Metadata) -> io::Result<()> {
     let now = file.metadata()?;
-    let is_theirs = (now.uid(), now.gid()) == (owner.uid(), owner.gid());
+    let is_theirs = now.uid() == like.uid() && now.gid() == like.gid();
     if is_theirs || !unistd::geteuid().is_root() {
-        Ok(())
-    } else {
-        fchown(file, Some(owner.uid()), Some(owner.gid()))
+        return Ok(());
     }
+    fchown(file, Some(like.uid()), Some(like.gid()))
 }
 
 /// The folder that a path lies in.
 fn folder_of(path: &Path) -> &Path {
-    path.parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
-/// Whether this user alone, or root, decides what is at `path`: nobody else can change the file or
-/// folder itself.
-pub(crate) fn is_private_to(user: u32, there: &Metadata) -> bool {
+/// Whether only this user and root can change a file, or what lies in a folder.
+pub(crate) fn is_private_to(user: u32, file: &Metadata) -> bool {
     const OTHERS_WRITE: u32 = 0o002;
     const GROUP_WRITES: u32 = 0o020;
-    let is_ours = there.uid() == user || there.uid() == 0;
-    let by_group = there.mode() & GROUP_WRITES != 0 && there.gid() != 0;
-    is_ours && !by_group && there.mode() & OTHERS_WRITE == 0
+
+    let is_ours = file.uid() == user || file.uid() == 0;
+    let group_writes = file.mode() & GROUP_WRITES != 0 && file.gid() != 0;
+    let others_write = file.mode() & OTHERS_WRITE != 0;
+    is_ours && !group_writes && !others_write
 }
 
-/// Whether everyone on this machine can read it, or change it.
+/// Whether every user of this machine can read, change or run the file.
 pub(crate) fn is_world_accessible(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o007 != 0)
 }

@@ -12,22 +12,25 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// One kind of line. The next line that is written says how many were suppressed.
 pub(crate) struct LogLimit {
     per_minute: u32,
-    state: Mutex<State>,
+    window: Mutex<Window>,
 }
 
-struct State {
-    minute: Option<Instant>,
+/// What is counted in the present minute.
+struct Window {
+    /// None before the first line.
+    start: Option<Instant>,
     written: u32,
+    /// Since the last line that was written, in this minute and in those before it.
     suppressed: u64,
 }
 
 impl LogLimit {
-    /// A kind of which so many lines are written in a minute.
+    /// A kind of line, of which at most `per_minute` are written in a minute.
     pub(crate) const fn new(per_minute: u32) -> Self {
         Self {
             per_minute,
-            state: Mutex::new(State {
-                minute: None,
+            window: Mutex::new(Window {
+                start: None,
                 written: 0,
                 suppressed: 0,
             }),
@@ -51,21 +54,24 @@ impl LogLimit {
         self.log(log::Level::Warn, line);
     }
 
-    /// Whether a line may be written now; then, how many could not before.
+    /// None where a line must not be written now; else the number of lines that were suppressed
+    /// before it.
     fn admit(&self, now: Instant) -> Option<u64> {
-        let mut state = lock(&self.state);
-        if state
-            .minute
-            .is_none_or(|minute| now.saturating_duration_since(minute) >= MINUTE)
-        {
-            state.minute = Some(now);
-            state.written = 0;
+        let mut window = lock(&self.window);
+        let is_over = match window.start {
+            Some(start) => now.saturating_duration_since(start) >= MINUTE,
+            None => true,
+        };
+        if is_over {
+            window.start = Some(now);
+            window.written = 0;
         }
-        if state.written < self.per_minute {
-            state.written += 1;
-            return Some(std::mem::take(&mut state.suppressed));
+
+        if window.written < self.per_minute {
+            window.written += 1;
+            return Some(std::mem::take(&mut window.suppressed));
         }
-        state.suppressed += 1;
+        window.suppressed += 1;
         None
     }
 }
@@ -75,8 +81,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_a_few_lines_and_a_number() {
-        let (kind, start) = (LogLimit::new(2), Instant::now());
+    fn a_flood_of_lines_is_suppressed_and_counted() {
+        let kind = LogLimit::new(2);
+        let start = Instant::now();
         let first: Vec<_> = (0..1000).map(|_| kind.admit(start)).collect();
         assert_eq!(first[..3], [Some(0), Some(0), None]);
         assert_eq!(kind.admit(start + MINUTE), Some(998));

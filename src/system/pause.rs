@@ -1,9 +1,9 @@
-//! A pause that grows while what it separates happens again and again. Pure.
+//! A pause between attempts that grows while they come one soon after another. Pure.
 
 use std::time::{Duration, Instant};
 
-/// The pause after something that must not happen too often. It doubles each time, and is as short
-/// as at first again after a long calm.
+/// The pause after something that must not happen too often. The pause doubles each time. It is
+/// short again once nothing has happened for the pause itself and the longest one.
 pub(crate) struct EscalatingPause {
     first: Duration,
     longest: Duration,
@@ -36,10 +36,10 @@ impl EscalatingPause {
 
     /// It happens at `now`: a pause begins.
     pub(crate) fn begin(&mut self, now: Instant) {
-        let calm = self
+        let is_calm = self
             .since_last(now)
             .is_none_or(|since| since >= self.current + self.longest);
-        self.current = if calm {
+        self.current = if is_calm {
             self.first
         } else {
             (self.current * 2).min(self.longest)
@@ -59,8 +59,9 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn the_pause_doubles_up_to_a_limit_and_calm_forgives() {
-        let (mut now, mut pause) = (Instant::now(), EscalatingPause::new(SECOND, 5 * SECOND));
+    fn a_pause_doubles_up_to_its_limit_and_is_short_again_after_a_calm() {
+        let mut now = Instant::now();
+        let mut pause = EscalatingPause::new(SECOND, 5 * SECOND);
         assert!(
             pause.is_over(now) && pause.end().is_none(),
             "nothing has happened yet"

@@ -1,48 +1,58 @@
-//! Who listens at a port.
+//! The programs that listen at a port, as `/proc` shows them.
 
 use std::fs;
+use std::path::Path;
 
-/// The programs that listen at a port, as far as this user may know.
+/// The programs that listen at a port, each as `NAME (process ID)`. Only root sees those of other
+/// users.
 pub(crate) fn owners(port: u16) -> Vec<String> {
-    let sockets: Vec<_> = ["/proc/net/tcp", "/proc/net/tcp6"]
-        .into_iter()
-        .flat_map(|table| listening(table, port))
-        .collect();
-    let processes = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|process| {
-            let files = fs::read_dir(process.path().join("fd"))
-                .into_iter()
-                .flatten()
-                .flatten();
-            files
-                .filter_map(|file| fs::read_link(file.path()).ok())
-                .any(|link| sockets.iter().any(|socket| link.as_os_str() == &**socket))
-        });
-    processes
-        .filter_map(|process| {
-            let name = fs::read_to_string(process.path().join("comm")).ok()?;
-            Some(format!(
-                "{} (process {})",
-                name.trim_end(),
-                process.file_name().display()
-            ))
-        })
-        .collect()
+    let mut sockets = listening("/proc/net/tcp", port);
+    sockets.extend(listening("/proc/net/tcp6", port));
+
+    let mut owners = Vec::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let folder = process.path();
+        if !has_one_open(&folder, &sockets) {
+            continue;
+        }
+        // A process that has ended by now listens no longer.
+        if let Ok(name) = fs::read_to_string(folder.join("comm")) {
+            let id = process.file_name();
+            owners.push(format!("{} (process {})", name.trim_end(), id.display()));
+        }
+    }
+    owners
 }
 
-/// What /proc/PID/fd calls the sockets that listen at a port.
+/// Whether the process with this folder in /proc has one of these sockets open.
+fn has_one_open(process: &Path, sockets: &[String]) -> bool {
+    let files = fs::read_dir(process.join("fd"));
+    for file in files.into_iter().flatten().flatten() {
+        let Ok(link) = fs::read_link(file.path()) else {
+            continue;
+        };
+        if sockets.iter().any(|socket| link.as_os_str() == &**socket) {
+            return true;
+        }
+    }
+    false
+}
+
+/// The sockets that listen at a port, by the names that they have in /proc/PID/fd. `table` is
+/// /proc/net/tcp or /proc/net/tcp6 (`proc_net_tcp` in the kernel's documentation).
 fn listening(table: &str, port: u16) -> Vec<String> {
     const LISTEN: &str = "0A";
+    let port = format!(":{port:04X}");
     let table = fs::read_to_string(table).unwrap_or_default();
-    let end = format!(":{port:04X}");
-    let lines = table
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let ours =
-        lines.filter(|fields| fields.len() > 9 && fields[1].ends_with(&end) && fields[3] == LISTEN);
-    ours.map(|fields| format!("socket:[{}]", fields[9]))
-        .collect()
+
+    let mut sockets = Vec::new();
+    for line in table.lines() {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        if let [_, local, _, LISTEN, _, _, _, _, _, inode, ..] = fields[..]
+            && local.ends_with(&port)
+        {
+            sockets.push(format!("socket:[{inode}]"));
+        }
+    }
+    sockets
 }

@@ -10,12 +10,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use qrcodegen::{QrCode, QrCodeEcc};
 
-/// Bytes of an answer.
+/// Bytes of an answer that are read.
 const ANSWER_LIMIT: usize = 4096;
-/// Light modules around a QR code: two make do on a screen.
+/// Light modules around a QR code. The standard has four; on a screen, two are enough.
 const QUIET_ZONE: i32 = 2;
 
-/// Says this line. Where nobody reads it, the command continues.
+/// Writes this line to standard error. Where nobody reads it, the command continues.
 pub(crate) fn say(line: &str) {
     show(&format!("{line}\n"));
 }
@@ -24,7 +24,7 @@ fn show(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 
-/// Whether a person can answer.
+/// Whether there is a terminal, so that a person can answer.
 pub(crate) fn is_there() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
@@ -49,50 +49,55 @@ pub(crate) fn ask_hidden(question: &str) -> io::Result<Option<String>> {
         return read_line();
     }
     let stdin = io::stdin();
-    // A signal that ends the program must not leave a terminal without echo: it waits until that is
-    // restored.
-    let signals: SigSet = [
-        Signal::SIGINT,
-        Signal::SIGTERM,
-        Signal::SIGHUP,
-        Signal::SIGQUIT,
-    ]
-    .into_iter()
-    .collect();
+
+    // A signal that ends the program must not leave a terminal without echo: the signal waits until
+    // the echo is restored.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGHUP);
+    signals.add(Signal::SIGQUIT);
     signals.thread_block()?;
-    let signalled = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?;
+    let signal = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?;
+
+    // The echo goes before the question: an answer that comes at once is neither shown nor lost.
     let before = tcgetattr(&stdin)?;
     let mut hidden = before.clone();
     hidden.local_flags.remove(LocalFlags::ECHO);
-    // Before the question: an answer that comes at once is neither shown nor lost.
     tcsetattr(&stdin, SetArg::TCSANOW, &hidden)?;
     show(&format!("{question} "));
-    let mut either =
-        [stdin.as_fd(), signalled.as_fd()].map(|file| PollFd::new(file, PollFlags::POLLIN));
-    // A terminal is ready when a whole line is. A pause (Ctrl-Z) interrupts the wait.
+
+    let mut either = [
+        PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
+        PollFd::new(signal.as_fd(), PollFlags::POLLIN),
+    ];
+    // A terminal is ready when a whole line is. A stop and its end (Ctrl-Z, `fg`) interrupt the
+    // wait.
     while poll(&mut either, PollTimeout::NONE) == Err(Errno::EINTR) {}
-    let answer = if either[1].any() == Some(true) {
-        Ok(None)
-    } else {
-        read_line()
-    };
+    let has_signal = either[1].any() == Some(true);
+    let answer = if has_signal { Ok(None) } else { read_line() };
+
     tcsetattr(&stdin, SetArg::TCSANOW, &before)?;
     say("");
-    // One that has come ends the program here.
+    // A signal that has come ends the program here.
     signals.thread_unblock()?;
     answer
 }
 
-/// Byte by byte, so that nothing behind the line is taken from whoever reads on.
+/// Reads one line byte by byte: what follows it stays for the next reader of standard input.
 fn read_line() -> io::Result<Option<String>> {
-    let (mut stdin, mut line) = (io::stdin().lock(), Vec::new());
+    let mut stdin = io::stdin().lock();
+    let mut line = Vec::new();
     for byte in stdin.by_ref().bytes().take(ANSWER_LIMIT) {
         match byte? {
             b'\n' => return Ok(Some(text(&line))),
             byte => line.push(byte),
         }
     }
-    Ok((!line.is_empty()).then(|| text(&line)))
+    if line.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(text(&line)))
 }
 
 fn text(line: &[u8]) -> String {
@@ -105,18 +110,21 @@ pub(crate) fn qr_code(text: &str) -> String {
     let Ok(code) = QrCode::encode_text(text, QrCodeEcc::Low) else {
         return String::new();
     };
+
     let range = -QUIET_ZONE..code.size() + QUIET_ZONE;
     let mut lines = String::new();
     for y in range.clone().step_by(2) {
         lines.push_str("\x1b[30;107m");
-        lines.extend(range.clone().map(|x| {
-            match (code.get_module(x, y), code.get_module(x, y + 1)) {
+        for x in range.clone() {
+            let upper = code.get_module(x, y);
+            let lower = code.get_module(x, y + 1);
+            lines.push(match (upper, lower) {
                 (true, true) => '█',
                 (true, false) => '▀',
                 (false, true) => '▄',
                 (false, false) => ' ',
-            }
-        }));
+            });
+        }
         lines.push_str("\x1b[0m\n");
     }
     lines
@@ -127,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_qr_code_has_its_three_corners_and_a_light_frame() {
+    fn a_qr_code_has_three_corners_and_a_light_frame() {
         let code = qr_code("https://t.me/my_bot");
         let lines: Vec<&str> = code
             .lines()

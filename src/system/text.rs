@@ -1,42 +1,42 @@
-//! Text as people and their programs write it: editors on Windows put a mark before it, or write
-//! UTF-16, and fingers slip.
+//! Text as people and their programs write it: editors on Windows put a byte order mark before it, or
+//! write UTF-16, and people mistype words.
 
-/// The text in a file, without the mark before it. What is no text becomes U+FFFD.
+/// The text in a file, UTF-8 or UTF-16, without a byte order mark. What is no text becomes U+FFFD.
 pub(crate) fn decode(bytes: &[u8]) -> String {
-    let utf16 = |bytes: &[u8], read: fn([u8; 2]) -> u16| {
-        let units: Vec<_> = bytes
-            .chunks_exact(2)
-            .map(|unit| read([unit[0], unit[1]]))
-            .collect();
-        String::from_utf16_lossy(&units)
-    };
     match bytes {
         [0xff, 0xfe, text @ ..] => utf16(text, u16::from_le_bytes),
         [0xfe, 0xff, text @ ..] => utf16(text, u16::from_be_bytes),
-        // Without a mark, too: plain English in UTF-16 has a zero in every pair.
+        // UTF-16 without a mark: plain English has a zero in every pair.
         [first, 0, ..] if *first != 0 => utf16(bytes, u16::from_le_bytes),
         [0, second, ..] if *second != 0 => utf16(bytes, u16::from_be_bytes),
-        text => {
-            String::from_utf8_lossy(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)).into_owned()
-        }
+        [0xef, 0xbb, 0xbf, text @ ..] | text => String::from_utf8_lossy(text).into_owned(),
     }
 }
 
-/// The known word that was meant by `word`, if one is near.
-pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    let nearest = known
-        .into_iter()
-        .map(|known| (distance(word, known), known))
-        .min();
-    nearest
-        .filter(|(distance, known)| *distance <= 1 + known.len() / 6)
-        .map(|(_, known)| known)
+/// UTF-16 whose units `read` makes from two bytes.
+fn utf16(bytes: &[u8], read: fn([u8; 2]) -> u16) -> String {
+    let (pairs, _) = bytes.as_chunks();
+    let units: Vec<_> = pairs.iter().copied().map(read).collect();
+    String::from_utf16_lossy(&units)
 }
 
-/// How many letters are to be put in, taken out, changed, or swapped with the next (Damerau and
-/// Levenshtein). What is far too long is not looked at.
+/// The known word that a person meant by `word`, if one is similar.
+pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let distances = known
+        .into_iter()
+        .map(|known| (distance(word, known), known));
+    let (distance, nearest) = distances.min()?;
+    // One slip, and one more for each six letters.
+    let tolerated = 1 + nearest.len() / 6;
+    (distance <= tolerated).then_some(nearest)
+}
+
+/// How many letters are inserted, removed, changed, or swapped with the next (the distance of
+/// Damerau and Levenshtein, without overlaps). Only the first 40 letters of `one` count.
 fn distance(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<_>, Vec<_>) = (one.chars().take(40).collect(), other.chars().collect());
+    let one: Vec<_> = one.chars().take(40).collect();
+    let other: Vec<_> = other.chars().collect();
+    // rows[i][j] is the distance of the first i letters of one from the first j of the other.
     let mut rows = vec![(0..=other.len()).collect::<Vec<_>>()];
     for (i, a) in one.iter().enumerate() {
         let mut row = vec![i + 1];
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_read_in_whatever_form_an_editor_wrote_it() {
+    fn text_of_any_editor_is_decoded() {
         let units = |text: &str, write: fn(u16) -> [u8; 2]| {
             text.encode_utf16().flat_map(write).collect::<Vec<_>>()
         };

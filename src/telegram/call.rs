@@ -5,9 +5,10 @@ use serde_json::{Map, Value};
 
 use super::types::{Message, Reply, ReplyParameters};
 
-/// In bytes: the Bot API takes no longer JSON body (td, `HttpReader.cpp`).
+/// Bytes of the parameters. The Bot API takes no longer JSON body (td, `HttpReader.cpp`).
 const MAX_PARAMETERS: usize = 1024 * 1024;
-/// What a message can have to do with its old chat, when the chat got a new id.
+/// The parameters that mean nothing in another chat: a chat with a new id has other messages and
+/// topics.
 const BOUND_TO_CHAT: [&str; 3] = [
     "reply_parameters",
     "message_thread_id",
@@ -43,7 +44,7 @@ pub struct Call {
 enum Body {
     /// The parameters, a JSON object.
     Json(Vec<u8>),
-    /// The Bot API is not asked, and the log has this reason.
+    /// The Bot API is not asked; the reason is for the log.
     NotMade(String),
 }
 
@@ -76,10 +77,10 @@ impl Call {
     #[must_use]
     pub fn new(method: &'static str, parameters: &impl Serialize) -> Self {
         let body = match serde_json::to_vec(parameters) {
-            Ok(json) if json.len() > MAX_PARAMETERS => Body::NotMade(format!(
-                "they have {} bytes, but the limit is 1 MiB",
-                json.len()
-            )),
+            Ok(json) if json.len() > MAX_PARAMETERS => {
+                let size = json.len();
+                Body::NotMade(format!("they have {size} bytes, but the limit is 1 MiB"))
+            }
             Ok(json) if json.starts_with(b"{") => Body::Json(json),
             Ok(_) => Body::NotMade("they are not a JSON object".into()),
             Err(error) => Body::NotMade(error.to_string()),
@@ -115,15 +116,13 @@ impl Call {
                 fallback: None,
             };
         }
+
         let copy = CopyMessage {
             chat_id: message.chat.id,
             from_chat_id: message.chat.id,
             message_id: message.message_id,
             message_thread_id: message.topic(),
-            direct_messages_topic_id: message
-                .direct_messages_topic
-                .as_ref()
-                .map(|topic| topic.topic_id),
+            direct_messages_topic_id: message.direct_messages_topic_id(),
             reply_parameters: ReplyParameters::to(message),
         };
         Self::new("copyMessage", &copy)
@@ -142,10 +141,11 @@ impl Call {
     /// ```
     #[must_use]
     pub fn or(mut self, other: Self) -> Self {
-        self.fallback = Some(Box::new(match self.fallback {
-            Some(fallback) => fallback.or(other),
+        let fallback = match self.fallback {
+            Some(first) => first.or(other),
             None => other,
-        }));
+        };
+        self.fallback = Some(Box::new(fallback));
         self
     }
 
@@ -158,16 +158,16 @@ impl Call {
     /// The parameters, for your tests; null where they are none that the Bot API would take.
     #[must_use]
     pub fn parameters(&self) -> Value {
-        self.body()
-            .ok()
-            .and_then(|body| serde_json::from_slice(body).ok())
-            .unwrap_or_default()
+        match &self.body {
+            Body::Json(json) => serde_json::from_slice(json).unwrap_or_default(),
+            Body::NotMade(_) => Value::Null,
+        }
     }
 
     /// The parameters as the Bot API gets them: a JSON object.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why the call is not made.
     pub fn body(&self) -> Result<&[u8], &str> {
         match &self.body {
             Body::Json(json) => Ok(json),
@@ -175,13 +175,13 @@ impl Call {
         }
     }
 
-    /// What is made in its place.
+    /// The call to make in place of this one, if Telegram refuses it.
     pub(crate) fn into_fallback(self) -> Option<Self> {
         self.fallback.map(|fallback| *fallback)
     }
 
-    /// Has the call go to the chat's new id. The chat's messages and topics have other numbers
-    /// there.
+    /// Sends the call to the chat's new id, without what points at the old chat's messages and
+    /// topics.
     pub(crate) fn redirect(&mut self, chat: i64) {
         let Body::Json(json) = &self.body else {
             return;
@@ -201,7 +201,7 @@ impl Call {
         };
     }
 
-    /// Bytes of memory that it takes, with all that would be made in its place.
+    /// Bytes of memory that the call takes, with its fallbacks.
     pub(crate) fn size(&self) -> usize {
         let body = match &self.body {
             Body::Json(json) => json.len(),
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_and_a_copy_stay_where_the_message_was() {
+    fn a_reply_and_a_copy_stay_in_the_messages_chat_and_topic() {
         let in_topic = update(
             &json!({"message_id": 5, "chat": {"id": -100}, "message_thread_id": 9,
             "is_topic_message": true, "direct_messages_topic": {"topic_id": 3}}),
@@ -242,7 +242,8 @@ mod tests {
             all.extend(more.as_object().unwrap().clone());
             Value::from(all)
         };
-        let (reply, copy) = (Call::reply(message, "hi"), Call::copy(message));
+        let reply = Call::reply(message, "hi");
+        let copy = Call::copy(message);
         assert_eq!(
             (reply.method(), reply.parameters()),
             ("sendMessage", with(json!({"text": "hi"})))
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_person_alone_can_see_is_answered_to_that_person_alone() {
+    fn an_ephemeral_message_gets_an_ephemeral_reply_and_no_copy() {
         for more in [json!({"ephemeral_message_id": 8}), json!({})] {
             let mut message = json!({"message_id": 0, "chat": {"id": -100}, "from": {"id": 7}, "text": "/secret"});
             message
@@ -299,7 +300,7 @@ mod tests {
             assert_eq!(redirected.parameters()["receiver_user_id"], 7);
             assert!(Call::copy(message).body().is_err());
         }
-        // Nobody has this id: Telegram refuses it.
+        // No user has the id 0: Telegram refuses the call, and nobody sees the reply.
         let update = update(&json!({"message_id": 0, "chat": {"id": -100}, "text": "/secret"}));
         assert_eq!(
             Call::reply(update.message.as_ref().unwrap(), "hi").parameters()["receiver_user_id"],
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_bot_api_would_not_read_is_an_error_and_no_call() {
+    fn parameters_that_the_bot_api_would_not_read_are_an_error() {
         let long = |bytes: usize| {
             Call::new(
                 "x",
@@ -337,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn fallbacks_are_taken_in_their_order() {
+    fn fallbacks_come_in_their_order() {
         let [a, b, c] = ["a", "b", "c"].map(|method| Call::new(method, &json!({})));
         let chain = a.or(b).or(c);
         assert_eq!(chain.method(), "a");
@@ -348,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirected_call_leaves_what_is_bound_to_the_old_chat() {
+    fn a_redirected_call_has_no_parameters_of_the_old_chat() {
         let mut call = Call::new(
             "sendMessage",
             &json!({"chat_id": -5, "text": "hi", "reply_parameters": {"message_id": 1}, "message_thread_id": 2,
@@ -362,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_weighs_as_much_as_all_that_it_holds() {
+    fn the_size_of_a_call_includes_its_fallbacks() {
         let call = |bytes: usize| Call::new("x", &json!({ "text": "a".repeat(bytes) }));
         assert_eq!(call(1000).size() - call(0).size(), 1000);
         assert_eq!(

@@ -29,16 +29,15 @@ use crate::system::ca_roots;
 use crate::system::clock::unix_now;
 use crate::system::resolver::CachingResolver;
 
-/// A whole call may take this long. Well below the 60 s that Telegram waits for a webhook's answer;
-/// above the 8 s of flood wait that the Bot API sits out by itself.
+/// The limit of a whole call. It is well below the 60 s that Telegram waits for a webhook's answer,
+/// and above the 8 s that the Bot API itself can wait because of a flood limit.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long Telegram holds a call of getUpdates while there are no updates, in seconds: the longest
-/// it takes.
+/// The `timeout` of getUpdates, in seconds: how long Telegram waits for an update. It takes no more.
 const POLL_SECONDS: u32 = 50;
-/// For such a call.
+/// The limit of such a call.
 pub(crate) const POLL_TIMEOUT: Duration = Duration::from_secs(60);
-/// Bytes of an answer that are read: one message with its 4096 characters fits many times.
+/// Bytes of an answer that are read: many times a message of 4096 characters.
 const ANSWER_LIMIT: u64 = 256 * 1024;
 /// Bytes of a page of getUpdates that are read: four of the largest updates there are. Telegram
 /// sends up to 4 MiB.
@@ -49,8 +48,9 @@ const PAGE_LIMIT: u64 = 2 * 1024 * 1024;
 pub(crate) struct Api {
     /// Without a slash at its end.
     url: String,
-    /// What leads there, if it is not called directly.
+    /// The proxy through which the server is called, if there is one.
     proxy: Option<Arc<Proxy>>,
+    /// How many idle connections are kept.
     connections: usize,
     /// Seconds by which Telegram's clock was ahead of ours at the last answer that told its time.
     clock_ahead: Arc<AtomicI64>,
@@ -79,76 +79,82 @@ impl Api {
         }
     }
 
-    /// Whether the server answers at all; the `Date` of its answer.
+    /// Asks whether the server answers at all. Returns the `Date` of its answer.
     ///
     /// # Errors
     /// See [`ApiError`].
     pub(crate) fn reach(&self) -> Result<Option<String>, ApiError> {
-        let response = self
-            .agent()
-            .get(&self.url)
-            .call()
-            .map_err(|why| self.failed(why))?;
-        Ok(response
-            .headers()
-            .get("date")
-            .and_then(|date| date.to_str().ok())
-            .map(str::to_owned))
+        let response = self.agent().get(&self.url).call();
+        let response = response.map_err(|error| self.error(error))?;
+        Ok(date(&response).map(str::to_owned))
     }
 
-    /// What an error means; it names the proxy, which can be what failed.
-    fn failed(&self, error: ureq::Error) -> ApiError {
-        match (ApiError::from(error), &self.proxy) {
-            (ApiError::Unreachable(why), Some(proxy)) => {
-                ApiError::Unreachable(format!("{why} (proxy {proxy})"))
+    /// The error of a call. It names the proxy, which can be the cause.
+    fn error(&self, error: ureq::Error) -> ApiError {
+        let error = ApiError::from(error);
+        let Some(proxy) = &self.proxy else {
+            return error;
+        };
+        match error {
+            ApiError::Unreachable(reason) => {
+                ApiError::Unreachable(format!("{reason} (proxy {proxy})"))
             }
-            (ApiError::Unanswered(why), Some(proxy)) => {
-                ApiError::Unanswered(format!("{why} (proxy {proxy})"))
+            ApiError::Unanswered(reason) => {
+                ApiError::Unanswered(format!("{reason} (proxy {proxy})"))
             }
-            (error, _) => error,
+            other => other,
         }
     }
 
     fn agent(&self) -> &Agent {
-        self.agent.get_or_init(|| {
-            let mut config = Agent::config_builder()
-                .http_status_as_error(false)
-                .max_redirects(0)
-                .ip_family(IpFamily::Any)
-                // The environment was read with the settings.
-                .proxy(self.proxy.as_deref().and_then(Proxy::for_ureq))
-                .user_agent(concat!("pihook/", env!("CARGO_PKG_VERSION")))
-                .timeout_global(Some(CALL_TIMEOUT))
-                .timeout_connect(Some(CONNECT_TIMEOUT))
-                .timeout_send_request(Some(CONNECT_TIMEOUT))
-                .timeout_send_body(Some(CONNECT_TIMEOUT))
-                .timeout_recv_response(Some(CALL_TIMEOUT))
-                .timeout_recv_body(Some(CONNECT_TIMEOUT))
-                .input_buffer_size(BUFFER_SIZE)
-                .output_buffer_size(BUFFER_SIZE)
-                .max_idle_connections(self.connections)
-                .max_idle_connections_per_host(self.connections);
-            if self.url.starts_with("https:") || self.proxy.as_deref().is_some_and(Proxy::has_tls) {
-                config =
-                    config.tls_config(TlsConfig::builder().root_certs(ca_roots::roots()).build());
-            }
-            Agent::with_parts(
-                config.build(),
-                transport::connector(self.proxy.as_deref()),
-                CachingResolver::default(),
-            )
-        })
+        self.agent.get_or_init(|| self.make_agent())
+    }
+
+    fn make_agent(&self) -> Agent {
+        let proxy = self.proxy.as_deref();
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .ip_family(IpFamily::Any)
+            // The settings have the proxy of the environment: ureq must not read it itself.
+            .proxy(proxy.and_then(Proxy::for_ureq))
+            .user_agent(concat!("pihook/", env!("CARGO_PKG_VERSION")))
+            .timeout_global(Some(CALL_TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_send_request(Some(CONNECT_TIMEOUT))
+            .timeout_send_body(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(CALL_TIMEOUT))
+            .timeout_recv_body(Some(CONNECT_TIMEOUT))
+            .input_buffer_size(BUFFER_SIZE)
+            .output_buffer_size(BUFFER_SIZE)
+            .max_idle_connections(self.connections)
+            .max_idle_connections_per_host(self.connections);
+
+        // The list of CAs needs memory and time: without TLS it is not read.
+        if self.url.starts_with("https:") || proxy.is_some_and(Proxy::has_tls) {
+            let tls = TlsConfig::builder().root_certs(ca_roots::roots()).build();
+            config = config.tls_config(tls);
+        }
+
+        let connector = transport::connector(proxy);
+        Agent::with_parts(config.build(), connector, CachingResolver::default())
     }
 }
 
-/// One bot's side of the Bot API.
+/// The `Date` of an answer.
+fn date(response: &Response<Body>) -> Option<&str> {
+    let date = response.headers().get("date")?;
+    date.to_str().ok()
+}
+
+/// The Bot API with one bot's token.
 #[derive(Clone)]
 pub(crate) struct Client {
     api: Api,
     token: Token,
 }
 
-/// How the Bot API wraps every answer.
+/// The JSON around every result and every error of the Bot API.
 #[derive(Deserialize)]
 struct Envelope<T> {
     ok: bool,
@@ -171,11 +177,11 @@ pub(crate) struct Webhook<'a> {
     pub(crate) url: &'a Secret,
     /// The self-signed certificate or private root, PEM; none when a public CA signed it.
     pub(crate) certificate: Option<&'a str>,
-    /// Shown with every call.
+    /// Telegram sends it with every update.
     pub(crate) secret_token: &'a Secret,
-    /// 1 to 100.
+    /// How many connections Telegram may open at once: 1 to 100.
     pub(crate) max_connections: u16,
-    /// The kinds of update that are delivered; none is Telegram's default.
+    /// The kinds of update that Telegram delivers; an empty list stands for Telegram's default.
     pub(crate) allowed_updates: &'a [&'a str],
 }
 
@@ -197,23 +203,22 @@ impl Client {
         here.saturating_add(self.api.clock_ahead.load(Ordering::Relaxed))
     }
 
-    /// Makes a call whose result nobody needs; `parameters` is a JSON object.
+    /// Makes a call whose result is not needed; `parameters` is a JSON object.
     ///
     /// # Errors
-    /// See [`ApiError`]. With `Unanswered` it may have been carried out.
+    /// See [`ApiError`]. After `Unanswered` the call may have been carried out.
     pub(crate) fn make_call(&self, method: &str, parameters: &[u8]) -> Result<(), ApiError> {
         let answer = self.exchange(method, ANSWER_LIMIT, |request| {
             request.content_type("application/json").send(parameters)
         })?;
-        // A gateway's page with the status 200 is none.
-        if answer.says_ok() {
-            Ok(())
-        } else {
-            answer.read::<IgnoredAny>().map(|_| ())
+        if !answer.says_ok() {
+            // A refusal; or it is not from the Bot API, although the status can be 200.
+            answer.read::<IgnoredAny>()?;
         }
+        Ok(())
     }
 
-    /// Registers the webhook, with its certificate as a file: sent as text it would be ignored.
+    /// Registers the webhook. The certificate is sent as a file: Telegram would ignore it as text.
     ///
     /// # Errors
     /// See [`ApiError`]. After some of them the bot has no webhook at all.
@@ -229,26 +234,24 @@ impl Client {
             let Some(pem) = webhook.certificate else {
                 return form;
             };
-            form.part(
-                "certificate",
-                Part::bytes(pem.as_bytes()).file_name("webhook_cert.pem"),
-            )
+            let file = Part::bytes(pem.as_bytes()).file_name("webhook_cert.pem");
+            form.part("certificate", file)
         };
-        self.call::<IgnoredAny>("setWebhook", |request| request.send(form()))
-            .map(|_| ())
+        self.call::<IgnoredAny>("setWebhook", |request| request.send(form()))?;
+        Ok(())
     }
 
-    /// Removes the webhook; there need not be one.
+    /// Removes the webhook, if there is one.
     ///
     /// # Errors
     /// See [`ApiError`].
     pub(crate) fn delete_webhook(&self) -> Result<(), ApiError> {
-        self.call::<IgnoredAny>("deleteWebhook", |request| request.send_json(json!({})))
-            .map(|_| ())
+        self.call::<IgnoredAny>("deleteWebhook", |request| request.send_json(json!({})))?;
+        Ok(())
     }
 
-    /// Up to `limit` updates from `offset` on, of these kinds; Telegram forgets what lies before
-    /// it. Telegram answers when there are some, or after 50 s; at once where `waits` is false.
+    /// Up to `limit` updates of these kinds from `offset` on; Telegram forgets those before it.
+    /// Telegram answers when there are some, or after 50 s; at once where `waits` is false.
     ///
     /// # Errors
     /// See [`ApiError`]. `TooLarge` when the page has more than 2 MiB.
@@ -264,6 +267,7 @@ impl Client {
         if let Some(offset) = offset {
             parameters["offset"] = offset.into();
         }
+
         let longest = if waits { POLL_TIMEOUT } else { CALL_TIMEOUT };
         let send = |request: RequestBuilder<WithBody>| {
             let config = request
@@ -275,13 +279,16 @@ impl Client {
                 .build()
                 .send_json(&parameters)
         };
-        let Answer { status, body, cut } = self.exchange("getUpdates", PAGE_LIMIT, send)?;
-        cut.map_or(Ok(()), Err)?;
-        let page: Vec<&RawValue> = read_answer(status, &body)?;
+        let answer = self.exchange("getUpdates", PAGE_LIMIT, send)?;
+        if let Some(error) = answer.cut {
+            return Err(error);
+        }
+
+        let page: Vec<&RawValue> = read_answer(answer.status, &answer.body)?;
         Ok(page.into_iter().filter_map(QueuedUpdate::read).collect())
     }
 
-    /// Who this bot is.
+    /// The bot itself: its id and its names.
     ///
     /// # Errors
     /// See [`ApiError`].
@@ -289,22 +296,19 @@ impl Client {
         self.call("getMe", |request| request.send_json(json!({})))
     }
 
-    /// What Telegram knows of the webhook.
+    /// The webhook as Telegram knows it, without control characters in its words.
     ///
     /// # Errors
     /// See [`ApiError`].
     pub(crate) fn webhook_info(&self) -> Result<WebhookInfo, ApiError> {
         let mut info: WebhookInfo =
             self.call("getWebhookInfo", |request| request.send_json(json!({})))?;
-        for words in [&mut info.ip_address, &mut info.last_error_message]
-            .into_iter()
-            .flatten()
-        {
-            *words = printable(words);
-        }
+        info.ip_address = info.ip_address.as_deref().map(printable);
+        info.last_error_message = info.last_error_message.as_deref().map(printable);
         Ok(info)
     }
 
+    /// Makes a call that does no harm when it is made twice, and reads its result.
     fn call<T: DeserializeOwned>(
         &self,
         method: &str,
@@ -313,30 +317,28 @@ impl Client {
         let start = Instant::now();
         loop {
             match self.exchange(method, ANSWER_LIMIT, &send) {
-                // When a home has moved, all kept connections are dead. None of these calls does
-                // harm when made twice.
+                // When the home has a new address, all kept connections are dead: try the next.
                 Err(ApiError::StaleConnection(_)) if start.elapsed() < CALL_TIMEOUT => {}
-                exchanged => return exchanged?.read(),
+                Err(error) => return Err(error),
+                Ok(answer) => return answer.read(),
             }
         }
     }
 
-    /// The answer, of which no more than `limit` bytes are read.
+    /// Makes one call. At most `limit` bytes of its answer are read.
     fn exchange(
         &self,
         method: &str,
         limit: u64,
         send: impl FnOnce(RequestBuilder<WithBody>) -> Result<Response<Body>, ureq::Error>,
-    ) -> Result<Answer, ApiError> {
+    ) -> Result<ApiAnswer, ApiError> {
         let url = format!("{}/bot{}/{method}", self.api.url, self.token.expose());
-        let mut response = send(self.api.agent().post(url)).map_err(|why| self.api.failed(why))?;
-        if let Some(date) = response
-            .headers()
-            .get("date")
-            .and_then(|date| date.to_str().ok())
-        {
+        let response = send(self.api.agent().post(url));
+        let mut response = response.map_err(|error| self.api.error(error))?;
+        if let Some(date) = date(&response) {
             self.api.note_date(date);
         }
+
         let status = response.status().as_u16();
         let mut body = Vec::new();
         let read = response
@@ -345,44 +347,48 @@ impl Client {
             .limit(limit)
             .reader()
             .read_to_end(&mut body);
-        Ok(Answer {
-            status,
-            body,
-            cut: read.err().map(|why| ureq::Error::from(why).into()),
-        })
+        let cut = match read {
+            Ok(_) => None,
+            Err(error) => Some(ureq::Error::from(error).into()),
+        };
+        Ok(ApiAnswer { status, body, cut })
     }
 }
 
-/// An answer, as far as it came.
-struct Answer {
+/// An answer, as far as it arrived.
+struct ApiAnswer {
     status: u16,
     body: Vec<u8>,
-    /// Why the rest did not come.
+    /// The error in place of the rest, if the answer is not whole.
     cut: Option<ApiError>,
 }
 
-impl Answer {
+impl ApiAnswer {
     fn read<T: DeserializeOwned>(self) -> Result<T, ApiError> {
         match self.cut {
-            Some(why) => Err(why),
+            Some(error) => Err(error),
             None => read_answer(self.status, &self.body),
         }
     }
 
-    /// Whether it says that the call was carried out. The Bot API says so first (telegram-bot-api,
-    /// `Query.h`, `JsonQueryOk`); whatever comes behind it, or does not come, changes nothing.
+    /// Whether the answer says that the call was carried out. The Bot API says this first
+    /// (telegram-bot-api, `Query.h`, `JsonQueryOk`), so that the rest need not arrive.
     fn says_ok(&self) -> bool {
+        if self.status != 200 {
+            return false;
+        }
         let mut rest = &self.body[..];
-        self.status == 200
-            && ["{", "\"ok\"", ":", "true"].into_iter().all(|token| {
-                let behind = rest.trim_ascii_start().strip_prefix(token.as_bytes());
-                rest = behind.unwrap_or_default();
-                behind.is_some()
-            })
+        for token in ["{", "\"ok\"", ":", "true"] {
+            let Some(behind) = rest.trim_ascii_start().strip_prefix(token.as_bytes()) else {
+                return false;
+            };
+            rest = behind;
+        }
+        true
     }
 }
 
-/// Reads the Bot API's answer. Gateways before it answer HTML, or JSON of their own.
+/// Reads an answer of the Bot API. Gateways in front of it answer HTML, or JSON of their own.
 ///
 /// # Errors
 /// `Refused` or `Foreign`.
@@ -408,7 +414,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_read_as_telegram_words_them() {
+    fn an_answer_is_a_result_or_a_refusal_with_its_parameters() {
         let read = |status, body: &str| read_answer::<bool>(status, body.as_bytes());
         assert_eq!(
             read(
@@ -437,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_bot_api_is_called_so() {
+    fn an_answer_that_is_not_from_the_bot_api_is_foreign() {
         for body in [
             "<html>502 Bad Gateway</html>",
             "",
@@ -455,16 +461,16 @@ mod tests {
     }
 
     #[test]
-    fn descriptions_cannot_forge_log_lines() {
+    fn a_description_cannot_forge_log_lines() {
         let body = "{\"ok\":false,\"description\":\"a\\n<3>b\"}";
         let error = read_answer::<bool>(400, body.as_bytes()).unwrap_err();
         assert!(!error.to_string().contains('\n'));
     }
 
     #[test]
-    fn only_the_bot_api_says_that_a_call_was_carried_out() {
+    fn a_cut_answer_of_the_bot_api_still_says_that_the_call_was_carried_out() {
         let says_ok = |status, body: &str| {
-            Answer {
+            ApiAnswer {
                 status,
                 body: body.into(),
                 cut: None,

@@ -1,4 +1,4 @@
-//! The skew of this machine's clock: a Raspberry Pi has no clock that runs without power.
+//! The skew of this machine's clock. Most Raspberry Pis have no clock that runs without power.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,15 +7,15 @@ use rustls::CertificateError::{ExpiredContext, NotValidYetContext};
 use crate::system::clock::in_words;
 use crate::system::log_limit::LogLimit;
 
-/// A smaller skew does no harm: a certificate's dates have more room.
+/// A skew up to this does no harm: the dates of certificates leave more room.
 const TOLERATED_SKEW: Duration = Duration::from_secs(120);
 
-static OFF: LogLimit = LogLimit::new(1);
+static SKEW_LINE: LogLimit = LogLimit::new(1);
 
-/// Warns if the clock and the Bot API's, as the `Date` of an answer has it, are far apart.
+/// Warns if this machine's clock differs much from the `Date` of the Bot API's answer.
 pub(crate) fn warn_if_off(date: &str) {
     if let Some(off) = skew(date, SystemTime::now()) {
-        OFF.warn(format_args!(
+        SKEW_LINE.warn(format_args!(
             "The clock is {off}. Set the clock: sudo timedatectl set-ntp true"
         ));
     }
@@ -29,35 +29,43 @@ pub(crate) fn ahead(date: &str, now: SystemTime) -> Option<i64> {
     Some(if date < now { -seconds } else { seconds })
 }
 
-/// How far the clock is from a `Date`; None when that does no harm.
+/// The difference between this machine's time `now` and a `Date`, in words; None when it does no
+/// harm.
 pub(crate) fn skew(date: &str, now: SystemTime) -> Option<String> {
     let date = httpdate::parse_http_date(date).ok()?;
-    let off = distance(now, date).filter(|off| *off > TOLERATED_SKEW)?;
+    let off = distance(now, date)?;
+    if off <= TOLERATED_SKEW {
+        return None;
+    }
     let side = if now < date { "behind" } else { "ahead of" };
     Some(format!("{} {side} Telegram's clock", words(off)))
 }
 
-/// What [`explain`] says of the clock.
+/// The words of [`explain`] by which the doctor knows that the clock is the cause.
 pub(crate) const WRONG: &str = "the clock is wrong";
 
-/// Why a certificate failed, if the clock may be the cause.
+/// The reason why a server's certificate failed, if this machine's clock may be the cause.
 pub(crate) fn explain(error: &rustls::Error) -> Option<String> {
-    let rustls::Error::InvalidCertificate(why) = error else {
+    let rustls::Error::InvalidCertificate(reason) = error else {
         return None;
     };
-    let (now, limit, word) = match why {
+    let (now, limit, fault) = match reason {
         NotValidYetContext { time, not_before } => (time, not_before, "not valid yet"),
         ExpiredContext { time, not_after } => (time, not_after, "expired"),
         _ => return None,
     };
-    let [now, limit] = [now, limit].map(|time| UNIX_EPOCH + Duration::from_secs(time.as_secs()));
-    let (off, date) = (words(distance(now, limit)?), httpdate::fmt_http_date(now));
+
+    let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
+    let limit = UNIX_EPOCH + Duration::from_secs(limit.as_secs());
+    let off = words(distance(now, limit)?);
+    let date = httpdate::fmt_http_date(now);
     Some(format!(
-        "the server's certificate is {word} if this machine's clock is right ({date}): probably {WRONG} by \
+        "the server's certificate is {fault} if this machine's clock is right ({date}): probably {WRONG} by \
          {off} or more; set the clock: sudo timedatectl set-ntp true"
     ))
 }
 
+/// The time between two times, in whichever order.
 fn distance(a: SystemTime, b: SystemTime) -> Option<Duration> {
     a.duration_since(b).or_else(|_| b.duration_since(a)).ok()
 }
@@ -72,7 +80,7 @@ mod tests {
     use rustls::pki_types::UnixTime;
 
     #[test]
-    fn a_clock_that_is_off_is_told_by_how_much() {
+    fn a_skew_of_the_clock_is_said_in_words() {
         let now = |seconds: u64| UNIX_EPOCH + Duration::from_secs(784_111_777 + seconds);
         let say = |seconds: u64| skew("Sun, 06 Nov 1994 08:49:37 GMT", now(seconds));
         assert_eq!(say(0), None);
@@ -94,11 +102,11 @@ mod tests {
     #[test]
     fn a_clock_from_1970_is_blamed_for_a_certificate_of_today() {
         let time = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let why = NotValidYetContext {
+        let reason = NotValidYetContext {
             time: time(100),
             not_before: time(1_700_000_000),
         };
-        let text = explain(&rustls::Error::InvalidCertificate(why)).unwrap();
+        let text = explain(&rustls::Error::InvalidCertificate(reason)).unwrap();
         assert!(
             text.contains(
                 "not valid yet if this machine's clock is right (Thu, 01 Jan 1970 00:01:40 GMT)"

@@ -1,265 +1,151 @@
 //! Delivery errors: Telegram's `last_error_message` in words that say what to do. The messages are
 //! those of tdlib/telegram-bot-api's `WebhookActor` and tdlib/td's HTTP client.
 
-/// The kind of a delivery error; it decides what can be done without a person.
+/// The kind of a delivery error. The bot decides on it what to do without a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing arrives here: the address, the router or a firewall.
+    /// Telegram's calls do not arrive: because of the address, the router or a firewall.
     Unreachable,
-    /// It arrives, and takes too long, or was put off by us.
+    /// The calls arrive, but the answer takes too long, or the bot deferred the update.
     Slow,
-    /// The certificate that is served is not the one that Telegram has.
+    /// The bot's certificate is not the one that Telegram has.
     Certificate,
-    /// Something answers that is not this bot.
+    /// Another program answers, not this bot.
     Foreign,
-    /// Only Telegram can repair it.
+    /// A fault at Telegram: only Telegram can repair it.
     Theirs,
 }
 
-/// What a message means.
+/// The meaning of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// What can be done about it here.
+    /// Its kind.
     pub kind: Kind,
-    /// What happened.
+    /// What happened, for a person.
     pub cause: &'static str,
-    /// What to do.
+    /// What to do, for a person.
     pub remedy: &'static str,
 }
 
-/// By the beginning of the message, the first that fits.
+const fn explanation(kind: Kind, cause: &'static str, remedy: &'static str) -> Explanation {
+    Explanation {
+        kind,
+        cause,
+        remedy,
+    }
+}
+
+/// The explanations, by the first words of the message. The first row that fits counts.
 const EXPLANATIONS: [(&str, Explanation); 29] = [
     (
         "Wrong response from the webhook: 503",
-        Explanation {
-            kind: Kind::Slow,
-            cause: BUSY,
-            remedy: LOG,
-        },
+        explanation(Kind::Slow, BUSY, LOG),
     ),
     (
         "Wrong response from the webhook: 403",
-        Explanation {
-            kind: Kind::Foreign,
-            cause: SECRET,
-            remedy: SET,
-        },
+        explanation(Kind::Foreign, SECRET, SET),
     ),
     (
         "Wrong response from the webhook: 404",
-        Explanation {
-            kind: Kind::Foreign,
-            cause: SECRET,
-            remedy: SET,
-        },
+        explanation(Kind::Foreign, SECRET, SET),
     ),
     (
         "Wrong response from the webhook: 408",
-        Explanation {
-            kind: Kind::Slow,
-            cause: INCOMPLETE,
-            remedy: LINE,
-        },
+        explanation(Kind::Slow, INCOMPLETE, LINE),
     ),
     (
         "Wrong response from the webhook: 413",
-        Explanation {
-            kind: Kind::Foreign,
-            cause: LARGE,
-            remedy: RAISE,
-        },
+        explanation(Kind::Foreign, LARGE, RAISE),
     ),
     (
         "Wrong response from the webhook: 502",
-        Explanation {
-            kind: Kind::Foreign,
-            cause: PROXY,
-            remedy: BEHIND,
-        },
+        explanation(Kind::Foreign, PROXY, BEHIND),
     ),
     (
         "Wrong response from the webhook: 504",
-        Explanation {
-            kind: Kind::Foreign,
-            cause: PROXY,
-            remedy: BEHIND,
-        },
+        explanation(Kind::Foreign, PROXY, BEHIND),
     ),
     (
         "Wrong response from the webhook: ",
-        Explanation {
-            kind: Kind::Foreign,
-            cause: FOREIGN,
-            remedy: FORWARD_HERE,
-        },
+        explanation(Kind::Foreign, FOREIGN, FORWARD_HERE),
     ),
-    (
-        "Read timeout expired",
-        Explanation {
-            kind: Kind::Slow,
-            cause: SLOW,
-            remedy: LOG,
-        },
-    ),
+    ("Read timeout expired", explanation(Kind::Slow, SLOW, LOG)),
     (
         "Write timeout expired",
-        Explanation {
-            kind: Kind::Unreachable,
-            cause: SILENCE,
-            remedy: FORWARD,
-        },
+        explanation(Kind::Unreachable, SILENCE, FORWARD),
     ),
     (
         "Connection timed out",
-        Explanation {
-            kind: Kind::Unreachable,
-            cause: SILENCE,
-            remedy: FORWARD,
-        },
+        explanation(Kind::Unreachable, SILENCE, FORWARD),
     ),
     (
         "Connection refused",
-        Explanation {
-            kind: Kind::Unreachable,
-            cause: REFUSED,
-            remedy: FORWARD_HERE,
-        },
+        explanation(Kind::Unreachable, REFUSED, FORWARD_HERE),
     ),
     (
         "Connection reset by peer",
-        Explanation {
-            kind: Kind::Unreachable,
-            cause: RESET,
-            remedy: ALLOW,
-        },
+        explanation(Kind::Unreachable, RESET, ALLOW),
     ),
-    (
-        "Broken pipe",
-        Explanation {
-            kind: Kind::Slow,
-            cause: CLOSED,
-            remedy: LOG,
-        },
-    ),
+    ("Broken pipe", explanation(Kind::Slow, CLOSED, LOG)),
     (
         "No route to host",
-        Explanation {
-            kind: Kind::Unreachable,
-            cause: NO_ROUTE,
-            remedy: ADDRESS,
-        },
+        explanation(Kind::Unreachable, NO_ROUTE, ADDRESS),
     ),
     (
         "Network is unreachable",
-        Explanation {
-            kind: Kind::Unreachable,
-            cause: NO_ROUTE,
-            remedy: ADDRESS,
-        },
+        explanation(Kind::Unreachable, NO_ROUTE, ADDRESS),
     ),
     (
         "Host is down",
-        Explanation {
-            kind: Kind::Unreachable,
-            cause: NO_ROUTE,
-            remedy: ADDRESS,
-        },
+        explanation(Kind::Unreachable, NO_ROUTE, ADDRESS),
     ),
     (
         "SSL error {error:0A000126",
-        Explanation {
-            kind: Kind::Unreachable,
-            cause: RESET,
-            remedy: ALLOW,
-        },
+        explanation(Kind::Unreachable, RESET, ALLOW),
     ),
     (
         "Can't connect to the webhook",
-        Explanation {
-            kind: Kind::Unreachable,
-            cause: SILENCE,
-            remedy: FORWARD,
-        },
+        explanation(Kind::Unreachable, SILENCE, FORWARD),
     ),
     (
         "SSL error {error:0A000086",
-        Explanation {
-            kind: Kind::Certificate,
-            cause: CERTIFICATE,
-            remedy: CHECK,
-        },
+        explanation(Kind::Certificate, CERTIFICATE, CHECK),
     ),
     (
         "SSL error {error:1416F086",
-        Explanation {
-            kind: Kind::Certificate,
-            cause: CERTIFICATE,
-            remedy: CHECK,
-        },
+        explanation(Kind::Certificate, CERTIFICATE, CHECK),
     ),
     (
         "SSL error {error:14090086",
-        Explanation {
-            kind: Kind::Certificate,
-            cause: CERTIFICATE,
-            remedy: CHECK,
-        },
+        explanation(Kind::Certificate, CERTIFICATE, CHECK),
     ),
     (
         "SSL error ",
-        Explanation {
-            kind: Kind::Foreign,
-            cause: NO_TLS,
-            remedy: FORWARD_HERE,
-        },
+        explanation(Kind::Foreign, NO_TLS, FORWARD_HERE),
     ),
     (
         "Can't create an SSL",
-        Explanation {
-            kind: Kind::Theirs,
-            cause: THEIRS,
-            remedy: WAIT,
-        },
+        explanation(Kind::Theirs, THEIRS, WAIT),
     ),
     (
         "Bad Request",
-        Explanation {
-            kind: Kind::Foreign,
-            cause: FOREIGN,
-            remedy: FORWARD_HERE,
-        },
+        explanation(Kind::Foreign, FOREIGN, FORWARD_HERE),
     ),
     (
         "Not Implemented",
-        Explanation {
-            kind: Kind::Foreign,
-            cause: FOREIGN,
-            remedy: FORWARD_HERE,
-        },
+        explanation(Kind::Foreign, FOREIGN, FORWARD_HERE),
     ),
     (
         "HTTP Version Not Supported",
-        Explanation {
-            kind: Kind::Foreign,
-            cause: FOREIGN,
-            remedy: FORWARD_HERE,
-        },
+        explanation(Kind::Foreign, FOREIGN, FORWARD_HERE),
     ),
     (
         "Unsupported Media Type",
-        Explanation {
-            kind: Kind::Foreign,
-            cause: FOREIGN,
-            remedy: FORWARD_HERE,
-        },
+        explanation(Kind::Foreign, FOREIGN, FORWARD_HERE),
     ),
     (
         "Request Entity Too Large",
-        Explanation {
-            kind: Kind::Foreign,
-            cause: FOREIGN,
-            remedy: FORWARD_HERE,
-        },
+        explanation(Kind::Foreign, FOREIGN, FORWARD_HERE),
     ),
 ];
 
@@ -302,13 +188,13 @@ const FORWARD_HERE: &str = "check that the bot runs, and that the router forward
 const ALLOW: &str = "check that allow_from contains Telegram's networks, and that no firewall closes the connection";
 const WAIT: &str = "wait: Telegram tries again by itself";
 
-/// What a `last_error_message` means; None for one that is not known.
+/// The meaning of a `last_error_message`; None when pihook does not know it.
 #[must_use]
 pub fn explain(message: &str) -> Option<&'static Explanation> {
-    EXPLANATIONS
+    let row = EXPLANATIONS
         .iter()
-        .find(|(begin, _)| message.starts_with(begin))
-        .map(|(_, explanation)| explanation)
+        .find(|(first_words, _)| message.starts_with(first_words));
+    row.map(|(_, explanation)| explanation)
 }
 
 /// Before the status of an answer.

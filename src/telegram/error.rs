@@ -1,7 +1,7 @@
-//! What can come back from the Bot API instead of a result.
+//! The errors of the Bot API's calls.
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use ureq::Timeout;
 
@@ -9,15 +9,15 @@ use super::clock_skew;
 use super::transport::StaleConnection;
 use crate::secret::printable;
 
-/// What is to be done when the token is refused.
+/// The words for a token that is refused, with the remedy.
 pub(crate) const NEW_TOKEN: &str =
     "Telegram does not accept this token: get a new token from BotFather.";
 
-/// Why a call of the Bot API brought no result. What it means for an update is decided in
-/// `webhook::retry`, for the registration in `registration`.
+/// The reason why a call of the Bot API has no result. `updates::retry` decides what it means for an
+/// update, and `delivery::registration` what it means for the webhook.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ApiError {
-    /// The Bot API answered, and said no.
+    /// The Bot API answered that it refuses the call.
     Refused {
         /// The HTTP status: 400, 401, 403, 404, 409, 429, 500…
         code: u16,
@@ -28,40 +28,39 @@ pub enum ApiError {
         /// The chat's new id, when a group became a supergroup.
         migrate_to_chat_id: Option<i64>,
     },
-    /// Something answered that is not the Bot API: a gateway's HTML page, say.
+    /// The answer is not from the Bot API: a gateway's HTML page, for example.
     Foreign {
         /// Its HTTP status.
         status: u16,
     },
-    /// The answer is longer than what is read.
+    /// The answer is longer than the limit of `telegram::client`.
     TooLarge,
-    /// No connection came about, so nothing was carried out.
+    /// There is no connection, so the call was not carried out.
     Unreachable(String),
-    /// A connection broke before a byte of the answer came, as a kept one does that died while the
-    /// network was away: most likely nothing was carried out, and another connection will serve.
+    /// A connection broke before the first byte of the answer. A kept connection does so when it
+    /// died while the network was down. Most likely the call was not carried out, and another
+    /// connection will work.
     StaleConnection(String),
-    /// The call went out and no whole answer came back: it may have been carried out.
+    /// The call was sent, but no whole answer came back: it may have been carried out.
     Unanswered(String),
 }
 
 impl ApiError {
-    /// Whether the Bot API itself is there and working, and this is what it says.
+    /// Whether the Bot API itself works, and this is its answer.
     pub(crate) fn is_an_answer(&self) -> bool {
         matches!(self, Self::Refused { code: ..500, .. })
     }
 
-    /// Whether the token is not, or no longer, a bot's: nothing will work until it is changed.
+    /// Whether the token is wrong or revoked: nothing will work until it is changed.
     pub(crate) fn token_is_refused(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused {
-                code: 401 | 404,
-                ..
-            }
-        ) && !self.is_unknown_method()
+        match self {
+            Self::Refused { code: 401, .. } => true,
+            Self::Refused { code: 404, .. } => !self.is_unknown_method(),
+            _ => false,
+        }
     }
 
-    /// Whether updates cannot be polled since a webhook is set, or is being set.
+    /// Whether updates cannot be polled because a webhook is set, or is being set.
     pub(crate) fn is_webhook_conflict(&self) -> bool {
         self.refused_with(409, "webhook")
     }
@@ -71,25 +70,29 @@ impl ApiError {
         self.refused_with(409, "") && !self.is_webhook_conflict()
     }
 
-    /// Whether the Bot API says that it has no such method. A gateway before it can answer a plain
-    /// "Not Found" to that, which is also what a wrong token gets: that is taken for the token.
+    /// Whether the Bot API says that it has no such method. A plain "Not Found" means a wrong token,
+    /// although a gateway in front of the Bot API can also answer it for an unknown method.
     pub(crate) fn is_unknown_method(&self) -> bool {
         self.refused_with(404, "method not found")
     }
 
-    /// Whether the answer to a query came too late, or there never was such a query.
+    /// Whether the bot's answer to a query came too late, or there never was such a query.
     pub(crate) fn is_old_query(&self) -> bool {
         self.refused_with(400, "query is too old")
     }
 
     fn refused_with(&self, status: u16, words: &str) -> bool {
-        matches!(self, Self::Refused { code, description, .. }
-            if *code == status && description.to_ascii_lowercase().contains(words))
+        match self {
+            Self::Refused {
+                code, description, ..
+            } => *code == status && description.to_ascii_lowercase().contains(words),
+            _ => false,
+        }
     }
 }
 
 impl From<ureq::Error> for ApiError {
-    /// Takes care that no URL gets into the text: it holds the token.
+    /// The text never has the URL, which holds the token.
     fn from(error: ureq::Error) -> Self {
         use ureq::Error as E;
         match error {
@@ -104,19 +107,12 @@ impl From<ureq::Error> for ApiError {
             E::Other(reason) if reason.is::<StaleConnection>() => {
                 Self::StaleConnection(printable(&reason.to_string()))
             }
-            // The handshake's errors come wrapped.
-            E::Io(reason) => match reason.get_ref().and_then(|inner| inner.downcast_ref()) {
-                Some(inner) => tls(inner),
-                None if never_connected(reason.kind()) => {
-                    Self::Unreachable(printable(&reason.to_string()))
-                }
-                None => Self::Unanswered(printable(&reason.to_string())),
-            },
+            E::Io(error) => io(&error),
             E::Protocol(_) | E::Json(_) | E::LargeResponseHeader(..) => {
                 Self::Unanswered("the answer is not valid HTTP or JSON".into())
             }
             E::BodyExceedsLimit(_) => Self::TooLarge,
-            E::ConnectProxyFailed(reason) => Self::Unreachable(proxy_words(&reason)),
+            E::ConnectProxyFailed(reason) => Self::Unreachable(proxy_reason(&reason)),
             E::ConnectionFailed | E::InvalidProxyUrl => Self::Unreachable("no connection".into()),
             // The rest are mistakes in how a request is built; some of them quote the URL.
             _ => Self::Unreachable("pihook could not send the request".into()),
@@ -124,14 +120,31 @@ impl From<ureq::Error> for ApiError {
     }
 }
 
-fn tls(error: &rustls::Error) -> ApiError {
-    let why = clock_skew::explain(error).unwrap_or_else(|| error.to_string());
-    // rustls lists every name of a certificate that is not the one it wants.
-    ApiError::Unreachable(printable(&format!("TLS failed: {why}")))
+fn io(error: &io::Error) -> ApiError {
+    // The errors of a TLS handshake come in an I/O error.
+    if let Some(inner) = error.get_ref()
+        && let Some(error) = inner.downcast_ref()
+    {
+        return tls(error);
+    }
+
+    let reason = printable(&error.to_string());
+    if never_connected(error.kind()) {
+        ApiError::Unreachable(reason)
+    } else {
+        ApiError::Unanswered(reason)
+    }
 }
 
-/// What a proxy that lets nothing through says, or the way to it.
-fn proxy_words(reason: &str) -> String {
+fn tls(error: &rustls::Error) -> ApiError {
+    let reason = clock_skew::explain(error).unwrap_or_else(|| error.to_string());
+    // rustls quotes all names of a wrong certificate: they need bounds.
+    ApiError::Unreachable(printable(&format!("TLS failed: {reason}")))
+}
+
+/// The reason why there is no connection through the proxy; with the remedy where the proxy wants
+/// another user or password. The words are those of ureq's HTTP and SOCKS connectors.
+fn proxy_reason(reason: &str) -> String {
     let wants_user = [
         "407",
         "no acceptable auth methods",
@@ -170,11 +183,11 @@ impl fmt::Display for ApiError {
                 write!(f, "the answer is not from the Bot API (status {status})")
             }
             Self::TooLarge => f.write_str("the Bot API's answer is too long"),
-            Self::Unreachable(why) => write!(f, "the Bot API cannot be reached: {why}"),
-            Self::StaleConnection(why) => {
-                write!(f, "the connection to the Bot API was lost: {why}")
+            Self::Unreachable(reason) => write!(f, "the Bot API cannot be reached: {reason}"),
+            Self::StaleConnection(reason) => {
+                write!(f, "the connection to the Bot API was lost: {reason}")
             }
-            Self::Unanswered(why) => write!(f, "no usable answer from the Bot API: {why}"),
+            Self::Unanswered(reason) => write!(f, "no usable answer from the Bot API: {reason}"),
         }
     }
 }
@@ -236,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_connected_is_told_from_what_may_have_been_carried_out() {
+    fn an_error_before_the_connection_means_that_nothing_was_carried_out() {
         let refused = std::io::Error::from(ErrorKind::ConnectionRefused);
         assert!(matches!(
             ApiError::from(ureq::Error::Io(refused)),
@@ -253,7 +266,7 @@ mod tests {
         ));
         let proxy = ureq::Error::ConnectProxyFailed("proxy server responded 407/407".into());
         assert!(
-            matches!(ApiError::from(proxy), ApiError::Unreachable(why) if why.contains("user and password"))
+            matches!(ApiError::from(proxy), ApiError::Unreachable(reason) if reason.contains("user and password"))
         );
     }
 }

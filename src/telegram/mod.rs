@@ -1,4 +1,4 @@
-//! Telegram's words: what it sends, what it can be asked, and what its refusals mean.
+//! The Bot API: the types that Telegram sends, the calls that it takes, and what its errors mean.
 
 pub(crate) mod cached_me;
 #[doc(hidden)]

@@ -1,4 +1,5 @@
-//! The proxy that leads to the Bot API, where only a proxy leads out. Nothing else goes through it.
+//! The proxy to the Bot API, for networks where only a proxy leads to the internet. Nothing else goes
+//! through it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,8 +9,8 @@ use ureq::http::Uri;
 use crate::network::Network;
 use crate::secret::Secret;
 
-/// A proxy that is asked by HTTP CONNECT or by SOCKS5. It looks the Bot API's name up itself: a
-/// home where only a proxy leads out need not have a DNS. Its user and password never show.
+/// A proxy that speaks HTTP CONNECT or SOCKS5. It looks the Bot API's name up itself: a network
+/// behind a proxy need not have a DNS. The user and the password never show.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Proxy {
     /// Without user and password: `http://proxy.example:3128`.
@@ -19,75 +20,59 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Reads `http://`, `https://`, `socks5://` or `socks5h://`, and what `curl` takes for the
-    /// first: a host and a port alone. There may be a user and a password before an `@`,
-    /// percent-encoded.
+    /// Reads the URL of a proxy: `http://`, `https://`, `socks5://` or `socks5h://`, with a user and
+    /// a password before an `@`, percent-encoded. A host and a port alone mean `http://`, as in
+    /// `curl`.
     ///
     /// # Errors
-    /// What is wrong with it, without a word of it.
+    /// What is wrong, in words that continue the name of the setting. They hold nothing of the text.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         const FORM: &str =
             "must be like http://192.168.1.2:3128 or socks5://user:password@proxy.example:1080";
         let text = text.trim().trim_end_matches('/');
         let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-        // Both are resolved by the proxy, since its end of the line is the one that has a DNS.
-        let (scheme, port) = match scheme.to_ascii_lowercase().as_str() {
-            "http" => ("http", 80),
-            "https" => ("https", 443),
-            "socks5" | "socks5h" | "socks" => ("socks5h", 1080),
+        // With socks5, ureq would look the Bot API's name up itself; with socks5h, the proxy does.
+        let (scheme, shown_scheme, default_port) = match scheme.to_ascii_lowercase().as_str() {
+            "http" => ("http", "http", 80),
+            "https" => ("https", "https", 443),
+            "socks5" | "socks5h" | "socks" => ("socks5h", "socks5", 1080),
             _ => return Err(FORM.into()),
         };
-        let (user, host) = rest
-            .rsplit_once('@')
-            .map_or((None, rest), |(user, host)| (Some(user), host));
-        let is_plain = host
-            .bytes()
-            .all(|b| b.is_ascii_graphic() && !b"/?#".contains(&b));
-        let uri = format!("{scheme}://{host}")
-            .parse::<Uri>()
-            .map_err(|_| FORM)?;
-        let is_whole = uri.host().is_some_and(|host| !host.is_empty()) && !host.ends_with(':');
-        if !is_plain || !is_whole {
-            return Err(FORM.into());
-        }
-        let host = if uri.port().is_some() {
-            host.to_owned()
-        } else {
-            format!("{host}:{port}")
+
+        let (user, host) = match rest.rsplit_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, rest),
         };
-        let shown = format!(
-            "{}://{host}",
-            if scheme == "socks5h" {
-                "socks5"
-            } else {
-                scheme
-            }
-        );
-        let url = user.map_or_else(
-            || format!("{scheme}://{host}"),
-            |user| format!("{scheme}://{user}@{host}"),
-        );
-        match ureq::Proxy::new(&url) {
-            Ok(_) => Ok(Self { shown, url: url.into() }),
-            Err(_) => {
-                Err("has a user or a password with a character that is not allowed in a URL: write each special \
-                     character as % and two hexadecimal digits (@ is %40)"
-                    .into())
-            }
+        let host = with_port(scheme, host, default_port).ok_or(FORM)?;
+        let shown = format!("{shown_scheme}://{host}");
+        let url = match user {
+            Some(user) => format!("{scheme}://{user}@{host}"),
+            None => format!("{scheme}://{host}"),
+        };
+
+        // The host is right: only the user or the password can be what ureq refuses.
+        if ureq::Proxy::new(&url).is_err() {
+            return Err("has a user or a password with a character that is not allowed in a URL: write each special \
+                        character as % and two hexadecimal digits (@ is %40)"
+                .into());
         }
+        Ok(Self {
+            shown,
+            url: url.into(),
+        })
     }
 
-    /// Its host, an address or a name.
+    /// The proxy's host, an address or a name.
     pub(crate) fn host(&self) -> String {
         host_of(&self.shown)
     }
 
-    /// Whether the way to the proxy itself has TLS.
+    /// Whether the connection to the proxy itself has TLS.
     pub(super) fn has_tls(&self) -> bool {
         self.shown.starts_with("https:")
     }
 
-    /// As ureq takes it.
+    /// The proxy as ureq takes it.
     pub(super) fn for_ureq(&self) -> Option<ureq::Proxy> {
         ureq::Proxy::new(self.url.expose()).ok()
     }
@@ -105,6 +90,21 @@ impl fmt::Debug for Proxy {
     }
 }
 
+/// The host with its port, or with the default one; None when it is not a host and a port.
+fn with_port(scheme: &str, host: &str, default_port: u16) -> Option<String> {
+    let is_plain = host
+        .bytes()
+        .all(|b| b.is_ascii_graphic() && !b"/?#".contains(&b));
+    let uri: Uri = format!("{scheme}://{host}").parse().ok()?;
+    if !is_plain || uri.host()?.is_empty() || host.ends_with(':') {
+        return None;
+    }
+    if uri.port().is_some() {
+        return Some(host.to_owned());
+    }
+    Some(format!("{host}:{default_port}"))
+}
+
 /// The host of a URL; an IPv6 address without its brackets. Empty where there is none.
 pub(crate) fn host_of(url: &str) -> String {
     let uri = url.parse::<Uri>().unwrap_or_default();
@@ -120,83 +120,96 @@ pub(crate) fn host_of(url: &str) -> String {
 pub(crate) fn goes_direct(url: &str, no_proxy: &str) -> bool {
     let host = host_of(url).trim_end_matches('.').to_ascii_lowercase();
     let address: Option<IpAddr> = host.parse().ok();
-    if host == "localhost"
-        || host.ends_with(".localhost")
-        || address.is_some_and(|it| it.to_canonical().is_loopback())
-    {
+    let is_loopback = match address {
+        Some(address) => address.to_canonical().is_loopback(),
+        None => host == "localhost" || host.ends_with(".localhost"),
+    };
+    if is_loopback {
         return true;
     }
-    no_proxy
-        .split([',', ' '])
-        .map(str::trim)
-        .filter(|entry| !entry.is_empty())
-        .any(|entry| {
-            let entry = entry.to_ascii_lowercase();
-            let name = entry
-                .trim_start_matches('*')
-                .trim_start_matches('.')
-                .trim_matches(['[', ']']);
-            match (address, name.parse::<Network>()) {
-                _ if entry == "*" => true,
-                (Some(address), Ok(network)) => network.contains(address),
-                _ => {
-                    host == name
-                        || host
-                            .strip_suffix(name)
-                            .is_some_and(|below| below.ends_with('.'))
-                }
-            }
-        })
+
+    for entry in no_proxy.split([',', ' ']) {
+        let entry = entry.trim().to_ascii_lowercase();
+        if !entry.is_empty() && is_named(&host, address, &entry) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether an entry of `NO_PROXY`, in lower case, names the host, which can be an address.
+fn is_named(host: &str, address: Option<IpAddr>, entry: &str) -> bool {
+    if entry == "*" {
+        return true;
+    }
+    // People write a domain as example.org, .example.org or *.example.org.
+    let name = entry
+        .trim_start_matches('*')
+        .trim_start_matches('.')
+        .trim_matches(['[', ']']);
+
+    if let Some(address) = address
+        && let Ok(network) = name.parse::<Network>()
+    {
+        return network.contains(address);
+    }
+    match host.strip_suffix(name) {
+        Some(below) => below.is_empty() || below.ends_with('.'),
+        None => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What people write, what pihook shows, and what ureq gets.
+    const PROXIES: [(&str, &str, &str); 8] = [
+        (
+            "http://192.168.1.2:3128",
+            "http://192.168.1.2:3128",
+            "http://192.168.1.2:3128",
+        ),
+        (
+            "proxy.lan:3128",
+            "http://proxy.lan:3128",
+            "http://proxy.lan:3128",
+        ),
+        (
+            "HTTP://proxy.lan/",
+            "http://proxy.lan:80",
+            "http://proxy.lan:80",
+        ),
+        (
+            "http://me:s3cret@proxy.lan:8080",
+            "http://proxy.lan:8080",
+            "http://me:s3cret@proxy.lan:8080",
+        ),
+        (
+            "http://me:s3%40cret@proxy.lan:8080/",
+            "http://proxy.lan:8080",
+            "http://me:s3%40cret@proxy.lan:8080",
+        ),
+        (
+            "https://proxy.lan",
+            "https://proxy.lan:443",
+            "https://proxy.lan:443",
+        ),
+        (
+            "socks5://proxy.lan",
+            "socks5://proxy.lan:1080",
+            "socks5h://proxy.lan:1080",
+        ),
+        (
+            "socks5h://a:b@[fd00::1]:9050",
+            "socks5://[fd00::1]:9050",
+            "socks5h://a:b@[fd00::1]:9050",
+        ),
+    ];
+
     #[test]
-    fn a_proxy_is_read_as_people_write_it_and_shows_no_password() {
-        for (text, shown, url) in [
-            (
-                "http://192.168.1.2:3128",
-                "http://192.168.1.2:3128",
-                "http://192.168.1.2:3128",
-            ),
-            (
-                "proxy.lan:3128",
-                "http://proxy.lan:3128",
-                "http://proxy.lan:3128",
-            ),
-            (
-                "HTTP://proxy.lan/",
-                "http://proxy.lan:80",
-                "http://proxy.lan:80",
-            ),
-            (
-                "http://me:s3cret@proxy.lan:8080",
-                "http://proxy.lan:8080",
-                "http://me:s3cret@proxy.lan:8080",
-            ),
-            (
-                "http://me:s3%40cret@proxy.lan:8080/",
-                "http://proxy.lan:8080",
-                "http://me:s3%40cret@proxy.lan:8080",
-            ),
-            (
-                "https://proxy.lan",
-                "https://proxy.lan:443",
-                "https://proxy.lan:443",
-            ),
-            (
-                "socks5://proxy.lan",
-                "socks5://proxy.lan:1080",
-                "socks5h://proxy.lan:1080",
-            ),
-            (
-                "socks5h://a:b@[fd00::1]:9050",
-                "socks5://[fd00::1]:9050",
-                "socks5h://a:b@[fd00::1]:9050",
-            ),
-        ] {
+    fn a_proxy_is_parsed_as_people_write_it_and_shows_no_password() {
+        for (text, shown, url) in PROXIES {
             let proxy = Proxy::parse(text).unwrap();
             assert_eq!(
                 (proxy.to_string().as_str(), proxy.url.expose()),
@@ -218,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_proxy_is_told_without_its_words() {
+    fn an_error_of_a_proxys_url_quotes_nothing() {
         for text in [
             "",
             "http://",
@@ -232,13 +245,13 @@ mod tests {
             "http://h:99999",
             "http://a:%ffs3cret@h:1",
         ] {
-            let why = Proxy::parse(text).unwrap_err();
-            assert!(!why.contains("s3cret"), "{text}: {why}");
+            let error = Proxy::parse(text).unwrap_err();
+            assert!(!error.contains("s3cret"), "{text}: {error}");
         }
     }
 
     #[test]
-    fn this_machine_and_whom_no_proxy_names_are_called_directly() {
+    fn no_proxy_and_this_machine_go_direct() {
         for (url, no_proxy) in [
             ("http://127.0.0.1:8081", ""),
             ("http://[::1]:8081", ""),

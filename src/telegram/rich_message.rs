@@ -1,15 +1,16 @@
-//! The text of a rich message (Bot API 10.1): blocks within blocks, and in them texts within texts.
+//! The text of a rich message (Bot API 10.1), which has blocks within blocks, and texts within texts.
 //! Pure.
 
 use std::collections::HashMap;
 
 use serde_json::value::RawValue;
 
-/// Code points of a text that can be sent.
+/// Code points of the longest text that sendMessage takes.
 const TEXT_LIMIT: usize = 4096;
-/// Blocks and texts may be so deep within each other; deeper ones are left out.
+/// Levels of blocks and texts within each other that are read; deeper ones are left out.
 const LEVELS: usize = 32;
-/// The blocks that hold text, by their `type`. There will be others, of which nothing is known.
+/// The types of block that hold text. A block of another type is left out: a later Bot API can give
+/// the same fields another meaning.
 const KNOWN_BLOCKS: [&str; 22] = [
     "animation",
     "audio",
@@ -34,8 +35,7 @@ const KNOWN_BLOCKS: [&str; 22] = [
     "video",
     "voice_note",
 ];
-/// The parts of a block that are texts, in the order in which they are seen, and those that are
-/// lists of blocks.
+/// The fields of a block that are texts, in the order in which Telegram shows them.
 const BLOCK_TEXTS: [&str; 6] = [
     "summary",
     "title",
@@ -44,12 +44,12 @@ const BLOCK_TEXTS: [&str; 6] = [
     "caption",
     "credit",
 ];
-/// The parts of a piece of text, of which it has one.
+/// The fields of a piece of text that hold another text. A piece has one of them.
 const TEXT_PARTS: [&str; 4] = ["text", "texts", "alternative_text", "expression"];
 
 type Fields<'r> = HashMap<String, &'r RawValue>;
 
-/// The text of a rich message, a line for each block, without formatting.
+/// The text of a rich message, a line for each block, without formatting; at most 4096 code points.
 pub(crate) fn text(rich_message: &RawValue) -> String {
     let mut text = Text {
         all: String::new(),
@@ -61,9 +61,10 @@ pub(crate) fn text(rich_message: &RawValue) -> String {
     text.all.trim().to_owned()
 }
 
+/// The text as far as it was read.
 struct Text {
     all: String,
-    /// Code points that there is room for.
+    /// Code points that may still follow.
     left: usize,
 }
 
@@ -74,7 +75,7 @@ impl Text {
         self.left -= self.all[before..].chars().count();
     }
 
-    /// Whatever follows begins on a line of its own.
+    /// Ends the line, if one has begun.
     fn end_line(&mut self) {
         if !self.all.is_empty() && !self.all.ends_with('\n') {
             self.push("\n");
@@ -88,14 +89,17 @@ impl Text {
     }
 
     fn block(&mut self, block: &RawValue, levels: usize) {
+        if levels == 0 || self.left == 0 {
+            return;
+        }
         let fields = fields(block);
-        let kind: Option<String> = fields.get("type").and_then(|kind| read(kind));
-        if levels == 0
-            || self.left == 0
-            || kind.is_some_and(|kind| !KNOWN_BLOCKS.contains(&kind.as_str()))
+        // The items of a list are blocks without a type.
+        if let Some(kind) = string(&fields, "type")
+            && !KNOWN_BLOCKS.contains(&kind.as_str())
         {
             return;
         }
+
         for name in BLOCK_TEXTS {
             if let Some(part) = fields.get(name) {
                 self.inline(part, levels - 1);
@@ -105,26 +109,21 @@ impl Text {
         if let Some(blocks) = fields.get("blocks") {
             self.blocks(blocks, levels - 1);
         }
-        for item in fields
-            .get("items")
-            .map(|all| items(all))
-            .unwrap_or_default()
-        {
-            self.item(item, levels - 1);
+        if let Some(list) = fields.get("items") {
+            for item in items(list) {
+                self.item(item, levels - 1);
+            }
         }
-        for row in fields
-            .get("cells")
-            .map(|all| items(all))
-            .unwrap_or_default()
-        {
-            self.row(row, levels - 1);
+        if let Some(table) = fields.get("cells") {
+            for row in items(table) {
+                self.row(row, levels - 1);
+            }
         }
         self.end_line();
     }
 
     fn item(&mut self, item: &RawValue, levels: usize) {
-        let fields = fields(item);
-        if let Some(label) = fields.get("label").and_then(|label| read::<String>(label)) {
+        if let Some(label) = string(&fields(item), "label") {
             self.push(&label);
             self.push(" ");
         }
@@ -149,9 +148,11 @@ impl Text {
         }
         match text.get().as_bytes().first() {
             Some(b'"') => self.push(&read::<String>(text).unwrap_or_default()),
-            Some(b'[') => items(text)
-                .into_iter()
-                .for_each(|text| self.inline(text, levels - 1)),
+            Some(b'[') => {
+                for text in items(text) {
+                    self.inline(text, levels - 1);
+                }
+            }
             Some(b'{') => {
                 let fields = fields(text);
                 if let Some(part) = TEXT_PARTS.iter().find_map(|name| fields.get(*name)) {
@@ -163,13 +164,20 @@ impl Text {
     }
 }
 
-/// One level alone: what lies deeper is read when its turn comes, however deep it goes.
+/// Reads one level of JSON. Deeper levels stay raw until they are read themselves, so that no depth
+/// overflows the stack.
 fn read<'r, T: serde::Deserialize<'r>>(json: &'r RawValue) -> Option<T> {
     serde_json::from_str(json.get()).ok()
 }
 
 fn fields(object: &RawValue) -> Fields<'_> {
     read(object).unwrap_or_default()
+}
+
+/// A field that is a string.
+fn string(fields: &Fields<'_>, name: &str) -> Option<String> {
+    let field = fields.get(name)?;
+    read(field)
 }
 
 fn items(list: &RawValue) -> Vec<&RawValue> {
@@ -186,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn every_block_has_its_lines() {
+    fn every_block_has_lines_of_its_own() {
         let blocks = json!([
             {"type": "heading", "size": 1, "text": "Title"},
             {"type": "paragraph", "text": ["plain, ", {"type": "bold", "text": {"type": "italic", "text": "both"}},
@@ -209,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_odd_is_left_out() {
+    fn malformed_blocks_are_left_out() {
         for blocks in [
             json!(null),
             json!({}),
@@ -225,12 +233,10 @@ mod tests {
     }
 
     #[test]
-    fn neither_depth_nor_length_is_endless() {
+    fn depth_and_length_are_limited() {
         let nested = |levels: usize| {
-            let (open, close) = (
-                r#"[{"type":"blockquote","blocks":"#.repeat(levels),
-                "}]".repeat(levels),
-            );
+            let open = r#"[{"type":"blockquote","blocks":"#.repeat(levels);
+            let close = "}]".repeat(levels);
             let json =
                 format!(r#"{{"blocks":{open}[{{"type":"paragraph","text":"deep"}}]{close}}}"#);
             text(&serde_json::from_str::<Box<RawValue>>(&json).unwrap())

@@ -1,7 +1,7 @@
-//! The connections to the Bot API: ureq's, but for four things that it does not do. A request
-//! leaves as one piece, not as head and body; what the other side does not acknowledge is given up
-//! soon; a kept connection that turns out to be dead says so, in place of an error that could mean
-//! anything; and where IPv4 leads nowhere, IPv6 is tried soon.
+//! The connections to the Bot API: those of ureq, with four differences. A request is sent in one
+//! piece, not as head and body. A connection ends soon when the other side does not acknowledge what
+//! was sent. A kept connection that is dead has an error of its own, since nothing was carried out.
+//! And where IPv4 does not connect, IPv6 is tried soon.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -25,21 +25,20 @@ use super::proxy::Proxy;
 /// and more. With less than 10 KiB ureq 3.5 resizes a buffer, and fills it with zeros, at every
 /// call.
 pub(crate) const BUFFER_SIZE: usize = 10 * 1024;
-/// For the acknowledgement of what was sent: after this the network is gone, or the router has
+/// Time for the acknowledgement of what was sent. Without one the network is down, or the router has
 /// forgotten the connection.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For IPv4 to connect, where there is IPv6 too. The kernel asks twice in this time.
+/// Time for IPv4 to connect before IPv6 is tried. In this time the kernel sends two SYN packets.
 const FALLBACK_TIME: Duration = Duration::from_millis(1500);
 
 /// Makes the connections, through this proxy if there is one.
 pub(crate) fn connector(
     proxy: Option<&Proxy>,
 ) -> impl Connector<Out = ReusableTransport<impl Transport>> {
-    let proxy = proxy
-        .and_then(Proxy::for_ureq)
-        .map(|proxy| proxy.uri().clone());
-    // Inside out, since each takes what the one before has made.
+    let proxy = proxy.and_then(Proxy::for_ureq);
+    let proxy = proxy.map(|proxy| proxy.uri().clone());
+    // Each connector works on the connection of the one before.
     ProxyConnector(ConnectProxyConnector::default())
         .chain(ProxyConnector(SocksConnector::default()))
         .chain(TcpConnector)
@@ -47,7 +46,7 @@ pub(crate) fn connector(
         .chain(ReuseConnector { proxy })
 }
 
-/// A proxy's, whose errors all mean that no connection to the Bot API came about.
+/// A connector to a proxy. All its errors mean that there is no connection to the Bot API.
 #[derive(Debug)]
 struct ProxyConnector<C>(C);
 
@@ -59,24 +58,24 @@ impl<In: Transport, C: Connector<In>> Connector<In> for ProxyConnector<C> {
         details: &ConnectionDetails,
         chained: Option<In>,
     ) -> Result<Option<Self::Out>, Error> {
-        self.0
-            .connect(details, chained)
-            .map_err(|error| match error {
-                Error::Io(why) if !is_tls_error(&why) => Error::ConnectProxyFailed(why.to_string()),
-                other => other,
-            })
+        match self.0.connect(details, chained) {
+            Err(Error::Io(error)) if !is_tls_error(&error) => {
+                Err(Error::ConnectProxyFailed(error.to_string()))
+            }
+            other => other,
+        }
     }
 }
 
-/// The handshake's errors come wrapped.
+/// Whether an I/O error is one of a TLS handshake.
 fn is_tls_error(error: &io::Error) -> bool {
     error
         .get_ref()
         .is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
 }
 
-/// A connection broke before a byte of the answer came, since it had been kept and was dead, or the
-/// network was gone.
+/// A connection broke before the first byte of the answer: it was kept and dead, or the network is
+/// down.
 #[derive(Debug)]
 pub(crate) struct StaleConnection(pub(crate) String);
 
@@ -102,10 +101,11 @@ impl<In: Transport> Connector<In> for TcpConnector {
         if let Some(proxy) = proxy {
             return Ok(Some(Either::A(proxy)));
         }
+
         let connected = connect(&details.addrs, *details.timeout.after);
-        let stream = connected.map_err(|why| match why.kind() {
+        let stream = connected.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut => Error::Timeout(details.timeout.reason),
-            _ => Error::Io(why),
+            _ => Error::Io(error),
         })?;
         stream.set_nodelay(true)?;
         let milliseconds = u32::try_from(UNACKNOWLEDGED_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
@@ -120,38 +120,41 @@ impl<In: Transport> Connector<In> for TcpConnector {
     }
 }
 
-/// Connects to one of these addresses: by IPv4; where that does not connect soon, by IPv6; and if
-/// that leads nowhere, by IPv4 in the time that is left.
+/// Connects to one of these addresses by IPv4. If that does not connect soon, IPv6 is tried, and then
+/// IPv4 again in the rest of the time.
 fn connect(addresses: &[SocketAddr], limit: Duration) -> io::Result<TcpStream> {
     let end = Instant::now() + limit;
     let (v4, v6): (Vec<_>, Vec<_>) = addresses.iter().partition(|address| address.is_ipv4());
-    let first = if v6.is_empty() {
-        limit
-    } else {
-        FALLBACK_TIME.min(limit / 2)
-    };
-    let mut result = connect_within(&v4, first);
-    if result.is_err() && !v6.is_empty() {
-        let is_slow = result
-            .as_ref()
-            .is_err_and(|why| why.kind() == io::ErrorKind::TimedOut);
-        let left = end.saturating_duration_since(Instant::now());
-        let by_v6 = connect_within(&v6, if is_slow { left / 2 } else { left });
-        if by_v6.is_ok() || v4.is_empty() {
-            return by_v6;
-        }
-        if is_slow {
-            result = connect_within(&v4, end.saturating_duration_since(Instant::now()));
-        }
+    let left = || end.saturating_duration_since(Instant::now());
+    if v6.is_empty() {
+        return connect_within(&v4, limit);
     }
-    result
+
+    let error = match connect_within(&v4, FALLBACK_TIME.min(limit / 2)) {
+        Ok(stream) => return Ok(stream),
+        Err(error) => error,
+    };
+
+    // IPv4 that was refused is not tried again, so IPv6 has the rest of the time.
+    let is_slow = error.kind() == io::ErrorKind::TimedOut;
+    let time = if is_slow { left() / 2 } else { left() };
+    let by_v6 = connect_within(&v6, time);
+    if by_v6.is_ok() || v4.is_empty() {
+        return by_v6;
+    }
+
+    if is_slow {
+        return connect_within(&v4, left());
+    }
+    Err(error)
 }
 
-/// Tries one after the other; each has its share of the time.
+/// Tries one address after the other; each has its share of the time.
 fn connect_within(addresses: &[&SocketAddr], limit: Duration) -> io::Result<TcpStream> {
-    // Zero would be refused.
-    let each =
-        (limit / u32::try_from(addresses.len().max(1)).unwrap_or(1)).max(Duration::from_millis(1));
+    let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    // The standard library refuses a limit of zero.
+    let each = (limit / count).max(Duration::from_millis(1));
+
     let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
     for address in addresses {
         result = TcpStream::connect_timeout(address, each);
@@ -166,12 +169,14 @@ fn connect_within(addresses: &[&SocketAddr], limit: Duration) -> io::Result<TcpS
 struct TcpTransport {
     stream: TcpStream,
     buffers: LazyBuffers,
-    /// As the kernel has them.
+    /// The timeout of reads that the kernel has now.
     read_timeout: Option<Duration>,
+    /// The timeout of writes that the kernel has now.
     write_timeout: Option<Duration>,
 }
 
-/// Rounded up: so it is the same from call to call, and the kernel need not be told again.
+/// The timeout in whole seconds, rounded up: then it is mostly the same from read to read, and needs
+/// no system call.
 fn whole_seconds(timeout: NextTimeout) -> Option<Duration> {
     let time = *timeout.not_zero()?;
     Some(Duration::from_secs(
@@ -180,7 +185,8 @@ fn whole_seconds(timeout: NextTimeout) -> Option<Duration> {
 }
 
 impl TcpTransport {
-    /// TLS reads many times for one call: each must end with the call.
+    /// Whether the call still has time. TLS reads many times for one call, and no read may begin
+    /// after its end.
     fn in_time(timeout: NextTimeout) -> Result<(), Error> {
         if timeout.after.is_zero() {
             Err(Error::Timeout(timeout.reason))
@@ -189,12 +195,13 @@ impl TcpTransport {
         }
     }
 
-    /// Distinguishes the end of the call's time from the kernel giving the connection up.
-    fn timed(why: io::Error, timeout: NextTimeout) -> Error {
-        if why.kind() == io::ErrorKind::WouldBlock {
+    /// The error of a read or a write. `WouldBlock` is our own timeout, `TimedOut` that of the
+    /// kernel for an acknowledgement.
+    fn error(error: io::Error, timeout: NextTimeout) -> Error {
+        if error.kind() == io::ErrorKind::WouldBlock {
             Error::Timeout(timeout.reason)
         } else {
-            Error::Io(why)
+            Error::Io(error)
         }
     }
 }
@@ -211,9 +218,10 @@ impl Transport for TcpTransport {
             self.stream.set_write_timeout(longest)?;
             self.write_timeout = longest;
         }
+
         self.stream
             .write_all(&self.buffers.output()[..amount])
-            .map_err(|why| Self::timed(why, timeout))
+            .map_err(|error| Self::error(error, timeout))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
@@ -223,10 +231,12 @@ impl Transport for TcpTransport {
             self.stream.set_read_timeout(longest)?;
             self.read_timeout = longest;
         }
+
         let amount = loop {
             match self.stream.read(self.buffers.input_append_buf()) {
-                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-                read => break read.map_err(|why| Self::timed(why, timeout))?,
+                Ok(amount) => break amount,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Self::error(error, timeout)),
             }
         };
         self.buffers.input_appended(amount);
@@ -234,7 +244,7 @@ impl Transport for TcpTransport {
     }
 
     fn is_open(&mut self) -> bool {
-        // What comes unasked is as bad as an end.
+        // A server that sends something unasked is about to close the connection.
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
         recv(self.stream.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
     }
@@ -242,8 +252,8 @@ impl Transport for TcpTransport {
 
 #[derive(Debug)]
 struct ReuseConnector {
-    /// The proxy's own URI: a connection to it is made here, too, and the one to the Bot API lies
-    /// within.
+    /// The proxy's own URI. The connection to the proxy is made with this connector, too, and then
+    /// the one to the Bot API within it.
     proxy: Option<Uri>,
 }
 
@@ -267,23 +277,25 @@ impl<In: Transport> Connector<In> for ReuseConnector {
     }
 }
 
-/// A connection that can serve many calls, and sends each request as one piece.
+/// A connection that can serve many calls, and sends each request in one piece.
 #[derive(Debug)]
 pub(crate) struct ReusableTransport<T> {
     inner: T,
-    /// The request, as far as it was made: it is sent when its answer is awaited.
+    /// The part of the request that ureq has written. It is sent when ureq waits for the answer.
     unsent: Vec<u8>,
-    /// Another one lies within, and knows what its calls are.
+    /// Whether this is the connection to the proxy. The one to the Bot API is within it, and knows
+    /// where a call ends.
     is_to_proxy: bool,
-    /// It has served a call before this one.
+    /// Whether the connection has served a call before this one.
     used: bool,
-    /// Something of the answer is there.
+    /// Whether something of this call's answer has arrived.
     answering: bool,
-    /// It was put away after its answer.
+    /// Whether the connection is kept for the next call.
     kept: bool,
 }
 
 impl<T: Transport> ReusableTransport<T> {
+    /// Sends the request in pieces of the buffer's size.
     fn send(&mut self, timeout: NextTimeout) -> Result<(), Error> {
         let unsent = mem::take(&mut self.unsent);
         let mut rest = &unsent[..];
@@ -302,17 +314,18 @@ impl<T: Transport> ReusableTransport<T> {
         self.inner.await_input(timeout)
     }
 
-    /// Calls the connection stale if the kernel gave up on unacknowledged bytes, or the other side
-    /// had closed it before.
+    /// Makes an I/O error a [`StaleConnection`], if the connection was kept, or the kernel got no
+    /// acknowledgement.
     fn classify(&self, error: Error) -> Error {
-        let unacknowledged = |why: &io::Error| why.raw_os_error() == Some(Errno::ETIMEDOUT as i32);
-        match error {
-            Error::Io(why)
-                if !self.is_to_proxy && !self.answering && (self.used || unacknowledged(&why)) =>
-            {
-                Error::Other(Box::new(StaleConnection(why.to_string())))
-            }
-            other => other,
+        let Error::Io(error) = error else {
+            return error;
+        };
+        let is_unacknowledged = error.raw_os_error() == Some(Errno::ETIMEDOUT as i32);
+        let is_dead = self.used || is_unacknowledged;
+        if is_dead && !self.answering && !self.is_to_proxy {
+            Error::Other(Box::new(StaleConnection(error.to_string())))
+        } else {
+            Error::Io(error)
         }
     }
 }
@@ -323,34 +336,42 @@ impl<T: Transport> Transport for ReusableTransport<T> {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
-        self.used |= mem::take(&mut self.answering) && !self.is_to_proxy;
+        // Output after an answer is the next call.
+        if mem::take(&mut self.answering) && !self.is_to_proxy {
+            self.used = true;
+        }
         self.kept = false;
+
         let output = &self.inner.buffers().output()[..amount];
         self.unsent.extend_from_slice(output);
         if self.unsent.len() < BUFFER_SIZE {
-            Ok(())
-        } else {
-            self.send(timeout).map_err(|why| self.classify(why))
+            return Ok(());
         }
+        self.send(timeout).map_err(|error| self.classify(error))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
-        let more = match self.exchange(timeout) {
-            Ok(false) if !self.answering && self.used => {
-                Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
-            }
-            other => other,
+        let has_more = match self.exchange(timeout) {
+            Ok(has_more) => has_more,
+            Err(error) => return Err(self.classify(error)),
         };
-        let more = more.map_err(|why| self.classify(why))?;
-        self.answering |= more;
-        Ok(more)
+        // The server has closed a kept connection.
+        if !has_more && !self.answering && self.used {
+            let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+            return Err(self.classify(error.into()));
+        }
+        self.answering |= has_more;
+        Ok(has_more)
     }
 
     fn is_open(&mut self) -> bool {
-        // ureq asks when it puts a connection away, and when it takes it out again: only the second
-        // answer counts.
-        let is_put_away = !self.is_to_proxy && !mem::replace(&mut self.kept, true);
-        is_put_away || self.inner.is_open()
+        // ureq asks when it keeps a connection, and when it uses the connection again. Only the
+        // second answer counts, so that the first needs no system call.
+        let was_kept = mem::replace(&mut self.kept, true);
+        if !was_kept && !self.is_to_proxy {
+            return true;
+        }
+        self.inner.is_open()
     }
 
     fn is_tls(&self) -> bool {
@@ -369,7 +390,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(1);
 
-    /// A server that has one connection, and what `serve` does with it.
+    /// A server that accepts one connection and passes it to `serve`.
     fn server(serve: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -383,15 +404,15 @@ mod tests {
     }
 
     #[test]
-    fn no_trickle_of_bytes_prolongs_a_call() {
-        // A record of TLS, and an answer, that have no end in sight.
+    fn a_trickle_of_bytes_does_not_prolong_a_call() {
+        // A TLS record and an HTTP header that never end.
         for (scheme, first) in [
             ("https", &b"\x16\x03\x03\x40\x00"[..]),
             ("http", b"HTTP/1.1 200 OK\r\nX: "),
         ] {
             let address = server(move |mut stream| {
                 stream.write_all(first).unwrap();
-                // So fast that no single read waits long enough to fail.
+                // So often that no single read fails.
                 while stream.write_all(b"x").is_ok() {
                     thread::sleep(LIMIT / 5000);
                 }
@@ -410,8 +431,8 @@ mod tests {
         }
     }
 
-    /// Loopback addresses at which nobody answers, not even with a refusal: the backlog of this
-    /// listener is full.
+    /// An address at which nobody answers, not even with a refusal: the backlog of its listener is
+    /// full.
     fn silent() -> (TcpListener, Vec<TcpStream>, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
@@ -423,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_is_tried_soon_where_ipv4_does_not_connect_and_never_before_it() {
+    fn ipv6_is_the_fallback_where_ipv4_does_not_connect() {
         let (_listener, _waiting, silent) = silent();
         let v6 = TcpListener::bind("[::1]:0").unwrap().local_addr().unwrap();
         let refused: SocketAddr = v6;
@@ -445,7 +466,7 @@ mod tests {
             v6
         );
         assert_eq!(connect(&[v6], LIMIT).unwrap().peer_addr().unwrap(), v6);
-        // What IPv4 says counts, and it has all of the time.
+        // Where both fail, the error is that of IPv4, which is tried in all of the time.
         assert_eq!(
             connect(&[gone, refused], LIMIT).unwrap_err().kind(),
             io::ErrorKind::ConnectionRefused
@@ -466,8 +487,8 @@ mod tests {
                 .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
                 .unwrap();
         }
-        // What the server says between two calls, before it ends the connection; None where it does
-        // not.
+        // What the server sends between two calls before it ends the connection; None where it does
+        // not end it.
         for unasked in [
             None,
             Some(&b""[..]),
@@ -501,21 +522,22 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_connection_that_dies_under_a_large_request_is_called_broken() {
+    fn a_kept_connection_that_dies_under_a_large_request_is_stale() {
         let address = server(|mut stream| {
             let _ = stream.read(&mut [0; 4096]).unwrap();
             stream
                 .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
                 .unwrap();
-            // More of the next one is on its way when the line goes.
+            // The connection ends while more of the next request is on its way.
             let _ = stream.read(&mut [0]).unwrap();
         });
-        let (agent, url) = (agent(), format!("http://{address}/"));
+        let agent = agent();
+        let url = format!("http://{address}/");
         agent.post(&url).send("").unwrap();
-        // More than the kernels on both sides take.
+        // More than the kernel buffers on both sides.
         let error = agent.post(&url).send(vec![b'x'; 32 << 20]).unwrap_err();
         assert!(
-            matches!(&error, Error::Other(why) if why.is::<StaleConnection>()),
+            matches!(&error, Error::Other(error) if error.is::<StaleConnection>()),
             "{error:?}"
         );
     }

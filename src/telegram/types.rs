@@ -1,5 +1,5 @@
-//! What Telegram sends and takes, as far as a bot mostly needs it. Unknown fields are passed over,
-//! so that a newer Bot API changes nothing; [`Update::get`] reads them.
+//! The types that Telegram sends and takes, with the fields that most bots need. Unknown fields do no
+//! harm, so that a newer Bot API changes nothing; [`Update::get`] reads them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::rich_message;
 
-/// Fields of a message that say nothing of its kind.
+/// Fields of a message that do not tell its kind, since messages of all kinds can have them.
 const COMMON_FIELDS: [&str; 12] = [
     "author_signature",
     "chat",
@@ -25,8 +25,8 @@ const COMMON_FIELDS: [&str; 12] = [
     "reply_to_message",
 ];
 
-/// One thing that happened, as `https://core.telegram.org/bots/api#update` has it. Only one of its
-/// kinds is there.
+/// An update: one thing that happened, `https://core.telegram.org/bots/api#update`. It has one of
+/// its optional fields, or one that only [`Update::get`] reads.
 #[derive(Debug, Deserialize)]
 pub struct Update {
     /// Positive, one higher than the update before; the same when an update is delivered again.
@@ -41,6 +41,7 @@ pub struct Update {
     pub edited_channel_post: Option<Message>,
     /// A button under a message was pressed.
     pub callback_query: Option<CallbackQuery>,
+    /// The whole JSON.
     #[serde(skip)]
     body: Vec<u8>,
 }
@@ -49,15 +50,16 @@ impl Update {
     /// Reads an update's JSON, as Telegram sends it.
     ///
     /// # Errors
-    /// When it is none. The error can quote a user's text.
+    /// When it is not the JSON of an update. The error can quote a user's text.
     pub fn parse(body: Vec<u8>) -> serde_json::Result<Self> {
         let mut update: Self = serde_json::from_slice(&body)?;
         update.body = body;
         Ok(update)
     }
 
-    /// What this type has no field for: a field of the update by its name in the Bot API, read as a
-    /// type of your own. None when the field is not there, or does not read so.
+    /// A field of the update by its name in the Bot API, read as a type of your own: for updates
+    /// that this type has no field for. None when the update does not have the field, or it does not
+    /// fit your type.
     ///
     /// ```
     /// use pihook::bot::Update;
@@ -80,41 +82,46 @@ impl Update {
         serde_json::from_str(fields.get(name)?.get()).ok()
     }
 
-    /// What kind of thing it is, for a person: the names of a message's fields that are not the
-    /// same for all, or the name of another update's field.
+    /// The kind of update, for a person: the fields of a message that not all messages have, or the
+    /// update's own field, for example `callback_query`.
     pub(crate) fn kind(&self) -> String {
-        let names = |object: &str, common: &[&str]| {
-            let fields: BTreeMap<String, IgnoredAny> =
-                serde_json::from_str(object).unwrap_or_default();
-            fields
-                .into_keys()
-                .filter(|name| !common.contains(&name.as_str()))
-                .collect::<Vec<_>>()
-        };
-        let fields: HashMap<String, Box<RawValue>> =
+        let fields: BTreeMap<String, Box<RawValue>> =
             serde_json::from_slice(&self.body).unwrap_or_default();
-        match fields.get("message") {
-            Some(message) => names(message.get(), &COMMON_FIELDS).join(", "),
-            None => fields
-                .into_keys()
-                .filter(|name| name != "update_id")
-                .collect::<Vec<_>>()
-                .join(", "),
-        }
+        let Some(message) = fields.get("message") else {
+            return names(&fields, &["update_id"]);
+        };
+
+        let fields: BTreeMap<String, IgnoredAny> =
+            serde_json::from_str(message.get()).unwrap_or_default();
+        names(&fields, &COMMON_FIELDS)
     }
 
     /// The message or post, new or changed.
     pub(crate) fn any_message(&self) -> Option<&Message> {
-        let new = self.message.as_ref().or(self.channel_post.as_ref());
-        new.or(self.edited_message.as_ref())
-            .or(self.edited_channel_post.as_ref())
+        let kinds = [
+            &self.message,
+            &self.channel_post,
+            &self.edited_message,
+            &self.edited_channel_post,
+        ];
+        kinds.into_iter().find_map(Option::as_ref)
     }
 
-    /// The id of the chat that it happened in, where there is one.
+    /// The id of the chat of the update, where there is one.
     pub(crate) fn chat(&self) -> Option<i64> {
-        let pressed = || self.callback_query.as_ref()?.message.as_ref();
-        Some(self.any_message().or_else(pressed)?.chat.id)
+        if let Some(message) = self.any_message() {
+            return Some(message.chat.id);
+        }
+        let message = self.callback_query.as_ref()?.message.as_ref()?;
+        Some(message.chat.id)
     }
+}
+
+/// The names of the fields, without those in `common`.
+fn names<T>(fields: &BTreeMap<String, T>, common: &[&str]) -> String {
+    let mut names: Vec<_> = fields.keys().map(String::as_str).collect();
+    names.retain(|name| !common.contains(name));
+    names.join(", ")
 }
 
 /// A message, `https://core.telegram.org/bots/api#message`.
@@ -127,9 +134,9 @@ pub struct Message {
     pub date: i64,
     /// When it was changed last: Unix time in seconds.
     pub edit_date: Option<i64>,
-    /// Who wrote it; posts in channels have none.
+    /// The sender; posts in channels have none.
     pub from: Option<User>,
-    /// Where it was written.
+    /// The chat of the message.
     pub chat: Chat,
     /// The topic of a forum, or another thread.
     pub message_thread_id: Option<i64>,
@@ -138,17 +145,16 @@ pub struct Message {
     pub is_topic_message: bool,
     /// The topic in the direct messages of a channel.
     pub direct_messages_topic: Option<DirectMessagesTopic>,
-    /// The text, at most 4096 code points; photos, stickers and the rest have none.
+    /// The text, at most 4096 code points; photos, stickers and other kinds have none.
     pub text: Option<String>,
-    /// What is bold, a link, a spoiler…: JSON as Telegram wrote it, since an echo only passes it
-    /// on.
+    /// The formatting of the text (bold, link, spoiler…): JSON as Telegram wrote it.
     pub entities: Option<Box<RawValue>>,
     /// A text with lists, tables, headings…, in place of `text`: JSON as Telegram wrote it.
     /// [`Message::rich_text`] reads it.
     pub rich_message: Option<Box<RawValue>>,
-    /// The chat in whose name it was written, in place of a person's.
+    /// The chat in whose name the message was written, in place of a person's name.
     pub sender_chat: Option<Chat>,
-    /// The message's number among those that its writer and the bot alone can see.
+    /// The message's number among the ephemeral ones, which only their sender and the bot can see.
     pub ephemeral_message_id: Option<i64>,
 }
 
@@ -166,46 +172,53 @@ impl Message {
     /// ```
     #[must_use]
     pub fn command(&self, me: &Me) -> Option<&str> {
-        let word = self
-            .text
-            .as_deref()?
-            .strip_prefix('/')?
-            .split(char::is_whitespace)
-            .next()?;
-        let (command, to) = word.split_once('@').unwrap_or((word, &me.username));
-        (!command.is_empty() && to.eq_ignore_ascii_case(&me.username)).then_some(command)
+        let text = self.text.as_deref()?.strip_prefix('/')?;
+        let word = text.split(char::is_whitespace).next()?;
+        let (command, bot) = word.split_once('@').unwrap_or((word, &me.username));
+        let is_for_me = bot.eq_ignore_ascii_case(&me.username);
+        (is_for_me && !command.is_empty()).then_some(command)
     }
 
-    /// The text of a rich message, at most 4096 characters, without its formatting. None when it is
-    /// no rich message, or no text is in it.
+    /// The text of a rich message, at most 4096 characters, without its formatting. None when the
+    /// message is not a rich one, or has no text.
     #[must_use]
     pub fn rich_text(&self) -> Option<String> {
-        self.rich_message
-            .as_deref()
-            .map(rich_message::text)
-            .filter(|text| !text.is_empty())
+        let text = rich_message::text(self.rich_message.as_deref()?);
+        (!text.is_empty()).then_some(text)
     }
 
-    /// Whether a bot wrote it. People who write as a group or a channel have a bot's name in
-    /// `from`, but are none.
+    /// Whether a bot wrote the message. People who write as a group or a channel have a bot's name
+    /// in `from`, but they are no bots.
     #[must_use]
     pub fn is_from_bot(&self) -> bool {
         self.sender_chat.is_none() && self.from.as_ref().is_some_and(|from| from.is_bot)
     }
 
-    /// Whether only its writer and the bot can see it. [`Reply::to`] answers it so that this is
-    /// true of the answer, too.
+    /// Whether only the sender and the bot can see the message. A reply of [`Reply::to`] is then
+    /// ephemeral, too.
     #[must_use]
     pub fn is_ephemeral(&self) -> bool {
         self.ephemeral_message_id.is_some() || self.message_id == 0
     }
 
-    /// The forum's topic that an answer goes to.
+    /// The forum's topic that a reply goes to. A thread that is not a topic takes no messages.
     pub(crate) fn topic(&self) -> Option<i64> {
-        self.message_thread_id.filter(|_| self.is_topic_message)
+        if self.is_topic_message {
+            self.message_thread_id
+        } else {
+            None
+        }
+    }
+
+    /// The topic in a channel's direct messages that a reply goes to.
+    pub(crate) fn direct_messages_topic_id(&self) -> Option<i64> {
+        self.direct_messages_topic
+            .as_ref()
+            .map(|topic| topic.topic_id)
     }
 }
 
+/// A topic in the direct messages of a channel,
 /// `https://core.telegram.org/bots/api#directmessagestopic`.
 #[derive(Debug, Deserialize)]
 pub struct DirectMessagesTopic {
@@ -225,40 +238,40 @@ pub struct Chat {
 pub struct User {
     /// Up to 52 bits. It is also the id of the private chat with this user.
     pub id: i64,
-    /// Whether it is a bot; so is the name that people have who write as a group or a channel.
+    /// Whether it is a bot. Also true of the name under which people write as a group or a channel.
     #[serde(default)]
     pub is_bot: bool,
-    /// Whatever the user likes.
+    /// The name that the user chose.
     #[serde(default)]
     pub first_name: String,
     /// Without an @.
     pub username: Option<String>,
 }
 
-/// A button that was pressed, `https://core.telegram.org/bots/api#callbackquery`. It waits for
-/// `answerCallbackQuery`: until then the button shows that it is busy. Telegram takes no answer
-/// after some 15 s.
+/// A button that was pressed, `https://core.telegram.org/bots/api#callbackquery`. The button shows
+/// that it is busy until the bot calls `answerCallbackQuery`. Telegram takes no answer after some
+/// 15 s.
 #[derive(Debug, Deserialize)]
 pub struct CallbackQuery {
-    /// What `answerCallbackQuery` wants as `callback_query_id`.
+    /// The `callback_query_id` of `answerCallbackQuery`.
     pub id: String,
-    /// Who pressed it.
+    /// The user who pressed the button.
     pub from: User,
-    /// The message with the button; none when the message was sent by way of an inline query.
+    /// The message with the button; none when the message was sent through an inline query.
     pub message: Option<Message>,
     /// The button's `callback_data`, at most 64 bytes. A client that is not Telegram's can send
-    /// any.
+    /// other data.
     pub data: Option<String>,
 }
 
-/// `https://core.telegram.org/bots/api#webhookinfo`.
+/// The webhook as Telegram knows it, `https://core.telegram.org/bots/api#webhookinfo`.
 #[derive(Debug, Deserialize)]
 pub struct WebhookInfo {
     /// Empty when no webhook is set.
     pub url: String,
     /// Whether a certificate was uploaded.
     pub has_custom_certificate: bool,
-    /// Updates that wait for delivery.
+    /// How many updates wait for delivery.
     pub pending_update_count: u64,
     /// The address that Telegram calls.
     pub ip_address: Option<String>,
@@ -266,9 +279,9 @@ pub struct WebhookInfo {
     pub last_error_date: Option<i64>,
     /// Why it failed. A later success does not clear it.
     pub last_error_message: Option<String>,
-    /// Connections that Telegram may open at once.
+    /// How many connections Telegram may open at once.
     pub max_connections: Option<u32>,
-    /// The kinds of update that are delivered; none when they are the default ones.
+    /// The kinds of update that Telegram delivers; none when they are the default ones.
     pub allowed_updates: Option<Vec<String>>,
 }
 
@@ -295,7 +308,7 @@ pub struct Me {
     pub username: String,
 }
 
-/// A message to send, with the names that `sendMessage` gives its parameters.
+/// The parameters of `sendMessage`, for a reply.
 ///
 /// ```
 /// # use pihook::bot::{Call, Update};
@@ -309,7 +322,7 @@ pub struct Me {
 /// ```
 #[derive(Debug, Serialize)]
 pub struct Reply<'a> {
-    /// The chat that it goes to.
+    /// The chat in which the reply appears.
     pub chat_id: i64,
     /// The forum topic within the chat.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -317,64 +330,66 @@ pub struct Reply<'a> {
     /// The topic in the direct messages of a channel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub direct_messages_topic_id: Option<i64>,
-    /// What it says, at most 4096 code points.
+    /// The text, at most 4096 code points.
     pub text: &'a str,
-    /// How the text is formatted.
+    /// The formatting of the text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entities: Option<&'a RawValue>,
-    /// The message that it answers.
+    /// The message that the reply points at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply_parameters: Option<ReplyParameters>,
-    /// The one person who can see it, by Bot API 10.3 and later.
+    /// The person who alone can see the reply, for Bot API 10.3 and later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ephemeral_message_parameters: Option<EphemeralMessageParameters>,
-    /// The same, as Bot API 10.2 has it.
+    /// The same, for Bot API 10.2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receiver_user_id: Option<i64>,
 }
 
 impl<'a> Reply<'a> {
-    /// A plain text to the chat and topic of `message`, as a reply to it. What only its writer and
-    /// the bot can see gets an answer that only these can see.
+    /// A plain text to the chat and topic of `message`, as a reply to it. Only the sender and the
+    /// bot can see the reply to an ephemeral message.
     #[must_use]
     pub fn to(message: &Message, text: &'a str) -> Self {
-        // Where Telegram does not say who wrote it, it refuses this, and nobody sees anything.
-        let receiver = || message.from.as_ref().map_or(0, |from| from.id);
-        let receiver_user_id = message.is_ephemeral().then(receiver);
-        Self {
-            receiver_user_id,
-            ephemeral_message_parameters: receiver_user_id
-                .map(|receiver_user_id| EphemeralMessageParameters { receiver_user_id }),
+        let mut reply = Self {
             chat_id: message.chat.id,
             message_thread_id: message.topic(),
-            direct_messages_topic_id: message
-                .direct_messages_topic
-                .as_ref()
-                .map(|topic| topic.topic_id),
+            direct_messages_topic_id: message.direct_messages_topic_id(),
             text,
             entities: None,
             reply_parameters: Some(ReplyParameters::to(message)),
+            ephemeral_message_parameters: None,
+            receiver_user_id: None,
+        };
+        if message.is_ephemeral() {
+            // No user has the id 0. Where the sender is not known, Telegram refuses the reply, and
+            // nobody sees it.
+            let receiver_user_id = message.from.as_ref().map_or(0, |from| from.id);
+            reply.receiver_user_id = Some(receiver_user_id);
+            reply.ephemeral_message_parameters =
+                Some(EphemeralMessageParameters { receiver_user_id });
         }
+        reply
     }
 }
 
-/// Who can see a message that is not for all of its chat.
+/// The person who can see an ephemeral message.
 #[derive(Debug, Serialize)]
 pub struct EphemeralMessageParameters {
-    /// One person of the chat.
+    /// The id of one user in the chat.
     pub receiver_user_id: i64,
 }
 
-/// Which message a reply points at.
+/// The message that a reply points at.
 #[derive(Debug, Serialize)]
 pub struct ReplyParameters {
     /// A message of the same chat.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<i64>,
-    /// One that only its writer and the bot can see.
+    /// In its place, the number of an ephemeral message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ephemeral_message_id: Option<i64>,
-    /// A user may delete the message before we answer: then the text alone still arrives.
+    /// Whether the reply arrives also when the message was deleted by then.
     pub allow_sending_without_reply: bool,
 }
 
@@ -405,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_for_this_bot_or_for_everyone() {
+    fn a_command_is_for_this_bot_or_for_every_bot() {
         let me = Me {
             id: 1,
             first_name: String::new(),
@@ -440,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_names_its_chat_and_any_field_can_be_read() {
+    fn every_kind_of_update_has_its_chat_and_any_field_can_be_read() {
         let message = json!({"message_id": 5, "chat": {"id": 42}, "caption": "look"});
         for kind in [
             "message",

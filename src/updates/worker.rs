@@ -23,7 +23,7 @@ use crate::status::facts::Status;
 use crate::status::report;
 use crate::system::clock::unix_now;
 use crate::system::log_limit::LogLimit;
-use crate::telegram::cached_me::KnownMe;
+use crate::telegram::cached_me::CachedMe;
 use crate::telegram::call::Call;
 use crate::telegram::client::Client;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
@@ -51,7 +51,7 @@ pub(crate) struct ServedBot {
     /// To make calls with.
     pub(crate) client: Client,
     /// The answer of getMe.
-    pub(crate) me: Arc<KnownMe>,
+    pub(crate) me: Arc<CachedMe>,
     /// Which updates were answered.
     pub(crate) dedup: DedupWindow,
     /// What is left of updates that Telegram delivers again.

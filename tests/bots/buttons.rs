@@ -1,4 +1,4 @@
-//! Asks, and takes the answer by buttons: `cargo run --example demo -- buttons`.
+//! Asks a question, and the user answers with a button: `cargo run --example demo -- buttons`.
 
 use pihook::bot::{Bot, Call, Me, Update};
 use pihook::telegram::types::{CallbackQuery, Message};
@@ -34,7 +34,7 @@ fn answer(query: &CallbackQuery) -> Vec<Call> {
     let choice = match query.data.as_deref() {
         Some("tea") => "Tea it is.",
         Some("coffee") => "Coffee it is.",
-        // A strange client can send any data.
+        // A client that is not Telegram's can send other data.
         _ => "That is not on the menu.",
     };
     let mut calls = vec![Call::new(

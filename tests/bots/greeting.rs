@@ -1,5 +1,5 @@
-//! Greets whoever starts it, and says everything else backwards: `cargo run --example demo --
-//! greeting`.
+//! Greets a user who writes `/start`, and sends every other text back in reverse: `cargo run
+//! --example demo -- greeting`.
 
 use pihook::bot::{Bot, Call, Me, Update};
 

@@ -1,9 +1,9 @@
-//! The bot of the tests that are about the machinery around a bot: whatever becomes of
-//! `src/echo.rs`, these tests stay.
+//! The bot for the tests of everything around a bot: they stay the same when somebody edits
+//! `src/echo.rs`.
 //!
-//! It answers every text with the same text, as an echo, but for a few words that it obeys. CALM in
-//! its environment keeps it from panicking, KINDS=few has it ask for messages alone, and LEVEL is
-//! that of its log.
+//! It answers every text with the same text, as an echo, except for the few words that it obeys.
+//! With CALM in its environment it does not panic, with KINDS=few it asks for messages only, and
+//! LEVEL is the level of its log.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

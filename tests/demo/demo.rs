@@ -49,8 +49,8 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("{why}");
+        Err(error) => {
+            eprintln!("{error}");
             ExitCode::FAILURE
         }
     }
@@ -68,15 +68,15 @@ fn bot(name: &str) -> Option<Arc<dyn bot::Bot>> {
 
 /// The other half of this program: the bot, as `pihook run` runs it.
 fn run_bot(name: &str, settings: &Path) -> Result<(), Box<dyn Error>> {
+    let bot = bot(name).ok_or("There is no such bot.")?;
     pihook::system::logging::start("demo", pihook::cli::LogLevel::Info);
     let config =
         pihook::config::load(settings, &|_| None).map_err(|problems| problems.to_string())?;
-    Ok(pihook::run::run(
-        &config,
-        bot(name).ok_or("There is no such bot.")?,
-    )?)
+    pihook::run::run(&config, bot)?;
+    Ok(())
 }
 
+/// The first half: the conversation with the bot, which runs in another process.
 fn chat(name: &str) -> Result<(), Box<dyn Error>> {
     let telegram = Telegram::start(Options::default())?;
     let user = telegram.bot(TOKEN);
@@ -96,17 +96,16 @@ fn chat(name: &str) -> Result<(), Box<dyn Error>> {
 
     let terminal = io::stdin().is_terminal();
     if terminal {
+        let address = demo.process.address;
+        let certificate = demo.home.0.join("certs/webhook_cert.pem");
         println!(
-            "The bot listens on https://{} and is registered at the simulated Telegram.",
-            demo.process.address
+            "The bot listens on https://{address} and is registered at the simulated Telegram."
         );
-        println!(
-            "Its certificate: {}",
-            demo.home.0.join("certs/webhook_cert.pem").display()
-        );
+        println!("Its certificate: {}", certificate.display());
         println!("Write something, or press a button with #1. Ctrl-D ends the demo.");
         print_now("you: ")?;
     }
+
     for line in io::stdin().lock().lines() {
         let line = line?;
         if !line.trim().is_empty() {
@@ -128,18 +127,18 @@ fn print_now(text: &str) -> io::Result<()> {
 }
 
 struct Demo<'n> {
-    // It ends before its folder goes.
+    // Fields are dropped in this order: the process ends before its folder is removed.
     process: Process,
     name: &'n str,
     home: Home,
     telegram: Telegram,
     user: Bot,
-    /// The data of those under the last message that has some.
+    /// The data of the buttons under the last message that has some.
     buttons: Vec<String>,
 }
 
 impl Demo<'_> {
-    /// A message or a pressed button, and all that the bot does about it.
+    /// Sends a message or presses a button, waits, and shows the bot's calls.
     fn turn(&mut self, line: &str, terminal: bool) -> Result<(), Box<dyn Error>> {
         let start = Instant::now();
         let first = self.user.calls().len();
@@ -147,6 +146,7 @@ impl Demo<'_> {
             return Ok(());
         };
         let is_done = self.wait(update, start)?;
+
         let time = start.elapsed().as_secs_f64() * 1000.0;
         let time = if terminal {
             format!("   ({time:.1} ms)")
@@ -154,33 +154,32 @@ impl Demo<'_> {
             String::new()
         };
         let calls = self.user.calls().split_off(first);
-        let shown: Vec<_> = calls
-            .iter()
-            .filter(|call| call.carried_out.is_some())
-            .filter_map(show)
-            .collect();
-        for line in &shown {
-            println!("bot: {line}{time}");
+        let mut has_reply = false;
+        for call in &calls {
+            if call.carried_out.is_some()
+                && let Some(line) = show(call)
+            {
+                println!("bot: {line}{time}");
+                has_reply = true;
+            }
         }
-        match (is_done, shown.is_empty()) {
-            (false, _) => println!("(the update was not done within 10 s)"),
-            (true, true) => println!("(no reply)"),
-            (true, false) => {}
+
+        if !is_done {
+            println!("(the update was not done within 10 s)");
+        } else if !has_reply {
+            println!("(no reply)");
         }
         self.offer_buttons(&calls);
         Ok(())
     }
 
-    /// What the user does; the update that comes of it.
+    /// Sends a message, or presses a button where the line is `#` and a number. Returns the id of
+    /// the update, if Telegram delivers one.
     fn send(&self, line: &str) -> Option<i64> {
-        let update = if let Some(number) = line
-            .strip_prefix('#')
-            .and_then(|number| number.parse::<usize>().ok())
-        {
-            let Some(data) = number
-                .checked_sub(1)
-                .and_then(|place| self.buttons.get(place))
-            else {
+        let number = line.strip_prefix('#').unwrap_or_default();
+        let update = if let Ok(number) = number.parse::<usize>() {
+            // The first button has the number 1.
+            let Some(data) = self.buttons.get(number.wrapping_sub(1)) else {
                 println!("(there is no such button)");
                 return None;
             };
@@ -195,21 +194,15 @@ impl Demo<'_> {
         Some(update)
     }
 
-    /// Waits until the update is done, and starts the bot again when it has ended. Whether it was
-    /// done in time.
+    /// Waits until the update is done, and starts the bot again when its process has ended. Returns
+    /// whether the update was done in time.
     fn wait(&mut self, update: i64, start: Instant) -> Result<bool, Box<dyn Error>> {
-        let is_done = |user: &Bot| {
-            user.deliveries()
-                .iter()
-                .any(|one| one.update_id == update && one.succeeded())
-        };
-        while !is_done(&self.user) {
+        while !self.is_done(update) {
             if start.elapsed() > PATIENCE {
                 return Ok(false);
             }
-            if self.process.ended.recv_timeout(Duration::from_millis(1))
-                == Err(RecvTimeoutError::Disconnected)
-            {
+            let waited = self.process.ended.recv_timeout(Duration::from_millis(1));
+            if waited == Err(RecvTimeoutError::Disconnected) {
                 println!("(the bot's process ended; restarting it)");
                 self.process = Process::start(self.name, &self.home)?;
                 self.telegram.route(HOST, 8443, self.process.address);
@@ -218,28 +211,37 @@ impl Demo<'_> {
         Ok(true)
     }
 
-    fn offer_buttons(&mut self, calls: &[Call]) {
-        let rows = calls
+    fn is_done(&self, update: i64) -> bool {
+        let deliveries = self.user.deliveries();
+        deliveries
             .iter()
-            .filter_map(|call| call.params["reply_markup"]["inline_keyboard"].as_array())
-            .flatten();
-        let buttons: Vec<&Value> = rows.filter_map(Value::as_array).flatten().collect();
+            .any(|one| one.update_id == update && one.succeeded())
+    }
+
+    /// Shows the buttons of the calls, and keeps their data. Without new ones, the old ones stay.
+    fn offer_buttons(&mut self, calls: &[Call]) {
+        let mut buttons: Vec<&Value> = Vec::new();
+        for call in calls {
+            let rows = call.params["reply_markup"]["inline_keyboard"].as_array();
+            for row in rows.into_iter().flatten() {
+                buttons.extend(row.as_array().into_iter().flatten());
+            }
+        }
         if buttons.is_empty() {
             return;
         }
-        let text =
-            |button: &Value, name: &str| button[name].as_str().unwrap_or_default().to_owned();
-        for (number, button) in buttons.iter().enumerate() {
-            println!("     #{} {}", number + 1, text(button, "text"));
+
+        self.buttons.clear();
+        for button in buttons {
+            let text = button["text"].as_str().unwrap_or_default();
+            let data = button["callback_data"].as_str().unwrap_or_default();
+            self.buttons.push(data.to_owned());
+            println!("     #{} {text}", self.buttons.len());
         }
-        self.buttons = buttons
-            .iter()
-            .map(|button| text(button, "callback_data"))
-            .collect();
     }
 }
 
-/// What a user sees of a call; nothing of those that keep the webhook.
+/// What a user sees of a call; None for the calls by which pihook keeps its webhook.
 fn show(call: &Call) -> Option<String> {
     let text = call.text("text");
     match call.method.as_str() {
@@ -251,8 +253,8 @@ fn show(call: &Call) -> Option<String> {
     }
 }
 
-/// A folder with the bot's settings, in memory where there is such a folder, so that the bot
-/// remembers across a restart as on a Pi; it goes with the value.
+/// A folder with the bot's settings. It is in memory where that is possible, so that the bot
+/// remembers its updates after a restart, as on a Pi. It is removed when the value is dropped.
 struct Home(PathBuf);
 
 impl Home {
@@ -276,16 +278,16 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // It lies in a temporary folder: what is left goes with that.
+        // What cannot be removed is in a temporary folder.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// The bot's process; it ends with the value.
+/// The bot's process; it is killed when the value is dropped.
 struct Process {
     child: Child,
     address: SocketAddr,
-    /// Disconnected once it has ended.
+    /// Disconnected once the process has ended.
     ended: Receiver<()>,
 }
 
@@ -298,19 +300,22 @@ impl Process {
             .stdin(Stdio::null())
             .stderr(Stdio::piped());
         let mut child = command.spawn()?;
-        let mut lines = BufReader::new(child.stderr.take().ok_or("The bot has no log.")?).lines();
+        let stderr = child.stderr.take().ok_or("The bot has no log.")?;
+        let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
+
         let mut log = String::new();
-        for line in lines.by_ref().map_while(Result::ok) {
+        while let Some(line) = lines.next() {
             if let Some(address) = line.split("Listening on ").nth(1) {
                 let address = address.trim_end_matches('.').parse()?;
                 let (alive, ended) = mpsc::channel();
                 std::thread::spawn(move || {
                     let _alive = alive;
-                    // What goes as planned stands in the conversation.
-                    let lines = lines
-                        .map_while(Result::ok)
-                        .filter(|line| !line.contains("[INFO]"));
-                    lines.for_each(|line| println!("log: {line}"));
+                    for line in lines {
+                        // The conversation shows what goes as planned.
+                        if !line.contains("[INFO]") {
+                            println!("log: {line}");
+                        }
+                    }
                 });
                 return Ok(Process {
                     child,

@@ -168,7 +168,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, share
     }
 }
 
-/// A connection that fails is simply over.
+/// Serves one connection until it ends. Its errors interest nobody.
 async fn connection(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
@@ -218,7 +218,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// What became of a request.
+/// The answer to a request, and how it goes out.
 struct Served {
     answer: Answer,
     /// After so many bytes of the answer the connection is cut.
@@ -238,6 +238,7 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
             };
         }
     };
+
     let fault = match ask(&shared.on_call, &call) {
         Some(Fault::Late(pause, fault)) => {
             tokio::time::sleep(pause).await;
@@ -251,44 +252,41 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
         account.calls[place].carried_out = Some(Instant::now());
         methods::carry_out(shared, &token, account, &call)
     };
-    // In one step, so that who sees a call sees what it did.
+    // In one step: a test that sees a call also sees its effect.
     let (place, answer) = shared.account(&token, |account| {
         account.calls.push(call.clone());
         let place = account.calls.len() - 1;
-        (
-            place,
-            if is_at_once {
-                carry_out(account, place)
-            } else {
-                Answer::ok("true")
-            },
-        )
+        let answer = if is_at_once {
+            carry_out(account, place)
+        } else {
+            Answer::ok("true")
+        };
+        (place, answer)
     });
-    let (answer, limit) = match fault {
-        None => (answer, None),
+
+    let limit = match fault {
+        Some(Fault::CutBefore | Fault::CutAfter) => Some(0),
+        Some(Fault::CutInside(bytes)) => Some(bytes),
+        Some(Fault::Raw(_)) => Some(usize::MAX),
+        _ => None,
+    };
+    let answer = match fault {
+        None | Some(Fault::CutBefore | Fault::CutAfter | Fault::CutInside(_)) => answer,
         Some(Fault::Error {
             code,
             description,
             retry_after,
             migrate_to_chat_id,
-        }) => (
-            Answer::with_parameters(code, &description, retry_after, migrate_to_chat_id),
-            None,
-        ),
-        Some(Fault::Html(code)) => (Answer::html(code), None),
+        }) => Answer::with_parameters(code, &description, retry_after, migrate_to_chat_id),
+        Some(Fault::Html(code)) => Answer::html(code),
         Some(Fault::Stall(pause)) => {
             tokio::time::sleep(pause).await;
-            (
-                shared.account(&token, |account| carry_out(account, place)),
-                None,
-            )
+            shared.account(&token, |account| carry_out(account, place))
         }
         // One late fault within another.
         Some(Fault::Late(..) | Fault::Hang) => std::future::pending().await,
-        Some(Fault::CutBefore | Fault::CutAfter) => (answer, Some(0)),
-        Some(Fault::CutInside(bytes)) => (answer, Some(bytes)),
-        Some(Fault::Body(code, body)) => (Answer::new(code, body), None),
-        Some(Fault::Raw(bytes)) => (Answer::raw(bytes), Some(usize::MAX)),
+        Some(Fault::Body(code, body)) => Answer::new(code, body),
+        Some(Fault::Raw(bytes)) => Answer::raw(bytes),
     };
     let answer = polling::ready(answer, shared, &token).await;
     Served {

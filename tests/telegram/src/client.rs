@@ -12,10 +12,10 @@ use crate::stream::Stream;
 pub use crate::tls::Trust;
 pub use crate::url::Target;
 
-/// Why a connection is over.
+/// The reason why a connection has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Error {
-    /// The server closed it. Telegram tells nobody and tries again.
+    /// The server closed it. Telegram shows no error and tries again.
     Closed,
     /// Anything else, in the words of `last_error_message`.
     Failed(String),
@@ -153,7 +153,7 @@ impl Connection {
                 Ok(Some(response))
             }
             Err(Unreadable(code, message)) => {
-                // The server is told, in a line that makes no sense to it.
+                // Telegram writes its error to the server, as a status line.
                 let reason = message.split(':').next().unwrap_or_default();
                 let line = format!("HTTP/1.1 {code} {reason}\r\nContent-Length: 0\r\n\r\n");
                 self.stream.push(line.as_bytes(), b"", usize::MAX);

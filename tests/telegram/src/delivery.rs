@@ -202,7 +202,7 @@ struct Pool {
     gone: Gone,
 }
 
-/// The pool's end of a line.
+/// What the pool knows of one line.
 struct Open {
     jobs: mpsc::UnboundedSender<Job>,
     /// The queue whose update is on its way, and its place in the list of deliveries.
@@ -230,7 +230,7 @@ impl Pool {
 
     async fn run(mut self) {
         let mut wakes = self.shared.wakes();
-        // The webhook is set: one connection at once, and nothing on it.
+        // When the webhook is set, Telegram opens one connection at once, and sends nothing on it.
         self.open(Instant::now());
         // Telegram loads at its start, when its SSL context is there, and when the address is.
         for _ in
@@ -254,12 +254,12 @@ impl Pool {
                     let is_lost = report.1.is_err();
                     self.take(report);
                     self.load();
-                    // A lost connection is looked at twice.
+                    // Telegram loads twice after a lost connection.
                     if is_lost {
                         self.load();
                     }
                 }
-                // Who has queued an update has loaded some, too.
+                // A new update is loaded by the code that queued it.
                 _ = wakes.changed() => {}
                 () = next => self.load(),
             }
@@ -274,7 +274,8 @@ impl Pool {
         });
     }
 
-    /// Opens connections as far as they are wanted; when the next one may be opened, if more are.
+    /// Opens the connections that are needed. Returns when the next one may be opened, if more are
+    /// needed.
     fn grow(&mut self, now: Instant) -> Option<Instant> {
         let loaded = self
             .shared
@@ -325,12 +326,12 @@ impl Pool {
         );
         self.tasks.spawn(line.run());
         self.lines.insert(id, Open { jobs, busy: None });
-        // It takes a request while it is still being opened.
+        // A connection that is not open yet already gets a request.
         self.ready.push_back(id);
         while self.tasks.try_join_next().is_some() {}
     }
 
-    /// Hands due updates to connections that are ready; when the next update is due, if a
+    /// Hands due updates to connections that are ready. Returns when the next update is due, if a
     /// connection is left.
     fn send(&mut self, now: Instant) -> Option<Instant> {
         while let Some(&line) = self.ready.front() {
@@ -363,7 +364,8 @@ impl Pool {
                 .look(&self.token, |account| account.deliveries[place].cut = cut);
             if let Some(open) = self.lines.get_mut(&line) {
                 open.busy = Some((update.queue, place));
-                // A line that has just ended has reported so, and the report gives the update back.
+                // This fails when the line has just ended. Its report is on the way, and returns
+                // the update to the queue.
                 let _ = open.jobs.send(Job {
                     body: update.body,
                     cut,
@@ -413,7 +415,7 @@ impl Pool {
             }
             Err(Error::Closed) => None,
         };
-        // In one step, so that nobody sees an update delivered and still pending.
+        // In one step: no test sees an update that is delivered and still pending.
         let now = Instant::now();
         self.shared.account(&self.token, |account| {
             if let Some(message) = complaint {
@@ -438,7 +440,7 @@ impl Pool {
         }
     }
 
-    /// What an answer means beside its update.
+    /// Applies an answer to the webhook itself, not to its update.
     fn answered(&mut self, response: &Response, now: Instant) {
         if response.is_success() {
             self.last_success = Some(now);

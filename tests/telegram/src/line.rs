@@ -17,7 +17,8 @@ pub(crate) struct Job {
     pub cut: Option<Cut>,
 }
 
-/// The line with this number has a response (and whom it came from), or is over.
+/// What a line tells the pool: its number, and a response with the address that it came from, or the
+/// error with which the line ended.
 pub(crate) type Report = (u64, Result<(Response, SocketAddr), Error>);
 
 pub(crate) struct Line {
@@ -27,7 +28,7 @@ pub(crate) struct Line {
     settings: Arc<Settings>,
     jobs: mpsc::UnboundedReceiver<Job>,
     reports: mpsc::UnboundedSender<Report>,
-    /// Telegram's only timer: restarted by each request and each response, by nothing else.
+    /// Telegram's only timer. Each request and each response restarts it, and nothing else does.
     deadline: Instant,
     /// The request that came first, perhaps before the connection was ready.
     job: Option<Job>,
@@ -60,49 +61,53 @@ impl Line {
             Err(error) => error,
             Ok(()) => Error::Closed,
         };
-        // When the pool has let go of this line, nobody is listening.
+        // The pool may have ended by now.
         let _ = self.reports.send((self.id, Err(error)));
     }
 
-    async fn work(&mut self) -> Result<(), Error> {
+    /// Connects, and makes the TLS handshake, each in Telegram's time.
+    async fn open(&mut self) -> Result<(Connection, SocketAddr), Error> {
         let address = self.address().await?;
         self.restart();
+
         // Until TCP is connected there are bytes unsent; after that an answer is missing, if one is
         // wanted. Where packets are dropped, the kernel gives up first.
-        let (shared, shut) = (Arc::clone(&self.shared), Arc::clone(&self.settings));
+        let shared = Arc::clone(&self.shared);
+        let settings = Arc::clone(&self.settings);
         let late = |_| {
-            let is_shut = shut.is_shut(&shared);
-            Err(Error::Failed(
-                if is_shut {
-                    "Connection timed out"
-                } else {
-                    "Write timeout expired"
-                }
-                .into(),
-            ))
+            let message = if settings.is_shut(&shared) {
+                "Connection timed out"
+            } else {
+                "Write timeout expired"
+            };
+            Err(Error::Failed(message.into()))
         };
         let connect = async {
-            until(&shared, || !shut.is_shut(&shared)).await;
+            until(&shared, || !settings.is_shut(&shared)).await;
             Connection::connect(address, shared.options.source).await
         };
         let tcp = self.in_time(connect, late).await?;
-        let settings = Arc::clone(&self.settings);
+
         let start = Connection::start(tcp, &settings.target.host, &settings.trust);
-        let mut connection = self
-            .in_time(start, |is_wanted| {
-                if is_wanted {
-                    Err(read_timeout())
-                } else {
-                    Err(Error::Closed)
-                }
-            })
-            .await?;
+        let late = |is_wanted| {
+            if is_wanted {
+                Err(read_timeout())
+            } else {
+                Err(Error::Closed)
+            }
+        };
+        let connection = self.in_time(start, late).await?;
+        Ok((connection, address))
+    }
+
+    async fn work(&mut self) -> Result<(), Error> {
+        let (mut connection, address) = self.open().await?;
         let _open = Counted::new(&self.shared, &self.token);
         loop {
             if self.job.is_none() {
                 tokio::select! {
-                    // A response and the next request follow each other at once: an end that shows
-                    // between the two is met by the request.
+                    // The next request may follow a response at once. If the connection ends
+                    // between the two, Telegram still writes the request.
                     biased;
                     job = self.jobs.recv() => self.job = job,
                     error = connection.ended() => return Err(error),
@@ -110,13 +115,15 @@ impl Line {
                 }
                 self.restart();
             }
-            // None: idle for too long, or nobody will use this line any more.
+            // None: the line was idle for too long, or the pool does not need it any more.
             let Some(job) = self.job.take() else {
                 return Ok(());
             };
-            let (shared, settings) = (Arc::clone(&self.shared), Arc::clone(&self.settings));
+
+            let shared = Arc::clone(&self.shared);
+            let settings = Arc::clone(&self.settings);
             let response = tokio::select! {
-                // What is sent arrives nowhere, and what is answered does not come back.
+                // In a shut home nothing arrives, and no answer comes back.
                 biased;
                 () = until(&shared, || settings.is_shut(&shared)) => {
                     sleep_until(self.deadline).await;

@@ -70,7 +70,7 @@ fn blocks(pem: &[u8]) -> Result<Vec<Block>, &'static str> {
         let label = line
             .strip_prefix("-----BEGIN ")
             .and_then(|rest| rest.strip_suffix("-----"));
-        // It reads no longer lines in one piece.
+        // OpenSSL reads a longer line in pieces.
         let label = label.filter(|_| line.len() < 255);
         if let Some(label) = label {
             blocks.push(block(label, &mut lines)?);

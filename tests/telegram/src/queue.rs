@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn who_writes_after_a_flood_waits_for_all_of_it() {
+    fn a_chat_that_writes_after_a_flood_waits_for_all_of_it() {
         let now = Instant::now();
         let mut updates: Vec<(i64, i64)> = (0..30).map(|id| (8, id)).collect();
         // A chat with a lower number, so that not its number decides.
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_is_of_what_is_there() {
+    fn the_size_is_of_the_updates_that_are_left() {
         let now = Instant::now();
         let mut queues = Queues::default();
         for id in 0..3 {

@@ -1,4 +1,4 @@
-//! All there is to know about one Telegram, and how others hear of changes.
+//! The state of one simulated Telegram, and how tests and webhooks wait for its changes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -140,7 +140,7 @@ impl State {
         if !self.accounts.contains_key(token) {
             self.accounts.insert(token.to_owned(), Account::new(token));
         }
-        // It is there: inserted just above if it was not.
+        // The account exists: it was inserted just above if it was missing.
         self.accounts.get_mut(token).unwrap()
     }
 }

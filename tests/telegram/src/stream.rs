@@ -173,7 +173,7 @@ fn read_tls(
     };
     let state = tls.process_new_packets();
     if let Err(error) = state {
-        // The server may hear why.
+        // The server gets TLS's alert with the reason.
         let _ = tls.write_tls(&mut Wire(tcp));
         return Err(tls::explain(
             &error,

@@ -1,4 +1,4 @@
-//! Whom Telegram believes: certificates judged as OpenSSL judges them for a webhook.
+//! The check of a webhook's certificate, as OpenSSL makes it for Telegram.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -76,7 +76,7 @@ impl Trust {
 
     /// The system's own certificate authorities.
     pub fn system(roots: &[u8]) -> Result<Trust, String> {
-        // A store without any is one that believes nobody.
+        // Without any root, no certificate is trusted.
         Trust::new(pem::certificates(roots).unwrap_or_default(), false)
     }
 
@@ -295,8 +295,7 @@ impl ServerCertVerifier for Verifier {
             .map_err(|error| no_verdict(&format!("a certificate that it cannot read ({error})")))?;
         check_key(&certificate)?;
         if is_self_signed(&certificate) {
-            // Nothing but the very same certificate will do: not one with the same name, nor with
-            // the same key.
+            // Only the same certificate is accepted. One with the same name or the same key is not.
             if !self.anchors.contains(end_entity) {
                 return Err(CertificateError::UnknownIssuer.into());
             }

@@ -80,7 +80,7 @@ impl Wish<'_> {
         }
     }
 
-    /// What a webhook needs, or why there will be none.
+    /// What a webhook needs, or the error of the call.
     fn settings(self, target: Target, shared: &Shared) -> Result<Settings, String> {
         let options = &shared.options;
         if !options.local {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{HOST, SOON, TOKEN, call, post, upload};
 use serde_json::{Value, json};
-use simulated_telegram::{Fault, Options, Telegram};
+use simulated_telegram::{Bot, Fault, Options, Telegram};
 
 fn start() -> Telegram {
     // So fast that setWebhook may be called as often as one likes.
@@ -89,6 +89,11 @@ fn set_webhook_refuses_in_telegrams_words() {
             format!("400 Bad Request: {expected}")
         );
     }
+}
+
+#[test]
+fn set_webhook_refuses_a_certificate_that_openssl_cannot_load() {
+    let telegram = start();
     let url = format!("https://{HOST}/");
     let answer = upload(&telegram, &[("url", &url)], "junk");
     assert_eq!(
@@ -458,14 +463,23 @@ fn messages_are_sent_or_refused() {
     assert_eq!(bot.calls().len(), 11);
 }
 
-#[test]
-fn a_button_can_be_pressed_and_answered() {
+const OLD_QUERY: &str =
+    "400 Bad Request: query is too old and response timeout expired or query ID is invalid";
+
+/// A chat with a user's message, and behind it one of the bot with these buttons.
+fn with_buttons() -> (Telegram, Bot, Value) {
     let telegram = Telegram::start(Options::default()).unwrap();
     let bot = telegram.bot(TOKEN);
     bot.say(7, "/start");
     let buttons = json!({"inline_keyboard": [[{"text": "Yes", "callback_data": "yes"}]]});
     let question = json!({"chat_id": 7, "text": "Well?", "reply_markup": buttons});
     assert_eq!(error(&telegram, "sendMessage", question), "200 ");
+    (telegram, bot, buttons)
+}
+
+#[test]
+fn a_button_can_be_pressed_and_answered() {
+    let (telegram, bot, buttons) = with_buttons();
     let pressed = bot.press(7, 8, "yes");
     let (_, body) = call(
         &telegram,
@@ -485,16 +499,13 @@ fn a_button_can_be_pressed_and_answered() {
         ),
         (&json!(2), &buttons)
     );
-    let answer = |id: &str| {
-        error(
-            &telegram,
-            "answerCallbackQuery",
-            json!({"callback_query_id": id}),
-        )
-    };
-    let old =
-        "400 Bad Request: query is too old and response timeout expired or query ID is invalid";
-    assert_eq!(answer("1"), old);
+    let answer = json!({"callback_query_id": "1"});
+    assert_eq!(error(&telegram, "answerCallbackQuery", answer), OLD_QUERY);
+}
+
+#[test]
+fn a_message_can_be_edited_copied_and_deleted() {
+    let (telegram, bot, buttons) = with_buttons();
     let edit = |id: i64, text: &str| {
         error(
             &telegram,
@@ -545,17 +556,21 @@ fn a_button_can_be_pressed_and_answered() {
         ),
         "200 "
     );
-    // A thousand times as fast, its life of 150 s is over.
-    let slow = Telegram::start(Options {
+}
+
+#[test]
+fn a_query_is_too_old_after_150_s() {
+    // A thousand times as fast, 150 s are 150 ms.
+    let fast = Telegram::start(Options {
         speed: 1000.0,
         ..Options::default()
     })
     .unwrap();
-    let query = slow.bot(TOKEN).press(7, 7, "x").query;
+    let query = fast.bot(TOKEN).press(7, 7, "x").query;
     let late = json!({"callback_query_id": query});
-    assert_eq!(error(&slow, "answerCallbackQuery", late.clone()), "200 ");
+    assert_eq!(error(&fast, "answerCallbackQuery", late.clone()), "200 ");
     thread::sleep(Duration::from_millis(160));
-    assert_eq!(error(&slow, "answerCallbackQuery", late), old);
+    assert_eq!(error(&fast, "answerCallbackQuery", late), OLD_QUERY);
 }
 
 #[test]
