@@ -49,7 +49,7 @@ const PROVEN_LINGER_LIMIT: usize = 4 * 1024 * 1024;
 
 /// The update with which the doctor asks from this machine whether a bot answers. Telegram's ids
 /// are positive.
-pub(crate) const QUESTION: &[u8] = b"{\"update_id\":0}";
+pub(crate) const HEALTH_CHECK_UPDATE: &[u8] = b"{\"update_id\":0}";
 
 /// What all connections share.
 pub struct Shared {
@@ -85,7 +85,7 @@ impl Shared {
 pub(super) struct Session<'s> {
     pub(super) shared: &'s Shared,
     pub(super) number: u64,
-    pub(super) stranger: bool,
+    pub(super) is_stranger: bool,
     /// It comes from this machine, as our own probe does.
     pub(super) is_local: bool,
 }
@@ -133,24 +133,29 @@ impl Session<'_> {
         rollover: &Rollover,
     ) -> io::Result<impl Stream + use<>> {
         let greeted = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-        self.greet()?;
+        self.hello_received()?;
         let shown = rollover.current();
         let accepted = greeted.into_stream(shown.clone()).await;
-        let knows_other =
-            !self.stranger && accepted.as_ref().is_err_and(is_alert) && rollover.rejected(&shown);
+        let knows_other = !self.is_stranger
+            && accepted.as_ref().is_err_and(is_alert)
+            && rollover.rejected(&shown);
         if accepted.is_ok() {
-            self.reached(Stage::Encrypted);
+            self.advance(Stage::Encrypted);
         }
         // It is let in; also who is so, and knows the other certificate.
-        if knows_other || (accepted.is_ok() && !self.stranger && !self.is_local) {
+        if knows_other || (accepted.is_ok() && !self.is_stranger && !self.is_local) {
             self.shared.arrivals.add();
         }
         accepted
     }
 
     /// Takes the connection among those that have begun to speak.
-    fn greet(&self) -> io::Result<()> {
-        match self.shared.slots().greet(self.number, now(), random_below) {
+    fn hello_received(&self) -> io::Result<()> {
+        match self
+            .shared
+            .slots()
+            .hello_received(self.number, now(), random_below)
+        {
             Slot::Free => {}
             Slot::Evict(evicted) => evicted.abort(),
             Slot::Full => return Err(io::ErrorKind::QuotaExceeded.into()),
@@ -171,7 +176,7 @@ impl Session<'_> {
             };
             if let Some(head) = head {
                 if shared.rollover.is_none() {
-                    self.greet()?;
+                    self.hello_received()?;
                 }
                 return auth::authorize(&head, &shared.routes).map_err(|refusal| {
                     if refusal == Refusal::WrongSecret
@@ -199,8 +204,8 @@ impl Session<'_> {
         }
     }
 
-    fn reached(&self, stage: Stage) {
-        self.shared.slots().reach(self.number, stage, now());
+    fn advance(&self, stage: Stage) {
+        self.shared.slots().advance(self.number, stage, now());
     }
 
     /// One request and its answer; whether another may follow.
@@ -209,32 +214,38 @@ impl Session<'_> {
             return Ok(false);
         }
         let authorized = self.head(connection, Instant::now() + HEAD_TIMEOUT).await?;
-        self.reached(Stage::Proven);
+        self.advance(Stage::Authenticated);
         if let Some(observations) = self.shared.observations_of(Some(authorized.recipient)) {
             observations.right_secret();
         }
-        let whole = authorized.head + authorized.body;
-        let Some(_room) = self.shared.handover.bodies.room_for(authorized.body).await else {
+        let whole = authorized.head_length + authorized.body_length;
+        let Some(_room) = self
+            .shared
+            .handover
+            .bodies
+            .room_for(authorized.body_length)
+            .await
+        else {
             return Err(SessionError::refused(
                 Refusal::Busy,
                 whole.saturating_sub(connection.read.len()),
             ));
         };
         connection
-            .fill(whole, Instant::now() + body_timeout(authorized.body))
+            .fill(whole, Instant::now() + body_timeout(authorized.body_length))
             .await?;
         if connection.read.len() > whole {
             // Telegram sends one request at a time; what follows unasked is not from it.
             return Err(Refusal::BadRequest.into());
         }
         if authorized.recipient != Recipient::Probe
-            && connection.read[authorized.head..] != *QUESTION
+            && connection.read[authorized.head_length..] != *HEALTH_CHECK_UPDATE
         {
             self.shared.arrivals.add();
         }
         // Nothing of this request is kept: a large one must not cost its memory while idle.
         let mut body = std::mem::take(&mut connection.read);
-        body.drain(..authorized.head);
+        body.drain(..authorized.head_length);
         let answer = within(
             ANSWER_TIMEOUT,
             self.shared.handover.ask(authorized.recipient, body),
