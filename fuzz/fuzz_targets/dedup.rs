@@ -49,7 +49,7 @@ fuzz_target!(|bytes: &[u8]| {
             match step % 8 {
                 0..4 => match window.claim(update) {
                     Claim::InFlight => assert!(sending.contains_key(&update)),
-                    Claim::Answered => {
+                    Claim::Done => {
                         assert_eq!(model.get(&place), Some(&(update, State::Answered)))
                     }
                     Claim::Granted(claimed) => {
@@ -67,14 +67,14 @@ fuzz_target!(|bytes: &[u8]| {
                         if step & 8 == 0 {
                             assert!(sending.insert(update, claimed).is_none());
                         } else {
-                            claimed.answered();
+                            claimed.done();
                             model.insert(place, (update, State::Answered));
                         }
                     }
                 },
                 4..6 => {
                     if let Some(claimed) = sending.remove(&update) {
-                        claimed.answered();
+                        claimed.done();
                         model.insert(place, (update, State::Answered));
                     }
                 }

@@ -43,7 +43,7 @@ use crate::system::runtime_dir;
 use crate::telegram::cached_me::KnownMe;
 use crate::telegram::client::{Api, Client};
 use crate::updates::dedup::DedupWindow;
-use crate::updates::deferred_calls::PostponedCalls;
+use crate::updates::deferred_calls::DeferredCalls;
 use crate::updates::handover::{Handover, Recipient};
 use crate::updates::in_flight::InFlight;
 use crate::updates::observations::Observations;
@@ -325,7 +325,7 @@ fn served_bots(
                 client: Client::new(api.clone(), bot.token.clone()),
                 me: Arc::clone(me),
                 dedup: dedup_window(&config.runtime_dir.join(format!("once-{}", bot.token.id()))),
-                postponed: PostponedCalls::default(),
+                deferred: DeferredCalls::default(),
                 in_flight: InFlight::default(),
                 observations: Arc::clone(observations),
             });

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use tiny_http::{Method, Request};
 use tokio::sync::Semaphore;
 
-use super::answers::{Answer, Answers};
+use super::answers::{Answers, RETRY_SOON, UpdateOutcome};
 use super::dedup::{Claim, Claimed, DedupWindow};
-use super::deferred_calls::PostponedCalls;
+use super::deferred_calls::DeferredCalls;
 use super::in_flight::InFlight;
 use super::observations::Observations;
 use super::panic;
-use super::retry::{self, Attempts, Decision, Outage};
+use super::retry::{self, Attempts, NextStep, Outage};
 use crate::bot::{Bot, MAX_CALLS};
 use crate::secret::{mask, printable};
 use crate::status::facts::Status;
@@ -31,11 +31,7 @@ use crate::telegram::types::{Me, Update};
 
 /// The id in what the doctor sends to see whether the bot answers; Telegram's are positive. Nobody
 /// said anything.
-const NO_UPDATE: i64 = 0;
-
-/// Seconds after which Telegram is to deliver an update again that cannot be handled at this very
-/// moment.
-const RETRY_SOON: u64 = 1;
+const HEALTH_CHECK_ID: i64 = 0;
 
 /// One of so many workers may wait for what another one does.
 const WAITING_SHARE: usize = 4;
@@ -55,9 +51,9 @@ pub(crate) struct ServedBot {
     /// Which updates were answered.
     pub(crate) dedup: DedupWindow,
     /// What is left of updates that Telegram delivers again.
-    pub(crate) postponed: PostponedCalls,
+    pub(crate) deferred: DeferredCalls,
     /// The updates that are being answered.
-    pub(crate) in_flight: InFlight<Answer>,
+    pub(crate) in_flight: InFlight<UpdateOutcome>,
     /// For whoever keeps it registered.
     pub(crate) observations: Arc<Observations>,
 }
@@ -114,15 +110,15 @@ impl Worker {
                 let mut body = Vec::with_capacity(request.body_length().unwrap_or_default());
                 match request.as_reader().read_to_end(&mut body) {
                     Ok(_) => self.answer(served, body),
-                    Err(_) => Answer::Later(RETRY_SOON),
+                    Err(_) => UpdateOutcome::Deferred(RETRY_SOON),
                 }
             }
             // The handover opens a connection so, and the probe asks whether a worker answers.
-            _ => Answer::Done,
+            _ => UpdateOutcome::Done,
         };
         // Without a word, which needs a writer: a request that is dropped as it is answers 500.
         drop(request.into_writer());
-        self.answers.give(number, answer);
+        self.answers.send(number, answer);
     }
 
     /// How the program is, for `pihook status`.
@@ -134,7 +130,7 @@ impl Worker {
         mask(&serde_json::to_string(&report).unwrap_or_default()).into_bytes()
     }
 
-    fn answer(&self, served: &ServedBot, body: Vec<u8>) -> Answer {
+    fn answer(&self, served: &ServedBot, body: Vec<u8>) -> UpdateOutcome {
         let start = Instant::now();
         let bot_id = served.client.bot();
         let update = match Update::parse(body) {
@@ -146,16 +142,16 @@ impl Worker {
                     "bot {bot_id}: the request is not a valid update (error at line {line}, column {column}): it is \
                      dropped."
                 );
-                return Answer::Done;
+                return UpdateOutcome::Done;
             }
         };
-        if update.update_id == NO_UPDATE {
-            return Answer::Done;
+        if update.update_id == HEALTH_CHECK_ID {
+            return UpdateOutcome::Done;
         }
         let mut name = format!("bot {bot_id} update {}", update.update_id);
         let Some(me) = served.me.get() else {
             log::info!("{name}: 503, the Bot API has not answered getMe yet");
-            return Answer::Later(RETRY_SOON);
+            return UpdateOutcome::Deferred(RETRY_SOON);
         };
         let id = update.update_id;
         match served.dedup.claim(id) {
@@ -164,7 +160,7 @@ impl Worker {
                     // Writing to a String does not fail.
                     let _ = write!(name, " chat {chat}");
                 }
-                served.in_flight.answer(id, start, || {
+                served.in_flight.run(id, start, || {
                     self.handle(served, name, update, &me, start, claimed)
                 })
             }
@@ -179,16 +175,16 @@ impl Worker {
                 // Where all places are taken: most updates take no longer than this.
                 let answer = waited
                     .or_else(|| wait(SHORT_WAIT))
-                    .unwrap_or(Answer::Later(RETRY_SOON));
+                    .unwrap_or(UpdateOutcome::Deferred(RETRY_SOON));
                 log::info!(
                     "{name}: {}, Telegram sent the update again while the bot was answering it",
                     answer.status()
                 );
                 answer
             }
-            Claim::Answered => {
+            Claim::Done => {
                 log::info!("{name}: 200, the bot has answered this update before");
-                Answer::Done
+                UpdateOutcome::Done
             }
         }
     }
@@ -202,7 +198,7 @@ impl Worker {
         me: &Me,
         start: Instant,
         claimed: Claimed<'_>,
-    ) -> Answer {
+    ) -> UpdateOutcome {
         let task = Task {
             served,
             name,
@@ -211,23 +207,23 @@ impl Worker {
             longest_wait: retry::longest_wait(&update),
             start,
         };
-        let postponed = served.postponed.take(task.update_id);
+        let postponed = served.deferred.remove(task.update_id);
         let calls = postponed.unwrap_or_else(|| self.ask_bot(&task.name, &update, me, &claimed));
         let name = &task.name;
         if calls.is_empty() {
-            claimed.answered();
+            claimed.done();
             log::info!(
                 "{name}: 200, nothing to answer ({})",
                 printable(&update.kind())
             );
-            return Answer::Done;
+            return UpdateOutcome::Done;
         }
         // It can be large, and the calls can take long.
         drop(update);
         let mut report = Report::default();
         let answer = self.make_calls(&task, calls, &mut report);
-        if answer == Answer::Done {
-            claimed.answered();
+        if answer == UpdateOutcome::Done {
+            claimed.done();
             if report.taken > 0 {
                 self.status.answered();
             }
@@ -274,7 +270,7 @@ impl Worker {
     }
 
     /// Makes the calls in their order. Those that cannot be made now are kept for the redelivery.
-    fn make_calls(&self, task: &Task<'_>, calls: Vec<Call>, report: &mut Report) -> Answer {
+    fn make_calls(&self, task: &Task<'_>, calls: Vec<Call>, report: &mut Report) -> UpdateOutcome {
         let mut calls = VecDeque::from(calls);
         while let Some(call) = calls.pop_front() {
             match self.make_call(task, call) {
@@ -293,12 +289,12 @@ impl Worker {
                 Outcome::Later { call, seconds, why } => {
                     report.add(format!("{}: {why}", call.method()), false);
                     calls.push_front(call);
-                    task.served.postponed.keep(task.update_id, calls.into());
-                    return Answer::Later(seconds);
+                    task.served.deferred.insert(task.update_id, calls.into());
+                    return UpdateOutcome::Deferred(seconds);
                 }
             }
         }
-        Answer::Done
+        UpdateOutcome::Done
     }
 
     /// Makes a call, as often as [`retry::decide`] says.
@@ -331,7 +327,7 @@ impl Worker {
             };
             self.note(task, &why, &mut attempts);
             match retry::decide(&why, &attempts) {
-                Decision::Done => {
+                NextStep::GiveUp => {
                     let is_error = why.is_unknown_method() || why.is_old_query();
                     return Outcome::Refused {
                         call,
@@ -339,7 +335,7 @@ impl Worker {
                         is_error,
                     };
                 }
-                Decision::Later(seconds) => {
+                NextStep::Defer(seconds) => {
                     if why.token_is_refused() {
                         TOKEN_REFUSED.log(
                             log::Level::Error,
@@ -352,10 +348,10 @@ impl Worker {
                         why: why.to_string(),
                     };
                 }
-                Decision::Again => attempts.again = true,
-                Decision::Wait(time) => thread::sleep(time),
-                Decision::SendTo(chat) => {
-                    attempts.moved = true;
+                NextStep::Retry => attempts.is_retried = true,
+                NextStep::Wait(time) => thread::sleep(time),
+                NextStep::SendTo(chat) => {
+                    attempts.is_moved = true;
                     call.redirect(chat);
                 }
             }
@@ -369,7 +365,7 @@ impl Worker {
             self.outage.ended();
             Duration::ZERO
         } else {
-            self.outage.lasts(Instant::now())
+            self.outage.goes_on(Instant::now())
         };
         let now = unix_now().try_into().unwrap_or(i64::MAX);
         attempts.left = task.date.and_then(|date| retry::seconds_left(date, now));
