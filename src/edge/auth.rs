@@ -123,104 +123,85 @@ mod tests {
             close: false,
         };
         assert_eq!(authorize(&GOOD, &routes()), Ok(authorized));
+
+        let other = Head {
+            path: "/1:a/",
+            secret_token: Some(b"one"),
+            ..GOOD
+        };
         assert_eq!(
-            authorize(
-                &Head {
-                    path: "/1:a/",
-                    secret_token: Some(b"one"),
-                    ..GOOD
-                },
-                &routes()
-            )
-            .unwrap()
-            .recipient,
+            authorize(&other, &routes()).unwrap().recipient,
             Recipient::Bot(0)
         );
     }
 
     #[test]
-    fn wrong_path_method_secret_type_or_length_is_refused() {
+    fn an_unknown_path_is_not_found_whatever_the_method() {
+        for path in ["/", "/2:b", "/2:b/?x"] {
+            let head = Head { path, ..GOOD };
+            assert_eq!(
+                authorize(&head, &routes()),
+                Err(Refusal::NotFound),
+                "{head:?}"
+            );
+        }
+        let head = Head {
+            path: "/",
+            method: "GET",
+            ..GOOD
+        };
+        assert_eq!(authorize(&head, &routes()), Err(Refusal::NotFound));
+    }
+
+    #[test]
+    fn a_wrong_secret_is_refused_whatever_the_body() {
+        for secret_token in [None, Some(&b"one"[..])] {
+            let head = Head {
+                secret_token,
+                ..GOOD
+            };
+            assert_eq!(
+                authorize(&head, &routes()),
+                Err(Refusal::WrongSecret),
+                "{head:?}"
+            );
+        }
+        let head = Head {
+            content_length: Some(usize::MAX),
+            secret_token: None,
+            ..GOOD
+        };
+        assert_eq!(authorize(&head, &routes()), Err(Refusal::WrongSecret));
+    }
+
+    #[test]
+    fn a_wrong_method_type_or_length_is_refused() {
+        let get = Head {
+            method: "GET",
+            ..GOOD
+        };
+        let no_type = Head {
+            content_type: None,
+            ..GOOD
+        };
+        let text = Head {
+            content_type: Some(b"text/plain"),
+            ..GOOD
+        };
+        let no_length = Head {
+            content_length: None,
+            ..GOOD
+        };
+        let too_large = Head {
+            content_length: Some(BODY_LIMIT + 1),
+            ..GOOD
+        };
         for (head, refusal) in [
-            (Head { path: "/", ..GOOD }, Refusal::NotFound),
-            (
-                Head {
-                    path: "/2:b",
-                    ..GOOD
-                },
-                Refusal::NotFound,
-            ),
-            (
-                Head {
-                    path: "/2:b/?x",
-                    ..GOOD
-                },
-                Refusal::NotFound,
-            ),
-            (
-                Head {
-                    path: "/",
-                    method: "GET",
-                    ..GOOD
-                },
-                Refusal::NotFound,
-            ),
-            (
-                Head {
-                    method: "GET",
-                    ..GOOD
-                },
-                Refusal::MethodNotAllowed,
-            ),
-            (
-                Head {
-                    secret_token: None,
-                    ..GOOD
-                },
-                Refusal::WrongSecret,
-            ),
-            (
-                Head {
-                    secret_token: Some(b"one"),
-                    ..GOOD
-                },
-                Refusal::WrongSecret,
-            ),
-            (
-                Head {
-                    content_type: None,
-                    ..GOOD
-                },
-                Refusal::Forbidden,
-            ),
-            (
-                Head {
-                    content_type: Some(b"text/plain"),
-                    ..GOOD
-                },
-                Refusal::Forbidden,
-            ),
-            (
-                Head {
-                    content_length: None,
-                    ..GOOD
-                },
-                Refusal::Forbidden,
-            ),
-            (
-                Head {
-                    content_length: Some(BODY_LIMIT + 1),
-                    ..GOOD
-                },
-                Refusal::TooLarge,
-            ),
-            (
-                Head {
-                    content_length: Some(usize::MAX),
-                    secret_token: None,
-                    ..GOOD
-                },
-                Refusal::WrongSecret,
-            ),
+            (get, Refusal::MethodNotAllowed),
+            (no_type, Refusal::Forbidden),
+            (text, Refusal::Forbidden),
+            (no_length, Refusal::Forbidden),
+            (too_large, Refusal::TooLarge),
         ] {
             assert_eq!(authorize(&head, &routes()), Err(refusal), "{head:?}");
         }
