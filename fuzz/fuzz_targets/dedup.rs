@@ -1,4 +1,5 @@
-//! The dedup window, on a file of any content, through any sequence of replies, panics and restarts.
+//! The dedup window, on a file of any content, through any sequence of replies, panics and
+//! restarts.
 
 #![no_main]
 

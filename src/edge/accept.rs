@@ -126,8 +126,8 @@ impl Edge {
     }
 }
 
-/// Finds a slot for a new connection, and evicts another one for it where there are too many.
-/// False when the new one has to go.
+/// Finds a slot for a new connection, and evicts another connection where there are too many. False
+/// when the new one has to be closed.
 fn make_room(slots: &mut Slots<AbortHandle>, address: IpAddr, is_stranger: bool) -> bool {
     match slots.find(is_stranger, random_below) {
         Slot::Free => true,

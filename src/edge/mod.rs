@@ -2,8 +2,8 @@
 //!
 //! [`accept`] accepts connections from peers that the allowlist names, and serves each
 //! [`connection`] under limits. [`slots`], [`request`] and [`auth`] decide, without any I/O, what
-//! is let in. [`arrivals`] counts what shows that Telegram gets in. [`probe`] asks the webhook as Telegram
-//! would. A request that is let in goes to [`updates`](crate::updates).
+//! is authorized. [`arrivals`] counts what shows that Telegram gets in. [`probe`] asks the webhook
+//! as Telegram would. An authorized request goes to [`updates`](crate::updates).
 
 pub mod accept;
 pub mod arrivals;

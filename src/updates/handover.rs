@@ -93,8 +93,8 @@ impl Handover {
         lock(&self.in_flight).get(&bot).copied().unwrap_or_default()
     }
 
-    /// Waits for a worker, and for its answer. The probe gets the first worker that is free, however
-    /// many updates wait.
+    /// Waits for a worker, and for its answer. The probe gets the first worker that is free,
+    /// however many updates wait.
     ///
     /// # Errors
     /// When the connection breaks. It is not used again.

@@ -5,7 +5,8 @@
 //! makes its calls; [`answers`] brings the outcome back. [`dedup`] keeps the worker from handling
 //! an update twice, and [`in_flight`] gives a second delivery the answer of the first. [`retry`]
 //! decides what happens after a call that failed, and [`deferred_calls`] keeps the deferred calls
-//! until Telegram delivers the update again. [`panic`] ends the process when the bot panics. [`observations`] are for whoever keeps the webhook registered.
+//! until Telegram delivers the update again. [`panic`] ends the process when the bot panics.
+//! [`observations`] are for whoever keeps the webhook registered.
 
 pub(crate) mod answers;
 pub(crate) mod body_budget;

@@ -20,7 +20,8 @@ const MAX_FLOOD_WAIT: u64 = 5;
 const RETRY_AFTER: u64 = 5;
 /// The same, in seconds, during a long outage of the Bot API.
 const OUTAGE_RETRY_AFTER: u64 = 60;
-/// The longest `Retry-After`, in seconds, that Telegram accepts (telegram-bot-api, `WebhookActor::on_update_error`).
+/// The longest `Retry-After`, in seconds, that Telegram accepts (telegram-bot-api,
+/// `WebhookActor::on_update_error`).
 const MAX_RETRY_AFTER: u64 = 3600;
 /// The longest wait, in seconds, of updates that Telegram keeps for a short time only: a tenth of
 /// that time, or less (telegram-bot-api, `Client.cpp`: 150 s, 150 s, 150 s, 30 s, 600 s). With the
@@ -65,7 +66,7 @@ pub(crate) struct Attempts {
     /// How long the Bot API has answered no call.
     pub(crate) outage: Duration,
     /// Seconds until Telegram drops the update, as far as this machine's clock can tell.
-    pub(crate) left: Option<u64>,
+    pub(crate) seconds_left: Option<u64>,
     /// The longest wait, in seconds, that this kind of update can bear.
     pub(crate) longest_wait: Option<u64>,
 }
@@ -133,7 +134,7 @@ fn wait_or_defer(retry_after: u64, attempts: &Attempts) -> NextStep {
 /// Defers for a time that Telegram accepts, and after which it still has the update.
 fn defer(seconds: u64, attempts: &Attempts) -> NextStep {
     let mut longest = MAX_RETRY_AFTER;
-    if let Some(left) = attempts.left {
+    if let Some(left) = attempts.seconds_left {
         // Half of it leaves time for one more delivery.
         longest = longest.min(left / 2);
     }
@@ -276,7 +277,7 @@ mod tests {
                 error,
                 &Attempts {
                     longest_wait: Some(longest_wait),
-                    left: Some(86_400),
+                    seconds_left: Some(86_400),
                     ..Attempts::default()
                 },
             )
@@ -362,11 +363,11 @@ mod tests {
 
     #[test]
     fn retry_after_is_at_most_half_of_the_time_that_is_left() {
-        let with = |left| {
+        let with = |seconds_left| {
             decide(
                 &refused(429, Some(3000), None),
                 &Attempts {
-                    left,
+                    seconds_left,
                     ..Attempts::default()
                 },
             )
