@@ -28,7 +28,7 @@ fn flood(seconds: u64) -> Fault {
     }
 }
 
-/// Has the calls that `is_meant` picks fail so, as many times as there are faults.
+/// Has the calls that `is_meant` picks fail with these faults, one after the other.
 fn fail(telegram: &Telegram, is_meant: fn(&Call) -> bool, faults: impl IntoIterator<Item = Fault>) {
     let mut faults: Vec<_> = faults.into_iter().collect();
     faults.reverse();
@@ -44,7 +44,7 @@ fn texts(bot: &Bot, chat: i64) -> Vec<String> {
 }
 
 #[test]
-fn of_three_calls_none_comes_twice_while_the_second_is_refused_for_a_while() {
+fn a_deferred_call_repeats_no_call_before_it() {
     let (telegram, bot, _home, _pihook) = start();
     let faults = [
         flood(17),
@@ -67,16 +67,16 @@ fn of_three_calls_none_comes_twice_while_the_second_is_refused_for_a_while() {
             .count()
     };
     assert_eq!((made("one"), made("two"), made("three")), (1, 5, 1));
-    let put_off = bot
+    let deferred = bot
         .deliveries()
         .iter()
         .filter(|delivery| delivery.status == Some(503))
         .count();
-    assert_eq!(put_off, 3, "the short flood wait is waited out");
+    assert_eq!(deferred, 3, "the short flood wait is waited out");
 }
 
 #[test]
-fn a_message_that_had_to_wait_is_counted_once() {
+fn a_deferred_update_is_handled_by_the_bot_once() {
     let (telegram, bot, _home, _pihook) = start();
     let faults = || [flood(17), flood(1), Fault::Html(502)];
     for number in 1..=3 {
@@ -88,7 +88,7 @@ fn a_message_that_had_to_wait_is_counted_once() {
 }
 
 #[test]
-fn a_call_that_moved_and_then_had_to_wait_goes_to_the_new_chat() {
+fn a_deferred_call_goes_to_the_supergroup() {
     let (telegram, bot, _home, _pihook) = start();
     bot.say(-100_123, "the new group is there");
     bot.wait_delivered(1, SOON).unwrap();
@@ -121,16 +121,16 @@ fn a_call_that_moved_and_then_had_to_wait_goes_to_the_new_chat() {
 }
 
 #[test]
-fn what_cannot_wait_long_is_brought_back_soon() {
+fn retry_after_is_short_for_short_lived_updates() {
     let (telegram, bot, _home, pihook) = start();
     pihook.wait_log("the webhook is registered");
     let retry_after = |bot: &Bot, id: i64| {
         let deliveries = bot.deliveries();
-        let put_off = deliveries
+        let deferred = deliveries
             .iter()
             .find(|one| one.update_id == id && one.status == Some(503))
             .expect("a 503");
-        put_off.header("retry-after").map(str::to_owned)
+        deferred.header("retry-after").map(str::to_owned)
     };
     fail(
         &telegram,
@@ -145,7 +145,7 @@ fn what_cannot_wait_long_is_brought_back_soon() {
         pressed.query
     );
 
-    // The simulated Telegram has no such method, so that it is made twice in all.
+    // The simulated Telegram has no such method, so the second call is refused for good.
     fail(
         &telegram,
         |call| call.method == "answerInlineQuery",
@@ -163,7 +163,7 @@ fn what_cannot_wait_long_is_brought_back_soon() {
 }
 
 #[test]
-fn mistakes_of_a_bot_are_errors_that_stop_nothing() {
+fn a_mistake_of_the_bot_is_an_error_and_the_next_call_is_made() {
     let (_telegram, bot, _home, pihook) = start();
     for (number, text, error) in [
         (
@@ -209,7 +209,7 @@ fn mistakes_of_a_bot_are_errors_that_stop_nothing() {
 }
 
 #[test]
-fn a_call_that_is_refused_for_good_has_a_fallback() {
+fn a_refused_call_has_a_fallback_and_a_deferred_one_has_none() {
     let (telegram, bot, _home, pihook) = start();
     fail(
         &telegram,
@@ -262,7 +262,7 @@ fn no_more_than_ten_calls_are_made_for_an_update() {
 }
 
 #[test]
-fn calls_for_which_no_time_is_left_are_made_at_the_redelivery() {
+fn calls_without_time_are_deferred_to_the_redelivery() {
     // In real time: an update has 42 s, and a call up to 20 s of them.
     let telegram = Telegram::start(Options::default()).unwrap();
     let bot = telegram.bot(TOKEN);
@@ -286,7 +286,7 @@ fn calls_for_which_no_time_is_left_are_made_at_the_redelivery() {
 }
 
 #[test]
-fn updates_wait_until_the_bot_knows_who_it_is() {
+fn updates_are_deferred_until_get_me_is_answered() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
@@ -294,7 +294,7 @@ fn updates_wait_until_the_bot_knows_who_it_is() {
         .wait_log("the webhook is registered");
     let is_get_me: fn(&Call) -> bool = |call| call.method == "getMe";
 
-    // It is known from the last time.
+    // The bot remembers the answer of getMe from the last time.
     fail(&telegram, is_get_me, [Fault::Html(502)]);
     let pihook = home.run_for(&telegram);
     bot.say(42, "me");

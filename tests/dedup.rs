@@ -1,4 +1,4 @@
-//! An update that Telegram brings again gets no second reply.
+//! An update that Telegram delivers again gets no second reply.
 
 mod common;
 
@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 use simulated_telegram::{Cut, Fault};
 
 #[test]
-fn a_lost_answer_costs_no_second_reply() {
+fn a_redelivery_after_a_lost_answer_gets_no_second_reply() {
     let (telegram, bot, _home, pihook) = start();
     let mut lost = 0;
     telegram.on_delivery(move |_| {
@@ -34,7 +34,7 @@ fn a_lost_answer_costs_no_second_reply() {
 }
 
 #[test]
-fn what_comes_again_while_it_is_answered_gets_that_answer() {
+fn a_redelivery_in_flight_gets_the_answer_of_the_first() {
     let (telegram, bot, _home, pihook) = start();
     pihook.wait_log("the webhook is registered");
     let mut first = true;
@@ -60,7 +60,7 @@ fn what_comes_again_while_it_is_answered_gets_that_answer() {
 }
 
 #[test]
-fn a_quarter_of_the_workers_waits_for_others_and_gets_whatever_answer_they_find() {
+fn a_quarter_of_the_workers_may_wait_for_an_update_in_flight() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let home = Home::with(
@@ -70,33 +70,19 @@ fn a_quarter_of_the_workers_waits_for_others_and_gets_whatever_answer_they_find(
     let pihook = home.run_for(&telegram);
     pihook.wait_log("the webhook is registered");
     let scene = Scene::of((telegram, bot, home, pihook));
-    // The worker waits 3 s by itself, and then leaves it to Telegram.
-    let (began, begun) = mpsc::channel();
-    let mut waits = vec![77, 3];
-    scene.telegram.on_call(move |call| {
-        let seconds = call
-            .method
-            .eq_ignore_ascii_case("sendMessage")
-            .then(|| waits.pop())
-            .flatten()?;
-        let _ = began.send(());
-        let description = "Too Many Requests".to_owned();
-        Some(Fault::Error {
-            code: 429,
-            description,
-            retry_after: Some(seconds),
-            migrate_to_chat_id: None,
-        })
-    });
+    // The worker waits out the first 3 s by itself, and then defers the update for 77 s.
+    let begun = fail_with_429(&scene, vec![77, 3]);
+
     let update = r#"{"update_id":9,"message":{"message_id":1,"date":1,"chat":{"id":7,"type":"private"},"text":"hi"}}"#;
     let request = scene.request(update, str::to_owned);
     let mut connections: Vec<_> = (0..4).map(|_| Tls::connect(scene.pihook.address)).collect();
     connections[0].send(&request).unwrap();
     begun.recv_timeout(SOON).unwrap();
     let asked = Instant::now();
-    connections[1..]
-        .iter_mut()
-        .for_each(|tls| tls.send(&request).unwrap());
+    for tls in &mut connections[1..] {
+        tls.send(&request).unwrap();
+    }
+
     let mut answers: Vec<_> = thread::scope(|scope| {
         let answers = connections
             .iter_mut()
@@ -112,7 +98,7 @@ fn a_quarter_of_the_workers_waits_for_others_and_gets_whatever_answer_they_find(
         answer.starts_with("HTTP/1.1 503 ")
             && answer.contains(&format!("\r\nRetry-After: {seconds}\r\n"))
     };
-    // Two of eight may wait.
+    // Two of eight workers may wait.
     assert!(
         is(&answers[0].0, 1) && answers[0].1 < Duration::from_secs(2),
         "{answers:#?}"
@@ -123,8 +109,28 @@ fn a_quarter_of_the_workers_waits_for_others_and_gets_whatever_answer_they_find(
     );
 }
 
+/// Has sendMessage fail with these waits, the last one first. What is returned gets a message at
+/// each failure.
+fn fail_with_429(scene: &Scene, mut waits: Vec<u64>) -> mpsc::Receiver<()> {
+    let (began, begun) = mpsc::channel();
+    scene.telegram.on_call(move |call| {
+        if !call.method.eq_ignore_ascii_case("sendMessage") {
+            return None;
+        }
+        let seconds = waits.pop()?;
+        let _ = began.send(());
+        Some(Fault::Error {
+            code: 429,
+            description: "Too Many Requests".to_owned(),
+            retry_after: Some(seconds),
+            migrate_to_chat_id: None,
+        })
+    });
+    begun
+}
+
 #[test]
-fn a_kill_forgets_nothing_that_was_answered() {
+fn a_kill_forgets_no_update_that_is_done() {
     let (telegram, bot, home, _memory) = remembering("kill");
     let mut pihook = home.run_for(&telegram);
     let said: Vec<_> = (1..=20).map(|chat| bot.say(chat, "hello")).collect();
@@ -142,7 +148,7 @@ fn a_kill_forgets_nothing_that_was_answered() {
 }
 
 #[test]
-fn a_kill_amid_a_reply_loses_nothing_and_is_told() {
+fn a_kill_amid_a_reply_loses_no_update_and_is_logged() {
     let (telegram, bot, home, _memory) = remembering("amid");
     let mut pihook = home.run_for(&telegram);
     let (began, begun) = mpsc::channel();
@@ -166,7 +172,7 @@ fn a_kill_amid_a_reply_loses_nothing_and_is_told() {
 }
 
 #[test]
-fn a_broken_file_loses_nothing() {
+fn a_broken_dedup_file_loses_no_update() {
     let (telegram, bot, home, memory) = remembering("broken");
     fs::create_dir_all(&memory.folder).unwrap();
     fs::write(
@@ -182,7 +188,7 @@ fn a_broken_file_loses_nothing() {
 }
 
 #[test]
-fn a_folder_that_would_wear_out_is_not_written_to() {
+fn a_runtime_dir_outside_a_tmpfs_gets_no_dedup_file() {
     let (_telegram, bot, home, pihook) = start();
     let on_disk = home.folder.join("run/once-110201543");
     if common::tool("stat", &["-f", "-c", "%T", "."], &home.folder)

@@ -1,5 +1,5 @@
-//! A text message comes back as a reply, unchanged; everything else is let be. This is the test of
-//! `src/echo.rs`, the only one.
+//! A text message comes back as a reply, unchanged; anything else gets no answer. This is the only
+//! test of `src/echo.rs`.
 
 mod common;
 
@@ -55,7 +55,7 @@ fn formatting_and_forum_topics_survive() {
 }
 
 #[test]
-fn what_is_no_new_text_is_acknowledged_and_named_and_let_be() {
+fn an_update_without_a_text_gets_no_answer_and_its_kind_is_logged() {
     let (_telegram, bot, _home, pihook) = start_bot("pihook");
     bot.message(42, json!({"photo": [], "caption": "look"}));
     bot.message(42, json!({"sticker": {"emoji": "👍"}}));
@@ -72,7 +72,7 @@ fn what_is_no_new_text_is_acknowledged_and_named_and_let_be() {
 }
 
 #[test]
-fn a_rich_message_comes_back_and_where_it_cannot_be_copied_its_text_does() {
+fn a_rich_message_is_copied_or_else_its_text_comes_back() {
     let (telegram, bot, _home, pihook) = start_bot("pihook");
     let rich = json!({"blocks": [
         {"type": "heading", "size": 1, "text": "Shopping"},
@@ -104,7 +104,7 @@ fn a_rich_message_comes_back_and_where_it_cannot_be_copied_its_text_does() {
     bot.message(42, json!({"rich_message": rich}));
     let sent = bot.wait_sent(2, SOON).unwrap();
     assert_eq!(sent[1].text, "Shopping\n1. two eggs\n2. milk");
-    // Where there is nothing to say, that is said.
+    // A rich message without any text: the error of the copy is logged.
     bot.message(
         42,
         json!({"rich_message": {"blocks": [{"type": "hologram"}]}}),
@@ -125,7 +125,7 @@ fn direct_messages_of_a_channel_are_answered_in_their_topic() {
 }
 
 #[test]
-fn what_one_person_alone_can_see_is_never_answered_for_all_to_see() {
+fn an_ephemeral_message_gets_only_an_ephemeral_reply() {
     let (telegram, bot, _home, pihook) = start_bot("pihook");
     let rich = json!({"blocks": [{"type": "paragraph", "text": "rich"}]});
     bot.message(
@@ -146,7 +146,7 @@ fn what_one_person_alone_can_see_is_never_answered_for_all_to_see() {
         call.text("reply_parameters")
             .contains("\"ephemeral_message_id\":5")
     }));
-    // Refused, or without a word of who wrote it: one line, and no answer.
+    // A refused reply, and a message without its author: one line each, and no answer.
     telegram.on_call(|call| {
         let refusal = Fault::Error {
             code: 400,
@@ -174,7 +174,7 @@ fn what_one_person_alone_can_see_is_never_answered_for_all_to_see() {
 }
 
 #[test]
-fn two_bots_that_echo_come_to_an_end() {
+fn another_bot_gets_no_echo() {
     let (_telegram, bot, _home, pihook) = start_bot("pihook");
     let said = bot.message(
         -1001,

@@ -1,4 +1,4 @@
-//! The edge: what is let in, what is refused with which status, and that a burst is answered whole.
+//! The edge: which requests it accepts, which status the others get, and its timeouts and limits.
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::peer;
-use common::scene::scene;
+use common::scene::{Scene, scene};
 use common::tls::Tls;
 use common::{Home, SOON, TOKEN, settings, telegram};
 use nix::sys::signal::Signal;
@@ -26,7 +26,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::{runtime, time};
 
 #[test]
-fn telegrams_request_is_answered_and_the_connection_kept() {
+fn requests_of_telegram_are_answered_on_one_connection() {
     let scene = scene();
     let mut tls = Tls::connect(scene.pihook.address);
     for _ in 0..3 {
@@ -44,149 +44,66 @@ fn telegrams_request_is_answered_and_the_connection_kept() {
 }
 
 #[test]
-fn everyone_else_is_refused_with_the_right_status() {
+fn a_refused_request_gets_its_status_and_is_closed() {
     let scene = scene();
-    let body = "{\"update_id\":1}";
-    let replace = |from: &'static str, to: &'static str| move |head: &str| head.replace(from, to);
-    let secret = scene.secret.clone();
-    let cases: Vec<(u16, Vec<u8>)> = vec![
-        (404, scene.request(body, replace("110201543", "110201544"))),
-        (
-            404,
-            scene.request(body, |head| head.replace(&format!("/{TOKEN}/"), "/")),
-        ),
-        (
-            404,
-            b"GET /wp-login.php HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
-        ),
-        (405, scene.request(body, replace("POST", "GET"))),
-        (405, scene.request(body, replace("POST", "PUT"))),
-        (
-            403,
-            scene.request(body, replace("Content-Type: application/json\r\n", "")),
-        ),
-        (
-            403,
-            scene.request(body, replace("application/json", "text/plain")),
-        ),
-        (
-            403,
-            scene.request(body, replace("Content-Length: 15\r\n", "")),
-        ),
-        (
-            403,
-            scene.request(body, |head| head.replace(&secret, "guessed")),
-        ),
-        (
-            403,
-            scene.request(body, |head| {
-                head.replace(
-                    &format!("X-Telegram-Bot-Api-Secret-Token: {secret}\r\n"),
-                    "",
-                )
-            }),
-        ),
-        (
-            413,
-            scene.request(
-                body,
-                replace("Content-Length: 15", "Content-Length: 524315"),
-            ),
-        ),
-        (
-            413,
-            scene.request(
-                body,
-                replace("Content-Length: 15", "Content-Length: 1000000000000"),
-            ),
-        ),
-        (
-            413,
-            scene.request(
-                body,
-                replace(
-                    "Content-Length: 15",
-                    "Content-Length: 99999999999999999999999",
-                ),
-            ),
-        ),
-        (
-            400,
-            scene.request(body, replace("Content-Length: 15", "Content-Length: -15")),
-        ),
-        (
-            400,
-            scene.request(
-                body,
-                replace("Content-Length: 15", "Transfer-Encoding: chunked"),
-            ),
-        ),
-        (
-            400,
-            scene.request(
-                body,
-                replace(
-                    "Content-Length: 15",
-                    "Content-Length: 15\r\nContent-Length: 15",
-                ),
-            ),
-        ),
-        (
-            400,
-            scene.request(
-                body,
-                replace("Content-Length: 15\r\n", "Content-Length: 15\n"),
-            ),
-        ),
-        (
-            400,
-            scene.request(
-                body,
-                replace(
-                    "Connection: keep-alive",
-                    "Connection: upgrade\r\nUpgrade: websocket",
-                ),
-            ),
-        ),
-        (400, [scene.good(), scene.good()].concat()),
-        (400, b"\x00\x01\x02\x03\r\n\r\n".to_vec()),
-        (
-            417,
-            scene.request(
-                body,
-                replace("Connection: keep-alive", "Expect: 100-continue"),
-            ),
-        ),
-        (
-            431,
-            scene.request(body, |head| {
-                head.replace("Host: ", &format!("Host: {}", "x".repeat(9000)))
-            }),
-        ),
-    ];
-    for (status, request) in cases {
-        let mut tls = Tls::connect(scene.pihook.address);
-        assert_eq!(
-            tls.ask(&request),
-            status,
-            "{:?}",
-            String::from_utf8_lossy(&request[..request.len().min(300)])
-        );
-        assert!(tls.is_closed(), "after {status}");
+    let path = format!("/{TOKEN}/");
+    let secret_line = format!("X-Telegram-Bot-Api-Secret-Token: {}\r\n", scene.secret);
+    let long_host = format!("Host: {}", "x".repeat(9000));
+
+    for (status, from, to) in [
+        (404, "110201543", "110201544"),
+        (404, &path, "/"),
+        (405, "POST", "GET"),
+        (405, "POST", "PUT"),
+        (403, "Content-Type: application/json\r\n", ""),
+        (403, "application/json", "text/plain"),
+        (403, "Content-Length: 15\r\n", ""),
+        (403, &scene.secret, "guessed"),
+        (403, &secret_line, ""),
+        (413, "Length: 15", "Length: 524315"),
+        (413, "Length: 15", "Length: 1000000000000"),
+        (413, "Length: 15", "Length: 99999999999999999999999"),
+        (400, "Length: 15", "Length: -15"),
+        (400, "Content-Length: 15", "Transfer-Encoding: chunked"),
+        (400, "Length: 15", "Length: 15\r\nContent-Length: 15"),
+        (400, "Length: 15\r\n", "Length: 15\n"),
+        (400, "keep-alive", "upgrade\r\nUpgrade: websocket"),
+        (417, "Connection: keep-alive", "Expect: 100-continue"),
+        (431, "Host: ", &long_host),
+    ] {
+        let request = scene.request("{\"update_id\":1}", |head| head.replace(from, to));
+        assert_refused(&scene, &request, status);
     }
+
+    let scan = b"GET /wp-login.php HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_refused(&scene, scan, 404);
+    let two_at_once = [scene.good(), scene.good()].concat();
+    assert_refused(&scene, &two_at_once, 400);
+    assert_refused(&scene, b"\x00\x01\x02\x03\r\n\r\n", 400);
 }
 
-/// Telegram's largest event, and what it puts around it.
+fn assert_refused(scene: &Scene, request: &[u8], status: u16) {
+    let mut tls = Tls::connect(scene.pihook.address);
+    assert_eq!(
+        tls.ask(request),
+        status,
+        "{:?}",
+        String::from_utf8_lossy(&request[..request.len().min(300)])
+    );
+    assert!(tls.is_closed(), "after {status}");
+}
+
+/// Bytes of the largest update: the event, and the envelope around it.
 const LARGEST: usize = 524_288 + 26;
 
-/// An update of so many bytes that nothing is to be answered to.
+/// An update of so many bytes, to which the bot replies nothing.
 fn update(bytes: usize) -> String {
     let filler = "x".repeat(bytes - "{\"update_id\":1,\"f\":\"\"}".len());
     format!("{{\"update_id\":1,\"f\":\"{filler}\"}}")
 }
 
 #[test]
-fn the_largest_update_is_taken_in_any_pieces() {
+fn the_largest_update_is_accepted_in_any_pieces() {
     let scene = scene();
     let mut tls = Tls::connect(scene.pihook.address);
     assert_eq!(
@@ -200,13 +117,11 @@ fn the_largest_update_is_taken_in_any_pieces() {
 }
 
 #[test]
-fn a_large_update_has_the_time_that_a_slow_line_takes() {
+fn a_large_update_has_time_for_a_slow_line() {
     let scene = scene();
     let mut tls = Tls::connect(scene.pihook.address);
-    let (request, start) = (
-        scene.request(&update(400_000), str::to_owned),
-        Instant::now(),
-    );
+    let request = scene.request(&update(400_000), str::to_owned);
+    let start = Instant::now();
     // 300 kbit/s.
     for (number, piece) in request.chunks(3750).enumerate() {
         let due = Duration::from_millis(100) * u32::try_from(number).unwrap();
@@ -218,9 +133,10 @@ fn a_large_update_has_the_time_that_a_slow_line_takes() {
 }
 
 #[test]
-fn a_refusal_is_read_by_whom_it_is_for() {
+fn a_client_that_writes_its_whole_body_can_read_its_413() {
     let scene = scene();
-    // It writes all that it has announced, and then reads: a reset would have come in between.
+    // The client writes all that it has announced, and reads then: a reset would have come before
+    // the answer.
     for (bytes, status) in [(LARGEST + 1, 413), (2_000_000, 413)] {
         let mut tls = Tls::connect(scene.pihook.address);
         tls.send(&scene.request(&update(bytes), str::to_owned))
@@ -228,12 +144,12 @@ fn a_refusal_is_read_by_whom_it_is_for() {
         assert_eq!(tls.status(), status);
         assert!(tls.is_closed());
     }
-    // What nobody could ever send is not waited for.
+    // A body that nobody could ever send is not waited for.
     let start = Instant::now();
     let mut tls = Tls::connect(scene.pihook.address);
     assert_eq!(tls.ask(scene.head(u64::MAX).as_bytes()), 413);
     assert!(tls.is_closed() && start.elapsed() < Duration::from_secs(5));
-    // From a stranger no more is read than before.
+    // Of a body without the secret, only a little is read.
     let mut tls = Tls::connect(scene.pihook.address);
     let guess = scene.request(&update(2_000_000), |head| {
         head.replace(&scene.secret, "guessed")
@@ -243,7 +159,7 @@ fn a_refusal_is_read_by_whom_it_is_for() {
 }
 
 #[test]
-fn the_last_answer_before_a_stop_says_that_it_is_the_last() {
+fn the_last_answer_before_a_stop_says_connection_close() {
     let scene = scene();
     let (began, begun) = mpsc::channel();
     scene.telegram.on_call(move |call| {
@@ -258,7 +174,7 @@ fn the_last_answer_before_a_stop_says_that_it_is_the_last() {
         (delivered[0].status, delivered[0].header("connection")),
         (Some(200), Some("close"))
     );
-    // The same for who asked for it.
+    // So does the answer to a client that asks for it.
     let scene = common::scene::scene();
     let mut tls = Tls::connect(scene.pihook.address);
     tls.send(&scene.request("{\"update_id\":1}", |head| {
@@ -274,7 +190,7 @@ fn the_last_answer_before_a_stop_says_that_it_is_the_last() {
 }
 
 #[test]
-fn both_versions_of_tls_serve_without_a_server_name() {
+fn tls_1_2_and_1_3_work_without_a_server_name() {
     let scene = scene();
     for (version, expected) in [
         (&TLS12, rustls::ProtocolVersion::TLSv1_2),
@@ -287,23 +203,23 @@ fn both_versions_of_tls_serve_without_a_server_name() {
 }
 
 #[test]
-fn strangers_are_closed_before_a_byte_of_tls() {
+fn an_address_outside_allow_from_is_closed_before_tls() {
     let telegram = telegram();
     let more = settings(&telegram.api_url(), "").replace("127.0.0.0/8", "127.0.0.2/32");
     let home = Home::with(&more, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     let pihook = home.run();
-    // From the bot's own address comes its own probe.
+    // Not from 127.0.0.1: the bot's probe comes from there, so it is accepted.
     let mut stranger = peer::connect([127, 0, 0, 3].into(), pihook.address).unwrap();
     let _ = stranger.write_all(b"\x16\x03\x01");
     match stranger.read(&mut [0; 16]) {
         Ok(0) => {}
-        Err(why) if why.kind() == ErrorKind::ConnectionReset => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn programs_on_this_machine_get_in_and_have_a_strangers_share() {
+fn programs_on_this_machine_have_the_limits_of_strangers() {
     let telegram = telegram();
     let text = settings(&telegram.api_url(), "").replace("127.0.0.0/8", "127.0.0.2/32");
     let home = Home::with(&text, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
@@ -320,7 +236,7 @@ fn programs_on_this_machine_get_in_and_have_a_strangers_share() {
 }
 
 #[test]
-fn a_dual_stack_socket_knows_its_ipv4_peers() {
+fn allow_from_knows_the_ipv4_peers_of_a_dual_stack_listener() {
     let telegram = telegram();
     let text = settings(&telegram.api_url(), "").replace("127.0.0.1:0", "[::]:0");
     let home = Home::with(&text, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
@@ -333,7 +249,7 @@ fn a_dual_stack_socket_knows_its_ipv4_peers() {
 }
 
 #[test]
-fn silence_ends_a_handshake_and_a_half_request_in_seconds() {
+fn a_silent_handshake_and_half_a_head_have_a_timeout() {
     let scene = scene();
     let start = Instant::now();
     let mut silent = TcpStream::connect(scene.pihook.address).unwrap();
@@ -388,7 +304,7 @@ fn an_idle_connection_ends_after_75_seconds() {
                 closed.send(tls.is_closed()).unwrap();
             });
             connection.await.unwrap();
-            // From here on the clock leaps to whatever is awaited.
+            // A paused clock jumps to the next timer as soon as nothing else can happen.
             time::pause();
             let start = time::Instant::now();
             assert!(end.await.unwrap());
@@ -398,7 +314,7 @@ fn an_idle_connection_ends_after_75_seconds() {
 }
 
 #[test]
-fn a_hundred_connections_at_once_are_all_answered_at_each_of_fifty_starts() {
+fn a_hundred_connections_at_once_are_answered_after_each_start() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
@@ -414,20 +330,18 @@ fn a_hundred_connections_at_once_are_all_answered_at_each_of_fifty_starts() {
             "POST /{TOKEN}/ HTTP/1.1\r\nX-Telegram-Bot-Api-Secret-Token: {secret}\r\n\
              Content-Type: application/json\r\nContent-Length: 15\r\n\r\n{{\"update_id\":1}}"
         );
-        let (address, barrier) = (pihook.address, Arc::new(Barrier::new(100)));
-        let clients: Vec<_> = (0..100)
-            .map(|_| {
-                let (barrier, request) = (Arc::clone(&barrier), request.clone());
-                thread::spawn(move || {
-                    let mut tls = Tls::connect(address);
-                    barrier.wait();
-                    (tls.ask(request.as_bytes()), tls.ask(request.as_bytes()))
-                })
-            })
-            .collect();
-        for client in clients {
-            assert_eq!(client.join().unwrap(), (200, 200), "start {start}");
-        }
+        let barrier = Barrier::new(100);
+        let client = || {
+            let mut tls = Tls::connect(pihook.address);
+            barrier.wait();
+            (tls.ask(request.as_bytes()), tls.ask(request.as_bytes()))
+        };
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..100).map(|_| scope.spawn(client)).collect();
+            for client in clients {
+                assert_eq!(client.join().unwrap(), (200, 200), "start {start}");
+            }
+        });
         assert!(pihook.stop().0.success());
     }
 }

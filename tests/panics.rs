@@ -9,8 +9,8 @@ use common::{HOST, Home, Pihook, SOON, remembering};
 use nix::sys::signal::Signal;
 use simulated_telegram::Telegram;
 
-/// Waits for the end of a process that panicked. Returns its last error; an emulator may say more
-/// behind it.
+/// Waits for the end of a process that panicked. Returns its last error. An emulator may write more
+/// lines after it.
 fn aborted(pihook: Pihook) -> String {
     let (status, log) = pihook.wait();
     assert_eq!(
@@ -23,7 +23,7 @@ fn aborted(pihook: Pihook) -> String {
         .expect("an error")
 }
 
-/// The bot once more, repaired: it does not panic.
+/// Starts the bot again. It is repaired: it does not panic.
 fn calm(home: &Home, telegram: &Telegram) -> Pihook {
     let mut command = home.command(&["run"]);
     command.env("CALM", "yes");
@@ -57,7 +57,7 @@ fn the_second_panic_drops_the_update_and_all_others_are_served() {
         );
         pihook = home.run_for(&telegram);
     }
-    // It lives on.
+    // The third process does not panic.
     bot.say(1, "still there");
     bot.wait_none_pending(SOON).unwrap();
     pihook.wait_log(&format!(
@@ -72,7 +72,7 @@ fn the_second_panic_drops_the_update_and_all_others_are_served() {
             .collect::<Vec<_>>()
     };
     assert_eq!(texts(1), ["still there"]);
-    // One that was being answered when the process ended can come twice.
+    // A reply that was being sent when the process ended can come twice.
     assert!(
         (2..=20)
             .all(|chat| texts(chat).iter().all(|text| *text == "hello") && !texts(chat).is_empty())
@@ -81,7 +81,7 @@ fn the_second_panic_drops_the_update_and_all_others_are_served() {
 }
 
 #[test]
-fn a_panic_that_is_over_leaves_nothing_behind() {
+fn after_one_panic_the_update_is_handled_once_more() {
     let (telegram, bot, home, _memory) = remembering("panic-once");
     let pihook = home.run_for(&telegram);
     bot.say(1, "panic");
@@ -112,7 +112,7 @@ fn a_panic_outside_of_the_handler_ends_the_process_and_marks_no_update() {
 }
 
 #[test]
-fn without_a_tmpfs_the_log_says_what_is_missing() {
+fn a_panic_without_a_tmpfs_says_that_runtime_dir_needs_one() {
     let (_telegram, bot, home, pihook) = common::start();
     if common::tool("stat", &["-f", "-c", "%T", "."], &home.folder)
         .stdout

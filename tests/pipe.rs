@@ -1,4 +1,5 @@
-//! A connection that the bot closes: Telegram hears an answer, and not "Broken pipe".
+//! Large updates, and connections that the bot closes: Telegram gets an answer to each request, and
+//! no "Broken pipe".
 
 mod common;
 
@@ -9,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use simulated_telegram::Fault;
 
-/// Why deliveries got no answer.
+/// The errors of deliveries that got no answer.
 fn errors(bot: &simulated_telegram::Bot) -> Vec<String> {
     bot.deliveries()
         .into_iter()
@@ -17,7 +18,7 @@ fn errors(bot: &simulated_telegram::Bot) -> Vec<String> {
         .collect()
 }
 
-/// A message that makes so many bytes of an update, beside the envelope of its id.
+/// A message whose update has so many bytes, without the envelope of its id.
 fn large(length: usize) -> Value {
     let message = |filler: usize| {
         json!({ "message_id": 1, "from": { "id": 7, "is_bot": false }, "chat": { "id": 7, "type": "private" },
@@ -64,13 +65,13 @@ fn small_updates_and_large_ones_at_once_are_all_answered() {
 }
 
 #[test]
-fn the_last_answer_of_a_stop_says_that_the_connection_ends() {
+fn a_stop_breaks_no_pipe_of_telegram() {
     let (telegram, bot, _home, pihook) = start();
     telegram.on_call(|call| {
         (call.method == "sendMessage").then_some(Fault::Stall(Duration::from_millis(300)))
     });
     bot.wait_connections(1, SOON).unwrap();
-    // The second one waits for the first, and would go out on the same connection.
+    // The second update waits for the first, and would be sent on the same connection.
     bot.say(7, "one");
     bot.say(7, "two");
     bot.wait_call("sendMessage", 1, SOON).unwrap();

@@ -1,5 +1,5 @@
-//! What becomes of a reply that the Bot API does not simply take. The whole table is
-//! `src/webhook/retry.rs`.
+//! What becomes of a reply when the Bot API answers with an error, or not at all. The whole table
+//! is in `src/updates/retry.rs`.
 
 mod common;
 
@@ -8,11 +8,11 @@ use std::time::Duration;
 use common::{SOON, start};
 use simulated_telegram::{Call, Fault, Telegram};
 
-/// Has sendMessage fail so, as many times as there are faults.
+/// Has sendMessage fail with these faults, one after the other.
 fn fail(telegram: &Telegram, faults: impl IntoIterator<Item = Fault>) {
     let mut faults: Vec<_> = faults.into_iter().collect();
     faults.reverse();
-    telegram.on_call(move |call| is_reply(call).then(|| faults.pop()).flatten());
+    telegram.on_call(move |call| if is_reply(call) { faults.pop() } else { None });
 }
 
 fn is_reply(call: &Call) -> bool {
@@ -39,7 +39,7 @@ fn flood(seconds: u64) -> Fault {
 }
 
 #[test]
-fn a_short_flood_wait_is_waited_out() {
+fn a_429_up_to_5_s_is_waited_out() {
     let (telegram, bot, _home, _pihook) = start();
     fail(&telegram, [flood(1), flood(1)]);
     bot.say(42, "hello");
@@ -49,7 +49,7 @@ fn a_short_flood_wait_is_waited_out() {
 }
 
 #[test]
-fn a_long_flood_wait_is_left_to_telegram() {
+fn a_429_above_5_s_is_deferred_with_its_retry_after() {
     let (telegram, bot, _home, _pihook) = start();
     fail(&telegram, [flood(17)]);
     bot.say(42, "hello");
@@ -62,7 +62,7 @@ fn a_long_flood_wait_is_left_to_telegram() {
 }
 
 #[test]
-fn a_group_that_became_a_supergroup_gets_its_reply_there() {
+fn a_group_that_became_a_supergroup_gets_its_reply() {
     let (telegram, bot, _home, _pihook) = start();
     bot.say(-100_123, "the new group is there");
     bot.wait_delivered(1, SOON).unwrap();
@@ -84,7 +84,7 @@ fn a_group_that_became_a_supergroup_gets_its_reply_there() {
 }
 
 #[test]
-fn what_will_never_be_taken_is_told_and_dropped() {
+fn a_4xx_that_will_not_pass_is_logged_and_the_call_dropped() {
     let (telegram, bot, _home, pihook) = start();
     fail(
         &telegram,
@@ -118,7 +118,7 @@ fn what_will_never_be_taken_is_told_and_dropped() {
 }
 
 #[test]
-fn a_token_that_is_gone_is_told_loudly_and_nothing_is_lost() {
+fn a_refused_token_is_an_error_and_loses_no_update() {
     let (telegram, bot, _home, pihook) = start();
     fail(
         &telegram,
@@ -136,7 +136,7 @@ fn a_token_that_is_gone_is_told_loudly_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_connection_that_died_in_the_pool_costs_one_retry_and_no_delivery() {
+fn a_stale_connection_costs_one_retry_and_no_delivery() {
     let (telegram, bot, _home, _pihook) = start();
     bot.say(42, "this opens the connection");
     bot.wait_delivered(1, SOON).unwrap();
@@ -149,7 +149,7 @@ fn a_connection_that_died_in_the_pool_costs_one_retry_and_no_delivery() {
 }
 
 #[test]
-fn an_answer_cut_off_behind_its_status_says_enough() {
+fn an_answer_cut_off_after_its_status_counts_as_sent() {
     let (telegram, bot, _home, _pihook) = start();
     // The head is some hundred bytes long, the body longer.
     fail(&telegram, [Fault::CutInside(200)]);
@@ -159,7 +159,7 @@ fn an_answer_cut_off_behind_its_status_says_enough() {
 }
 
 #[test]
-fn gateways_garbage_and_cut_lines_lose_nothing() {
+fn bad_gateways_garbage_and_cut_connections_lose_no_reply() {
     let (telegram, bot, _home, _pihook) = start();
     fail(
         &telegram,
@@ -186,12 +186,12 @@ fn gateways_garbage_and_cut_lines_lose_nothing() {
 }
 
 #[test]
-fn sent_is_only_what_the_bot_api_says_is_sent() {
+fn an_answer_that_is_not_from_the_bot_api_does_not_count_as_sent() {
     let (telegram, bot, _home, pihook) = start();
     let page = "x".repeat(300 * 1024);
     let head = |more: &str| format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n{more}\r\n\r\n");
     let faults = [
-        // A captive portal's page, whole, cut, and in chunks that are none.
+        // The page of a captive portal: whole, cut off, and with wrong chunks.
         format!(
             "{}<html>{page}</html>",
             head(&format!("Content-Length: {}", page.len() + 13))

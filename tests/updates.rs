@@ -1,4 +1,4 @@
-//! What becomes of updates, whatever the bot.
+//! What becomes of updates: order, threads, log lines, and updates that cannot be handled.
 
 mod common;
 
@@ -11,7 +11,8 @@ use simulated_telegram::Fault;
 #[test]
 fn each_chat_keeps_its_order_on_forty_connections() {
     let (_telegram, bot, _home, _pihook) = start();
-    let (chats, each) = (60, 10_usize);
+    let chats = 60;
+    let each = 10_usize;
     for number in 0..each {
         for chat in 1..=chats {
             bot.say(chat, &format!("{number}"));
@@ -47,7 +48,7 @@ fn each_chat_keeps_its_order_on_forty_connections() {
 }
 
 #[test]
-fn updates_at_once_get_a_worker_thread_each_and_one_alone_starts_few() {
+fn worker_threads_are_started_only_for_updates_at_once() {
     let (telegram, bot, _home, pihook) = start();
     for number in 1..=20 {
         bot.say(42, "alone");
@@ -68,7 +69,7 @@ fn updates_at_once_get_a_worker_thread_each_and_one_alone_starts_few() {
 }
 
 #[test]
-fn an_update_is_one_line_without_its_text_or_the_token() {
+fn an_update_is_one_line_of_the_log_without_its_text_or_the_token() {
     let (_telegram, bot, _home, pihook) = start();
     let said = bot.say(42, "a very private matter");
     bot.wait_delivered(1, SOON).unwrap();
@@ -88,7 +89,7 @@ fn an_update_is_one_line_without_its_text_or_the_token() {
 }
 
 #[test]
-fn a_body_that_is_no_update_is_dropped_not_brought_back() {
+fn a_body_that_is_no_update_is_dropped() {
     let (_telegram, bot, _home, pihook) = start();
     bot.update(
         "message",
@@ -105,7 +106,7 @@ fn a_body_that_is_no_update_is_dropped_not_brought_back() {
 }
 
 #[test]
-fn a_refused_reply_is_dropped_and_a_failed_one_is_brought_back() {
+fn a_403_drops_the_reply_and_a_502_defers_it_with_retry_after() {
     let (telegram, bot, _home, pihook) = start();
     let mut failures = 0;
     telegram.on_call(move |call| match call.text("text").as_str() {
@@ -145,7 +146,7 @@ fn a_refused_reply_is_dropped_and_a_failed_one_is_brought_back() {
 }
 
 #[test]
-fn a_bots_own_lines_are_in_the_log_and_its_silence_ends_the_update() {
+fn an_update_is_done_without_a_reply_and_lines_of_the_bot_are_logged() {
     let (_telegram, bot, _home, pihook) = start();
     let said = bot.say(42, "warn");
     bot.wait_delivered(1, SOON).unwrap();

@@ -16,7 +16,7 @@ use rustls::{
 use super::finding::{Doctor, START};
 use crate::certificate::Certificate;
 use crate::config::Config;
-use crate::edge::connection::QUESTION;
+use crate::edge::connection::HEALTH_CHECK_UPDATE;
 use crate::edge::probe::loopback_for;
 use crate::system::port;
 
@@ -120,7 +120,7 @@ fn ask(
 
 /// Asks for each bot; the first status that is not 200, if there is one.
 fn ask_bots(stream: &mut (impl Read + Write), config: &Config) -> io::Result<u16> {
-    let body = str::from_utf8(QUESTION).map_err(io::Error::other)?;
+    let body = str::from_utf8(HEALTH_CHECK_UPDATE).map_err(io::Error::other)?;
     for bot in &config.bots {
         let request = format!(
             "POST {} HTTP/1.1\r\nHost: pihook\r\nX-Telegram-Bot-Api-Secret-Token: {}\r\nContent-Type: application/json\r\n\

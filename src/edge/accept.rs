@@ -1,5 +1,4 @@
-//! The only code that meets the internet: accepts, filters, and gives each connection a [`Session`]
-//! that ends TLS and lets one whole, bounded request at a time through.
+//! Accepts connections, closes those that may not be here, and gives each other one a [`Session`].
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -9,62 +8,70 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::{AbortHandle, JoinSet, yield_now};
 use tokio::time::sleep;
 
 use super::connection::{Session, Shared, random_below, stop_requested};
-use super::slots::Slot;
+use super::slots::{Slot, Slots};
 use crate::network::Network;
 use crate::system::log_limit::LogLimit;
 
-/// Before accepting again, when something has run out (file descriptors, say).
+/// Before accepting again, when the machine has run out of something (file descriptors, say).
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 static NOT_ACCEPTED: LogLimit = LogLimit::new(1);
 static TOO_MANY: LogLimit = LogLimit::new(1);
 static FROM_HOME: LogLimit = LogLimit::new(1);
 
-/// Who may connect, and what is behind it.
+/// The listener's allowlist, and what its connections share.
 pub struct Edge {
-    /// Who may connect.
+    /// The networks that may connect.
     pub allow_from: Vec<Network>,
-    /// Who of them is no stranger.
+    /// Those of them whose peers are no strangers.
     pub known: Vec<Network>,
     /// What the connections share.
     pub shared: Arc<Shared>,
 }
 
 impl Edge {
-    /// Serves `listener` until `stop` is true, and then what is in flight to its end.
+    /// Serves `listener` until `stop` is true, and then waits for the open connections to end.
     pub async fn serve(self, listener: TcpListener, stop: watch::Receiver<bool>) {
         let mut tasks = JoinSet::new();
         let mut stopped = stop.clone();
+
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => {
                         self.admit(stream, peer, &stop, &mut tasks);
-                        // If another one had to go, it goes before the next one comes.
+                        // The task of an evicted connection ends before the next accept.
                         yield_now().await;
                     }
-                    Err(why) => {
-                        NOT_ACCEPTED.warn(format_args!("A connection could not be accepted: {why}."));
-                        if is_scarcity(&why) {
-                            if let Some(evicted) = self.shared.slots().evict(random_below) {
-                                evicted.abort();
-                            }
-                            sleep(ACCEPT_RETRY_INTERVAL).await;
-                        }
-                    }
+                    Err(error) => self.accept_failed(&error).await,
                 },
                 Some(_) = tasks.join_next() => {}
                 () = stop_requested(&mut stopped) => break,
             }
         }
+
         drop(listener);
         while tasks.join_next().await.is_some() {}
     }
 
+    async fn accept_failed(&self, error: &io::Error) {
+        NOT_ACCEPTED.warn(format_args!("A connection could not be accepted: {error}."));
+        if !is_scarcity(error) {
+            return;
+        }
+
+        let evicted = self.shared.slots().evict(random_below);
+        if let Some(evicted) = evicted {
+            evicted.abort();
+        }
+        sleep(ACCEPT_RETRY_INTERVAL).await;
+    }
+
+    /// Starts a session for a new connection, or closes it.
     fn admit(
         &self,
         stream: TcpStream,
@@ -73,57 +80,79 @@ impl Edge {
         tasks: &mut JoinSet<()>,
     ) {
         let address = peer.ip().to_canonical();
-        let among = |networks: &[Network]| networks.iter().any(|network| network.contains(address));
-        // Our own probe calls from the address that it calls. So can every program here: it is a
-        // stranger at the limits.
-        let ours = stream
+        // Our own probe connects from the address that it connects to. Every program on this
+        // machine can do that too, so this does not make a peer known.
+        let is_local = stream
             .local_addr()
             .is_ok_and(|local| local.ip().to_canonical() == address);
-        if !ours && !among(&self.allow_from) {
-            // Closed without a word: the internet is full of them.
-            if is_at_home(address) {
-                self.shared.arrivals.closed_from_home(address);
-                FROM_HOME.warn(format_args!(
-                    "Connection from {address} closed: this address is not in allow_from. If {address} is your \
-                     router, and it puts its own address in place of Telegram's, add \"{address}\" to allow_from."
-                ));
-            }
+        if !is_local && !is_in(&self.allow_from, address) {
+            self.not_allowed(address);
             return;
         }
-        let stranger = !among(&self.known);
+
+        let is_stranger = !is_in(&self.known, address);
         let mut slots = self.shared.slots();
-        match slots.find(stranger, random_below) {
-            Slot::Free => {}
-            Slot::Evict(evicted) => {
-                evicted.abort();
-                TOO_MANY.warn(format_args!(
-                    "Too many connections: pihook closed another connection to accept one from {address}."
-                ));
-            }
-            Slot::Full => {
-                return TOO_MANY.warn(format_args!(
-                    "Too many connections: pihook closed the connection from {address}."
-                ));
-            }
+        if !make_room(&mut slots, address, is_stranger) {
+            return;
         }
+
         let number = slots.next_number();
-        let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
+        let shared = Arc::clone(&self.shared);
+        let stop = stop.clone();
         let end = tasks.spawn(async move {
             let session = Session {
                 shared: &shared,
                 number,
-                stranger,
-                is_local: ours,
+                is_stranger,
+                is_local,
             };
-            // A broken connection needs nothing from us: Telegram brings its update back.
+            // A broken connection needs nothing from us: Telegram sends its update again.
             let _ = session.serve(stream, stop).await;
         });
-        slots.take(number, address, stranger, Instant::now(), end);
+        slots.insert(number, address, is_stranger, Instant::now(), end);
+    }
+
+    /// Notes that a connection from this address is closed. Only addresses of the home network are
+    /// logged: the internet is full of the others.
+    fn not_allowed(&self, address: IpAddr) {
+        if !is_at_home(address) {
+            return;
+        }
+        self.shared.arrivals.closed_from_home(address);
+        FROM_HOME.warn(format_args!(
+            "Connection from {address} closed: this address is not in allow_from. If {address} is your \
+             router, and it puts its own address in place of Telegram's, add \"{address}\" to allow_from."
+        ));
     }
 }
 
-/// Whether something has run out here; all else that accepting can fail with is over with the one
-/// connection.
+/// Finds a slot for a new connection, and evicts another connection where there are too many. False
+/// when the new one has to be closed.
+fn make_room(slots: &mut Slots<AbortHandle>, address: IpAddr, is_stranger: bool) -> bool {
+    match slots.find(is_stranger, random_below) {
+        Slot::Free => true,
+        Slot::Evict(evicted) => {
+            evicted.abort();
+            TOO_MANY.warn(format_args!(
+                "Too many connections: pihook closed another connection to accept one from {address}."
+            ));
+            true
+        }
+        Slot::Full => {
+            TOO_MANY.warn(format_args!(
+                "Too many connections: pihook closed the connection from {address}."
+            ));
+            false
+        }
+    }
+}
+
+fn is_in(networks: &[Network], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(address))
+}
+
+/// Whether the machine has run out of something. Any other error concerns only the connection that
+/// was not accepted.
 fn is_scarcity(error: &io::Error) -> bool {
     let number = error.raw_os_error().map(Errno::from_raw);
     matches!(
@@ -132,7 +161,7 @@ fn is_scarcity(error: &io::Error) -> bool {
     )
 }
 
-/// Whether this is an address of a home network, which no call from the internet has.
+/// Whether this is an address of a home network, which no connection from the internet has.
 fn is_at_home(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_private() || v4.is_link_local(),
@@ -145,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_router_that_rewrites_sources_is_told_by_its_address() {
+    fn private_and_link_local_addresses_are_at_home() {
         for address in [
             "192.168.178.1",
             "10.0.0.138",

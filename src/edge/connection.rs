@@ -27,44 +27,45 @@ use crate::updates::observations::Observations;
 
 /// The TLS handshake, and the head of a request from its first byte on.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// A body, and besides as long as it takes at [`SLOWEST_LINE`]. For the largest it is 42 s: with
-/// the head's 5 s and the wait for room that is below the 60 s that Telegram waits.
+/// For a body, and besides the time that it takes at [`SLOWEST_LINE`]. Together that is 42 s for
+/// the largest body. With the 5 s of the head and the wait for room, it is below the 60 s that
+/// Telegram waits.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes a second: 130 kbit/s.
 const SLOWEST_LINE: usize = 16 * 1024;
 const LONGEST_BODY_TIMEOUT: Duration = Duration::from_secs(42);
-/// Between two requests. Longer than the 60 s after which Telegram closes, so that no request meets
-/// a closing connection.
+/// Between two requests. Telegram closes an idle connection after 60 s. We wait longer, so that no
+/// request meets a connection that we close.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// Writing an answer that fits any socket's buffer.
+/// For writing an answer. It is small enough for the buffer of any socket.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Reading on after a refusal: the kernel would answer unread bytes with a reset, which can
-/// overtake the refusal.
+/// For reading on after a refusal: the kernel answers unread bytes with a reset, and the peer may
+/// get that before it has read the refusal.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes that are read on at most.
 const LINGER_LIMIT: usize = 64 * 1024;
-/// The same, from whom has shown path and secret: Telegram reads a refusal only when it could write
-/// its request.
-const PROVEN_LINGER_LIMIT: usize = 4 * 1024 * 1024;
+/// The same for a peer that has shown path and secret: Telegram reads a refusal only after it has
+/// written its whole request.
+const AUTHENTICATED_LINGER_LIMIT: usize = 4 * 1024 * 1024;
 
-/// The update with which the doctor asks from this machine whether a bot answers. Telegram's ids
+/// The update that the doctor sends from this machine to see whether a bot answers. Telegram's ids
 /// are positive.
-pub(crate) const QUESTION: &[u8] = b"{\"update_id\":0}";
+pub(crate) const HEALTH_CHECK_UPDATE: &[u8] = b"{\"update_id\":0}";
 
 /// What all connections share.
 pub struct Shared {
-    /// How to be let in: a route for each bot, and one for our own probe.
+    /// A route for each bot, and one for our own probe.
     pub routes: Vec<Route>,
     /// The way to the workers.
     pub handover: Arc<Handover>,
     /// The open connections, and what ends each.
     pub slots: Mutex<Slots<AbortHandle>>,
-    /// The certificate of new connections; it can be changed at any time. None where TLS ends
-    /// before us.
+    /// The certificate of new connections. It can be changed at any time. None where TLS ends
+    /// before us, in a reverse proxy.
     pub rollover: Option<Arc<Rollover>>,
     /// What shows that Telegram gets in.
     pub arrivals: Arc<Arrivals>,
-    /// Each bot's, by its place in the settings.
+    /// One for each bot, by its place in the settings.
     pub observations: Vec<Arc<Observations>>,
 }
 
@@ -81,12 +82,13 @@ impl Shared {
     }
 }
 
-/// One connection among the others, for as long as this lives.
+/// One connection and its slot, which is free again when this is dropped.
 pub(super) struct Session<'s> {
     pub(super) shared: &'s Shared,
+    /// The number of the slot.
     pub(super) number: u64,
-    pub(super) stranger: bool,
-    /// It comes from this machine, as our own probe does.
+    pub(super) is_stranger: bool,
+    /// It comes from this machine, as that of our own probe does.
     pub(super) is_local: bool,
 }
 
@@ -97,6 +99,10 @@ impl Drop for Session<'_> {
 }
 
 impl Session<'_> {
+    /// Serves the connection to its end.
+    ///
+    /// # Errors
+    /// When the connection breaks, or the peer is too slow.
     pub(super) async fn serve(
         &self,
         stream: TcpStream,
@@ -110,6 +116,7 @@ impl Session<'_> {
             }
             None => Box::new(stream),
         };
+
         let mut connection = Connection {
             stream,
             read: Vec::new(),
@@ -122,7 +129,7 @@ impl Session<'_> {
                 Err(SessionError::Refused { refusal, unread }) => {
                     return connection.refuse(refusal, unread).await;
                 }
-                Err(SessionError::Broken(why)) => return Err(why),
+                Err(SessionError::Broken(error)) => return Err(error),
             }
         }
     }
@@ -133,24 +140,33 @@ impl Session<'_> {
         rollover: &Rollover,
     ) -> io::Result<impl Stream + use<>> {
         let greeted = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-        self.greet()?;
+        self.hello_received()?;
         let shown = rollover.current();
         let accepted = greeted.into_stream(shown.clone()).await;
-        let knows_other =
-            !self.stranger && accepted.as_ref().is_err_and(is_alert) && rollover.rejected(&shown);
+        let knows_other = !self.is_stranger
+            && accepted.as_ref().is_err_and(is_alert)
+            && rollover.rejected(&shown);
         if accepted.is_ok() {
-            self.reached(Stage::Encrypted);
+            self.advance(Stage::Encrypted);
         }
         // It is let in; also who is so, and knows the other certificate.
-        if knows_other || (accepted.is_ok() && !self.stranger && !self.is_local) {
+        if knows_other || (accepted.is_ok() && !self.is_stranger && !self.is_local) {
             self.shared.arrivals.handshake();
         }
         accepted
     }
 
-    /// Takes the connection among those that have begun to speak.
-    fn greet(&self) -> io::Result<()> {
-        match self.shared.slots().greet(self.number, now(), random_below) {
+    /// Notes that a whole `ClientHello` has come, and evicts another connection where there are too
+    /// many.
+    ///
+    /// # Errors
+    /// When there are too many, and no other one may be evicted.
+    fn hello_received(&self) -> io::Result<()> {
+        match self
+            .shared
+            .slots()
+            .hello_received(self.number, now(), random_below)
+        {
             Slot::Free => {}
             Slot::Evict(evicted) => evicted.abort(),
             Slot::Full => return Err(io::ErrorKind::QuotaExceeded.into()),
@@ -158,6 +174,7 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Reads the head of a request.
     async fn head(
         &self,
         connection: &mut Connection,
@@ -171,7 +188,7 @@ impl Session<'_> {
             };
             if let Some(head) = head {
                 if shared.rollover.is_none() {
-                    self.greet()?;
+                    self.hello_received()?;
                 }
                 return auth::authorize(&head, &shared.routes).map_err(|refusal| {
                     if refusal == Refusal::WrongSecret {
@@ -207,8 +224,8 @@ impl Session<'_> {
         }
     }
 
-    fn reached(&self, stage: Stage) {
-        self.shared.slots().reach(self.number, stage, now());
+    fn advance(&self, stage: Stage) {
+        self.shared.slots().advance(self.number, stage, now());
     }
 
     /// One request and its answer; whether another may follow.
@@ -218,13 +235,14 @@ impl Session<'_> {
         }
         let authorized = self.head(connection, Instant::now() + HEAD_TIMEOUT).await;
         let authorized = authorized.inspect_err(|error| self.note_refusal(error))?;
-        self.reached(Stage::Proven);
+        self.advance(Stage::Authenticated);
         if let Some(observations) = self.shared.observations_of(Some(authorized.recipient)) {
             observations.right_secret();
         }
-        // The doctor's question is known by its body alone, and is no arrival.
-        let may_be_question = authorized.body == QUESTION.len();
-        let mut exchange = if may_be_question {
+        // The doctor's health check is known by its body alone, and does not show that Telegram
+        // gets in.
+        let may_be_health_check = authorized.body_length == HEALTH_CHECK_UPDATE.len();
+        let mut exchange = if may_be_health_check {
             None
         } else {
             self.begin(authorized.recipient)
@@ -246,15 +264,21 @@ impl Session<'_> {
         authorized: &Authorized,
         exchange: &mut Option<Exchange<'a>>,
     ) -> Result<bool, SessionError> {
-        let whole = authorized.head + authorized.body;
-        let Some(_room) = self.shared.handover.bodies.room_for(authorized.body).await else {
+        let whole = authorized.head_length + authorized.body_length;
+        let Some(_room) = self
+            .shared
+            .handover
+            .bodies
+            .room_for(authorized.body_length)
+            .await
+        else {
             return Err(SessionError::refused(
                 Refusal::Busy,
                 whole.saturating_sub(connection.read.len()),
             ));
         };
         connection
-            .fill(whole, Instant::now() + body_timeout(authorized.body))
+            .fill(whole, Instant::now() + body_timeout(authorized.body_length))
             .await?;
         if connection.read.len() > whole {
             // Telegram sends one request at a time; what follows unasked is not from it.
@@ -263,8 +287,8 @@ impl Session<'_> {
 
         // Nothing of this request is kept: a large one must not cost its memory while idle.
         let mut body = std::mem::take(&mut connection.read);
-        body.drain(..authorized.head);
-        if exchange.is_none() && body != *QUESTION {
+        body.drain(..authorized.head_length);
+        if exchange.is_none() && body != *HEALTH_CHECK_UPDATE {
             *exchange = self.begin(authorized.recipient);
         }
         let answer = within(
@@ -292,7 +316,7 @@ impl Session<'_> {
     /// A status that a known peer gets shows where Telegram gets it from. Where TLS ends elsewhere,
     /// nobody is known.
     fn note_refusal(&self, error: &SessionError) {
-        let is_known = self.shared.rollover.is_some() && !self.stranger && !self.is_local;
+        let is_known = self.shared.rollover.is_some() && !self.is_stranger && !self.is_local;
         if let SessionError::Refused { refusal, .. } = error
             && is_known
         {
@@ -301,14 +325,15 @@ impl Session<'_> {
     }
 }
 
-/// Sleeps for [`IDLE_TIMEOUT`], in two parts: tokio asks the kernel again for a timer that ends
-/// before all others, and so does none of the answers' while the first part is there.
+/// Sleeps for [`IDLE_TIMEOUT`], in two parts. A timer that ends before all others costs tokio one
+/// more system call. While some connection sleeps the first part, which is as long as the timer of
+/// an answer and began before, a new answer's timer is not the first to end.
 async fn idle_for_too_long() {
     sleep(ANSWER_TIMEOUT).await;
     sleep(IDLE_TIMEOUT.saturating_sub(ANSWER_TIMEOUT)).await;
 }
 
-/// How long a body of so many bytes may take.
+/// How long the peer may take for a body of so many bytes.
 fn body_timeout(bytes: usize) -> Duration {
     let seconds = u64::try_from(bytes / SLOWEST_LINE).unwrap_or(u64::MAX);
     BODY_TIMEOUT
@@ -316,13 +341,15 @@ fn body_timeout(bytes: usize) -> Duration {
         .min(LONGEST_BODY_TIMEOUT)
 }
 
-/// Why a connection is not served any further.
+/// The reason why a connection is not served any further.
 enum SessionError {
+    /// The peer gets this refusal.
     Refused {
         refusal: Refusal,
-        /// Bytes that were announced by whom has shown path and secret, and are still to come.
+        /// Bytes of the body that are still to come, if the peer has shown path and secret.
         unread: usize,
     },
+    /// The peer gets nothing.
     Broken(io::Error),
 }
 
@@ -357,7 +384,7 @@ struct Connection {
 }
 
 impl Connection {
-    /// Waits for a request's first byte; false when there will be none.
+    /// Waits for the first byte of a request. False when there will be none.
     async fn next_begins(&mut self) -> io::Result<bool> {
         let mut first = [0];
         tokio::select! {
@@ -371,29 +398,34 @@ impl Connection {
         Ok(true)
     }
 
+    /// Reads on until there are `length` bytes of the request.
     async fn fill(&mut self, length: usize, deadline: Instant) -> Result<(), SessionError> {
-        // Exactly: a vector that grows by itself takes up to twice as much.
-        self.read
-            .reserve_exact((length + 1).saturating_sub(self.read.len()));
+        // Exactly: a vector that grows by itself takes up to twice as much memory.
+        let missing = (length + 1).saturating_sub(self.read.len());
+        self.read.reserve_exact(missing);
+
         while self.read.len() < length {
             match self.read_some(length, deadline).await {
+                Ok(()) => {}
                 Err(SessionError::Refused { refusal, .. }) => {
-                    return Err(SessionError::refused(refusal, length - self.read.len()));
+                    let unread = length - self.read.len();
+                    return Err(SessionError::refused(refusal, unread));
                 }
-                read => read?,
+                Err(broken) => return Err(broken),
             }
         }
         Ok(())
     }
 
-    /// Reads what is there and has room, up to one byte more than `limit` in all.
+    /// Reads the bytes that are there, up to one more than `limit` in all: that one shows that the
+    /// peer sends too much.
     async fn read_some(&mut self, limit: usize, deadline: Instant) -> Result<(), SessionError> {
         let room = (limit + 1 - self.read.len()) as u64;
         let mut read = (&mut self.stream).take(room);
         match timeout_at(deadline, read.read_buf(&mut self.read)).await {
             Ok(Ok(0)) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(why)) => Err(why.into()),
+            Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(Refusal::Timeout.into()),
         }
     }
@@ -406,24 +438,29 @@ impl Connection {
         .await
     }
 
+    /// Closes the connection in order: TLS says that it is the end.
     async fn close(mut self) -> io::Result<()> {
         within(WRITE_TIMEOUT, self.stream.shutdown()).await
     }
 
+    /// Answers with a refusal, and closes the connection so that the peer can read the answer.
     async fn refuse(mut self, refusal: Refusal, unread: usize) -> io::Result<()> {
         self.write(refusal.answer()).await?;
-        if (1..=PROVEN_LINGER_LIMIT).contains(&unread) {
+        if (1..=AUTHENTICATED_LINGER_LIMIT).contains(&unread) {
             self.discard(unread, body_timeout(unread)).await;
         }
         within(WRITE_TIMEOUT, self.stream.shutdown()).await?;
-        // A peer that goes on for longer gets its reset.
+        // A peer that sends more gets a reset.
         self.discard(LINGER_LIMIT, LINGER_TIMEOUT).await;
         Ok(())
     }
 
+    /// Reads up to so many bytes, for at most `limit`, and drops them.
     async fn discard(&mut self, bytes: usize, limit: Duration) {
         let mut left = (&mut self.stream).take(bytes as u64);
-        let _ = timeout(limit, tokio::io::copy(&mut left, &mut tokio::io::sink())).await;
+        let mut sink = tokio::io::sink();
+        // Whatever ends it, nothing more can be done for this peer.
+        let _ = timeout(limit, tokio::io::copy(&mut left, &mut sink)).await;
     }
 }
 
@@ -437,20 +474,23 @@ fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-/// A random number below `limit`, which nobody outside can foresee: the standard library's hashes
-/// have random keys.
+/// A random number below `limit`. Nobody outside can foresee it: the standard library's hashes have
+/// random keys.
 pub(super) fn random_below(limit: usize) -> usize {
     let random = RandomState::new().hash_one(limit);
     usize::try_from(random % (limit.max(1) as u64)).unwrap_or_default()
 }
 
+/// Waits until the program is to stop.
 pub(super) async fn stop_requested(stop: &mut watch::Receiver<bool>) {
-    // An error means that the sender is gone: that is a stop, too.
+    // An error means that the sender is gone. That is a stop, too.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// Gives up `work` after `limit`, with the error `TimedOut`.
 async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(limit, work)
-        .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    match timeout(limit, work).await {
+        Ok(result) => result,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
 }

@@ -1,9 +1,9 @@
 //! What meets the internet, from Telegram's first TCP packet to the whole request.
 //!
-//! [`accept`] takes connections from peers that the allowlist names, and each [`connection`] is
-//! served under limits. [`slots`], [`request`] and [`auth`] decide, without any I/O, what is let
-//! in. [`arrivals`] counts what shows that Telegram gets in. [`probe`] asks the webhook as Telegram
-//! would. A request that is let in goes to [`updates`](crate::updates).
+//! [`accept`] accepts connections from peers that the allowlist names, and serves each
+//! [`connection`] under limits. [`slots`], [`request`] and [`auth`] decide, without any I/O, what
+//! is authorized. [`arrivals`] counts what shows that Telegram gets in. [`probe`] asks the webhook
+//! as Telegram would. An authorized request goes to [`updates`](crate::updates).
 
 pub mod accept;
 pub mod arrivals;

@@ -1,5 +1,5 @@
 //! The probe: asks our own webhook as Telegram would, through the real listener, TLS, the edge,
-//! tiny_http and a worker, and back. Its answers alone feed systemd's watchdog.
+//! tiny_http and a worker, and back. Only its answers feed systemd's watchdog.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -13,10 +13,11 @@ use super::auth::Route;
 use crate::secret::{Secret, hex};
 use crate::updates::handover::Recipient;
 
-/// When all workers wait for a Bot API that does not answer, one of them is free within this time.
+/// For one question. When all workers wait for a Bot API that does not answer, one of them is free
+/// within this time.
 pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// A route that only this process knows.
+/// A random route for the probe, which only this process knows.
 ///
 /// # Errors
 /// When the system has no random numbers.
@@ -39,7 +40,7 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// Asks the listener at this address through `route`, with TLS or without.
+    /// A probe of the listener at this address, through `route`, with TLS or without.
     pub(crate) fn new(listener: SocketAddr, route: &Route, tls: bool) -> Self {
         let config = Agent::config_builder()
             // It is our own listener, whatever certificate it shows.
@@ -58,14 +59,19 @@ impl Probe {
         }
     }
 
-    /// Whether the webhook answers.
+    /// Whether the webhook answers in time.
     pub(crate) fn is_answered(&self) -> bool {
-        let request = self.agent.post(self.url.expose());
-        let request = request.header(
-            "X-Telegram-Bot-Api-Secret-Token",
-            self.secret_token.expose(),
-        );
-        request.content_type("application/json").send("{}").is_ok()
+        let answer = self
+            .agent
+            .post(self.url.expose())
+            .header(
+                "X-Telegram-Bot-Api-Secret-Token",
+                self.secret_token.expose(),
+            )
+            .content_type("application/json")
+            .send("{}");
+        // ureq makes an error of any status above 399, too.
+        answer.is_ok()
     }
 }
 

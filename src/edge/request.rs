@@ -1,4 +1,4 @@
-//! One HTTP request, framed. Pure: bytes in, a verdict out.
+//! The framing of one HTTP request. Pure: bytes in, a verdict out.
 //!
 //! Only what a webhook needs is HTTP here: a head, a `Content-Length`, a body. What could be read
 //! in two ways is refused.
@@ -10,16 +10,16 @@ pub const HEAD_LIMIT: usize = 8 * 1024;
 /// `{"update_id":2000000000,`, a line feed, and `}`.
 pub const BODY_LIMIT: usize = 512 * 1024 + 26;
 /// Headers of a request. Telegram sends eight.
-const HEADERS: usize = 64;
+const MAX_HEADERS: usize = 64;
 
-/// What a request is refused with; the connection is closed behind it.
+/// What a request is refused with. The connection is closed after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// 400: malformed, or open to more than one reading.
     BadRequest,
-    /// 403: not from whom it should be, or not JSON.
+    /// 403: not JSON, or without a length.
     Forbidden,
-    /// 403: a bot's path, and another secret than this bot's, or none.
+    /// 403: a bot's path without this bot's secret token.
     WrongSecret,
     /// 404: no bot has this path.
     NotFound,
@@ -29,7 +29,7 @@ pub enum Refusal {
     Timeout,
     /// 413: the body is over [`BODY_LIMIT`].
     TooLarge,
-    /// 417: a client that waits for an interim answer.
+    /// 417: the client waits for an interim answer, which Telegram's never does.
     ExpectationFailed,
     /// 431: the head is over [`HEAD_LIMIT`] or has too many headers.
     HeadTooLarge,
@@ -54,7 +54,7 @@ impl Refusal {
         }
     }
 
-    /// The whole answer.
+    /// The whole HTTP answer.
     #[must_use]
     pub fn answer(self) -> &'static [u8] {
         macro_rules! close {
@@ -96,33 +96,34 @@ pub struct Head<'b> {
     pub content_length: Option<usize>,
     /// Bytes of the head, with the empty line.
     pub length: usize,
-    /// Whether the client wants the connection closed behind the answer.
+    /// Whether the client wants the connection closed after the answer.
     pub close: bool,
 }
 
 /// Reads the head at the start of `bytes`; `None` while it is not complete.
 ///
 /// # Errors
-/// The refusal that it deserves. What is incomplete is refused as soon as it can no longer be
-/// right.
+/// The refusal of a head that no webhook needs. An incomplete one is refused as soon as no further
+/// byte can make it right.
 pub fn head(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
     read_head(bytes, 1)
 }
 
-/// Like [`head`], from a reverse proxy: nginx asks by HTTP/1.0 as long as nobody tells it
+/// Like [`head`], for a request from a reverse proxy: nginx speaks HTTP/1.0 unless its settings say
 /// otherwise. Such a connection ends with the answer.
 ///
 /// # Errors
-/// As [`head`].
+/// Those of [`head`], but HTTP/1.0 is no error.
 pub fn proxied_head(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
     read_head(bytes, 0)
 }
 
-/// `oldest` is the lowest minor version of HTTP/1 that is taken.
+/// `oldest` is the lowest minor version of HTTP/1 that is accepted.
 fn read_head(bytes: &[u8], oldest: u8) -> Result<Option<Head<'_>>, Refusal> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
-    let length = match request.parse(&bytes[..bytes.len().min(HEAD_LIMIT)]) {
+    let start = &bytes[..bytes.len().min(HEAD_LIMIT)];
+    let length = match request.parse(start) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) if bytes.len() < HEAD_LIMIT => return Ok(None),
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
@@ -130,19 +131,17 @@ fn read_head(bytes: &[u8], oldest: u8) -> Result<Option<Head<'_>>, Refusal> {
         }
         Err(_) => return Err(Refusal::BadRequest),
     };
-    // httparse takes a bare LF for a line end; other servers do not.
-    let bare_lf = bytes[..length]
-        .split_inclusive(|b| *b == b'\n')
-        .any(|line| !line.ends_with(b"\r\n"));
-    let (Some(method), Some(path), Some(version), false) =
-        (request.method, request.path, request.version, bare_lf)
-    else {
+
+    if has_bare_lf(&bytes[..length]) {
         return Err(Refusal::BadRequest);
-    };
+    }
+    let method = request.method.ok_or(Refusal::BadRequest)?;
+    let path = request.path.ok_or(Refusal::BadRequest)?;
+    let version = request.version.ok_or(Refusal::BadRequest)?;
     if version < oldest {
         return Err(Refusal::BadRequest);
     }
-    let close = version == 0;
+
     let mut head = Head {
         method,
         path,
@@ -150,7 +149,8 @@ fn read_head(bytes: &[u8], oldest: u8) -> Result<Option<Head<'_>>, Refusal> {
         secret_token: None,
         content_length: None,
         length,
-        close,
+        // A client of HTTP/1.0 does not expect to keep the connection.
+        close: version == 0,
     };
     for header in request.headers.iter() {
         read_header(&mut head, header)?;
@@ -158,53 +158,60 @@ fn read_head(bytes: &[u8], oldest: u8) -> Result<Option<Head<'_>>, Refusal> {
     Ok(Some(head))
 }
 
+/// Whether a line ends without CR. httparse accepts that; other servers do not, and would see
+/// other headers than we do.
+fn has_bare_lf(head: &[u8]) -> bool {
+    head.split_inclusive(|byte| *byte == b'\n')
+        .any(|line| !line.ends_with(b"\r\n"))
+}
+
 fn read_header<'b>(head: &mut Head<'b>, header: &httparse::Header<'b>) -> Result<(), Refusal> {
     let value = header.value.trim_ascii();
-    let name = |name: &str| header.name.eq_ignore_ascii_case(name);
-    if name("content-length") {
+    let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+
+    if is("content-length") {
         let length = decimal(value).ok_or(Refusal::BadRequest)?;
         only_once(&mut head.content_length, length)
-    } else if name("content-type") {
-        let media_type = value
-            .split(|b| *b == b';')
-            .next()
-            .unwrap_or_default()
-            .trim_ascii();
-        only_once(&mut head.content_type, media_type)
-    } else if name("x-telegram-bot-api-secret-token") {
+    } else if is("content-type") {
+        only_once(&mut head.content_type, media_type(value))
+    } else if is("x-telegram-bot-api-secret-token") {
         only_once(&mut head.secret_token, value)
-    } else if name("connection") {
+    } else if is("connection") {
         head.close |= value.eq_ignore_ascii_case(b"close");
         Ok(())
-    } else if name("expect") {
+    } else if is("expect") {
         Err(Refusal::ExpectationFailed)
-    } else if name("transfer-encoding") || name("upgrade") {
+    } else if is("transfer-encoding") || is("upgrade") {
         Err(Refusal::BadRequest)
     } else {
         Ok(())
     }
 }
 
-/// A second header of the same name is a second reading of the same request.
-fn only_once<T>(slot: &mut Option<T>, value: T) -> Result<(), Refusal> {
-    match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(Refusal::BadRequest),
+/// Stores the value of a header that comes once. With a second one of the same name, the request
+/// could be read in two ways.
+fn only_once<T>(field: &mut Option<T>, value: T) -> Result<(), Refusal> {
+    if field.is_some() {
+        return Err(Refusal::BadRequest);
     }
+    *field = Some(value);
+    Ok(())
 }
 
-/// Digits only, no sign, no list. What does not fit is as large as can be said: too large.
+/// The part of a `Content-Type` before its parameters.
+fn media_type(value: &[u8]) -> &[u8] {
+    let end = value.iter().position(|byte| *byte == b';');
+    value[..end.unwrap_or(value.len())].trim_ascii()
+}
+
+/// Reads digits only: no sign, no list. A number that does not fit becomes `usize::MAX`, which is
+/// too large for a body.
 fn decimal(text: &[u8]) -> Option<usize> {
-    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    digits
-        .then(|| {
-            std::str::from_utf8(text)
-                .ok()?
-                .parse()
-                .ok()
-                .or(Some(usize::MAX))
-        })
-        .flatten()
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digits = std::str::from_utf8(text).ok()?;
+    Some(digits.parse().unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]
@@ -212,7 +219,7 @@ mod tests {
     use super::*;
 
     /// As Telegram sends it: telegram-bot-api, `WebhookActor::send_update`.
-    const TELEGRAMS: &str = "POST /110201543:AAHd/ HTTP/1.1\r\nHost: 80.100.95.20:8443\r\nX-Telegram-Bot-Api-Secret-Token: s3cret\r\n\
+    const TELEGRAM_REQUEST: &str = "POST /110201543:AAHd/ HTTP/1.1\r\nHost: 80.100.95.20:8443\r\nX-Telegram-Bot-Api-Secret-Token: s3cret\r\n\
         Content-Type: application/json\r\nContent-Length: 11\r\nConnection: keep-alive\r\nAccept-Encoding: gzip, deflate\r\n\r\n";
 
     fn refusal(text: &str) -> Option<Refusal> {
@@ -220,26 +227,26 @@ mod tests {
     }
 
     #[test]
-    fn telegrams_request_is_read() {
-        let head = head(TELEGRAMS.as_bytes()).unwrap().unwrap();
+    fn a_telegram_request_is_read() {
+        let head = head(TELEGRAM_REQUEST.as_bytes()).unwrap().unwrap();
         assert_eq!((head.method, head.path), ("POST", "/110201543:AAHd/"));
         assert_eq!(head.content_type, Some(&b"application/json"[..]));
         assert_eq!(head.secret_token, Some(&b"s3cret"[..]));
         assert_eq!(
             (head.content_length, head.length, head.close),
-            (Some(11), TELEGRAMS.len(), false)
+            (Some(11), TELEGRAM_REQUEST.len(), false)
         );
     }
 
     #[test]
-    fn a_head_is_awaited_to_its_last_byte() {
-        for end in 0..TELEGRAMS.len() {
-            assert_eq!(head(&TELEGRAMS.as_bytes()[..end]), Ok(None), "{end}");
+    fn a_head_is_incomplete_up_to_its_last_byte() {
+        for end in 0..TELEGRAM_REQUEST.len() {
+            assert_eq!(head(&TELEGRAM_REQUEST.as_bytes()[..end]), Ok(None), "{end}");
         }
     }
 
     #[test]
-    fn names_and_the_close_word_are_read_in_any_case() {
+    fn header_names_and_connection_close_are_read_in_any_case() {
         let text = "POST / HTTP/1.1\r\nCONTENT-LENGTH: 2\r\ncontent-type:application/json; charset=utf-8\r\nConnection: Close\r\n\r\n";
         let head = head(text.as_bytes()).unwrap().unwrap();
         assert_eq!((head.content_length, head.close), (Some(2), true));
@@ -247,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_read_in_two_ways_is_refused() {
+    fn an_ambiguous_or_malformed_head_is_a_bad_request() {
         for (headers, expected) in [
             (
                 "Content-Length: 1\r\nContent-Length: 1\r\n",
@@ -287,35 +294,34 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_may_ask_by_http_1_0_and_its_connection_ends() {
-        let old = TELEGRAMS.replace("HTTP/1.1", "HTTP/1.0");
+    fn http_1_0_is_accepted_from_a_proxy_only_and_closes_the_connection() {
+        let old = TELEGRAM_REQUEST.replace("HTTP/1.1", "HTTP/1.0");
         assert_eq!(head(old.as_bytes()), Err(Refusal::BadRequest));
         assert!(
             proxied_head(old.as_bytes()).unwrap().unwrap().close,
             "whatever its Connection says"
         );
-        let (new, old) = (
-            proxied_head(TELEGRAMS.as_bytes()).unwrap(),
-            head(TELEGRAMS.as_bytes()).unwrap(),
+        assert_eq!(
+            proxied_head(TELEGRAM_REQUEST.as_bytes()).unwrap(),
+            head(TELEGRAM_REQUEST.as_bytes()).unwrap()
         );
-        assert_eq!(new, old);
         let chunked = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(proxied_head(chunked.as_bytes()), Err(Refusal::BadRequest));
         assert_eq!(proxied_head(b"POST /\r\n\r\n"), Err(Refusal::BadRequest));
     }
 
     #[test]
-    fn heads_are_bounded_in_bytes_and_lines() {
+    fn a_head_has_a_limit_of_bytes_and_of_headers() {
         let line = "POST / HTTP/1.1\r\n";
         let long = format!("{line}A: {}", "b".repeat(HEAD_LIMIT));
         assert_eq!(refusal(&long), Some(Refusal::HeadTooLarge));
         let many = |count| format!("{line}{}\r\n", "A: b\r\n".repeat(count));
-        assert_eq!(refusal(&many(HEADERS)), None);
-        assert_eq!(refusal(&many(HEADERS + 1)), Some(Refusal::HeadTooLarge));
+        assert_eq!(refusal(&many(MAX_HEADERS)), None);
+        assert_eq!(refusal(&many(MAX_HEADERS + 1)), Some(Refusal::HeadTooLarge));
     }
 
     #[test]
-    fn a_length_beyond_all_numbers_is_too_large_not_malformed() {
+    fn a_content_length_that_fits_no_number_is_too_large() {
         let text = format!(
             "POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n",
             "9".repeat(40)

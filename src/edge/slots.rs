@@ -1,19 +1,21 @@
-//! The slots for connections, and which connection must go when there are too many. Pure.
+//! The slots for connections, and which connection is evicted when there are too many. Pure.
 //!
-//! Every allowed peer can connect, and to connect costs nothing. So a connection only waits until
-//! its `ClientHello` is there, and then gets a slot among those of its kind. Where too many wait,
-//! chance decides which one goes: the oldest would always be the one that was about to get through.
-//! Where there are too many of a kind, one goes that has not finished its handshake, or else one
-//! that has not shown path and secret; again by chance. So a peer that holds many connections loses
-//! its own.
+//! Every allowed peer can connect, and to connect costs nothing. So a connection waits until its
+//! `ClientHello` is there, and then gets a slot among those of its kind (known peers, strangers).
+//!
+//! - Where too many wait, chance decides which one is evicted. An attacker could foresee any other
+//!   rule; and the oldest is often the one whose `ClientHello` is about to come.
+//! - Where too many of a kind have a slot, one is evicted that has not finished its handshake, or
+//!   else one that has not shown path and secret. Again chance decides among equals, so a peer that
+//!   holds many connections mostly loses its own.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-/// Connections that may wait, of each kind. A `ClientHello` takes a round trip: under 1,000
-/// connections a second that never send one, four of five others outlive 50 ms.
-pub(crate) const WAITING: usize = 256;
+/// Connections of each kind that may wait for their `ClientHello`. It takes a round trip: under
+/// 1,000 connections a second that never send one, four of five others outlive 50 ms.
+pub(crate) const MAX_WAITING: usize = 256;
 /// A handshake that is no older than this may be about to finish.
 const HANDSHAKE_TIME: Duration = Duration::from_millis(250);
 
@@ -33,15 +35,17 @@ pub struct Limits {
 /// The open connections; `T` is what ends one.
 pub struct Slots<T> {
     limits: Limits,
+    /// The number of the latest connection.
     last: u64,
-    open: BTreeMap<u64, Open<T>>,
+    /// By number, so the oldest first.
+    open: BTreeMap<u64, OpenConnection<T>>,
 }
 
-struct Open<T> {
+struct OpenConnection<T> {
     address: IpAddr,
-    stranger: bool,
+    is_stranger: bool,
     stage: Stage,
-    /// When it reached that.
+    /// When it reached this stage.
     since: Instant,
     end: T,
 }
@@ -52,29 +56,29 @@ pub(crate) enum Stage {
     /// It is connected, and nothing has come.
     Waiting,
     /// A whole `ClientHello` has come; where TLS ends before us, a whole request head.
-    Greeted,
+    HelloReceived,
     /// The TLS handshake is finished.
     Encrypted,
     /// Path and secret were shown.
-    Proven,
+    Authenticated,
 }
 
-/// The answer to a connection that wants room.
+/// The answer to a connection that needs a slot.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Slot<T> {
-    /// There is room.
+    /// There is a free slot.
     Free,
-    /// There is room when this connection is ended; its slot is free already.
+    /// The caller has to end this other connection. Its slot is free already.
     Evict(T),
-    /// There is no room.
+    /// There is no slot, and no connection that may be evicted.
     Full,
 }
 
-/// A number below the one that it is given, as chance has it.
-pub(crate) type Chance = fn(usize) -> usize;
+/// Returns a random number below its argument, which is never 0 here.
+pub(crate) type RandomBelow = fn(usize) -> usize;
 
 impl<T> Slots<T> {
-    /// None are open yet.
+    /// No connection is open yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -84,49 +88,50 @@ impl<T> Slots<T> {
         }
     }
 
-    /// Looks for room for a new connection to wait in.
-    pub(crate) fn find(&mut self, stranger: bool, chance: Chance) -> Slot<T> {
-        let waits = |open: &Open<T>| open.stage == Stage::Waiting && open.stranger == stranger;
-        if self.count(waits) >= WAITING {
-            return self.evict_one(waits, chance);
+    /// Looks for a slot in which a new connection can wait.
+    pub(crate) fn find(&mut self, is_stranger: bool, random_below: RandomBelow) -> Slot<T> {
+        let waits = |open: &OpenConnection<T>| {
+            open.stage == Stage::Waiting && open.is_stranger == is_stranger
+        };
+        if self.count(waits) >= MAX_WAITING {
+            return self.evict_one(waits, random_below);
         }
+
         if self.open.len() < self.limits.all {
             return Slot::Free;
         }
-        // A stranger has to go first.
-        let kind = stranger || self.count(|open| open.stranger) > 0;
-        self.evict_one(|open| open.stranger == kind, chance)
+
+        // For a known peer, too, a stranger is evicted if there is one.
+        let evicts_stranger = is_stranger || self.count(|open| open.is_stranger) > 0;
+        self.evict_one(|open| open.is_stranger == evicts_stranger, random_below)
     }
 
-    /// Frees the slot of a connection that has not shown path and secret, for when the machine has
-    /// nothing left to give. The caller ends the connection.
-    pub(crate) fn evict(&mut self, chance: Chance) -> Option<T> {
-        match self.evict_one(|_| true, chance) {
+    /// Frees the slot of a connection that has not shown path and secret: for when the machine has
+    /// run out of something. The caller ends the connection.
+    pub(crate) fn evict(&mut self, random_below: RandomBelow) -> Option<T> {
+        match self.evict_one(|_| true, random_below) {
             Slot::Evict(end) => Some(end),
             Slot::Free | Slot::Full => None,
         }
     }
 
-    /// Takes a connection in, for which there is room. Its number is the one that
-    /// [`Slots::next_number`] gave.
-    pub(crate) fn take(
+    /// Adds a connection for which there is a slot. Its number comes from [`Slots::next_number`].
+    pub(crate) fn insert(
         &mut self,
         number: u64,
         address: IpAddr,
-        stranger: bool,
+        is_stranger: bool,
         now: Instant,
         end: T,
     ) {
-        self.open.insert(
-            number,
-            Open {
-                address: origin(address),
-                stranger,
-                stage: Stage::Waiting,
-                since: now,
-                end,
-            },
-        );
+        let connection = OpenConnection {
+            address: origin(address),
+            is_stranger,
+            stage: Stage::Waiting,
+            since: now,
+            end,
+        };
+        self.open.insert(number, connection);
     }
 
     /// The number of the next connection.
@@ -135,108 +140,137 @@ impl<T> Slots<T> {
         self.last
     }
 
-    /// Takes a connection whose `ClientHello` has come among those of its kind.
-    pub(crate) fn greet(&mut self, number: u64, now: Instant, chance: Chance) -> Slot<T> {
-        let Some(new) = self
-            .open
-            .get(&number)
-            .filter(|new| new.stage == Stage::Waiting)
-        else {
+    /// Moves a waiting connection, whose `ClientHello` has come, to a slot among those of its kind.
+    pub(crate) fn hello_received(
+        &mut self,
+        number: u64,
+        now: Instant,
+        random_below: RandomBelow,
+    ) -> Slot<T> {
+        let Some(new) = self.open.get(&number) else {
             return Slot::Free;
         };
-        let (stranger, address, limits) = (new.stranger, new.address, self.limits);
-        let is_like = |open: &Open<T>| open.stage > Stage::Waiting && open.stranger == stranger;
-        let of_address = |open: &Open<T>| is_like(open) && open.address == address;
-        let slot = if stranger && self.count(of_address) >= limits.address {
-            self.evict_greeted(of_address, now, chance)
-        } else if self.count(is_like)
-            >= if stranger {
-                limits.strangers
-            } else {
-                limits.known
-            }
-        {
-            self.evict_greeted(is_like, now, chance)
+        // With TLS ended before us, each request of a connection says this again.
+        if new.stage != Stage::Waiting {
+            return Slot::Free;
+        }
+
+        let address = new.address;
+        let is_stranger = new.is_stranger;
+        let is_like = |open: &OpenConnection<T>| {
+            open.stage > Stage::Waiting && open.is_stranger == is_stranger
+        };
+        let is_of_address = |open: &OpenConnection<T>| is_like(open) && open.address == address;
+        let limit = if is_stranger {
+            self.limits.strangers
+        } else {
+            self.limits.known
+        };
+
+        let slot = if is_stranger && self.count(is_of_address) >= self.limits.address {
+            self.evict_slow_or_any(is_of_address, now, random_below)
+        } else if self.count(is_like) >= limit {
+            self.evict_slow_or_any(is_like, now, random_below)
         } else {
             Slot::Free
         };
+
         if !matches!(slot, Slot::Full) {
-            self.reach(number, Stage::Greeted, now);
+            self.advance(number, Stage::HelloReceived, now);
         }
         slot
     }
 
-    /// Notes how far a connection has come. Who has shown path and secret is no stranger any more.
-    pub(crate) fn reach(&mut self, number: u64, stage: Stage, now: Instant) {
-        if let Some(open) = self.open.get_mut(&number).filter(|open| open.stage < stage) {
-            open.stage = stage;
-            open.since = now;
-            open.stranger &= stage < Stage::Proven;
+    /// Notes how far a connection has come. A peer that has shown path and secret is no stranger
+    /// any more.
+    pub(crate) fn advance(&mut self, number: u64, stage: Stage, now: Instant) {
+        let Some(open) = self.open.get_mut(&number) else {
+            return;
+        };
+        // Every request shows path and secret again; the first one counts.
+        if open.stage >= stage {
+            return;
+        }
+        open.stage = stage;
+        open.since = now;
+        if stage == Stage::Authenticated {
+            open.is_stranger = false;
         }
     }
 
-    fn count(&self, of: impl Fn(&Open<T>) -> bool) -> usize {
-        self.open.values().filter(|open| of(open)).count()
+    fn count(&self, is_meant: impl Fn(&OpenConnection<T>) -> bool) -> usize {
+        self.open.values().filter(|open| is_meant(open)).count()
     }
 
-    /// Of those with a `ClientHello`, one goes that has not finished its handshake, unless all of
-    /// them may be about to: else whoever finishes handshakes all the time would keep out all
-    /// others.
-    fn evict_greeted(
+    /// Evicts one whose handshake takes long, or else any of those that are meant. A peer that only
+    /// finishes handshakes, all the time, would otherwise keep out all others, whose handshakes are
+    /// younger.
+    fn evict_slow_or_any(
         &mut self,
-        of: impl Fn(&Open<T>) -> bool,
+        is_meant: impl Fn(&OpenConnection<T>) -> bool,
         now: Instant,
-        chance: Chance,
+        random_below: RandomBelow,
     ) -> Slot<T> {
-        let is_slow = |open: &Open<T>| {
-            open.stage == Stage::Greeted
-                && now.saturating_duration_since(open.since) > HANDSHAKE_TIME
-                && of(open)
+        let is_slow = |open: &OpenConnection<T>| {
+            let age = now.saturating_duration_since(open.since);
+            open.stage == Stage::HelloReceived && age > HANDSHAKE_TIME && is_meant(open)
         };
-        match self.evict_among(is_slow, chance) {
+        match self.evict_among(is_slow, random_below) {
             Slot::Evict(end) => Slot::Evict(end),
-            Slot::Free | Slot::Full => self.evict_among(of, chance),
+            Slot::Free | Slot::Full => self.evict_among(is_meant, random_below),
         }
     }
 
-    /// One of those that have come the least far goes.
-    fn evict_one(&mut self, of: impl Fn(&Open<T>) -> bool, chance: Chance) -> Slot<T> {
-        let least = self
-            .open
-            .values()
-            .filter(|open| of(open))
-            .map(|open| open.stage)
-            .min();
-        self.evict_among(|open| Some(open.stage) == least && of(open), chance)
-    }
-
-    fn evict_among(&mut self, of: impl Fn(&Open<T>) -> bool, chance: Chance) -> Slot<T> {
-        let candidates = self
-            .open
-            .iter()
-            .filter(|(_, open)| open.stage < Stage::Proven && of(open));
-        let numbers: Vec<_> = candidates.map(|(number, _)| *number).collect();
-        let chosen = if numbers.is_empty() {
-            None
-        } else {
-            numbers.get(chance(numbers.len()))
+    /// Evicts one of those that have come the least far.
+    fn evict_one(
+        &mut self,
+        is_meant: impl Fn(&OpenConnection<T>) -> bool,
+        random_below: RandomBelow,
+    ) -> Slot<T> {
+        let meant = self.open.values().filter(|open| is_meant(open));
+        let Some(least) = meant.map(|open| open.stage).min() else {
+            return Slot::Full;
         };
-        chosen
-            .and_then(|number| self.open.remove(number))
-            .map_or(Slot::Full, |open| Slot::Evict(open.end))
+        self.evict_among(|open| open.stage == least && is_meant(open), random_below)
     }
 
-    /// Frees the slot of a connection that is gone.
+    /// Evicts a random one of those that are meant and have not shown path and secret.
+    fn evict_among(
+        &mut self,
+        is_meant: impl Fn(&OpenConnection<T>) -> bool,
+        random_below: RandomBelow,
+    ) -> Slot<T> {
+        let mut candidates = Vec::new();
+        for (number, open) in &self.open {
+            if open.stage < Stage::Authenticated && is_meant(open) {
+                candidates.push(*number);
+            }
+        }
+        if candidates.is_empty() {
+            return Slot::Full;
+        }
+
+        let chosen = candidates[random_below(candidates.len())];
+        match self.open.remove(&chosen) {
+            Some(open) => Slot::Evict(open.end),
+            None => Slot::Full,
+        }
+    }
+
+    /// Frees the slot of a connection that has ended.
     pub(crate) fn release(&mut self, number: u64) {
         self.open.remove(&number);
     }
 }
 
-/// What counts as one address: with IPv6 every network has 2^64 of them.
+/// What counts as one address: an IPv6 network of 64 bits belongs to one peer.
 fn origin(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        IpAddr::V6(v6) => {
+            let network = v6.to_bits() >> 64 << 64;
+            IpAddr::V6(Ipv6Addr::from_bits(network))
+        }
     }
 }
 
@@ -251,13 +285,13 @@ mod tests {
         all: 7,
     };
     const TELEGRAM: &str = "149.154.167.1";
-    const OLDEST: Chance = |_| 0;
-    const NEWEST: Chance = |equals| equals - 1;
+    const OLDEST: RandomBelow = |_| 0;
+    const NEWEST: RandomBelow = |count| count - 1;
 
     struct Scene {
         slots: Slots<u64>,
         now: Instant,
-        chance: Chance,
+        random_below: RandomBelow,
     }
 
     impl Scene {
@@ -265,212 +299,234 @@ mod tests {
             Self {
                 slots: Slots::new(limits),
                 now: Instant::now(),
-                chance: OLDEST,
+                random_below: OLDEST,
             }
         }
 
-        /// What becomes of a new connection, which sends nothing; one that is evicted is named by
-        /// its number.
-        fn wait(&mut self, address: &str, stranger: bool) -> Slot<u64> {
-            let slot = self.slots.find(stranger, self.chance);
+        /// A new connection, which sends nothing. One that is evicted for it is named by its
+        /// number.
+        fn connect(&mut self, address: &str, is_stranger: bool) -> Slot<u64> {
+            let slot = self.slots.find(is_stranger, self.random_below);
             if slot != Slot::Full {
                 let number = self.slots.next_number();
-                self.slots
-                    .take(number, address.parse().unwrap(), stranger, self.now, number);
+                self.slots.insert(
+                    number,
+                    address.parse().unwrap(),
+                    is_stranger,
+                    self.now,
+                    number,
+                );
             }
             slot
         }
 
-        /// What becomes of a new connection with a `ClientHello`.
-        fn greet(&mut self, address: &str, stranger: bool) -> Slot<u64> {
-            match self.wait(address, stranger) {
-                Slot::Free => self.slots.greet(self.slots.last, self.now, self.chance),
+        /// A new connection with a `ClientHello`.
+        fn hello(&mut self, address: &str, is_stranger: bool) -> Slot<u64> {
+            match self.connect(address, is_stranger) {
+                Slot::Free => {
+                    self.slots
+                        .hello_received(self.slots.last, self.now, self.random_below)
+                }
                 evicted => {
-                    assert!([Slot::Free, Slot::Full].contains(&self.slots.greet(
-                        self.slots.last,
-                        self.now,
-                        self.chance
-                    )));
+                    assert!(
+                        [Slot::Free, Slot::Full].contains(&self.slots.hello_received(
+                            self.slots.last,
+                            self.now,
+                            self.random_below
+                        ))
+                    );
                     evicted
                 }
             }
         }
 
-        /// The same, to the end of its handshake.
-        fn come(&mut self, address: &str, stranger: bool) -> Slot<u64> {
-            let slot = self.greet(address, stranger);
+        /// A new connection with a finished handshake.
+        fn handshake(&mut self, address: &str, is_stranger: bool) -> Slot<u64> {
+            let slot = self.hello(address, is_stranger);
             match slot {
                 Slot::Full => self.slots.release(self.slots.last),
                 _ => self
                     .slots
-                    .reach(self.slots.last, Stage::Encrypted, self.now),
+                    .advance(self.slots.last, Stage::Encrypted, self.now),
             }
             slot
         }
 
-        fn prove(&mut self, number: u64) {
-            self.slots.reach(number, Stage::Proven, self.now);
+        fn authenticate(&mut self, number: u64) {
+            self.slots.advance(number, Stage::Authenticated, self.now);
         }
     }
 
-    /// All that there is room for.
+    /// Limits of each kind, without one for all together.
     const ROOMY: Limits = Limits {
         all: 10_000,
         ..LIMITS
     };
 
     #[test]
-    fn a_strangers_flood_is_against_himself() {
+    fn a_strangers_flood_evicts_his_own_connections_first() {
         let mut scene = Scene::new(ROOMY);
         assert_eq!(
-            [scene.come("1.1.1.1", true), scene.come("1.1.1.1", true)],
+            [
+                scene.handshake("1.1.1.1", true),
+                scene.handshake("1.1.1.1", true)
+            ],
             [Slot::Free, Slot::Free]
         );
-        assert_eq!(scene.come("2.2.2.2", true), Slot::Free);
-        // Two of his own address are there, 1 the older.
-        assert_eq!(scene.come("1.1.1.1", true), Slot::Evict(1));
-        assert_eq!(scene.come("1.1.1.1", true), Slot::Evict(2));
-        assert_eq!(scene.come("2.2.2.2", true), Slot::Free);
-        // Four strangers are there, 2.2.2.2's first the oldest.
-        assert_eq!(scene.come("3.3.3.3", true), Slot::Evict(3));
-        scene.chance = NEWEST;
+        assert_eq!(scene.handshake("2.2.2.2", true), Slot::Free);
+        // Two of this address are there, and 1 is the older.
+        assert_eq!(scene.handshake("1.1.1.1", true), Slot::Evict(1));
+        assert_eq!(scene.handshake("1.1.1.1", true), Slot::Evict(2));
+        assert_eq!(scene.handshake("2.2.2.2", true), Slot::Free);
+        // Four strangers are there, and the first of 2.2.2.2 is the oldest.
+        assert_eq!(scene.handshake("3.3.3.3", true), Slot::Evict(3));
+        scene.random_below = NEWEST;
         assert_eq!(
-            scene.come("4.4.4.4", true),
+            scene.handshake("4.4.4.4", true),
             Slot::Evict(7),
             "chance decides"
         );
     }
 
     #[test]
-    fn strangers_leave_the_share_of_the_known_alone_and_the_other_way_round() {
+    fn strangers_and_known_peers_do_not_evict_each_other() {
         let mut scene = Scene::new(ROOMY);
         for last in 0..20 {
-            assert_ne!(scene.come(&format!("1.1.1.{last}"), true), Slot::Full);
+            assert_ne!(scene.handshake(&format!("1.1.1.{last}"), true), Slot::Full);
         }
         for _ in 0..LIMITS.known {
-            assert_eq!(scene.come(TELEGRAM, false), Slot::Free);
+            assert_eq!(scene.handshake(TELEGRAM, false), Slot::Free);
         }
         // One known address may have all of it.
-        assert_eq!(scene.come(TELEGRAM, false), Slot::Evict(21));
-        assert_eq!(scene.come("9.9.9.9", true), Slot::Evict(17));
+        assert_eq!(scene.handshake(TELEGRAM, false), Slot::Evict(21));
+        assert_eq!(scene.handshake("9.9.9.9", true), Slot::Evict(17));
     }
 
     #[test]
-    fn who_has_shown_path_and_secret_stays() {
+    fn an_authenticated_connection_is_never_evicted() {
         let mut scene = Scene::new(ROOMY);
-        assert_eq!(scene.come("1.1.1.1", true), Slot::Free);
-        scene.prove(1);
+        assert_eq!(scene.handshake("1.1.1.1", true), Slot::Free);
+        scene.authenticate(1);
         for _ in 0..20 {
-            assert_ne!(scene.come("1.1.1.1", true), Slot::Evict(1));
+            assert_ne!(scene.handshake("1.1.1.1", true), Slot::Evict(1));
         }
         let mut scene = Scene::new(LIMITS);
         for number in 1..=3 {
-            scene.come(TELEGRAM, false);
-            scene.prove(number);
+            scene.handshake(TELEGRAM, false);
+            scene.authenticate(number);
         }
-        assert_eq!(scene.come(TELEGRAM, false), Slot::Full);
+        assert_eq!(scene.handshake(TELEGRAM, false), Slot::Full);
         scene.slots.release(2);
-        assert_eq!(scene.come(TELEGRAM, false), Slot::Free);
+        assert_eq!(scene.handshake(TELEGRAM, false), Slot::Free);
         assert_eq!(scene.slots.evict(OLDEST), Some(5));
         assert_eq!(scene.slots.evict(OLDEST), None);
     }
 
     #[test]
-    fn all_together_are_bounded() {
+    fn all_connections_together_have_a_limit() {
         let mut scene = Scene::new(LIMITS);
         for number in 1..100 {
-            scene.come(&format!("1.1.1.{number}"), true);
-            scene.prove(scene.slots.last);
+            scene.handshake(&format!("1.1.1.{number}"), true);
+            scene.authenticate(scene.slots.last);
         }
         assert_eq!(scene.slots.open.len(), LIMITS.all);
-        assert_eq!(scene.wait("2.2.2.2", true), Slot::Full);
+        assert_eq!(scene.connect("2.2.2.2", true), Slot::Full);
     }
 
     #[test]
-    fn those_that_send_nothing_crowd_out_their_like_alone() {
+    fn connections_that_send_nothing_evict_only_each_other() {
         let mut scene = Scene::new(ROOMY);
         for _ in 0..LIMITS.known {
-            assert_eq!(scene.greet(TELEGRAM, false), Slot::Free);
+            assert_eq!(scene.hello(TELEGRAM, false), Slot::Free);
         }
-        scene.come("1.1.1.1", true);
-        for _ in 0..WAITING {
+        scene.handshake("1.1.1.1", true);
+        for _ in 0..MAX_WAITING {
             assert_eq!(
-                [scene.wait(TELEGRAM, false), scene.wait("1.1.1.1", true)],
+                [
+                    scene.connect(TELEGRAM, false),
+                    scene.connect("1.1.1.1", true)
+                ],
                 [Slot::Free, Slot::Free]
             );
         }
         // 1 to 3 and 4 have come further; from 5 on the known and the strangers alternate.
         assert_eq!(
-            [scene.wait(TELEGRAM, false), scene.wait("2.2.2.2", true)],
+            [
+                scene.connect(TELEGRAM, false),
+                scene.connect("2.2.2.2", true)
+            ],
             [Slot::Evict(5), Slot::Evict(6)]
         );
-        scene.chance = NEWEST;
+        scene.random_below = NEWEST;
         assert_eq!(
-            scene.wait(TELEGRAM, false),
-            Slot::Evict(4 + 2 * WAITING as u64 + 1)
+            scene.connect(TELEGRAM, false),
+            Slot::Evict(4 + 2 * MAX_WAITING as u64 + 1)
         );
     }
 
     #[test]
-    fn who_has_not_finished_its_handshake_goes_first_but_for_who_may_be_about_to() {
+    fn a_slow_handshake_is_evicted_first_and_a_young_one_is_not() {
         let mut scene = Scene::new(ROOMY);
-        scene.come(TELEGRAM, false);
-        scene.greet(TELEGRAM, false);
-        scene.greet(TELEGRAM, false);
+        scene.handshake(TELEGRAM, false);
+        scene.hello(TELEGRAM, false);
+        scene.hello(TELEGRAM, false);
         assert_eq!(
-            scene.greet(TELEGRAM, false),
+            scene.hello(TELEGRAM, false),
             Slot::Evict(1),
             "all are young: 1 is the oldest"
         );
         scene.now += HANDSHAKE_TIME + Duration::from_millis(1);
-        scene.slots.reach(2, Stage::Encrypted, scene.now);
-        // What is noted late takes nothing back.
-        scene.slots.reach(2, Stage::Greeted, scene.now);
+        scene.slots.advance(2, Stage::Encrypted, scene.now);
+        // An earlier stage that is noted late changes nothing.
+        scene.slots.advance(2, Stage::HelloReceived, scene.now);
         assert_eq!(
-            scene.greet(TELEGRAM, false),
+            scene.hello(TELEGRAM, false),
             Slot::Evict(3),
             "2 has finished"
         );
-        assert_eq!(scene.greet(TELEGRAM, false), Slot::Evict(4));
-        scene.chance = NEWEST;
-        assert_eq!(scene.greet(TELEGRAM, false), Slot::Evict(6));
+        assert_eq!(scene.hello(TELEGRAM, false), Slot::Evict(4));
+        scene.random_below = NEWEST;
+        assert_eq!(scene.hello(TELEGRAM, false), Slot::Evict(6));
     }
 
     #[test]
-    fn where_descriptors_are_few_strangers_go_first_and_of_them_those_that_send_nothing() {
+    fn where_descriptors_are_few_strangers_are_evicted_first() {
         let mut scene = Scene::new(Limits { all: 3, ..LIMITS });
-        scene.come("1.1.1.1", true);
-        scene.wait("2.2.2.2", true);
-        assert_eq!(scene.come(TELEGRAM, false), Slot::Free);
-        assert_eq!(scene.come("3.3.3.3", true), Slot::Evict(2));
+        scene.handshake("1.1.1.1", true);
+        scene.connect("2.2.2.2", true);
+        assert_eq!(scene.handshake(TELEGRAM, false), Slot::Free);
+        assert_eq!(scene.handshake("3.3.3.3", true), Slot::Evict(2));
         assert_eq!(
-            [scene.come(TELEGRAM, false), scene.come(TELEGRAM, false)],
+            [
+                scene.handshake(TELEGRAM, false),
+                scene.handshake(TELEGRAM, false)
+            ],
             [Slot::Evict(1), Slot::Evict(4)]
         );
-        assert_eq!(scene.come(TELEGRAM, false), Slot::Evict(3));
-        assert_eq!(scene.wait("1.1.1.1", true), Slot::Full);
+        assert_eq!(scene.handshake(TELEGRAM, false), Slot::Evict(3));
+        assert_eq!(scene.connect("1.1.1.1", true), Slot::Full);
     }
 
     #[test]
-    fn a_connection_that_is_gone_gets_no_slot() {
+    fn a_connection_that_has_ended_gets_no_slot() {
         let mut scene = Scene::new(ROOMY);
-        scene.wait(TELEGRAM, false);
+        scene.connect(TELEGRAM, false);
         scene.slots.release(1);
-        assert_eq!(scene.slots.greet(1, scene.now, OLDEST), Slot::Free);
+        assert_eq!(scene.slots.hello_received(1, scene.now, OLDEST), Slot::Free);
         assert_eq!(scene.slots.open.len(), 0);
     }
 
     #[test]
-    fn an_ipv6_network_is_one_address() {
+    fn an_ipv6_network_counts_as_one_address() {
         let mut scene = Scene::new(ROOMY);
         assert_eq!(
             [
-                scene.come("2001:db8::1", true),
-                scene.come("2001:db8::2", true)
+                scene.handshake("2001:db8::1", true),
+                scene.handshake("2001:db8::2", true)
             ],
             [Slot::Free, Slot::Free]
         );
-        assert_eq!(scene.come("2001:db8::ffff:3", true), Slot::Evict(1));
-        assert_eq!(scene.come("2001:db8:0:1::1", true), Slot::Free);
+        assert_eq!(scene.handshake("2001:db8::ffff:3", true), Slot::Evict(1));
+        assert_eq!(scene.handshake("2001:db8:0:1::1", true), Slot::Free);
     }
 }

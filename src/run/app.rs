@@ -32,7 +32,7 @@ use crate::system::runtime_dir;
 use crate::telegram::cached_me::CachedMe;
 use crate::telegram::client::{Api, Client};
 use crate::updates::dedup::DedupWindow;
-use crate::updates::deferred_calls::PostponedCalls;
+use crate::updates::deferred_calls::DeferredCalls;
 use crate::updates::handover::{Handover, Recipient};
 use crate::updates::in_flight::InFlight;
 use crate::updates::observations::Observations;
@@ -136,7 +136,7 @@ impl<'c> App<'c> {
                 client: Client::new(self.api.clone(), settings.token.clone()),
                 me: Arc::clone(&parts.me),
                 dedup: dedup_window(&self.config.runtime_dir.join(dedup_file)),
-                postponed: PostponedCalls::default(),
+                deferred: DeferredCalls::default(),
                 in_flight: InFlight::default(),
                 observations: Arc::clone(&parts.observations),
             });

@@ -2,7 +2,7 @@
 
 use super::error::RunError;
 use crate::config::Config;
-use crate::edge::slots::{Limits, WAITING};
+use crate::edge::slots::{Limits, MAX_WAITING};
 use crate::system::process;
 
 /// Connections beyond those that Telegram may open: for its change-over to a new webhook.
@@ -35,7 +35,7 @@ impl Capacity {
         let known = in_flight + CHANGE_OVER_CONNECTIONS;
         let own = FILES_OF_WORKER * workers + config.bots.len() + OTHER_FILES;
         // Beside the known and the strangers, those of both that have shown nothing yet.
-        let most = known + STRANGER_CONNECTIONS + 2 * WAITING;
+        let most = known + STRANGER_CONNECTIONS + 2 * MAX_WAITING;
         let files = process::raise_open_file_limit(most + own);
         let all = files.saturating_sub(own).min(most);
         // One for our own probe.

@@ -1,5 +1,5 @@
-//! The workers' answers on their way back to whoever waits for them: in memory, while the requests
-//! go through tiny_http.
+//! The workers' answers on their way back to the requests that wait for them. They stay in memory:
+//! only the requests go through tiny_http.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -11,20 +11,24 @@ use tokio::sync::oneshot;
 
 use crate::system::lock::lock;
 
-/// What the webhook answers, and with it what becomes of the update.
+/// Seconds until the next delivery of an update that cannot be handled right now.
+pub(super) const RETRY_SOON: u64 = 1;
+
+/// What became of an update, and so what the webhook answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// 200: it is dealt with, and never comes again.
+pub(crate) enum UpdateOutcome {
+    /// 200: the update is done, and Telegram forgets it.
     Done,
-    /// 503: Telegram keeps it, and brings it back after so many seconds.
-    Later(u64),
+    /// 503: Telegram keeps the update, and delivers it again after so many seconds.
+    Deferred(u64),
 }
 
-impl Answer {
+impl UpdateOutcome {
+    /// The status of the HTTP answer.
     pub(crate) fn status(&self) -> u16 {
         match self {
             Self::Done => 200,
-            Self::Later(_) => 503,
+            Self::Deferred(_) => 503,
         }
     }
 
@@ -32,43 +36,47 @@ impl Answer {
     pub(crate) fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Done => None,
-            Self::Later(seconds) => Some(*seconds),
+            Self::Deferred(seconds) => Some(*seconds),
         }
     }
 
-    /// The whole of it in HTTP. The last one of a connection says so: else Telegram may write its
-    /// next request into the closing connection.
+    /// The whole HTTP answer. The last one of a connection says that it is the last: otherwise
+    /// Telegram may write its next request into the closing connection.
     pub(crate) fn http(&self, is_last: bool) -> String {
         let close = if is_last { "Connection: close\r\n" } else { "" };
         match self {
             Self::Done => format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{close}\r\n"),
-            Self::Later(seconds) => format!(
+            Self::Deferred(seconds) => format!(
                 "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n{close}\r\n"
             ),
         }
     }
 }
 
-/// Who waits for an answer, by the number of the request.
+/// The requests that wait for a worker's answer, by their numbers.
 #[derive(Default)]
 pub(crate) struct Answers {
-    last: AtomicU64,
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    next: AtomicU64,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<UpdateOutcome>>>,
 }
 
 impl Answers {
-    /// A number for a request, and its answer. An answer that nobody waits for any more is
-    /// forgotten.
-    pub(super) fn to_next(&self) -> (u64, impl Future<Output = io::Result<Answer>>) {
-        let number = self.last.fetch_add(1, Ordering::Relaxed);
+    /// A number for a request, and the future of its answer. When the future is dropped, nobody
+    /// waits any more.
+    ///
+    /// # Errors
+    /// The future's error means that no worker will answer.
+    pub(super) fn register(&self) -> (u64, impl Future<Output = io::Result<UpdateOutcome>>) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         lock(&self.waiting).insert(number, sender);
-        let waits = Waits {
+
+        let registration = Registration {
             answers: self,
             number,
         };
         let answer = async move {
-            let _waits = waits;
+            let _registration = registration;
             receiver
                 .await
                 .map_err(|_| io::ErrorKind::UnexpectedEof.into())
@@ -76,22 +84,23 @@ impl Answers {
         (number, answer)
     }
 
-    /// Gives a request its answer.
-    pub(super) fn give(&self, number: u64, answer: Answer) {
-        if let Some(sender) = lock(&self.waiting).remove(&number) {
-            // Whoever waited may be gone at this moment; Telegram delivers the update again.
-            let _ = sender.send(answer);
-        }
+    /// Sends a request its answer, if something still waits for it.
+    pub(super) fn send(&self, number: u64, outcome: UpdateOutcome) {
+        let Some(sender) = lock(&self.waiting).remove(&number) else {
+            return;
+        };
+        // The request can be given up at this very moment; Telegram delivers its update again.
+        let _ = sender.send(outcome);
     }
 }
 
-/// Somebody waits, for as long as this lives.
-struct Waits<'a> {
+/// A request is in the list for as long as this lives.
+struct Registration<'a> {
     answers: &'a Answers,
     number: u64,
 }
 
-impl Drop for Waits<'_> {
+impl Drop for Registration<'_> {
     fn drop(&mut self) {
         lock(&self.answers.waiting).remove(&self.number);
     }
@@ -103,25 +112,29 @@ mod tests {
     use tokio::runtime;
 
     #[test]
-    fn each_request_gets_its_own_answer_and_nothing_is_left_of_one_that_was_given_up() {
+    fn each_request_gets_its_own_answer_and_a_dropped_one_leaves_nothing() {
         let answers = Answers::default();
-        let ((first, given_up), (second, awaited)) = (answers.to_next(), answers.to_next());
+        let (first, given_up) = answers.register();
+        let (second, awaited) = answers.register();
         drop(given_up);
-        answers.give(first, Answer::Done);
-        answers.give(second, Answer::Later(7));
+        answers.send(first, UpdateOutcome::Done);
+        answers.send(second, UpdateOutcome::Deferred(7));
         let runtime = runtime::Builder::new_current_thread().build().unwrap();
-        assert_eq!(runtime.block_on(awaited).unwrap(), Answer::Later(7));
+        assert_eq!(
+            runtime.block_on(awaited).unwrap(),
+            UpdateOutcome::Deferred(7)
+        );
         assert!(lock(&answers.waiting).is_empty());
     }
 
     #[test]
-    fn an_answer_in_http_says_when_to_come_again_and_whether_it_is_the_last() {
+    fn an_http_answer_has_retry_after_and_says_whether_it_is_the_last() {
         assert_eq!(
-            Answer::Done.http(false),
+            UpdateOutcome::Done.http(false),
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
         );
         assert_eq!(
-            Answer::Later(5).http(true),
+            UpdateOutcome::Deferred(5).http(true),
             "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         );
     }

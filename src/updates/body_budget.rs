@@ -1,5 +1,5 @@
-//! The memory for the bodies of requests: large ones are read only when there is room for them and
-//! for all that is made of them.
+//! The memory for the bodies of requests. A large body is read only when there is room for it and
+//! for everything that is made of it.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use tokio::time::timeout;
 const ALL_BODIES: usize = 16 * 1024 * 1024;
 /// Bytes of a body that always has room: a text with its 4096 characters, and much around it.
 const SMALL_BODY: usize = 32 * 1024;
-/// For room. Telegram waits 60 s in all.
+/// For room in the budget. Telegram waits 60 s in all.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes that are counted as one, since a semaphore counts no more than 2^32.
+/// Bytes of one permit: `acquire_many` takes a number of 32 bits.
 const UNIT: usize = 1024;
 
-/// What is left for large bodies. They get it in the order in which they ask.
+/// The memory that is left for large bodies. They get it in the order in which they ask.
 pub(crate) struct BodyBudget(Semaphore);
 
 /// The room for one body, for as long as this lives.
@@ -32,17 +32,18 @@ impl Default for BodyBudget {
 }
 
 impl BodyBudget {
-    /// Waits for room for a body of so many bytes, no more than all bodies may have. None when
-    /// there is none for long.
+    /// Waits for room for a body of so many bytes, at most [`ALL_BODIES`]. None when there is no
+    /// room within [`WAIT_TIMEOUT`].
     pub(crate) async fn room_for(&self, bytes: usize) -> Option<Room<'_>> {
         if bytes <= SMALL_BODY {
             return Some(Room { _permit: None });
         }
         let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
-        let permit = timeout(WAIT_TIMEOUT, self.0.acquire_many(units))
+        let acquired = timeout(WAIT_TIMEOUT, self.0.acquire_many(units))
             .await
-            .ok()?
             .ok()?;
+        // The semaphore is never closed.
+        let permit = acquired.ok()?;
         Some(Room {
             _permit: Some(permit),
         })
@@ -65,7 +66,8 @@ mod tests {
         runtime.block_on(async {
             pause();
             let budget = BodyBudget::default();
-            let (mut rooms, start) = (Vec::new(), Instant::now());
+            let mut rooms = Vec::new();
+            let start = Instant::now();
             while start.elapsed().is_zero() {
                 rooms.push(budget.room_for(BODY_LIMIT).await);
             }
@@ -76,6 +78,7 @@ mod tests {
                 budget.room_for(SMALL_BODY).await.is_some()
                     && budget.room_for(SMALL_BODY + 1).await.is_some()
             );
+
             rooms.pop();
             let waited = Instant::now();
             assert!(budget.room_for(BODY_LIMIT - 1).await.is_some() && waited.elapsed().is_zero());

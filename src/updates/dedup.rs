@@ -1,9 +1,9 @@
-//! The dedup window: which updates were answered, so that an update which Telegram delivers again
-//! gets no second reply.
+//! The dedup window: which updates are done, so that an update which Telegram delivers again gets
+//! no second reply.
 //!
 //! A bot's updates are numbered in sequence, so an update's place in the ring is its number modulo
-//! the ring's size, and holds a mark that only this number in this state has. What was torn, or is
-//! from elsewhere, is no mark: it is as if nothing stood there.
+//! the ring's size. There stands a mark that only this number in this state has. Anything else, as
+//! in a torn file or in one from elsewhere, counts as an empty place.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -16,48 +16,51 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use crate::system::lock::lock;
 
 /// Updates that are remembered: at the 30 messages a second that Telegram lets a bot send, for four
-/// minutes; at home, for days. A lost answer is asked for again within seconds.
+/// minutes; at home, for days. Telegram repeats an update within seconds when the answer was lost.
 const PLACES: usize = 8192;
+/// Bytes of a mark.
 const MARK: usize = size_of::<u64>();
 
 /// One bot's window.
 pub struct DedupWindow {
     ring: Mutex<Ring>,
-    /// The ring's file once more, for a panic, which can wait for no lock.
-    at_panic: Option<Arc<File>>,
+    /// The ring's file once more, for the panic hook, which can wait for no lock.
+    panic_file: Option<Arc<File>>,
 }
 
 struct Ring {
     marks: Vec<u64>,
-    /// What this process is sending a reply to.
-    sending: Vec<i64>,
+    /// The updates that this process is handling.
+    claimed: Vec<i64>,
     /// A copy of `marks` that outlives the process.
     file: Option<File>,
 }
 
 #[derive(Clone, Copy)]
-enum State {
-    Sending = 1,
-    Answered = 2,
+enum MarkState {
+    /// The update is claimed: its reply is being sent.
+    Claimed = 1,
+    /// The update is done.
+    Done = 2,
     /// The bot panicked while it handled the update.
     Panicked = 3,
 }
 
 /// The answer to the claim of an update.
-pub enum Claim<'o> {
-    /// The reply is to be sent now.
-    Granted(Claimed<'o>),
-    /// Another worker sends the reply at this moment.
+pub enum Claim<'w> {
+    /// The caller handles the update.
+    Granted(Claimed<'w>),
+    /// Another worker handles the update at this moment.
     InFlight,
-    /// The reply is out.
-    Answered,
+    /// The update is done already.
+    Done,
 }
 
-/// An update whose reply is being sent; the claim is given up when this is dropped.
-pub struct Claimed<'o> {
-    window: &'o DedupWindow,
+/// An update that is being handled. Unless it is done, the claim is given up when this is dropped.
+pub struct Claimed<'w> {
+    window: &'w DedupWindow,
     update: i64,
-    /// A process before this one ended while it was sending: the reply may be out.
+    /// A process before this one ended while it handled the update: the reply may be out.
     pub interrupted: bool,
     /// The bot panicked once when it handled this update.
     pub panicked: bool,
@@ -74,24 +77,25 @@ impl PanicMark {
     /// Writes the mark: one system call, no lock. Returns whether it was written.
     #[must_use]
     pub fn write(&self) -> bool {
-        self.file
-            .write_at(&self.mark.to_le_bytes(), self.offset)
-            .is_ok_and(|written| written == MARK)
+        let written = self.file.write_at(&self.mark.to_le_bytes(), self.offset);
+        matches!(written, Ok(MARK))
     }
 }
 
 impl DedupWindow {
-    /// Begins with what the file at `path` remembers, and keeps it up to date.
+    /// Begins with what the file at `path` remembers, and keeps the file up to date.
     ///
     /// # Errors
-    /// When there can be no file, or its folder is not in memory, where alone a write for every
-    /// update wears nothing out.
+    /// When there can be no file, or its folder is not in memory: a write for every update would
+    /// wear out a card.
     pub fn open(path: &Path) -> io::Result<Self> {
-        if statfs(path.parent().unwrap_or(Path::new(".")))?.filesystem_type() != TMPFS_MAGIC {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        if statfs(folder)?.filesystem_type() != TMPFS_MAGIC {
             return Err(io::Error::other(
                 "the folder is not in memory (tmpfs); set runtime_dir to a folder under /run",
             ));
         }
+
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -103,9 +107,10 @@ impl DedupWindow {
         (&file)
             .take((PLACES * MARK) as u64)
             .read_to_end(&mut content)?;
-        let at_panic = Some(Arc::new(file.try_clone()?));
+
+        let panic_file = Arc::new(file.try_clone()?);
         Ok(Self {
-            at_panic,
+            panic_file: Some(panic_file),
             ..Self::with(content, Some(file))
         })
     }
@@ -117,39 +122,42 @@ impl DedupWindow {
 
     fn with(mut content: Vec<u8>, file: Option<File>) -> Self {
         content.resize(PLACES * MARK, 0);
-        let marks = content
-            .as_chunks()
-            .0
+        let (chunks, _) = content.as_chunks();
+        let marks = chunks
             .iter()
             .map(|bytes| u64::from_le_bytes(*bytes))
             .collect();
+
+        let ring = Ring {
+            marks,
+            claimed: Vec::new(),
+            file,
+        };
         Self {
-            ring: Mutex::new(Ring {
-                marks,
-                sending: Vec::new(),
-                file,
-            }),
-            at_panic: None,
+            ring: Mutex::new(ring),
+            panic_file: None,
         }
     }
 
-    /// Claims an update: only one worker at a time gets it, and only while it is not answered.
+    /// Claims an update: only one worker at a time gets it, and only while it is not done.
     pub fn claim(&self, update: i64) -> Claim<'_> {
         let mut ring = self.ring();
-        let found = ring.marks[place(update)];
-        if ring.sending.contains(&update) {
+        if ring.claimed.contains(&update) {
             return Claim::InFlight;
         }
-        if found == mark(update, State::Answered) {
-            return Claim::Answered;
+
+        let found = ring.marks[place(update)];
+        if found == mark(update, MarkState::Done) {
+            return Claim::Done;
         }
-        ring.sending.push(update);
-        let panicked = found == mark(update, State::Panicked);
+        let interrupted = found == mark(update, MarkState::Claimed);
+        let panicked = found == mark(update, MarkState::Panicked);
+
+        ring.claimed.push(update);
         // The mark of a panic stays: whatever ends this process now, the next panic is the second.
         if !panicked {
-            ring.set(update, mark(update, State::Sending));
+            ring.set(update, mark(update, MarkState::Claimed));
         }
-        let interrupted = found == mark(update, State::Sending);
         Claim::Granted(Claimed {
             window: self,
             update,
@@ -164,37 +172,35 @@ impl DedupWindow {
 }
 
 impl Claimed<'_> {
-    /// The mark to leave when the bot panics: at the first panic one that gives the update another
-    /// try, at the second that of an answered update. None when the ring is kept in this process
-    /// alone.
+    /// The mark to leave when the bot panics. At the first panic the update gets one more try; at
+    /// the second it is done. None when the ring is kept in this process alone.
     #[must_use]
     pub fn panic_mark(&self) -> Option<PanicMark> {
+        let file = self.window.panic_file.as_ref()?;
         let state = if self.panicked {
-            State::Answered
+            MarkState::Done
         } else {
-            State::Panicked
+            MarkState::Panicked
         };
-        let file = Arc::clone(self.window.at_panic.as_ref()?);
         Some(PanicMark {
-            file,
+            file: Arc::clone(file),
             offset: offset(place(self.update)),
             mark: mark(self.update, state),
         })
     }
 
-    /// Notes that the reply is out.
-    pub fn answered(self) {
-        self.window
-            .ring()
-            .set(self.update, mark(self.update, State::Answered));
+    /// Notes that the update is done: the reply is out, or there is none to send.
+    pub fn done(self) {
+        let mark = mark(self.update, MarkState::Done);
+        self.window.ring().set(self.update, mark);
     }
 }
 
 impl Drop for Claimed<'_> {
     fn drop(&mut self) {
         let mut ring = self.window.ring();
-        ring.sending.retain(|update| *update != self.update);
-        if ring.marks[place(self.update)] == mark(self.update, State::Sending) {
+        ring.claimed.retain(|update| *update != self.update);
+        if ring.marks[place(self.update)] == mark(self.update, MarkState::Claimed) {
             ring.set(self.update, 0);
         }
     }
@@ -204,14 +210,15 @@ impl Ring {
     fn set(&mut self, update: i64, mark: u64) {
         let place = place(update);
         self.marks[place] = mark;
-        // Not synced: it lies in memory, and the kernel keeps it when the process is killed.
-        let written = self
-            .file
-            .as_ref()
-            .map(|file| file.write_all_at(&mark.to_le_bytes(), offset(place)));
-        if let Some(Err(why)) = written {
+
+        let Some(file) = &self.file else {
+            return;
+        };
+        // Not synced: the file is in memory, and the kernel keeps it when the process is killed.
+        let written = file.write_all_at(&mark.to_le_bytes(), offset(place));
+        if let Err(error) = written {
             log::warn!(
-                "pihook could not save which updates it has answered: {why}. After a restart, it may answer an update \
+                "pihook could not save which updates it has answered: {error}. After a restart, it may answer an update \
                  again."
             );
             self.file = None;
@@ -219,18 +226,19 @@ impl Ring {
     }
 }
 
+/// Where the file has the mark of a place, in bytes.
 fn offset(place: usize) -> u64 {
     (place * MARK) as u64
 }
 
 fn place(update: i64) -> usize {
-    // It is below PLACES.
+    // It is at least 0 and below PLACES.
     usize::try_from(update.rem_euclid(PLACES as i64)).unwrap_or_default()
 }
 
-/// A number that no other update has in any state, but for those 2^62 away, and that chance does
-/// not hit. Never 0.
-fn mark(update: i64, state: State) -> u64 {
+/// A number for an update in a state. No other update has it in any state, except those 2^62 away;
+/// random bytes are not likely to be one. Never 0.
+fn mark(update: i64, state: MarkState) -> u64 {
     // The finalizer of SplitMix64, which maps no two numbers to one.
     let mut mark = update.cast_unsigned().wrapping_mul(4) | state as u64;
     mark = (mark ^ (mark >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -244,10 +252,10 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    /// A file of its own on a tmpfs; it goes with the value.
-    struct Memory(PathBuf);
+    /// A path on a tmpfs. The file is removed with the value.
+    struct TestFile(PathBuf);
 
-    impl Memory {
+    impl TestFile {
         fn new(test: &str) -> Self {
             Self(Path::new("/dev/shm").join(format!("pihook-once-{test}-{}", std::process::id())))
         }
@@ -257,17 +265,17 @@ mod tests {
         }
     }
 
-    impl Drop for Memory {
+    impl Drop for TestFile {
         fn drop(&mut self) {
             let _ = fs::remove_file(&self.0);
         }
     }
 
-    /// Sends a reply, if one is to be sent.
-    fn reply(window: &DedupWindow, update: i64) -> bool {
+    /// Handles an update, unless it is done or in flight. Whether it was handled.
+    fn handle(window: &DedupWindow, update: i64) -> bool {
         match window.claim(update) {
-            Claim::Granted(sending) => {
-                sending.answered();
+            Claim::Granted(claimed) => {
+                claimed.done();
                 true
             }
             _ => false,
@@ -275,21 +283,21 @@ mod tests {
     }
 
     #[test]
-    fn what_was_answered_is_not_answered_again_also_after_a_restart() {
-        let memory = Memory::new("answered");
-        let window = memory.open();
-        assert!(reply(&window, 7) && !reply(&window, 7) && reply(&window, 8));
-        assert!(matches!(memory.open().claim(7), Claim::Answered));
-        assert!(reply(&memory.open(), 9));
+    fn an_update_that_is_done_is_not_handled_again_even_after_a_restart() {
+        let file = TestFile::new("answered");
+        let window = file.open();
+        assert!(handle(&window, 7) && !handle(&window, 7) && handle(&window, 8));
+        assert!(matches!(file.open().claim(7), Claim::Done));
+        assert!(handle(&file.open(), 9));
     }
 
     #[test]
-    fn what_is_being_sent_is_not_sent_twice_at_once() {
+    fn an_update_is_claimed_once_at_a_time() {
         let window = DedupWindow::in_memory();
         let first = window.claim(7);
         assert!(matches!(window.claim(7), Claim::InFlight));
         drop(first);
-        // It could not be sent: the next try may.
+        // The claim was given up: the next try gets it.
         assert!(matches!(
             window.claim(7),
             Claim::Granted(Claimed {
@@ -300,11 +308,11 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_ended_amid_a_reply_leaves_word_of_it() {
-        let memory = Memory::new("amid");
-        std::mem::forget(memory.open().claim(7));
+    fn an_update_is_interrupted_when_the_process_ended_amid_its_reply() {
+        let file = TestFile::new("amid");
+        std::mem::forget(file.open().claim(7));
         assert!(matches!(
-            memory.open().claim(7),
+            file.open().claim(7),
             Claim::Granted(Claimed {
                 interrupted: true,
                 ..
@@ -312,7 +320,7 @@ mod tests {
         ));
     }
 
-    /// The bot panics, and the process ends: nothing is given up.
+    /// The bot panics, and the process ends without giving up its claim.
     fn panic(window: &DedupWindow, update: i64) {
         let Claim::Granted(claimed) = window.claim(update) else {
             panic!("it is not to be handled")
@@ -322,11 +330,11 @@ mod tests {
     }
 
     #[test]
-    fn after_a_panic_there_is_one_more_try_and_after_two_none() {
-        let memory = Memory::new("panic");
-        panic(&memory.open(), 7);
-        let again = memory.open();
-        assert!(reply(&again, 8), "another update is not concerned");
+    fn a_panic_leaves_one_more_try_and_the_second_none() {
+        let file = TestFile::new("panic");
+        panic(&file.open(), 7);
+        let again = file.open();
+        assert!(handle(&again, 8), "another update is not concerned");
         assert!(matches!(
             again.claim(7),
             Claim::Granted(Claimed {
@@ -335,23 +343,23 @@ mod tests {
                 ..
             })
         ));
-        panic(&memory.open(), 7);
-        assert!(matches!(memory.open().claim(7), Claim::Answered));
+        panic(&file.open(), 7);
+        assert!(matches!(file.open().claim(7), Claim::Done));
     }
 
     #[test]
-    fn a_panic_is_remembered_through_a_kill_and_a_postponement_until_the_reply_is_out() {
-        let memory = Memory::new("panic-and-kill");
-        panic(&memory.open(), 7);
-        std::mem::forget(memory.open().claim(7));
-        drop(memory.open().claim(7));
-        let window = memory.open();
+    fn a_panic_is_remembered_through_a_kill_and_a_deferral() {
+        let file = TestFile::new("panic-and-kill");
+        panic(&file.open(), 7);
+        std::mem::forget(file.open().claim(7));
+        drop(file.open().claim(7));
+        let window = file.open();
         assert!(matches!(
             window.claim(7),
             Claim::Granted(Claimed { panicked: true, .. })
         ));
-        assert!(reply(&window, 7));
-        assert!(matches!(memory.open().claim(7), Claim::Answered));
+        assert!(handle(&window, 7));
+        assert!(matches!(file.open().claim(7), Claim::Done));
     }
 
     #[test]
@@ -364,36 +372,33 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_forgotten_and_the_file_does_not_grow() {
-        let memory = Memory::new("oldest");
-        let window = memory.open();
+    fn the_oldest_updates_are_forgotten_and_the_file_does_not_grow() {
+        let file = TestFile::new("oldest");
+        let window = file.open();
         let first = 2_000_000_000;
         let last = first + PLACES as i64;
-        assert!((first..=last).all(|update| reply(&window, update)));
-        assert!((first + 1..=last).all(|update| !reply(&window, update)));
-        assert!(reply(&window, first));
-        assert_eq!(
-            fs::metadata(&memory.0).unwrap().len(),
-            (PLACES * MARK) as u64
-        );
+        assert!((first..=last).all(|update| handle(&window, update)));
+        assert!((first + 1..=last).all(|update| !handle(&window, update)));
+        assert!(handle(&window, first));
+        assert_eq!(fs::metadata(&file.0).unwrap().len(), (PLACES * MARK) as u64);
     }
 
     #[test]
     fn a_torn_or_foreign_file_loses_no_update() {
-        let memory = Memory::new("torn");
-        assert!(reply(&memory.open(), 1) && reply(&memory.open(), 2));
-        let whole = fs::read(&memory.0).unwrap();
+        let file = TestFile::new("torn");
+        assert!(handle(&file.open(), 1) && handle(&file.open(), 2));
+        let whole = fs::read(&file.0).unwrap();
         // Cut in the middle of the second update's mark.
-        fs::write(&memory.0, &whole[..2 * MARK + 3]).unwrap();
-        let window = memory.open();
-        assert!(!reply(&window, 1) && reply(&window, 2));
+        fs::write(&file.0, &whole[..2 * MARK + 3]).unwrap();
+        let window = file.open();
+        assert!(!handle(&window, 1) && handle(&window, 2));
         for content in [
             vec![0xff; 3 * PLACES * MARK],
             b"once upon a time".repeat(5000),
             vec![1],
         ] {
-            fs::write(&memory.0, content).unwrap();
-            assert!((1..100).all(|update| reply(&memory.open(), update)));
+            fs::write(&file.0, content).unwrap();
+            assert!((1..100).all(|update| handle(&file.open(), update)));
         }
     }
 

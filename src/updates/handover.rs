@@ -1,9 +1,10 @@
-//! Hands whole requests to tiny_http over kept Unix connections. The answers come back another way,
-//! so that nothing is ever there to be read, and one connection carries the small requests of all.
+//! Hands whole requests to tiny_http over kept Unix connections. The answers come back in memory
+//! ([`answers`](super::answers)): nothing ever comes back on a connection, so one connection
+//! carries the small requests of all.
 //!
 //! tiny_http's pool loses count of its idle threads when connections arrive at once, and then
-//! leaves some without a thread. So they are opened one at a time, each only after the one before
-//! was answered.
+//! leaves some without a thread. So connections are opened one at a time, each only after a request
+//! on the one before was answered.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,19 +16,17 @@ use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::timeout;
 
-use super::answers::{Answer, Answers};
+use super::answers::{Answers, RETRY_SOON, UpdateOutcome};
 use super::body_budget::BodyBudget;
 use super::pipeline::Pipeline;
 use crate::system::lock::lock;
 
-/// A worker's answer. The calls for one update end before it, and Telegram waits 60 s.
+/// For a worker's answer. The calls for one update end before it, and Telegram waits 60 s.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
-/// Seconds after which an update that nobody answered goes to a worker again.
-const RETRY_SOON: u64 = 1;
-/// In a path, where an update's has its bot's place in the settings.
+/// What stands in a request's path in place of the bot's index.
 const NO_BOT: &str = "none";
 
-/// The one that a request is for.
+/// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recipient {
     /// A bot, by its place in the settings.
@@ -44,13 +43,15 @@ pub struct Handover {
     /// The way back from the workers.
     pub(crate) answers: Arc<Answers>,
     socket: PathBuf,
-    /// Of updates, as many as can have a worker; the others wait for their turn here, where they
-    /// are not in the probe's way.
-    turns: Semaphore,
+    /// A permit for each worker, for updates only. Updates without one wait here, and so they are
+    /// not before the probe in the queue for a worker.
+    updates: Semaphore,
     workers: Semaphore,
-    free: Mutex<Vec<Pipeline>>,
+    /// Connections that no request is being written to.
+    idle: Mutex<Vec<Pipeline>>,
+    /// Held while a connection is opened.
     opening: AsyncMutex<()>,
-    /// By the bot's place in the settings.
+    /// Updates in flight, by the bot's place in the settings.
     in_flight: Mutex<BTreeMap<usize, usize>>,
 }
 
@@ -58,123 +59,133 @@ impl Handover {
     /// For the tiny_http that listens at `socket` and has so many workers.
     #[must_use]
     pub fn new(socket: PathBuf, workers: usize) -> Self {
-        let [turns, workers] = [workers; 2].map(Semaphore::new);
-        let (free, opening, in_flight) =
-            (Mutex::default(), AsyncMutex::default(), Mutex::default());
-        let (bodies, answers) = (BodyBudget::default(), Arc::default());
         Self {
-            bodies,
-            answers,
+            bodies: BodyBudget::default(),
+            answers: Arc::default(),
             socket,
-            turns,
-            workers,
-            free,
-            opening,
-            in_flight,
+            updates: Semaphore::new(workers),
+            workers: Semaphore::new(workers),
+            idle: Mutex::default(),
+            opening: AsyncMutex::default(),
+            in_flight: Mutex::default(),
         }
     }
 
-    /// Has a bot's update dealt with that Telegram did not send here by itself.
+    /// Has a worker handle an update of a bot that polls.
     ///
     /// # Errors
-    /// After how many seconds it is to be tried again.
+    /// The seconds after which the update is to be handled again.
     pub(crate) async fn deliver(&self, bot: usize, update: &[u8]) -> Result<(), u64> {
-        let _room = self.bodies.room_for(update.len()).await.ok_or(RETRY_SOON)?;
-        let asked = timeout(
-            ANSWER_TIMEOUT,
-            self.ask(Recipient::Bot(bot), update.to_vec()),
-        )
-        .await;
-        match asked.ok().and_then(Result::ok).ok_or(RETRY_SOON)? {
-            Answer::Done => Ok(()),
-            Answer::Later(seconds) => Err(seconds),
+        let Some(_room) = self.bodies.room_for(update.len()).await else {
+            return Err(RETRY_SOON);
+        };
+
+        let answer = self.ask(Recipient::Bot(bot), update.to_vec());
+        match timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(Ok(UpdateOutcome::Done)) => Ok(()),
+            Ok(Ok(UpdateOutcome::Deferred(seconds))) => Err(seconds),
+            Ok(Err(_)) | Err(_) => Err(RETRY_SOON),
         }
     }
 
-    /// How many updates of a bot are being dealt with.
+    /// How many updates of a bot are in flight.
     pub(crate) fn in_flight(&self, bot: usize) -> usize {
         lock(&self.in_flight).get(&bot).copied().unwrap_or_default()
     }
 
-    /// Has an update answered: waits for a worker, and for its answer. The probe gets the first
-    /// worker that is free, however many updates wait.
+    /// Waits for a worker, and for its answer. The probe gets the first worker that is free,
+    /// however many updates wait.
     ///
     /// # Errors
     /// When the connection breaks. It is not used again.
-    pub(crate) async fn ask(&self, recipient: Recipient, body: Vec<u8>) -> io::Result<Answer> {
-        // The semaphores are never closed; if they were, nothing would be lost by going on. The
-        // worker is given back first.
-        let _counted = Counted::new(&self.in_flight, recipient);
-        let (_turn, bot) = match recipient {
-            Recipient::Bot(index) => (self.turns.acquire().await.ok(), index.to_string()),
-            Recipient::Probe => (None, NO_BOT.to_owned()),
+    pub(crate) async fn ask(
+        &self,
+        recipient: Recipient,
+        body: Vec<u8>,
+    ) -> io::Result<UpdateOutcome> {
+        let _counted = InFlightCount::new(&self.in_flight, recipient);
+        // The semaphores are never closed; without a permit the request would go on all the same.
+        // At the end `_worker` is dropped first, so that the next update finds a worker.
+        let _turn = match recipient {
+            Recipient::Bot(_) => self.updates.acquire().await.ok(),
+            Recipient::Probe => None,
         };
         let _worker = self.workers.acquire().await;
-        let connection = match self.free() {
-            Some(free) => free,
+
+        let connection = match self.idle_connection() {
+            Some(idle) => idle,
             None => self.open().await?,
         };
+        let bot = match recipient {
+            Recipient::Bot(index) => index.to_string(),
+            Recipient::Probe => NO_BOT.to_owned(),
+        };
         let (connection, answer) = self.write(connection, &bot, body).await?;
-        lock(&self.free).push(connection);
+        lock(&self.idle).push(connection);
         answer.await
     }
 
-    /// A connection that no request is being written to.
-    fn free(&self) -> Option<Pipeline> {
-        lock(&self.free).pop()
+    fn idle_connection(&self) -> Option<Pipeline> {
+        lock(&self.idle).pop()
     }
 
     async fn open(&self) -> io::Result<Pipeline> {
         let _alone = self.opening.lock().await;
-        // The one that was opened meanwhile is enough, but for large requests.
-        if let Some(free) = self.free() {
-            return Ok(free);
+        // Meanwhile another request may have opened one, and be done with it.
+        if let Some(idle) = self.idle_connection() {
+            return Ok(idle);
         }
+
         let opened = Pipeline::connect(&self.socket).await?;
         let (opened, answer) = self.write(opened, NO_BOT, Vec::new()).await?;
-        // Any answer shows that this connection has got a thread.
+        // Any answer shows that tiny_http has a thread for this connection.
         answer.await?;
         Ok(opened)
     }
 
-    /// Sends a request, and keeps nothing of it while its answer is awaited.
+    /// Sends a request. Nothing of it is kept while its answer is awaited.
     async fn write(
         &self,
         connection: Pipeline,
         bot: &str,
         body: Vec<u8>,
-    ) -> io::Result<(Pipeline, impl Future<Output = io::Result<Answer>>)> {
-        let (number, answer) = self.answers.to_next();
+    ) -> io::Result<(Pipeline, impl Future<Output = io::Result<UpdateOutcome>>)> {
+        let (number, answer) = self.answers.register();
         let head = format!(
             "POST /{number}/{bot} HTTP/1.1\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
+
         let mut request = body;
         request.splice(..0, head.into_bytes());
-        Ok((connection.write(&request).await?, answer))
+        let connection = connection.write(&request).await?;
+        Ok((connection, answer))
     }
 }
 
-/// An update in flight, for as long as this lives.
-struct Counted<'h>(&'h Mutex<BTreeMap<usize, usize>>, Option<usize>);
+/// Counts an update as in flight for as long as this lives. The probe is not counted.
+struct InFlightCount<'h> {
+    counts: &'h Mutex<BTreeMap<usize, usize>>,
+    bot: Option<usize>,
+}
 
-impl<'h> Counted<'h> {
-    fn new(in_flight: &'h Mutex<BTreeMap<usize, usize>>, recipient: Recipient) -> Self {
+impl<'h> InFlightCount<'h> {
+    fn new(counts: &'h Mutex<BTreeMap<usize, usize>>, recipient: Recipient) -> Self {
         let bot = match recipient {
             Recipient::Bot(index) => Some(index),
             Recipient::Probe => None,
         };
         if let Some(bot) = bot {
-            *lock(in_flight).entry(bot).or_default() += 1;
+            *lock(counts).entry(bot).or_default() += 1;
         }
-        Self(in_flight, bot)
+        Self { counts, bot }
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for InFlightCount<'_> {
     fn drop(&mut self) {
-        if let Some(bot) = self.1
-            && let Some(count) = lock(self.0).get_mut(&bot)
+        if let Some(bot) = self.bot
+            && let Some(count) = lock(self.counts).get_mut(&bot)
         {
             *count -= 1;
         }
@@ -191,7 +202,7 @@ mod tests {
     use tokio::runtime::{self, Runtime};
     use tokio::task::{JoinSet, yield_now};
 
-    /// A handover for so many workers, and the socket that it connects to.
+    /// A handover for so many workers, and the listener that it connects to.
     fn handover(name: &str, workers: usize) -> (Arc<Handover>, UnixListener) {
         let socket = std::env::temp_dir().join(format!("pihook-{name}-{}", std::process::id()));
         let listener = UnixListener::bind(&socket).unwrap();
@@ -209,10 +220,10 @@ mod tests {
         BufReader::new(listener.accept().unwrap().0).lines()
     }
 
-    /// The requests of a connection, after the first one, which only opens it.
+    /// The requests of a new connection, without the first one, which only opens it.
     fn opened(listener: &UnixListener, answers: &Answers) -> Lines<BufReader<BlockingStream>> {
         let mut requests = accept(listener);
-        answers.give(next(&mut requests).unwrap().0, Answer::Done);
+        answers.send(next(&mut requests).unwrap().0, UpdateOutcome::Done);
         requests
     }
 
@@ -226,16 +237,17 @@ mod tests {
     }
 
     #[test]
-    fn the_probe_waits_for_one_answer_and_not_for_all_updates() {
+    fn the_probe_waits_for_one_update_and_not_for_all() {
         let (handover, listener) = handover("turns", 1);
         let (begin, may_answer) = mpsc::channel();
         // One worker, on the one connection that there is for it.
         let answers = Arc::clone(&handover.answers);
         let worker = thread::spawn(move || {
-            let (mut requests, mut asked) = (accept(&listener), Vec::new());
+            let mut requests = accept(&listener);
+            let mut asked = Vec::new();
             while let Some((number, bot)) = next(&mut requests) {
                 may_answer.recv().unwrap();
-                answers.give(number, Answer::Done);
+                answers.send(number, UpdateOutcome::Done);
                 asked.push(bot);
             }
             asked
@@ -248,7 +260,9 @@ mod tests {
                 yield_now().await;
             }
             // The first request only opens the connection.
-            (0..6).for_each(|_| begin.send(()).unwrap());
+            for _ in 0..6 {
+                begin.send(()).unwrap();
+            }
             all.join_all().await;
         });
         std::fs::remove_file(&handover.socket).unwrap();
@@ -257,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_leaves_nothing_to_the_next() {
+    fn a_request_that_was_given_up_leaves_no_answer_to_the_next() {
         let (handover, listener) = handover("given-up", 1);
         let (taken, is_taken) = tokio::sync::oneshot::channel();
         let answers = Arc::clone(&handover.answers);
@@ -266,8 +280,8 @@ mod tests {
             let late = next(&mut requests).unwrap().0;
             taken.send(()).unwrap();
             let number = next(&mut requests).unwrap().0;
-            answers.give(late, Answer::Later(1));
-            answers.give(number, Answer::Later(2));
+            answers.send(late, UpdateOutcome::Deferred(1));
+            answers.send(number, UpdateOutcome::Deferred(2));
         });
         let answer = runtime().block_on(async {
             tokio::select! {
@@ -278,7 +292,7 @@ mod tests {
         });
         std::fs::remove_file(&handover.socket).unwrap();
         worker.join().unwrap();
-        assert_eq!(answer, Answer::Later(2));
+        assert_eq!(answer, UpdateOutcome::Deferred(2));
     }
 
     #[test]
@@ -291,9 +305,9 @@ mod tests {
             next(&mut requests).unwrap();
             taken.send(()).unwrap();
             let length: usize = requests.map_while(Result::ok).map(|line| line.len()).sum();
-            answers.give(
+            answers.send(
                 next(&mut opened(&listener, &answers)).unwrap().0,
-                Answer::Done,
+                UpdateOutcome::Done,
             );
             length
         });
@@ -307,7 +321,7 @@ mod tests {
             }
             assert_eq!(
                 handover.ask(Recipient::Bot(0), Vec::new()).await.unwrap(),
-                Answer::Done
+                UpdateOutcome::Done
             );
         });
         std::fs::remove_file(&handover.socket).unwrap();
@@ -321,11 +335,9 @@ mod tests {
         let worker = thread::spawn(move || {
             let mut requests = opened(&listener, &answers);
             let numbers: Vec<_> = (0..3).map(|_| next(&mut requests).unwrap().0).collect();
-            numbers
-                .into_iter()
-                .rev()
-                .zip(1..)
-                .for_each(|(number, seconds)| answers.give(number, Answer::Later(seconds)));
+            for (number, seconds) in numbers.into_iter().rev().zip(1..) {
+                answers.send(number, UpdateOutcome::Deferred(seconds));
+            }
         });
         let ask = || handover.ask(Recipient::Bot(0), Vec::new());
         let answered = runtime().block_on(async { tokio::join!(ask(), ask(), ask()) });
@@ -334,7 +346,11 @@ mod tests {
         let [first, second, third] = [answered.0, answered.1, answered.2].map(Result::unwrap);
         assert_eq!(
             [first, second, third],
-            [Answer::Later(3), Answer::Later(2), Answer::Later(1)]
+            [
+                UpdateOutcome::Deferred(3),
+                UpdateOutcome::Deferred(2),
+                UpdateOutcome::Deferred(1)
+            ]
         );
     }
 
@@ -345,14 +361,14 @@ mod tests {
         let answers = Arc::clone(&handover.answers);
         let worker = thread::spawn(move || {
             // The connection ends with this line.
-            answers.give(
+            answers.send(
                 next(&mut opened(&listener, &answers)).unwrap().0,
-                Answer::Done,
+                UpdateOutcome::Done,
             );
             has_ended.send(()).unwrap();
-            answers.give(
+            answers.send(
                 next(&mut opened(&listener, &answers)).unwrap().0,
-                Answer::Done,
+                UpdateOutcome::Done,
             );
         });
         runtime().block_on(async {

@@ -1,5 +1,5 @@
-//! The updates that are being answered at this moment. One that Telegram delivers a second time
-//! meanwhile, since a connection broke, gets the answer of the first.
+//! The updates that are being handled at this moment. When Telegram delivers one of them a second
+//! time, because a connection broke, the second delivery gets the answer of the first.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use super::retry::UPDATE_TIMEOUT;
 use crate::system::lock::lock;
 
-/// One bot's updates, each with its answer once there is one.
+/// One bot's updates in flight, by id.
 pub(crate) struct InFlight<A>(Mutex<HashMap<i64, Arc<Running<A>>>>);
 
 struct Running<A> {
     start: Instant,
+    /// Once there is one.
     answer: Mutex<Option<A>>,
-    answered: Condvar,
+    done: Condvar,
 }
 
 impl<A> Default for InFlight<A> {
@@ -24,41 +25,48 @@ impl<A> Default for InFlight<A> {
 }
 
 impl<A: Clone> InFlight<A> {
-    /// Has `work` find the answer for an update, and gives that to all who wait for it.
-    pub(crate) fn answer(&self, update: i64, start: Instant, work: impl FnOnce() -> A) -> A {
+    /// Does `work`, which finds the answer for an update, and gives the answer to all threads that
+    /// wait for it. `start` is when the update came.
+    pub(crate) fn run(&self, update: i64, start: Instant, work: impl FnOnce() -> A) -> A {
         let running = Arc::new(Running {
             start,
             answer: Mutex::default(),
-            answered: Condvar::new(),
+            done: Condvar::new(),
         });
         lock(&self.0).insert(update, Arc::clone(&running));
+
         let answer = work();
-        // Another thread may have begun it again by now.
-        let is_mine = |there: &Arc<Running<A>>| Arc::ptr_eq(there, &running);
+
         let mut all = lock(&self.0);
-        if all.get(&update).is_some_and(is_mine) {
+        // `work` has given up its claim, so another thread may have begun the update again.
+        if let Some(latest) = all.get(&update)
+            && Arc::ptr_eq(latest, &running)
+        {
             all.remove(&update);
         }
         drop(all);
-        // Else nobody waits, and nobody can find it any more.
+
+        // With a count of one, no thread waits, and none can find it any more.
         if Arc::strong_count(&running) > 1 {
             *lock(&running.answer) = Some(answer.clone());
-            running.answered.notify_all();
+            running.done.notify_all();
         }
         answer
     }
 
-    /// Waits for the answer that another thread finds, for so long, and no longer than any update
-    /// may take. None when there is none by then, or the update is not in flight any more.
+    /// Waits for the answer that another thread finds: at most for `longest`, and no longer than
+    /// any update may take. None when there is no answer by then, or the update is not in flight.
     pub(crate) fn wait(&self, update: i64, longest: Duration) -> Option<A> {
         let running = lock(&self.0).get(&update).cloned()?;
-        let left = (running.start + UPDATE_TIMEOUT)
-            .saturating_duration_since(Instant::now())
-            .min(longest);
-        let answer = running
-            .answered
-            .wait_timeout_while(lock(&running.answer), left, |answer| answer.is_none());
-        answer.ok().and_then(|(answer, _)| answer.clone())
+        let end = running.start + UPDATE_TIMEOUT;
+        let left = end.saturating_duration_since(Instant::now()).min(longest);
+
+        let answer = lock(&running.answer);
+        let waited = running
+            .done
+            .wait_timeout_while(answer, left, |answer| answer.is_none());
+        let (answer, _) = waited.ok()?;
+        answer.clone()
     }
 }
 
@@ -69,8 +77,9 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn all_who_wait_get_the_one_answer_and_nobody_waits_for_ever() {
-        let (in_flight, start) = (InFlight::default(), Instant::now());
+    fn all_threads_that_wait_for_an_update_get_its_one_answer() {
+        let in_flight = InFlight::default();
+        let start = Instant::now();
         let minute = Duration::from_secs(60);
         assert_eq!(in_flight.wait(7, minute), None, "it is not in flight");
         thread::scope(|scope| {
@@ -78,7 +87,7 @@ mod tests {
             let (begin, begun) = mpsc::channel();
             let in_flight = &in_flight;
             scope.spawn(move || {
-                in_flight.answer(7, start, || {
+                in_flight.run(7, start, || {
                     begin.send(()).unwrap();
                     may_end.recv().unwrap();
                     "answer"
@@ -93,7 +102,7 @@ mod tests {
                 .map(|_| scope.spawn(|| in_flight.wait(7, minute)))
                 .collect();
             let holders = || lock(&in_flight.0).get(&7).map(Arc::strong_count);
-            // The list, the one that finds the answer, and those who wait.
+            // The list holds it, the thread that finds the answer, and those that wait.
             while holders() != Some(2 + 3) {
                 thread::yield_now();
             }

@@ -1,12 +1,12 @@
 //! What is done with an update, pushed or polled.
 //!
 //! [`handover`] carries a request to tiny_http over a [`pipeline`]; [`body_budget`] has the memory
-//! for large ones. A thread of the [`worker_pool`] takes it, and the [`worker`] asks the bot and
-//! makes its calls; [`answers`] brings the worker's answer back. [`dedup`] keeps the worker from
-//! handling an update twice, and [`in_flight`] gives its answer to whoever asks for the same
-//! meanwhile. [`retry`] decides what happens when a call was not taken, and [`deferred_calls`]
-//! keeps the calls that are left until Telegram delivers the update again. [`panic`] ends the
-//! process when the bot panics. [`observations`] are for whoever keeps the webhook registered.
+//! for large ones. A thread of the [`worker_pool`] gets it, and the [`worker`] asks the bot and
+//! makes its calls; [`answers`] brings the outcome back. [`dedup`] keeps the worker from handling
+//! an update twice, and [`in_flight`] gives a second delivery the answer of the first. [`retry`]
+//! decides what happens after a call that failed, and [`deferred_calls`] keeps the deferred calls
+//! until Telegram delivers the update again. [`panic`] ends the process when the bot panics.
+//! [`observations`] are for whoever keeps the webhook registered.
 
 pub(crate) mod answers;
 pub(crate) mod body_budget;

@@ -1,8 +1,8 @@
 //! A panic of the bot: the update that it was handling gets a mark in the dedup window, and the
 //! process ends.
 //!
-//! It ends here, whatever the build says of panics: a program that lost a thread would live on as a
-//! ghost. The hook takes no lock: the thread that panicked may hold any.
+//! The process ends here, whatever the build says about panics: a program that lost a thread would
+//! run on and not answer. The hook takes no lock: the thread that panicked may hold any.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -22,6 +22,7 @@ struct Handled {
     /// "bot 7 update 8 chat 9".
     name: String,
     mark: Option<PanicMark>,
+    /// It has panicked with this update before.
     is_second: bool,
 }
 
@@ -49,17 +50,13 @@ pub(crate) fn end_process_on_panic() {
 
 fn line(handled: Option<&Handled>, info: &PanicHookInfo<'_>) -> String {
     let place = info.location().map(ToString::to_string).unwrap_or_default();
-    let what = printable(message(info.payload()));
-    let Some(Handled {
-        name,
-        mark,
-        is_second,
-    }) = handled
-    else {
-        return format!("The program panicked at {place}: {what}.");
+    let message = printable(message(info.payload()));
+    let Some(handled) = handled else {
+        return format!("The program panicked at {place}: {message}.");
     };
-    let outcome = match mark.as_ref().map(PanicMark::write) {
-        Some(true) if *is_second => {
+
+    let outcome = match handled.mark.as_ref().map(PanicMark::write) {
+        Some(true) if handled.is_second => {
             "This is the second panic with this update: pihook drops the update."
         }
         Some(true) => "pihook tries this update once more.",
@@ -67,11 +64,17 @@ fn line(handled: Option<&Handled>, info: &PanicHookInfo<'_>) -> String {
             "pihook cannot remember this update across a restart: set runtime_dir to a folder in memory (tmpfs), under /run."
         }
     };
-    format!("{name}: the bot panicked at {place}: {what}. {outcome}")
+    let name = &handled.name;
+    format!("{name}: the bot panicked at {place}: {message}. {outcome}")
 }
 
+/// The text that was given to `panic!`: a literal is a `&str`, a formatted text a `String`.
 fn message(payload: &dyn Any) -> &str {
-    let text = payload.downcast_ref::<&str>().copied();
-    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        text
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text
+    } else {
+        "no message"
+    }
 }

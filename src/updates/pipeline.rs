@@ -1,6 +1,6 @@
 //! A kept Unix connection to tiny_http, with pipelined requests: each is written whole, and none
-//! waits for the answer of the one before. So the thread that tiny_http has for the connection
-//! reads what many have asked for, and few such threads are needed.
+//! waits for the answer of the one before. tiny_http has a thread for each connection, so few such
+//! threads read the requests of all.
 
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -8,28 +8,33 @@ use std::path::Path;
 
 use tokio::io::AsyncWriteExt;
 
-/// A connection. tokio does not watch it: it would be woken for each request that tiny_http reads,
-/// and nothing ever comes back.
+/// A connection to which requests are only written. tokio does not watch it: that would wake it for
+/// each request that tiny_http reads, and nothing ever comes back.
 pub(super) struct Pipeline(UnixStream);
 
 impl Pipeline {
     pub(super) async fn connect(socket: &Path) -> io::Result<Self> {
-        tokio::net::UnixStream::connect(socket)
-            .await?
-            .into_std()
-            .map(Self)
+        let stream = tokio::net::UnixStream::connect(socket).await?;
+        Ok(Self(stream.into_std()?))
     }
 
-    /// Writes a request. If that is given up before its end, the connection ends with it.
+    /// Writes a request, and gives the connection back. A future that is dropped before its end
+    /// takes the connection with it: nothing may follow half a request.
     ///
     /// # Errors
     /// When tiny_http has ended the connection.
     pub(super) async fn write(mut self, request: &[u8]) -> io::Result<Self> {
         let written = match self.0.write(request) {
-            Err(why) if matches!(why.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
-            written => written?,
+            Ok(written) => written,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                0
+            }
+            Err(error) => return Err(error),
         };
-        // Only a large one finds no room.
+
+        // Only a large request finds no room in the socket's buffer. tokio waits with it.
         if written < request.len() {
             let mut stream = tokio::net::UnixStream::from_std(self.0)?;
             stream.write_all(&request[written..]).await?;

@@ -1,5 +1,5 @@
-//! The blocking side: takes a whole update from tiny_http, asks the bot, and answers the update
-//! once the bot's calls are through.
+//! The blocking side: gets a whole update from tiny_http, asks the bot, and answers the update once
+//! the bot's calls are done.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use tiny_http::{Method, Request};
 use tokio::sync::Semaphore;
 
-use super::answers::{Answer, Answers};
+use super::answers::{Answers, RETRY_SOON, UpdateOutcome};
 use super::dedup::{Claim, Claimed, DedupWindow};
-use super::deferred_calls::PostponedCalls;
+use super::deferred_calls::DeferredCalls;
 use super::in_flight::InFlight;
 use super::observations::Observations;
 use super::panic;
-use super::retry::{self, Attempts, Decision, Outage};
+use super::retry::{self, Attempts, NextStep, Outage};
 use crate::bot::{Bot, MAX_CALLS};
 use crate::secret::{mask, printable};
 use crate::status::facts::Status;
@@ -29,36 +29,32 @@ use crate::telegram::client::Client;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
 use crate::telegram::types::{Me, Update};
 
-/// The id in what the doctor sends to see whether the bot answers; Telegram's are positive. Nobody
-/// said anything.
-const NO_UPDATE: i64 = 0;
+/// The id in the update that the doctor sends to see whether the bot answers. Telegram's ids are
+/// positive.
+const HEALTH_CHECK_ID: i64 = 0;
 
-/// Seconds after which Telegram is to deliver an update again that cannot be handled at this very
-/// moment.
-const RETRY_SOON: u64 = 1;
-
-/// One of so many workers may wait for what another one does.
+/// One of so many workers may wait for as long as another worker handles the same update.
 const WAITING_SHARE: usize = 4;
-/// Any worker may wait so long.
+/// Any worker may wait for another one for so long. Most updates take no longer.
 const SHORT_WAIT: Duration = Duration::from_millis(100);
 
-/// Lines about calls that were not taken: hundreds may wait while the Bot API is away.
-static NOT_TAKEN: LogLimit = LogLimit::new(20);
+/// Lines about calls that failed: in an outage of the Bot API hundreds may fail.
+static CALL_FAILED: LogLimit = LogLimit::new(20);
 static TOKEN_REFUSED: LogLimit = LogLimit::new(1);
 
 /// One bot of the settings, as its workers need it.
 pub(crate) struct ServedBot {
-    /// To make calls with.
+    /// The Bot API, with the bot's token.
     pub(crate) client: Client,
     /// The answer of getMe.
     pub(crate) me: Arc<CachedMe>,
-    /// Which updates were answered.
+    /// Which updates are done.
     pub(crate) dedup: DedupWindow,
-    /// What is left of updates that Telegram delivers again.
-    pub(crate) postponed: PostponedCalls,
-    /// The updates that are being answered.
-    pub(crate) in_flight: InFlight<Answer>,
-    /// For whoever keeps it registered.
+    /// The calls of updates that Telegram delivers again.
+    pub(crate) deferred: DeferredCalls,
+    /// The updates that are being handled.
+    pub(crate) in_flight: InFlight<UpdateOutcome>,
+    /// What the thread that keeps the webhook registered has to know.
     pub(crate) observations: Arc<Observations>,
 }
 
@@ -69,7 +65,7 @@ pub(crate) struct Worker {
     answers: Arc<Answers>,
     outage: Outage,
     status: Arc<Status>,
-    /// For workers that wait for what another one does: the others must be enough.
+    /// A permit for each worker that may wait for another one.
     waiting: Semaphore,
 }
 
@@ -93,176 +89,167 @@ impl Worker {
         }
     }
 
-    /// Answers a request.
+    /// Handles a request, and sends its answer.
     // Not inlined: a thread that waits for requests would hold the stack of all this.
     #[inline(never)]
     pub(super) fn serve(&self, mut request: Request) {
         if request.url() == report::PATH {
-            // Whoever asked may be gone again.
-            let _ = request.respond(tiny_http::Response::from_data(self.report()));
+            let report = tiny_http::Response::from_data(self.report());
+            // The client may be gone again.
+            let _ = request.respond(report);
             return;
         }
-        // "/REQUEST/BOT", as the handover writes it.
-        let mut path = request.url().split('/').skip(1);
-        let mut next = || path.next();
-        let Some(number) = next().and_then(|number| number.parse().ok()) else {
+
+        let Some((number, bot)) = parse_path(request.url()) else {
             return;
         };
-        let bot = next().and_then(|index| index.parse::<usize>().ok());
-        let answer = match bot.and_then(|index| self.served.get(index)) {
+        let served = bot.and_then(|index| self.served.get(index));
+        let outcome = match served {
             Some(served) if *request.method() == Method::Post => {
                 let mut body = Vec::with_capacity(request.body_length().unwrap_or_default());
                 match request.as_reader().read_to_end(&mut body) {
-                    Ok(_) => self.answer(served, body),
-                    Err(_) => Answer::Later(RETRY_SOON),
+                    Ok(_) => self.handle_body(served, body),
+                    Err(_) => UpdateOutcome::Deferred(RETRY_SOON),
                 }
             }
-            // The handover opens a connection so, and the probe asks whether a worker answers.
-            _ => Answer::Done,
+            // The probe, or the handover with a new connection: they only want an answer.
+            _ => UpdateOutcome::Done,
         };
-        // Without a word, which needs a writer: a request that is dropped as it is answers 500.
+
+        // tiny_http answers 500 to a request that is dropped, but not to a writer.
         drop(request.into_writer());
-        self.answers.give(number, answer);
+        self.answers.send(number, outcome);
     }
 
     /// How the program is, for `pihook status`.
     fn report(&self) -> Vec<u8> {
-        let served = |id| self.served.iter().find(|served| served.client.bot() == id);
-        let report = self
-            .status
-            .report(|id| Some(served(id)?.me.get()?.username.clone()));
+        let username = |id| {
+            let served = self
+                .served
+                .iter()
+                .find(|served| served.client.bot() == id)?;
+            Some(served.me.get()?.username.clone())
+        };
+        let report = self.status.report(username);
         mask(&serde_json::to_string(&report).unwrap_or_default()).into_bytes()
     }
 
-    fn answer(&self, served: &ServedBot, body: Vec<u8>) -> Answer {
+    fn handle_body(&self, served: &ServedBot, body: Vec<u8>) -> UpdateOutcome {
         let start = Instant::now();
         let bot_id = served.client.bot();
         let update = match Update::parse(body) {
             Ok(update) => update,
             Err(error) => {
-                // The error itself quotes the text, so that only its place is logged.
-                let (line, column) = (error.line(), error.column());
+                // The error itself quotes the text, so only its place is logged.
+                let line = error.line();
+                let column = error.column();
                 log::warn!(
                     "bot {bot_id}: the request is not a valid update (error at line {line}, column {column}): it is \
                      dropped."
                 );
-                return Answer::Done;
+                return UpdateOutcome::Done;
             }
         };
-        if update.update_id == NO_UPDATE {
-            return Answer::Done;
+        let id = update.update_id;
+        if id == HEALTH_CHECK_ID {
+            return UpdateOutcome::Done;
         }
-        let mut name = format!("bot {bot_id} update {}", update.update_id);
+
+        let mut name = format!("bot {bot_id} update {id}");
         let Some(me) = served.me.get() else {
             log::info!("{name}: 503, the Bot API has not answered getMe yet");
-            return Answer::Later(RETRY_SOON);
+            return UpdateOutcome::Deferred(RETRY_SOON);
         };
-        let id = update.update_id;
+
         match served.dedup.claim(id) {
             Claim::Granted(claimed) => {
                 if let Some(chat) = update.chat() {
                     // Writing to a String does not fail.
                     let _ = write!(name, " chat {chat}");
                 }
-                served.in_flight.answer(id, start, || {
-                    self.handle(served, name, update, &me, start, claimed)
+                served.in_flight.run(id, start, || {
+                    let task = Task::new(served, name, &update, start);
+                    self.handle(&task, update, &me, claimed)
                 })
             }
             Claim::InFlight => {
+                // It can be large, and the wait can be long.
                 drop(update);
-                let wait = |longest| served.in_flight.wait(id, longest);
-                let waited = self
-                    .waiting
-                    .try_acquire()
-                    .ok()
-                    .and_then(|_place| wait(retry::UPDATE_TIMEOUT));
-                // Where all places are taken: most updates take no longer than this.
-                let answer = waited
-                    .or_else(|| wait(SHORT_WAIT))
-                    .unwrap_or(Answer::Later(RETRY_SOON));
-                log::info!(
-                    "{name}: {}, Telegram sent the update again while the bot was answering it",
-                    answer.status()
-                );
-                answer
+                self.wait_for_other_worker(served, id, &name)
             }
-            Claim::Answered => {
+            Claim::Done => {
                 log::info!("{name}: 200, the bot has answered this update before");
-                Answer::Done
+                UpdateOutcome::Done
             }
         }
+    }
+
+    /// Waits for the outcome of an update that another worker handles at this moment.
+    fn wait_for_other_worker(&self, served: &ServedBot, id: i64, name: &str) -> UpdateOutcome {
+        let mut outcome = None;
+        if let Ok(_permit) = self.waiting.try_acquire() {
+            outcome = served.in_flight.wait(id, retry::UPDATE_TIMEOUT);
+        }
+        if outcome.is_none() {
+            outcome = served.in_flight.wait(id, SHORT_WAIT);
+        }
+
+        let outcome = outcome.unwrap_or(UpdateOutcome::Deferred(RETRY_SOON));
+        log::info!(
+            "{name}: {}, Telegram sent the update again while the bot was answering it",
+            outcome.status()
+        );
+        outcome
     }
 
     /// Makes the calls for a claimed update, and logs what became of them.
     fn handle(
         &self,
-        served: &ServedBot,
-        name: String,
+        task: &Task<'_>,
         update: Update,
         me: &Me,
-        start: Instant,
         claimed: Claimed<'_>,
-    ) -> Answer {
-        let task = Task {
-            served,
-            name,
-            update_id: update.update_id,
-            date: date(&update),
-            longest_wait: retry::longest_wait(&update),
-            start,
-        };
-        let postponed = served.postponed.take(task.update_id);
-        let calls = postponed.unwrap_or_else(|| self.ask_bot(&task.name, &update, me, &claimed));
+    ) -> UpdateOutcome {
         let name = &task.name;
+        let calls = match task.served.deferred.remove(task.update_id) {
+            Some(deferred) => deferred,
+            None => self.ask_bot(name, &update, me, &claimed),
+        };
         if calls.is_empty() {
-            claimed.answered();
+            claimed.done();
             log::info!(
                 "{name}: 200, nothing to answer ({})",
                 printable(&update.kind())
             );
-            return Answer::Done;
+            return UpdateOutcome::Done;
         }
+
         // It can be large, and the calls can take long.
         drop(update);
-        let mut report = Report::default();
-        let answer = self.make_calls(&task, calls, &mut report);
-        if answer == Answer::Done {
-            claimed.answered();
-            if report.taken > 0 {
+        let mut update_log = UpdateLog::default();
+        let outcome = self.make_calls(task, calls, &mut update_log);
+        if outcome == UpdateOutcome::Done {
+            claimed.done();
+            if update_log.calls_done > 0 {
                 self.status.answered();
             }
         }
-        let (status, took) = (answer.status(), start.elapsed().as_millis());
-        if report.trouble.is_empty() {
-            log::info!("{name}: {status} in {took} ms");
-        } else {
-            let level = if report.is_error {
-                log::Level::Error
-            } else {
-                log::Level::Warn
-            };
-            NOT_TAKEN.log(
-                level,
-                format_args!(
-                    "{name}: {status} in {took} ms, {}",
-                    report.trouble.join("; ")
-                ),
-            );
-        }
-        answer
+        update_log.write(task, &outcome);
+        outcome
     }
 
-    /// What the bot wants done for an update that is new to it, or has to be.
+    /// The calls that the bot wants for an update, at most [`MAX_CALLS`].
     fn ask_bot(&self, name: &str, update: &Update, me: &Me, claimed: &Claimed<'_>) -> Vec<Call> {
         if claimed.interrupted {
             log::warn!(
                 "{name}: pihook stopped while it was answering this update: the reply may arrive twice"
             );
         }
+
         let mut calls = panic::handling(name, claimed, || self.bot.handle(update, me));
-        if calls.len() > MAX_CALLS {
-            let count = calls.len();
-            NOT_TAKEN.log(
+        let count = calls.len();
+        if count > MAX_CALLS {
+            CALL_FAILED.log(
                 log::Level::Error,
                 format_args!(
                     "{name}: the bot returned {count} calls, but the limit is {MAX_CALLS}: the rest is dropped"
@@ -273,159 +260,210 @@ impl Worker {
         calls
     }
 
-    /// Makes the calls in their order. Those that cannot be made now are kept for the redelivery.
-    fn make_calls(&self, task: &Task<'_>, calls: Vec<Call>, report: &mut Report) -> Answer {
+    /// Makes the calls in their order. When one has to be deferred, all that are left are kept for
+    /// the redelivery.
+    fn make_calls(
+        &self,
+        task: &Task<'_>,
+        calls: Vec<Call>,
+        update_log: &mut UpdateLog,
+    ) -> UpdateOutcome {
         let mut calls = VecDeque::from(calls);
         while let Some(call) = calls.pop_front() {
             match self.make_call(task, call) {
-                Outcome::Taken => report.taken += 1,
-                Outcome::Refused {
+                CallOutcome::Done => update_log.calls_done += 1,
+                CallOutcome::Refused {
                     call,
-                    why,
+                    reason,
                     is_error,
                 } => {
                     let method = call.method();
                     match call.into_fallback() {
                         Some(fallback) => calls.push_front(fallback),
-                        None => report.add(format!("{method}: {why}"), is_error),
+                        None => update_log.add_failure(format!("{method}: {reason}"), is_error),
                     }
                 }
-                Outcome::Later { call, seconds, why } => {
-                    report.add(format!("{}: {why}", call.method()), false);
+                CallOutcome::Deferred {
+                    call,
+                    seconds,
+                    reason,
+                } => {
+                    update_log.add_failure(format!("{}: {reason}", call.method()), false);
                     calls.push_front(call);
-                    task.served.postponed.keep(task.update_id, calls.into());
-                    return Answer::Later(seconds);
+                    task.served.deferred.insert(task.update_id, calls.into());
+                    return UpdateOutcome::Deferred(seconds);
                 }
             }
         }
-        Answer::Done
+        UpdateOutcome::Done
     }
 
     /// Makes a call, as often as [`retry::decide`] says.
-    fn make_call(&self, task: &Task<'_>, mut call: Call) -> Outcome {
-        let client = &task.served.client;
+    fn make_call(&self, task: &Task<'_>, mut call: Call) -> CallOutcome {
         if !retry::is_in_time(task.start.elapsed()) {
-            return Outcome::Later {
+            return CallOutcome::Deferred {
                 call,
                 seconds: RETRY_SOON,
-                why: "no time was left for this call".into(),
+                reason: "no time was left for this call".into(),
             };
         }
+
+        let client = &task.served.client;
         let mut attempts = Attempts::default();
         loop {
-            let made = match call.body() {
-                Ok(parameters) => client.make_call(call.method(), parameters),
-                Err(why) => {
-                    let why = format!("the parameters cannot be sent: {}", printable(why));
-                    return Outcome::Refused {
+            let parameters = match call.body() {
+                Ok(parameters) => parameters,
+                Err(reason) => {
+                    let reason = format!("the parameters cannot be sent: {}", printable(reason));
+                    return CallOutcome::Refused {
                         call,
-                        why,
+                        reason,
                         is_error: true,
                     };
                 }
             };
-            let Err(why) = made else {
+            let Err(error) = client.make_call(call.method(), parameters) else {
                 self.outage.ended();
                 task.served.observations.call_taken();
-                return Outcome::Taken;
+                return CallOutcome::Done;
             };
-            self.note(task, &why, &mut attempts);
-            match retry::decide(&why, &attempts) {
-                Decision::Done => {
-                    let is_error = why.is_unknown_method() || why.is_old_query();
-                    return Outcome::Refused {
+
+            self.note_failure(task, &error, &mut attempts);
+            match retry::decide(&error, &attempts) {
+                NextStep::GiveUp => {
+                    return CallOutcome::Refused {
                         call,
-                        why: why.to_string(),
-                        is_error,
+                        reason: error.to_string(),
+                        is_error: error.is_unknown_method() || error.is_old_query(),
                     };
                 }
-                Decision::Later(seconds) => {
-                    if why.token_is_refused() {
+                NextStep::Defer(seconds) => {
+                    if error.token_is_refused() {
                         TOKEN_REFUSED.log(
                             log::Level::Error,
                             format_args!("bot {}: {NEW_TOKEN}", client.bot()),
                         );
                     }
-                    return Outcome::Later {
+                    return CallOutcome::Deferred {
                         call,
                         seconds,
-                        why: why.to_string(),
+                        reason: error.to_string(),
                     };
                 }
-                Decision::Again => attempts.again = true,
-                Decision::Wait(time) => thread::sleep(time),
-                Decision::SendTo(chat) => {
-                    attempts.moved = true;
+                NextStep::Retry => attempts.is_retried = true,
+                NextStep::Wait(time) => thread::sleep(time),
+                NextStep::SendTo(chat) => {
+                    attempts.is_moved = true;
                     call.redirect(chat);
                 }
             }
         }
     }
 
-    /// Notes what counts for the decision on a call that was not taken.
-    fn note(&self, task: &Task<'_>, why: &ApiError, attempts: &mut Attempts) {
+    /// Notes what [`retry::decide`] has to know about a call that failed.
+    fn note_failure(&self, task: &Task<'_>, error: &ApiError, attempts: &mut Attempts) {
         attempts.elapsed = task.start.elapsed();
-        attempts.outage = if why.is_an_answer() {
+        attempts.outage = if error.is_an_answer() {
             self.outage.ended();
             Duration::ZERO
         } else {
-            self.outage.lasts(Instant::now())
+            self.outage.goes_on(Instant::now())
         };
         let now = unix_now().try_into().unwrap_or(i64::MAX);
-        attempts.left = task.date.and_then(|date| retry::seconds_left(date, now));
+        attempts.seconds_left = task.date.and_then(|date| retry::seconds_left(date, now));
         attempts.longest_wait = task.longest_wait;
     }
 }
 
-/// An update that a worker has to deal with.
+/// The request's number and the bot's index, from the path `/NUMBER/BOT` that the handover writes.
+/// A request without a bot has no index.
+fn parse_path(path: &str) -> Option<(u64, Option<usize>)> {
+    let mut segments = path.split('/').skip(1);
+    let number = segments.next()?.parse().ok()?;
+    let bot = segments.next().and_then(|index| index.parse().ok());
+    Some((number, bot))
+}
+
+/// An update that a worker handles.
 struct Task<'a> {
     served: &'a ServedBot,
     /// "bot 7 update 8 chat 9".
     name: String,
     update_id: i64,
-    /// When its message was written or changed: Unix time in seconds.
+    /// When its message was written or edited: Unix time in seconds.
     date: Option<i64>,
-    /// Seconds that Telegram can wait with it at most, for kinds that do not live long.
+    /// The longest wait, in seconds, for a kind of update that Telegram keeps only for a short
+    /// time.
     longest_wait: Option<u64>,
-    /// When it came.
+    /// When the update came.
     start: Instant,
 }
 
-/// What became of one call.
-enum Outcome {
-    Taken,
-    /// It will never be taken.
-    Refused {
-        call: Call,
-        why: String,
-        /// The bot's author should hear of it.
-        is_error: bool,
-    },
-    /// It is to be made again after so many seconds.
-    Later {
-        call: Call,
-        seconds: u64,
-        why: String,
-    },
-}
-
-/// What became of an update's calls.
-#[derive(Default)]
-struct Report {
-    taken: usize,
-    /// Which calls were not taken, and why.
-    trouble: Vec<String>,
-    is_error: bool,
-}
-
-impl Report {
-    fn add(&mut self, trouble: String, is_error: bool) {
-        self.trouble.push(trouble);
-        self.is_error |= is_error;
+impl<'a> Task<'a> {
+    fn new(served: &'a ServedBot, name: String, update: &Update, start: Instant) -> Self {
+        let message = update.any_message();
+        Self {
+            served,
+            name,
+            update_id: update.update_id,
+            date: message.map(|message| message.edit_date.unwrap_or(message.date)),
+            longest_wait: retry::longest_wait(update),
+            start,
+        }
     }
 }
 
-fn date(update: &Update) -> Option<i64> {
-    let message = update.any_message()?;
-    Some(message.edit_date.unwrap_or(message.date))
+/// What became of one call.
+enum CallOutcome {
+    Done,
+    /// The Bot API will never accept it.
+    Refused {
+        call: Call,
+        reason: String,
+        /// The bot has a mistake that its author should know.
+        is_error: bool,
+    },
+    /// It is to be made again after so many seconds.
+    Deferred {
+        call: Call,
+        seconds: u64,
+        reason: String,
+    },
+}
+
+/// What the log's line says about an update.
+#[derive(Default)]
+struct UpdateLog {
+    calls_done: usize,
+    /// The calls that failed, each with the reason.
+    failures: Vec<String>,
+    is_error: bool,
+}
+
+impl UpdateLog {
+    fn add_failure(&mut self, failure: String, is_error: bool) {
+        self.failures.push(failure);
+        self.is_error |= is_error;
+    }
+
+    fn write(&self, task: &Task<'_>, outcome: &UpdateOutcome) {
+        let name = &task.name;
+        let status = outcome.status();
+        let took = task.start.elapsed().as_millis();
+        if self.failures.is_empty() {
+            log::info!("{name}: {status} in {took} ms");
+            return;
+        }
+
+        let level = if self.is_error {
+            log::Level::Error
+        } else {
+            log::Level::Warn
+        };
+        let failures = self.failures.join("; ");
+        CALL_FAILED.log(
+            level,
+            format_args!("{name}: {status} in {took} ms, {failures}"),
+        );
+    }
 }

@@ -1,6 +1,6 @@
-//! The worker threads: as many as are needed at once, and one more that waits for the next request.
-//! A thread keeps the stack that it has ever used, 36 KiB: a home where few write at once needs
-//! few.
+//! The worker threads: as many as were ever busy at once, and one more that waits for the next
+//! request. They are started only when they are needed, because a thread keeps the stack that it
+//! has ever used, 36 KiB.
 
 use std::io;
 use std::os::unix::net::UnixListener;
@@ -15,13 +15,15 @@ use crate::system::log_limit::LogLimit;
 
 static NOT_STARTED: LogLimit = LogLimit::new(1);
 
-/// The threads, and what they share.
+/// What the threads share, and how many there are.
 pub(crate) struct WorkerPool {
     server: Server,
     worker: Worker,
-    /// How many threads there may be, there are, and wait.
+    /// Threads that there may be.
     limit: usize,
+    /// Threads that there are.
     started: AtomicUsize,
+    /// Of those, the ones that wait for a request.
     waiting: AtomicUsize,
 }
 
@@ -33,52 +35,54 @@ impl WorkerPool {
     /// When the first thread cannot be started.
     pub(crate) fn start(listener: UnixListener, limit: usize, worker: Worker) -> io::Result<()> {
         let server = Server::from_listener(listener, None).map_err(io::Error::other)?;
-        let (started, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self {
+        let pool = Arc::new(Self {
             server,
             worker,
             limit,
-            started,
-            waiting,
-        })
-        .add()
+            started: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+        });
+        pool.start_thread()
     }
 
-    /// Starts one more thread, unless there are enough.
-    fn add(self: Arc<Self>) -> io::Result<()> {
-        let more = |started| (started < self.limit).then_some(started + 1);
-        let Ok(number) = self
+    /// Starts one more thread, unless there are as many as there may be.
+    fn start_thread(self: Arc<Self>) -> io::Result<()> {
+        let one_more = |started| (started < self.limit).then_some(started + 1);
+        let counted = self
             .started
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-        else {
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        let Ok(number) = counted else {
             return Ok(());
         };
         self.waiting.fetch_add(1, Ordering::Relaxed);
+
         let pool = Arc::clone(&self);
         let spawned = thread::Builder::new()
             .name(format!("worker {number}"))
             .spawn(move || pool.work());
-        if spawned.is_err() {
+        if let Err(error) = spawned {
             self.started.fetch_sub(1, Ordering::Relaxed);
             self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(error);
         }
-        spawned.map(|_| ())
+        Ok(())
     }
 
     fn work(self: Arc<Self>) {
-        // It ends only with an accept error, after which tiny_http takes no connection for ever.
+        // Only an accept error ends this loop. After it tiny_http accepts no connection any more.
         while let Ok(request) = self.server.recv() {
-            if self.waiting.fetch_sub(1, Ordering::Relaxed) == 1
-                && let Err(why) = Arc::clone(&self).add()
-            {
+            let was_last_waiting = self.waiting.fetch_sub(1, Ordering::Relaxed) == 1;
+            if was_last_waiting && let Err(error) = Arc::clone(&self).start_thread() {
                 NOT_STARTED.warn(format_args!(
-                    "Cannot start another worker thread: {why}. The bot answers fewer updates at once. Raise TasksMax in \
+                    "Cannot start another worker thread: {error}. The bot answers fewer updates at once. Raise TasksMax in \
                      the systemd unit."
                 ));
             }
+
             self.worker.serve(request);
             self.waiting.fetch_add(1, Ordering::Relaxed);
         }
+
         log::error!(
             "The socket of the worker threads failed: pihook stops, and systemd restarts it."
         );
