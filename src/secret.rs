@@ -45,8 +45,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// `text` without the secret half of whatever in it looks like a token: people paste theirs into
-/// every place. All that leaves the process, but for its calls, goes through here.
+/// `text` with `***` for the key of each token in it: people paste theirs into every place. All that
+/// leaves the process, but for its calls, goes through here.
 pub(crate) fn mask(text: &str) -> String {
     mask_keys(text, &[])
 }

@@ -19,13 +19,13 @@ const DEPTH_LIMIT: usize = 10;
 /// Why Telegram refuses a chain. Certificates are called by their common names.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ChainFault {
-    /// The server's certificate stands alone, and this one signed it.
+    /// The server's certificate is alone in the file, and this CA signed it.
     Alone(String),
-    /// One, and who signed it and is not there.
+    /// The first certificate is there, and the second, which signed it, is not.
     Missing(String, String),
-    /// One, and the one in the file that has the right name and did not sign it.
+    /// The second certificate has the name of the first one's issuer, but did not sign it.
     NotSigned(String, String),
-    /// One, and what is wrong with it.
+    /// This certificate cannot serve, for this reason.
     Unfit(String, String),
 }
 

@@ -99,7 +99,8 @@ impl Config {
         format!("https://{host}:{}{}", self.public_port, bot.path.expose()).into()
     }
 
-    /// What the settings have others asked, and what they have opened, a sentence each.
+    /// What follows from the settings: who is asked for the home's address, and which port is open; a
+    /// sentence each.
     pub(crate) fn consequences(&self) -> [String; 2] {
         let is_fixed = self.public_host.address().is_some();
         let asked = if !self.tls {

@@ -144,7 +144,7 @@ impl Gateway {
             .get(location)
             .call()
             .map_err(|error| format!("its description cannot be read: {error}"))?;
-        let bytes = read(&mut answer);
+        let bytes = read_body(&mut answer);
 
         let controls = controls(&xml::description(&bytes), location, router);
         let Some(control) = controls.first().cloned() else {
@@ -245,6 +245,7 @@ impl Gateway {
         }
     }
 
+    /// Asks for the mapping, without an end if `lease` is 0.
     fn add(&self, public: u16, local: u16, lease: u32) -> Result<UpnpAnswer, UpnpError> {
         let arguments = [
             ("NewRemoteHost", String::new()),
@@ -264,7 +265,13 @@ impl Gateway {
     /// # Errors
     /// What the router says.
     pub(crate) fn forwarded(&self, public: u16) -> Result<Option<SocketAddr>, UpnpError> {
-        let entry = |wanted: &str| self.call("GetSpecificPortMappingEntry", &port(public), wanted);
+        let entry = |wanted: &str| {
+            self.call(
+                "GetSpecificPortMappingEntry",
+                &port_arguments(public),
+                wanted,
+            )
+        };
         let client = match entry("NewInternalClient")? {
             UpnpAnswer::Value(client) => client,
             UpnpAnswer::Refused(NO_SUCH_ENTRY, _) => return Ok(None),
@@ -278,13 +285,13 @@ impl Gateway {
 
     /// Ends the forwarding, if it is to here.
     pub(crate) fn release(&self, public: u16) {
-        // A router obeys anyone, whosever port it is.
+        // A router deletes a mapping for anyone: another machine's must stay.
         if let Ok(Some(there)) = self.forwarded(public)
             && there.ip() == self.local
         {
             let _ = self.call(
                 "DeletePortMapping",
-                &port(public),
+                &port_arguments(public),
                 "DeletePortMappingResponse",
             );
         }
@@ -315,7 +322,7 @@ impl Gateway {
             .content_type("text/xml; charset=\"utf-8\"")
             .send(&body)
             .map_err(|error| UpnpError::Refused(error.to_string()))?;
-        let bytes = read(&mut answer);
+        let bytes = read_body(&mut answer);
         if let Some(answer) = xml::answer(&bytes, wanted) {
             return Ok(answer);
         }
@@ -348,7 +355,7 @@ fn search(router: Ipv4Addr) -> io::Result<UdpSocket> {
 /// The body of an answer, as far as it comes. Routers count wrongly what they send, or end it in the
 /// middle. Where a router names far too small a length, the rest is lost, as it is to other clients
 /// (miniupnpc).
-fn read(answer: &mut Response<Body>) -> Vec<u8> {
+fn read_body(answer: &mut Response<Body>) -> Vec<u8> {
     let mut reader = answer.body_mut().with_config().limit(ANSWER_LIMIT).reader();
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
@@ -369,7 +376,7 @@ fn excerpt(bytes: &[u8]) -> String {
 }
 
 /// The arguments that name a port of the router.
-fn port(public: u16) -> [(&'static str, String); 3] {
+fn port_arguments(public: u16) -> [(&'static str, String); 3] {
     [
         ("NewRemoteHost", String::new()),
         ("NewExternalPort", public.to_string()),
@@ -377,6 +384,7 @@ fn port(public: u16) -> [(&'static str, String); 3] {
     ]
 }
 
+/// The refusal of a router, in its words.
 fn refused(code: u32, words: &str) -> UpnpError {
     UpnpError::Refused(format!("{words} ({code})"))
 }
