@@ -1,4 +1,4 @@
-//! An address block such as `149.154.160.0/20`.
+//! Address blocks such as `149.154.160.0/20`, and the kinds of addresses.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -23,10 +23,12 @@ impl Network {
 
     /// Whether this is everyone: `0.0.0.0/0` or `::/0`.
     pub(crate) fn is_everyone(&self) -> bool {
+        // The IPv4 addresses are a block of 96 bits of the mapped form.
         self.prefix == 0 || (self.prefix == 96 && self.contains(Ipv4Addr::UNSPECIFIED.into()))
     }
 }
 
+/// An address in its IPv6 form.
 fn mapped(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
@@ -34,6 +36,7 @@ fn mapped(address: IpAddr) -> u128 {
     }
 }
 
+/// The mask of a prefix.
 fn prefix_bits(prefix: u32) -> u128 {
     u128::MAX.checked_shl(128 - prefix).unwrap_or(0)
 }
@@ -46,19 +49,19 @@ impl FromStr for Network {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
-        let address: IpAddr = address.parse().map_err(|_| "is not an IP address")?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            None => bits,
-            Some(digits) => match digits.parse::<u32>() {
-                Ok(length) if length <= bits => length,
-                _ => {
-                    return Err(
-                        "has a wrong number after the /: use 0 to 32, or 0 to 128 with IPv6",
-                    );
-                }
-            },
+        let Ok(address) = address.parse::<IpAddr>() else {
+            return Err("is not an IP address");
         };
+
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix.map(str::parse::<u32>) {
+            None => bits,
+            Some(Ok(length)) if length <= bits => length,
+            Some(_) => {
+                return Err("has a wrong number after the /: use 0 to 32, or 0 to 128 with IPv6");
+            }
+        };
+
         let network = Self {
             address: mapped(address),
             prefix: prefix + 128 - bits,
@@ -114,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn private_are_this_machine_and_a_homes_network_and_no_more() {
+    fn private_addresses_are_those_of_this_machine_and_a_home_network() {
         for text in [
             "127.0.0.1",
             "127.9.9.9",
@@ -148,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn telegrams_blocks_hold_their_edges_and_nothing_more() {
+    fn a_network_contains_its_first_and_last_address_and_no_other() {
         for edge in ["91.108.4.0", "91.108.7.255", "::ffff:91.108.4.1"] {
             assert!(holds("91.108.4.0/22", edge), "{edge}");
         }
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn everyone_is_told_from_a_large_network() {
+    fn everyone_is_no_large_network() {
         let everyone = |text: &str| text.parse::<Network>().unwrap().is_everyone();
         assert!(everyone("0.0.0.0/0") && everyone("::/0"));
         assert!(
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_block_is_refused() {
+    fn a_text_that_is_no_network_is_refused() {
         for text in [
             "",
             "telegram",
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_addresses_are_those_that_telegram_refuses() {
+    fn reserved_addresses_are_those_that_telegram_refuses_to_call() {
         for text in [
             "192.168.1.5",
             "10.0.0.1",

@@ -5,14 +5,15 @@ use std::ops::{Range, RangeInclusive};
 
 use subtle::ConstantTimeEq;
 
-/// Behind an id and a colon: Telegram's keys have 35 characters, and one that lost some is still to
-/// be kept. Times, addresses and ports have fewer.
+/// The shortest key behind an id and a colon. Telegram's keys have 35 characters, and one that lost
+/// some must not show either. Times, addresses and ports have fewer.
 const SHORTEST_KEY: usize = 20;
-/// What a key looks like that stands alone.
+/// The lengths and the beginning of a key that stands alone.
 const KEY_LENGTHS: RangeInclusive<usize> = 32..=40;
 const KEY_START: &[u8] = b"AA";
-/// Bytes of others' words that are shown at most.
+/// The bytes of others' words that are shown at most.
 const PRINTED_BYTES: usize = 300;
+/// The sign for text that was cut.
 const MORE: &str = "…";
 
 /// A token, a secret path or a secret token. It prints as `***`, whatever prints it.
@@ -44,34 +45,41 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// `text` without the secret half of whatever in it looks like a token: people paste theirs into
-/// every place. All that leaves the process, but for its calls, goes through here.
+/// `text` with `***` for the key of each token in it: people paste theirs into every place. All that
+/// leaves the process, but for its calls, goes through here.
 pub(crate) fn mask(text: &str) -> String {
     mask_keys(text, &[])
 }
 
 /// Like [`mask`], where these keys must not show either, whatever they look like.
 pub(crate) fn mask_keys(text: &str, keys: &[&str]) -> String {
-    // Nearly every line of the log.
-    let words = text
-        .as_bytes()
-        .split(|byte| !is_of_key(*byte) && *byte != b'%');
-    if keys.is_empty() && words.map(<[u8]>::len).max() < Some(SHORTEST_KEY) {
+    // A short way for nearly every line of the log.
+    let is_between = |byte: &u8| !is_of_key(*byte) && *byte != b'%';
+    let longest = text.as_bytes().split(is_between).map(<[u8]>::len).max();
+    if keys.is_empty() && longest < Some(SHORTEST_KEY) {
         return text.to_owned();
     }
-    let characters: Vec<_> = characters(text.as_bytes()).collect();
-    let (mut masked, mut shown, mut at) = (String::new(), 0, 0);
+
+    let characters = characters(text.as_bytes());
+    let mut masked = String::new();
+    // The text up to here is in `masked`.
+    let mut shown = 0;
+    // The next character, the first of a word.
+    let mut at = 0;
     while at < characters.len() {
         let length = characters[at..]
             .iter()
             .take_while(|character| is_of_key(character.byte))
             .count();
         let word = &characters[at..at + length];
+
         for hidden in secrets(word, is_behind_id(&characters[..at]), keys) {
             masked.push_str(&text[shown..word[hidden.start].start]);
             masked.push_str("***");
             shown = word[hidden.end - 1].end;
         }
+
+        // Past the character that ends the word.
         at += length + 1;
     }
     masked.push_str(&text[shown..]);
@@ -86,10 +94,11 @@ struct Character {
 }
 
 /// The characters of a text, also those that are percent-encoded, however often.
-fn characters(text: &[u8]) -> impl Iterator<Item = Character> {
+fn characters(text: &[u8]) -> Vec<Character> {
+    let mut characters = Vec::new();
     let mut start = 0;
-    std::iter::from_fn(move || {
-        let first = *text.get(start)?;
+    while let Some(&first) = text.get(start) {
+        // %25 is the percent sign itself: %253A stands for %3A, and so for a colon.
         let mut digits = start + 1;
         while first == b'%'
             && text[digits..].starts_with(b"25")
@@ -97,21 +106,24 @@ fn characters(text: &[u8]) -> impl Iterator<Item = Character> {
         {
             digits += 2;
         }
+
         let (byte, end) = match encoded(&text[digits..]) {
             Some(byte) if first == b'%' => (byte, digits + 2),
             _ => (first, start + 1),
         };
-        let character = Character { byte, start, end };
+        characters.push(Character { byte, start, end });
         start = end;
-        Some(character)
-    })
+    }
+    characters
 }
 
 /// The byte that two hexadecimal digits at the beginning of `text` stand for.
 fn encoded(text: &[u8]) -> Option<u8> {
-    let digits = text
-        .get(..2)
-        .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+    let digits = text.get(..2)?;
+    // from_str_radix would accept a sign, too.
+    if !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
     u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
@@ -124,20 +136,23 @@ fn is_behind_id(characters: &[Character]) -> bool {
     matches!(characters, [.., id, colon] if id.byte.is_ascii_digit() && colon.byte == b':')
 }
 
-/// The parts of a word that must not show, in their order.
+/// The parts of a word that must not show, in their order: the whole word if it looks like a key,
+/// else the known `keys` in it.
 fn secrets(word: &[Character], is_behind_id: bool, keys: &[&str]) -> Vec<Range<usize>> {
     let bytes: Vec<_> = word.iter().map(|character| character.byte).collect();
     let is_key = KEY_LENGTHS.contains(&bytes.len()) && bytes.starts_with(KEY_START);
-    let (mut found, mut at) = (Vec::new(), 0);
     if is_key || (is_behind_id && bytes.len() >= SHORTEST_KEY) {
-        at = bytes.len();
-        found.push(0..at);
+        return vec![Range {
+            start: 0,
+            end: bytes.len(),
+        }];
     }
+
+    let mut found = Vec::new();
+    let mut at = 0;
     while at < bytes.len() {
-        match keys
-            .iter()
-            .find(|key| !key.is_empty() && bytes[at..].starts_with(key.as_bytes()))
-        {
+        let is_here = |key: &&&str| !key.is_empty() && bytes[at..].starts_with(key.as_bytes());
+        match keys.iter().find(is_here) {
             Some(key) => {
                 found.push(at..at + key.len());
                 at += key.len();
@@ -150,23 +165,25 @@ fn secrets(word: &[Character], is_behind_id: bool, keys: &[&str]) -> Vec<Range<u
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
+    let mut text = String::new();
+    for byte in bytes {
         // Writing to a String does not fail.
         let _ = write!(text, "{byte:02x}");
-        text
-    })
+    }
+    text
 }
 
-/// Others' words on one line, and not endless: neither a log nor a terminal can be led astray.
+/// Others' words for a log or a terminal: on one line, at most 300 bytes, without tokens, and with
+/// nothing that steers a terminal.
 pub(crate) fn printable(text: &str) -> String {
-    // A key that was cut would not be known for one.
+    // First the mask: half a key does not look like one.
     cut(&mask(&one_line(text)), PRINTED_BYTES)
 }
 
 /// `text` with a space for each character that ends a line, steers a terminal, or changes how the
 /// text around it reads.
 pub(crate) fn one_line(text: &str) -> String {
-    // Nearly every line of the log.
+    // A short way for nearly every line of the log.
     if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return text.to_owned();
     }
@@ -175,7 +192,7 @@ pub(crate) fn one_line(text: &str) -> String {
         .collect()
 }
 
-/// Like [`one_line`], with the lines as they are.
+/// Like [`one_line`], but the ends of lines stay.
 pub(crate) fn lines(text: &str) -> String {
     text.chars()
         .map(|c| if is_printed(c) || c == '\n' { c } else { ' ' })
@@ -187,10 +204,11 @@ pub(crate) fn cut(text: &str, bytes: usize) -> String {
     if text.len() <= bytes {
         return text.to_owned();
     }
-    let end = (0..=bytes.saturating_sub(MORE.len()))
-        .rev()
-        .find(|end| text.is_char_boundary(*end));
-    format!("{}{MORE}", &text[..end.unwrap_or_default()])
+    let mut end = bytes.saturating_sub(MORE.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{MORE}", &text[..end])
 }
 
 /// Whether a character is seen, and nothing else: no control character, no line or paragraph
@@ -211,7 +229,7 @@ mod tests {
     const TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
 
     #[test]
-    fn a_secret_matches_itself_and_never_shows() {
+    fn a_secret_matches_only_itself_and_prints_as_stars() {
         let secret = Secret::from("110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw".to_owned());
         assert!(secret.matches(secret.expose().as_bytes()));
         assert!(!secret.matches(b"110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaW"));
@@ -220,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_in_any_text_is_masked_and_all_else_stays() {
+    fn mask_hides_each_token_and_nothing_else() {
         for (text, masked) in [
             ("https://x/botTOKEN/getMe", "https://x/botMASKED/getMe"),
             ("'--TOKEN=TOKEN'\n", "'--MASKED=MASKED'\n"),
@@ -246,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_known_in_whatever_way_a_url_writes_it_and_a_key_alone() {
+    fn mask_hides_a_percent_encoded_token_and_a_lone_key() {
         let key = TOKEN.split_once(':').unwrap().1;
         let every: String = TOKEN.bytes().map(|byte| format!("%{byte:02x}")).collect();
         for (text, masked) in [
@@ -283,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_key_is_masked_whatever_it_looks_like() {
+    fn mask_keys_hides_known_keys_of_any_form() {
         let keys = ["ABC-DEF", ""];
         for (text, masked) in [
             ("/ABC-DEF/", "/***/"),
@@ -296,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn others_words_stay_on_their_line_and_in_their_direction() {
+    fn printable_removes_line_ends_controls_and_direction_marks() {
         let bad = "\n\r\t\u{1b}\u{7f}\u{9b}\u{ad}\u{61c}\u{200b}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}\u{e0041}";
         for c in bad.chars() {
             assert_eq!(printable(&format!("a{c}b")), "a b", "{c:?}");
@@ -314,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_cut_between_characters_and_says_so() {
+    fn cut_ends_between_characters_with_an_ellipsis() {
         assert_eq!(cut("abcdef", 6), "abcdef");
         assert_eq!(cut("abcdefg", 6), "abc…");
         assert_eq!(cut("ééééé", 6), "é…");

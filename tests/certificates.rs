@@ -21,6 +21,7 @@ fn self_sign(home: &Home, subject: &str, more: &str) {
     );
 }
 
+/// Runs the bot until it has answered a message.
 fn echoes(home: &Home, telegram: &Telegram) {
     let bot = telegram.bot(TOKEN);
     let pihook = home.run_for(telegram);
@@ -31,7 +32,7 @@ fn echoes(home: &Home, telegram: &Telegram) {
 }
 
 #[test]
-fn ours_is_as_the_lesson_wants_it() {
+fn cert_makes_a_certificate_and_a_private_key() {
     let home = Home::new("http://127.0.0.1:1");
     let output = home.pihook(&["cert"]);
     assert!(output.status.success(), "{}", text(&output));
@@ -84,7 +85,7 @@ fn ours_is_as_the_lesson_wants_it() {
 }
 
 #[test]
-fn it_can_be_made_before_there_is_a_token() {
+fn cert_needs_a_host_but_no_token() {
     let home = Home::with(
         "public_host = '80.100.95.20'\ncertificate = 'c.pem'\nprivate_key = 'k.pem'\n",
         "",
@@ -101,7 +102,7 @@ fn it_can_be_made_before_there_is_a_token() {
 }
 
 #[test]
-fn a_name_goes_into_the_alternative_names_too() {
+fn cert_puts_a_dns_name_into_the_alternative_names_too() {
     let home = Home::new("http://127.0.0.1:1");
     let arguments = [
         "cert",
@@ -132,13 +133,11 @@ fn a_name_goes_into_the_alternative_names_too() {
 }
 
 #[test]
-fn what_is_there_is_replaced_only_by_force() {
+fn cert_replaces_a_certificate_only_with_force() {
     let home = Home::new("http://127.0.0.1:1");
     assert!(home.pihook(&["cert"]).status.success());
-    let (certificate, key) = (
-        home.read("certs/webhook_cert.pem"),
-        home.read("certs/webhook_pkey.pem"),
-    );
+    let certificate = home.read("certs/webhook_cert.pem");
+    let key = home.read("certs/webhook_pkey.pem");
     let refused = home.pihook(&["cert"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused).contains("--force"), "{}", text(&refused));
@@ -154,7 +153,7 @@ fn what_is_there_is_replaced_only_by_force() {
 }
 
 #[test]
-fn run_makes_what_is_missing_and_keeps_the_key_that_is_there() {
+fn run_makes_a_missing_certificate_with_the_key_that_is_there() {
     let telegram = telegram();
     let home = Home::new(&telegram.api_url());
     echoes(&home, &telegram);
@@ -167,7 +166,7 @@ fn run_makes_what_is_missing_and_keeps_the_key_that_is_there() {
 }
 
 #[test]
-fn the_lessons_rsa_files_serve_as_they_are() {
+fn an_rsa_certificate_of_openssl_serves() {
     let telegram = telegram();
     let home = Home::new(&telegram.api_url());
     openssl(&home, "genrsa -out webhook_pkey.pem 2048");
@@ -180,7 +179,7 @@ fn the_lessons_rsa_files_serve_as_they_are() {
 }
 
 #[test]
-fn rsa_keys_in_the_older_form_serve() {
+fn an_rsa_key_in_pkcs1_form_serves() {
     let telegram = telegram();
     let home = Home::new(&telegram.api_url());
     openssl(&home, "genrsa -traditional -out webhook_pkey.pem 2048");
@@ -193,7 +192,7 @@ fn rsa_keys_in_the_older_form_serve() {
 }
 
 #[test]
-fn ec_keys_of_both_forms_serve() {
+fn an_ec_key_in_sec1_and_pkcs8_form_serves() {
     for (arguments, begin) in [
         (
             "ecparam -name prime256v1 -genkey -noout -out webhook_pkey.pem",
@@ -214,7 +213,7 @@ fn ec_keys_of_both_forms_serve() {
 }
 
 #[test]
-fn a_private_root_and_its_leaf_serve_when_both_are_in_the_file() {
+fn a_private_root_and_its_leaf_in_one_file_serve() {
     let telegram = telegram();
     let home = Home::new(&telegram.api_url());
     openssl(
@@ -239,7 +238,7 @@ fn a_private_root_and_its_leaf_serve_when_both_are_in_the_file() {
 }
 
 #[test]
-fn a_certificate_that_a_known_authority_signed_is_not_uploaded() {
+fn a_certificate_of_a_known_ca_is_not_uploaded() {
     let home = Home::with("", "");
     openssl(
         &home,
@@ -278,8 +277,8 @@ fn a_certificate_that_a_known_authority_signed_is_not_uploaded() {
     );
 }
 
-/// Runs with `subject` and extensions, and says what became of it: an echo, or a refusal at the
-/// start.
+/// Runs with a certificate of this `subject` and these extensions: the bot echoes, or refuses to
+/// start with these words.
 fn verdict(subject: &str, more: &str) -> Result<(), String> {
     let telegram = telegram();
     let home = Home::new(&telegram.api_url());
@@ -302,7 +301,7 @@ fn verdict(subject: &str, more: &str) -> Result<(), String> {
 }
 
 #[test]
-fn certificates_pass_exactly_where_telegram_lets_them_pass() {
+fn a_certificate_is_accepted_exactly_where_telegram_accepts_it() {
     // The rows of "Result for an IP host with an uploaded certificate", observed with OpenSSL.
     let cn = format!("/CN={HOST}");
     let san = |names: &str| format!(" -addext subjectAltName={names}");
@@ -319,26 +318,28 @@ fn certificates_pass_exactly_where_telegram_lets_them_pass() {
         ("/O=nobody", san(&format!("IP:{HOST}"))),
         (cn.as_str(), san("DNS:other.example")),
     ] {
-        let why = verdict(subject, &more).unwrap_err();
+        let refusal = verdict(subject, &more).unwrap_err();
         assert!(
-            why.contains(HOST) && why.contains("common name"),
-            "{subject} {more}: {why}"
+            refusal.contains(HOST) && refusal.contains("common name"),
+            "{subject} {more}: {refusal}"
         );
     }
 }
 
+/// Runs in a home with a bad certificate: the refusal is one line with this sentence.
+fn assert_refused(home: &Home, sentence: &str) {
+    let output = home.pihook(&["run"]);
+    assert_eq!(output.status.code(), Some(78));
+    let said = text(&output);
+    assert!(
+        said.contains(sentence) && said.lines().count() == 1,
+        "{sentence}: {said}"
+    );
+}
+
 #[test]
-fn what_cannot_serve_is_told_in_one_sentence() {
+fn an_expired_certificate_is_refused_and_one_of_the_future_is_served() {
     let home = Home::new("http://127.0.0.1:1");
-    let fails = |sentence: &str| {
-        let output = home.pihook(&["run"]);
-        assert_eq!(output.status.code(), Some(78));
-        let said = text(&output);
-        assert!(
-            said.contains(sentence) && said.lines().count() == 1,
-            "{sentence}: {said}"
-        );
-    };
     for (year, sentence) in [(2001, "expired"), (4000, "Check the clock of this machine")] {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
@@ -353,7 +354,7 @@ fn what_cannot_serve_is_told_in_one_sentence() {
         );
         home.write("certs/webhook_pkey.pem", &key.serialize_pem());
         if year == 2001 {
-            fails(sentence);
+            assert_refused(&home, sentence);
         } else {
             // It may be the clock: Telegram has a right one, and the bot serves.
             home.run().wait_log(sentence);
@@ -364,36 +365,41 @@ fn what_cannot_serve_is_told_in_one_sentence() {
             (year != 2001, true)
         );
     }
+}
+
+#[test]
+fn a_certificate_that_cannot_serve_is_refused_in_one_sentence() {
+    let home = Home::new("http://127.0.0.1:1");
     openssl(&home, "genrsa -out webhook_pkey.pem 2048");
     self_sign(
         &home,
         &format!("/CN={HOST}"),
         " -addext extendedKeyUsage=clientAuth",
     );
-    fails("not for a TLS server");
+    assert_refused(&home, "not for a TLS server");
     self_sign(&home, &format!("/CN={HOST}"), "");
     openssl(&home, "genrsa -out webhook_pkey.pem 2048");
-    fails("does not belong to the certificate");
+    assert_refused(&home, "does not belong to the certificate");
     openssl(&home, "genrsa -out webhook_pkey.pem 1024");
-    fails("RSA (2048 to 4096 bits)");
+    assert_refused(&home, "RSA (2048 to 4096 bits)");
     openssl(
         &home,
         "genrsa -aes128 -passout pass:x -out webhook_pkey.pem 2048",
     );
-    fails("webhook_pkey.pem");
+    assert_refused(&home, "webhook_pkey.pem");
     std::fs::remove_file(home.folder.join("certs/webhook_pkey.pem")).unwrap();
-    fails("does not exist");
+    assert_refused(&home, "does not exist");
     home.write("certs/webhook_pkey.pem", "");
-    fails("does not contain a private key");
+    assert_refused(&home, "does not contain a private key");
     home.write(
         "certs/webhook_cert.pem",
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
     );
-    fails("does not contain a certificate");
+    assert_refused(&home, "does not contain a certificate");
 }
 
 #[test]
-fn curl_and_openssl_get_through_with_the_certificate_alone() {
+fn curl_and_openssl_trust_the_certificate_alone() {
     let home = Home::new("http://127.0.0.1:1");
     let pihook = home.run();
     let port = pihook.address.port().to_string();
@@ -450,7 +456,7 @@ fn curl_and_openssl_get_through_with_the_certificate_alone() {
 }
 
 #[test]
-fn a_clock_that_is_years_off_makes_nothing_worse() {
+fn a_wrong_clock_renews_no_certificate() {
     let home = Home::new("http://127.0.0.1:1");
     let files = CertificateFiles::within(&home.folder);
     let now = SystemTime::now();

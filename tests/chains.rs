@@ -1,6 +1,6 @@
 //! Chains, judged by `pihook check` as Telegram's own code judges them. Each verdict was written
-//! down from it (and from OpenSSL 3.0.22, which it uses); the command openssl, where it is, has to
-//! say the same. Needs the command openssl.
+//! down from that code and from OpenSSL 3.0.22, which it uses; the command openssl must say the
+//! same. Needs the command openssl.
 
 mod common;
 
@@ -122,21 +122,27 @@ fn openssl_takes(home: &Home, chain: &str) -> bool {
     tool("openssl", &arguments, &home.folder).status.success()
 }
 
-#[test]
-fn chains_that_telegram_refuses_do_not_pass_and_are_told_apart() {
+/// A chain with its key, named by what is wrong with it; and words of the refusal.
+type Refused = (&'static str, (String, String), &'static str);
+
+fn assert_refused(cases: Vec<Refused>) {
     let home = Home::new("http://127.0.0.1:1");
-    let stranger = root(same);
+    for (case, made, words) in cases {
+        assert!(!openssl_takes(&home, &made.0), "{case}");
+        let (code, said) = check(&home, &made);
+        assert_eq!(code, Some(78), "{case}: {said}");
+        assert!(said.contains(words), "{case}: {said}");
+    }
+}
+
+#[test]
+fn a_chain_with_a_bad_intermediate_is_refused_with_a_reason() {
     let missing = {
         let root = root(same);
         let (leaf, key) = leaf(&middle(&root, same), same);
         (leaf + &root.pem(), key)
     };
-    let signed_by_other = {
-        let own = root(same);
-        let (leaf, key) = leaf(&own, same);
-        (leaf + &stranger.pem(), key)
-    };
-    let cases: Vec<(&str, (String, String), &str)> = vec![
+    assert_refused(vec![
         ("intermediate missing", missing, "\"Home Middle\" signed it"),
         (
             "intermediate expired",
@@ -153,6 +159,18 @@ fn chains_that_telegram_refuses_do_not_pass_and_are_told_apart() {
             triple(same, for_clients, same),
             "\"Home Middle\": it is not allowed to sign certificates of TLS servers",
         ),
+    ]);
+}
+
+#[test]
+fn a_chain_with_a_bad_root_is_refused_with_a_reason() {
+    let stranger = root(same);
+    let signed_by_other = {
+        let own = root(same);
+        let (leaf, key) = leaf(&own, same);
+        (leaf + &stranger.pem(), key)
+    };
+    assert_refused(vec![
         (
             "another root of the same name",
             signed_by_other,
@@ -189,6 +207,17 @@ fn chains_that_telegram_refuses_do_not_pass_and_are_told_apart() {
             ),
             "\"Home Root\": it is not allowed to sign certificates of TLS servers",
         ),
+        (
+            "unknown extension of the root",
+            pair(unknown_extension, same),
+            "\"Home Root\": it has an unknown critical extension (1.2.3.4)",
+        ),
+    ]);
+}
+
+#[test]
+fn a_chain_beyond_the_limits_of_its_root_is_refused_with_a_reason() {
+    assert_refused(vec![
         (
             "path length",
             triple(
@@ -229,11 +258,12 @@ fn chains_that_telegram_refuses_do_not_pass_and_are_told_apart() {
             ),
             "\"Home Root\": its name constraints do not allow",
         ),
-        (
-            "unknown extension of the root",
-            pair(unknown_extension, same),
-            "\"Home Root\": it has an unknown critical extension (1.2.3.4)",
-        ),
+    ]);
+}
+
+#[test]
+fn a_chain_with_a_bad_leaf_is_refused_with_a_reason() {
+    assert_refused(vec![
         (
             "unknown extension of the leaf",
             pair(same, unknown_extension),
@@ -256,25 +286,30 @@ fn chains_that_telegram_refuses_do_not_pass_and_are_told_apart() {
             }),
             "not for a TLS server",
         ),
-    ];
-    for (case, made, words) in cases {
-        assert!(!openssl_takes(&home, &made.0), "{case}");
+    ]);
+}
+
+/// A chain with its key, named by what is special about it.
+type Accepted = (&'static str, (String, String));
+
+fn assert_accepted(cases: Vec<Accepted>) {
+    let home = Home::new("http://127.0.0.1:1");
+    for (case, made) in cases {
+        assert!(openssl_takes(&home, &made.0), "{case}");
         let (code, said) = check(&home, &made);
-        assert_eq!(code, Some(78), "{case}: {said}");
-        assert!(said.contains(words), "{case}: {said}");
+        assert_eq!(code, Some(0), "{case}: {said}");
     }
 }
 
 #[test]
-fn chains_that_telegram_takes_pass() {
-    let home = Home::new("http://127.0.0.1:1");
+fn a_chain_in_any_order_and_length_is_accepted() {
     let mixed = {
         let root = root(same);
         let middle = middle(&root, same);
         let (leaf, key) = leaf(&middle, same);
         (leaf + &root.pem() + &middle.pem(), key)
     };
-    // With the name of its root, as one gets who answers all questions of openssl alike.
+    // A leaf has the name of its root when a user answers all questions of openssl alike.
     let of_one_name = {
         let own = CertifiedIssuer::self_signed(
             authority(HOST, |p| p.key_usages = vec![KeyUsagePurpose::KeyCertSign]),
@@ -284,7 +319,7 @@ fn chains_that_telegram_takes_pass() {
         let (leaf, key) = leaf(&own, |p| p.use_authority_key_identifier_extension = true);
         (leaf + &own.pem(), key)
     };
-    let cases: Vec<(&str, (String, String))> = vec![
+    assert_accepted(vec![
         ("leaf and root", pair(same, same)),
         ("leaf, intermediate and root", triple(same, same, same)),
         ("in another order", mixed),
@@ -314,6 +349,12 @@ fn chains_that_telegram_takes_pass() {
             "root with key usage",
             pair(|p| p.key_usages = vec![KeyUsagePurpose::KeyCertSign], same),
         ),
+    ]);
+}
+
+#[test]
+fn a_chain_with_unusual_extensions_is_accepted() {
+    assert_accepted(vec![
         (
             "a purpose of Netscape",
             pair(same, |p| {
@@ -354,12 +395,7 @@ fn chains_that_telegram_takes_pass() {
                 );
             }),
         ),
-    ];
-    for (case, made) in cases {
-        assert!(openssl_takes(&home, &made.0), "{case}");
-        let (code, said) = check(&home, &made);
-        assert_eq!(code, Some(0), "{case}: {said}");
-    }
+    ]);
 }
 
 /// A root with a key of these many bits, and a leaf that it signed with this digest.
@@ -388,7 +424,7 @@ fn by_openssl(home: &Home, bits: u32, digest: &str) -> (String, String) {
 }
 
 #[test]
-fn weak_keys_and_signatures_of_a_chain_are_found() {
+fn a_chain_with_a_weak_key_or_signature_is_refused() {
     let home = Home::new("http://127.0.0.1:1");
     let good = by_openssl(&home, 2048, "sha256");
     assert!(openssl_takes(&home, &good.0));
@@ -407,7 +443,7 @@ fn weak_keys_and_signatures_of_a_chain_are_found() {
 }
 
 #[test]
-fn what_cannot_be_judged_here_is_a_warning() {
+fn a_chain_that_pihook_cannot_check_is_accepted_with_a_warning() {
     let home = Home::new("http://127.0.0.1:1");
     openssl(
         &home,
@@ -439,7 +475,7 @@ fn what_cannot_be_judged_here_is_a_warning() {
 }
 
 #[test]
-fn a_chain_that_telegram_refuses_is_served_and_set_once_and_everyone_says_why() {
+fn a_refused_chain_is_served_and_registered_once_with_a_warning() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let settings = settings(
@@ -493,7 +529,7 @@ fn public_home(root: &Issuer, host: &str) -> Home {
 }
 
 #[test]
-fn a_public_ca_needs_the_whole_chain_and_may_bring_its_root() {
+fn a_certificate_of_a_public_ca_needs_its_whole_chain() {
     let root = root(same);
     let middle = middle(&root, same);
     for (host, change) in [
@@ -536,7 +572,7 @@ fn a_public_ca_needs_the_whole_chain_and_may_bring_its_root() {
 }
 
 #[test]
-fn a_wrong_name_in_a_users_own_certificate_is_not_to_be_written_over() {
+fn a_wrong_name_in_a_users_own_certificate_gets_no_advice_to_force() {
     let home = Home::new("http://127.0.0.1:1");
     let made = pair(same, |p| {
         p.distinguished_name = DistinguishedName::new();
@@ -550,7 +586,7 @@ fn a_wrong_name_in_a_users_own_certificate_is_not_to_be_written_over() {
 }
 
 #[test]
-fn files_are_read_in_every_form_that_they_come_in() {
+fn certificate_files_are_read_in_every_form() {
     let home = Home::new("http://127.0.0.1:1");
     let (chain, key) = pair(same, same);
     let utf16 = |text: &str| -> Vec<u8> {
@@ -590,7 +626,7 @@ fn files_are_read_in_every_form_that_they_come_in() {
             );
         }
     }
-    // One that is broken beside a good one: which it is.
+    // A broken certificate beside good ones is named by its number.
     let broken = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
     let (code, said) = check(&home, &(chain + broken, key));
     assert!(
@@ -600,7 +636,7 @@ fn files_are_read_in_every_form_that_they_come_in() {
 }
 
 #[test]
-fn an_rsa_key_that_cannot_serve_says_why() {
+fn an_unusable_rsa_key_is_refused_with_a_reason() {
     let home = Home::new("http://127.0.0.1:1");
     for (arguments, words) in [
         ("genrsa -3 -out webhook_pkey.pem 2048", "exponent 3"),
@@ -636,7 +672,7 @@ fn an_rsa_key_that_cannot_serve_says_why() {
 }
 
 #[test]
-fn one_that_begins_tomorrow_does_not_end_soon() {
+fn a_certificate_that_is_not_yet_valid_is_served_with_a_warning() {
     let home = Home::new("http://127.0.0.1:1");
     home.certificate(HOST, "somebody", 86_400, 90 * 86_400);
     let pihook = home.run();

@@ -54,6 +54,7 @@ impl Moving {
         self.pihook.insert(pihook)
     }
 
+    /// Each service says its address from now on.
     fn say(&self, addresses: [&str; 3]) {
         for (service, address) in self.services.iter().zip(addresses) {
             service.says(address);
@@ -65,6 +66,7 @@ impl Moving {
         self.services[0].wait_asked(3);
     }
 
+    /// The hosts that were registered, in their order.
     fn urls(&self) -> Vec<String> {
         let calls = self
             .bot
@@ -100,7 +102,7 @@ fn subject(folder: &Path) -> String {
 }
 
 #[test]
-fn the_webhook_follows_the_address_under_load_and_nothing_is_lost() {
+fn the_webhook_follows_a_new_address_under_load_and_no_update_is_lost() {
     let mut moving = Moving::new(OLD, "auto");
     moving.run().wait_log("the webhook is registered");
     assert!(moving.subject().contains(OLD), "{}", moving.subject());
@@ -147,7 +149,7 @@ fn the_webhook_follows_the_address_under_load_and_nothing_is_lost() {
 }
 
 #[test]
-fn who_disagrees_or_says_nothing_moves_nothing() {
+fn address_services_that_disagree_or_are_silent_move_nothing() {
     let mut moving = Moving::new(OLD, "auto");
     moving.run().wait_log("the webhook is registered");
     let pihook = moving.pihook.as_ref().unwrap();
@@ -169,10 +171,10 @@ fn who_disagrees_or_says_nothing_moves_nothing() {
 }
 
 #[test]
-fn an_address_that_comes_and_goes_is_not_run_after() {
+fn a_flapping_address_does_not_set_the_webhook_each_time() {
     let mut moving = Moving::new(OLD, "auto");
     moving.run().wait_log("the webhook is registered");
-    // Never twice in a row at the same time of asking.
+    // The new address is never seen twice in a row.
     for _ in 0..4 {
         moving.say([NEW; 3]);
         moving.services[0].wait_asked(1);
@@ -185,7 +187,7 @@ fn an_address_that_comes_and_goes_is_not_run_after() {
 }
 
 #[test]
-fn a_providers_shared_address_is_recognized_and_explained() {
+fn a_cgnat_address_is_recognized_and_explained() {
     let mut moving = Moving::new(CGNAT, "auto");
     let line = moving.run().wait_log("which is not a public address");
     assert!(
@@ -226,7 +228,7 @@ fn a_providers_shared_address_is_recognized_and_explained() {
 }
 
 #[test]
-fn while_nobody_says_where_the_home_is_the_bot_polls() {
+fn the_bot_polls_while_the_home_address_is_unknown() {
     let mut moving = Moving::new("", "auto");
     moving.run();
     let start = Instant::now();
@@ -251,7 +253,7 @@ fn while_nobody_says_where_the_home_is_the_bot_polls() {
 }
 
 #[test]
-fn after_a_power_cut_it_goes_on_where_it_was_although_nobody_says_where_that_is() {
+fn after_a_restart_the_last_address_counts_until_another_is_known() {
     let mut moving = Moving::new(OLD, "auto");
     moving.run().wait_log("the webhook is registered");
     drop(moving.pihook.take());
@@ -270,7 +272,7 @@ fn after_a_power_cut_it_goes_on_where_it_was_although_nobody_says_where_that_is(
 }
 
 #[test]
-fn a_name_is_compared_with_the_address_and_stays() {
+fn a_dns_name_that_leads_elsewhere_is_reported_and_stays() {
     let mut moving = Moving::new(OLD, "localhost");
     let line = moving.run().wait_log("check your dynamic DNS");
     assert!(
@@ -286,7 +288,7 @@ fn a_name_is_compared_with_the_address_and_stays() {
 }
 
 #[test]
-fn a_users_own_certificate_cannot_follow_and_is_not_touched() {
+fn a_users_own_certificate_cannot_follow_the_address_and_is_not_changed() {
     let mut moving = Moving::new(OLD, "auto");
     moving.home.certificate(OLD, "somebody", -10 * DAY, DAY);
     let own = moving.home.read("certs/webhook_cert.pem");
@@ -299,7 +301,7 @@ fn a_users_own_certificate_cannot_follow_and_is_not_touched() {
             text(&output)
         );
     }
-    // By its name it serves; that it ends is told, and left to its owner.
+    // For a fixed address it serves. Its owner is told that it ends, and must renew it.
     let config = moving
         .home
         .read("pihook.toml")
@@ -317,7 +319,7 @@ fn a_users_own_certificate_cannot_follow_and_is_not_touched() {
 }
 
 #[test]
-fn a_certificate_of_ours_is_renewed_before_its_end_while_it_serves() {
+fn our_certificate_is_renewed_before_it_expires_while_it_serves() {
     let mut moving = Moving::new(OLD, "auto");
     // The first call builds the tests' bot, which can take longer than that.
     moving.home.pihook(&["help"]);
@@ -329,7 +331,8 @@ fn a_certificate_of_ours_is_renewed_before_its_end_while_it_serves() {
     moving.run().wait_log("the webhook is registered");
     let pihook = moving.pihook.as_ref().unwrap();
     let mut kept = Tls::connect(pihook.address);
-    let (mut said, end) = (0, Instant::now() + SOON);
+    let end = Instant::now() + SOON;
+    let mut said = 0;
     while moving.urls().len() < 2 || said < 20 {
         assert!(
             Instant::now() < end,
@@ -375,7 +378,7 @@ fn a_certificate_of_ours_is_renewed_before_its_end_while_it_serves() {
 }
 
 #[test]
-fn a_certificate_of_ours_that_has_ended_is_replaced_at_the_start() {
+fn our_expired_certificate_is_replaced_at_the_start() {
     let mut moving = Moving::new(OLD, OLD);
     moving.home.certificate(OLD, "pihook", -10 * DAY, -DAY);
     moving
@@ -386,7 +389,7 @@ fn a_certificate_of_ours_that_has_ended_is_replaced_at_the_start() {
 }
 
 #[test]
-fn where_the_new_certificate_cannot_be_written_it_serves_all_the_same() {
+fn a_new_certificate_that_cannot_be_written_serves() {
     let mut moving = Moving::new(OLD, "auto");
     moving.run().wait_log("the webhook is registered");
     // As on a memory card that is full, or can only be read.
@@ -404,7 +407,7 @@ fn where_the_new_certificate_cannot_be_written_it_serves_all_the_same() {
 }
 
 #[test]
-fn a_certificate_that_its_user_has_just_put_there_is_not_overwritten() {
+fn a_certificate_that_the_user_has_put_there_meanwhile_is_not_overwritten() {
     let mut moving = Moving::new(OLD, "auto");
     moving.run().wait_log("the webhook is registered");
     moving.home.certificate(OLD, "somebody", -DAY, 100 * DAY);
@@ -422,7 +425,7 @@ fn a_certificate_that_its_user_has_just_put_there_is_not_overwritten() {
 }
 
 #[test]
-fn when_telegrams_calls_do_not_arrive_it_looks_at_once() {
+fn a_delivery_error_makes_the_home_watch_look_at_once() {
     let mut moving = Moving::new(OLD, "auto");
     let settings = moving
         .home

@@ -5,12 +5,12 @@ mod common;
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use common::{HOST, Home, SOON, TOKEN, eventually, settings, telegram, text};
 
 #[test]
-fn check_finds_all_mistakes_at_once() {
+fn check_finds_all_problems_at_once() {
     let home = Home::with(
         "public_host = '192.168.0.2'\npublic_port = 8444\ntypo = 1\n",
         "[[bot]]\ntoken_file = 'nowhere'\n",
@@ -33,7 +33,7 @@ fn check_finds_all_mistakes_at_once() {
 }
 
 #[test]
-fn check_prints_what_counts_without_the_token() {
+fn check_prints_the_settings_without_the_token() {
     let home = Home::new("http://127.0.0.1:8081");
     let output = home.pihook(&["check"]);
     assert!(output.status.success(), "{}", text(&output));
@@ -52,7 +52,7 @@ fn check_prints_what_counts_without_the_token() {
 }
 
 #[test]
-fn settings_are_found_where_they_are_said_to_be() {
+fn settings_are_found_by_config_option_variable_or_folder() {
     let home = Home::new("http://127.0.0.1:1");
     let other = home.write(
         "other.toml",
@@ -81,9 +81,9 @@ fn settings_are_found_where_they_are_said_to_be() {
 }
 
 #[test]
-fn the_token_may_come_by_environment_and_does_not_stay_there() {
+fn a_token_from_the_environment_does_not_stay_there() {
     if std::env::var_os("PIHOOK_RUNNER").is_some() {
-        println!("SKIPPED: an emulated program cannot begin anew");
+        println!("SKIPPED: an emulated program cannot start again");
         return;
     }
     let telegram = telegram();
@@ -95,7 +95,7 @@ fn the_token_may_come_by_environment_and_does_not_stay_there() {
     telegram.route(HOST, 8443, pihook.address);
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
-    // An emulated program may be unable to begin anew.
+    // An emulated program may be unable to start again.
     let places = if std::env::var_os("PIHOOK_RUNNER").is_some() {
         &["cmdline"][..]
     } else {
@@ -110,25 +110,24 @@ fn the_token_may_come_by_environment_and_does_not_stay_there() {
                 "{place}"
             ),
             // Only root may look into it at all.
-            Err(why) => assert_eq!(
-                (*place, why.kind()),
+            Err(error) => assert_eq!(
+                (*place, error.kind()),
                 ("environ", std::io::ErrorKind::PermissionDenied)
             ),
         }
     }
 }
 
-#[test]
-fn a_token_in_the_wrong_place_never_shows() {
-    let home = Home::new("http://127.0.0.1:1");
-    let hidden = |command: &mut Command, place: &str| {
-        let output = command.output().unwrap();
-        let said = text(&output);
-        assert!(!said.contains("AAHdq"), "{place}: {said}");
-        (said, output.status)
-    };
-    let base = settings("http://127.0.0.1:1", "");
-    // In place of every value,
+/// What a command with a token in this place says, where the token must not show; and its status.
+fn hidden(command: &mut Command, place: &str) -> (String, ExitStatus) {
+    let output = command.output().unwrap();
+    let said = text(&output);
+    assert!(!said.contains("AAHdq"), "{place}: {said}");
+    (said, output.status)
+}
+
+/// Settings with the word TOKEN in place of every value, and in other places.
+fn settings_with_tokens(base: &str) -> Vec<String> {
     let example = include_str!("../deploy/pihook.toml").replace("# ", "");
     let lines = example.lines().filter_map(|line| line.split_once(" = "));
     let keys: Vec<_> = lines
@@ -163,7 +162,7 @@ fn a_token_in_the_wrong_place_never_shows() {
             cases.push(format!("{others}{section}{key} = {value}\n"));
         }
     }
-    // and of every word.
+
     for more in [
         "'TOKEN' = 1",
         "TOKEN = 1",
@@ -180,6 +179,13 @@ fn a_token_in_the_wrong_place_never_shows() {
     ] {
         cases.push(format!("{base}{more}\n"));
     }
+    cases
+}
+
+#[test]
+fn a_token_in_the_wrong_place_of_the_settings_never_shows() {
+    let home = Home::new("http://127.0.0.1:1");
+    let cases = settings_with_tokens(&settings("http://127.0.0.1:1", ""));
     for case in cases {
         home.write("case.toml", &case.replace("TOKEN", TOKEN));
         for arguments in [&["check"][..], &["webhook", "info"]] {
@@ -189,6 +195,11 @@ fn a_token_in_the_wrong_place_never_shows() {
             );
         }
     }
+}
+
+#[test]
+fn a_token_in_the_command_line_or_a_variable_never_shows() {
+    let home = Home::new("http://127.0.0.1:1");
     for words in [
         "TOKEN",
         "--TOKEN",
@@ -211,6 +222,8 @@ fn a_token_in_the_wrong_place_never_shows() {
             words,
         );
     }
+
+    let base = settings("http://127.0.0.1:1", "");
     home.write("bare.toml", &format!("{base}[[bot]]\n"));
     for name in [
         "PIHOOK_CONFIG",
@@ -223,7 +236,18 @@ fn a_token_in_the_wrong_place_never_shows() {
             hidden(home.command(&["check"]).args(config).env(name, TOKEN), name);
         }
     }
-    // And in the log,
+
+    // The message about the file is there all the same.
+    let (said, status) = hidden(home.command(&["check", "--config"]).arg(TOKEN), "--config");
+    assert!(
+        said.contains("110201543:*** cannot be read") && status.code() == Some(78),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_token_in_the_log_never_shows() {
+    let home = Home::new("http://127.0.0.1:1");
     home.write(&format!("{TOKEN}/webhook-110201543/x"), "");
     let telegram = telegram();
     telegram.bot(TOKEN);
@@ -242,16 +266,10 @@ fn a_token_in_the_wrong_place_never_shows() {
     let line = pihook.wait_log("At the next start, the bot sets the webhook again");
     assert!(line.contains("110201543:***/webhook-110201543"), "{line}");
     assert!(!pihook.log().join("\n").contains("AAHdq"));
-    // where what is wrong is told all the same.
-    let (said, status) = hidden(home.command(&["check", "--config"]).arg(TOKEN), "--config");
-    assert!(
-        said.contains("110201543:*** cannot be read") && status.code() == Some(78),
-        "{said}"
-    );
 }
 
 #[test]
-fn a_path_shows_no_token_in_whatever_way_it_is_written() {
+fn check_masks_a_token_in_a_path_in_every_form() {
     let example = "123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11";
     for token in [TOKEN, example] {
         let (id, key) = token.split_once(':').unwrap();
@@ -286,7 +304,7 @@ fn a_path_shows_no_token_in_whatever_way_it_is_written() {
 }
 
 #[test]
-fn the_token_may_lie_beside_the_settings() {
+fn the_token_may_be_in_a_file_beside_the_settings() {
     let home = Home::with(&settings("http://127.0.0.1:1", ""), "[[bot]]\n");
     let missing = home.pihook(&["check"]);
     assert!(
@@ -300,7 +318,7 @@ fn the_token_may_lie_beside_the_settings() {
 }
 
 #[test]
-fn a_wrong_command_line_gets_the_usage() {
+fn a_wrong_command_line_shows_the_usage() {
     let home = Home::new("http://127.0.0.1:1");
     for arguments in [
         &["walk"][..],
@@ -330,59 +348,62 @@ fn a_wrong_command_line_gets_the_usage() {
     assert!(text(&home.pihook(&["--version"])).starts_with("pihook "));
 }
 
+/// Wrong command lines, and the suggestion that each gets.
+const TYPING_ERRORS: &[(&str, &str)] = &[
+    (
+        "chek",
+        "Unknown command \"chek\". Did you mean `pihook check`?",
+    ),
+    (
+        "webhook",
+        "`pihook webhook` needs one more word: info, set or delete",
+    ),
+    (
+        "webhook inof",
+        "Unknown command \"webhook inof\". Did you mean `pihook webhook info`?",
+    ),
+    (
+        "check now",
+        "`pihook check` takes only options: remove \"now\".",
+    ),
+    ("help chek", "Did you mean `pihook check`?"),
+    (
+        "cert --days abc",
+        "--days must be a whole number from 1 to 36500, not \"abc\".",
+    ),
+    (
+        "cert --days 0",
+        "--days must be a whole number from 1 to 36500",
+    ),
+    (
+        "run --confg x",
+        "Unknown option --confg. Did you mean --config?",
+    ),
+    ("walk", "Unknown command \"walk\"."),
+    ("inti", "Did you mean `pihook init`?"),
+    ("staus", "Did you mean `pihook status`?"),
+    ("init --port-maping auto", "Did you mean --port-mapping?"),
+    ("init --write-olny", "Did you mean --write-only?"),
+    ("status --wiat", "Did you mean --wait?"),
+    (
+        "cert --days",
+        "The command line is wrong: missing argument for option '--days'.",
+    ),
+    ("run --wait", "--wait works only with `pihook status`."),
+    (
+        "cert --host raspberrypi.local --config /dev/null",
+        "--host is a name that works only in your home network",
+    ),
+    (
+        "cert --host 192.168.1.5 --config /dev/null",
+        "--host 192.168.1.5 is a private or reserved address",
+    ),
+];
+
 #[test]
 fn a_typing_error_gets_a_suggestion_in_two_lines() {
     let home = Home::new("http://127.0.0.1:1");
-    for (arguments, words) in [
-        (
-            "chek",
-            "Unknown command \"chek\". Did you mean `pihook check`?",
-        ),
-        (
-            "webhook",
-            "`pihook webhook` needs one more word: info, set or delete",
-        ),
-        (
-            "webhook inof",
-            "Unknown command \"webhook inof\". Did you mean `pihook webhook info`?",
-        ),
-        (
-            "check now",
-            "`pihook check` takes only options: remove \"now\".",
-        ),
-        ("help chek", "Did you mean `pihook check`?"),
-        (
-            "cert --days abc",
-            "--days must be a whole number from 1 to 36500, not \"abc\".",
-        ),
-        (
-            "cert --days 0",
-            "--days must be a whole number from 1 to 36500",
-        ),
-        (
-            "run --confg x",
-            "Unknown option --confg. Did you mean --config?",
-        ),
-        ("walk", "Unknown command \"walk\"."),
-        ("inti", "Did you mean `pihook init`?"),
-        ("staus", "Did you mean `pihook status`?"),
-        ("init --port-maping auto", "Did you mean --port-mapping?"),
-        ("init --write-olny", "Did you mean --write-only?"),
-        ("status --wiat", "Did you mean --wait?"),
-        (
-            "cert --days",
-            "The command line is wrong: missing argument for option '--days'.",
-        ),
-        ("run --wait", "--wait works only with `pihook status`."),
-        (
-            "cert --host raspberrypi.local --config /dev/null",
-            "--host is a name that works only in your home network",
-        ),
-        (
-            "cert --host 192.168.1.5 --config /dev/null",
-            "--host 192.168.1.5 is a private or reserved address",
-        ),
-    ] {
+    for (arguments, words) in TYPING_ERRORS {
         let output = home
             .command(&[])
             .args(arguments.split(' '))
@@ -395,6 +416,11 @@ fn a_typing_error_gets_a_suggestion_in_two_lines() {
             "{arguments}: {said}"
         );
     }
+}
+
+#[test]
+fn help_for_one_command_has_two_lines() {
+    let home = Home::new("http://127.0.0.1:1");
     for arguments in ["help cert", "cert --help"] {
         let said = text(
             &home
@@ -413,7 +439,7 @@ fn a_typing_error_gets_a_suggestion_in_two_lines() {
 }
 
 #[test]
-fn a_closed_or_full_output_is_no_panic() {
+fn a_closed_or_full_output_does_not_panic() {
     let home = Home::new("http://127.0.0.1:1");
     for arguments in [
         &["doctor"][..],
@@ -469,7 +495,7 @@ fn a_closed_or_full_output_is_no_panic() {
 }
 
 #[test]
-fn a_file_that_the_user_cannot_read_gets_the_advice_sudo() {
+fn an_unreadable_token_file_gets_the_advice_sudo() {
     let home = Home::with(
         &settings("http://127.0.0.1:1", ""),
         "[[bot]]\ntoken_file = 'token'\n",
@@ -481,7 +507,13 @@ fn a_file_that_the_user_cannot_read_gets_the_advice_sudo() {
         if home.folder.metadata().unwrap().uid() == 0 {
             // Root may read all; somebody else may not even see the folder of the build.
             let binary = home.folder.join("pihook");
-            std::fs::copy(command.get_program(), &binary).unwrap();
+            // By cp: a file that this process has written is busy while another test forks.
+            let copied = Command::new("cp")
+                .arg(command.get_program())
+                .arg(&binary)
+                .status()
+                .unwrap();
+            assert!(copied.success());
             command = Command::new(binary);
             command
                 .args(arguments)
@@ -500,7 +532,7 @@ fn a_file_that_the_user_cannot_read_gets_the_advice_sudo() {
 }
 
 #[test]
-fn the_program_that_uses_the_port_is_named() {
+fn a_taken_port_names_the_program_that_uses_it() {
     let home = Home::new("http://127.0.0.1:1");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("listen = '{}'", taken.local_addr().unwrap());
@@ -523,7 +555,7 @@ fn the_program_that_uses_the_port_is_named() {
 }
 
 #[test]
-fn a_person_gets_times_and_the_journal_priorities() {
+fn the_log_has_times_for_a_person_and_priorities_for_the_journal() {
     let home = Home::new("http://127.0.0.1:1");
     let pihook = home.run();
     let line = pihook.wait_log("Listening on");
@@ -568,7 +600,7 @@ const SOMEBODY: u32 = 12345;
 
 /// As root.
 #[test]
-fn root_takes_no_settings_that_another_user_can_change() {
+fn root_reads_no_settings_that_another_user_can_change() {
     if !is_root() {
         return;
     }
@@ -629,7 +661,7 @@ fn root_takes_no_settings_that_another_user_can_change() {
 
 /// As root.
 #[test]
-fn what_root_writes_for_a_service_belongs_to_the_service() {
+fn files_that_root_writes_belong_to_the_owner_of_the_folder() {
     if !is_root() {
         return;
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use pihook::home::upnp::xml::{Answer, answer, description};
+use pihook::home::upnp::xml::{UpnpAnswer, answer, description};
 
 const IP: &str = "urn:schemas-upnp-org:service:WANIPConnection:1";
 const PPP: &str = "urn:schemas-upnp-org:service:WANPPPConnection:1";
@@ -124,7 +124,7 @@ fn file(kind: &str, name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn every_description_is_read_as_it_is_meant() {
+fn each_upnp_description_is_read() {
     for (name, expected) in DESCRIPTIONS {
         let read = description(&file("description", name));
         let services: Vec<_> = read
@@ -139,18 +139,18 @@ fn every_description_is_read_as_it_is_meant() {
 }
 
 #[test]
-fn every_answer_is_read_as_it_is_meant() {
+fn each_upnp_answer_is_read() {
     for (name, wanted, expected) in ANSWERS {
         let expected = expected.map(|expected| match expected {
-            Ok(value) => Answer::Value(value.into()),
-            Err((code, words)) => Answer::Refused(code, words.into()),
+            Ok(value) => UpnpAnswer::Value(value.into()),
+            Err((code, words)) => UpnpAnswer::Refused(code, words.into()),
         });
         assert_eq!(answer(&file("answer", name), wanted), expected, "{name}");
     }
 }
 
 #[test]
-fn every_file_has_its_verdict() {
+fn each_file_of_tests_upnp_is_tested() {
     let there: BTreeSet<_> = fs::read_dir("tests/upnp")
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -165,7 +165,7 @@ fn every_file_has_its_verdict() {
 }
 
 #[test]
-fn no_input_keeps_the_reader_busy() {
+fn no_upnp_input_keeps_the_reader_busy() {
     let limit = 64 * 1024;
     for piece in [
         "<a xmlns:q='b'>",

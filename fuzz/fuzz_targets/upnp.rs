@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pihook::home::upnp::xml::{Answer, answer, description};
+use pihook::home::upnp::xml::{UpnpAnswer, answer, description};
 
 fuzz_target!(|bytes: &[u8]| {
     // The caller's limit.
@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     match answer(bytes, "NewExternalIPAddress") {
         None => {}
-        Some(Answer::Value(text) | Answer::Refused(_, text)) => {
+        Some(UpnpAnswer::Value(text) | UpnpAnswer::Refused(_, text)) => {
             assert!(text.len() <= 3 * bytes.len() + 7)
         }
     }

@@ -19,13 +19,13 @@ const DEPTH_LIMIT: usize = 10;
 /// Why Telegram refuses a chain. Certificates are called by their common names.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ChainFault {
-    /// The server's certificate stands alone, and this one signed it.
+    /// The server's certificate is alone in the file, and this CA signed it.
     Alone(String),
-    /// One, and who signed it and is not there.
+    /// The first certificate is there, and the second, which signed it, is not.
     Missing(String, String),
-    /// One, and the one in the file that has the right name and did not sign it.
+    /// The second certificate has the name of the first one's issuer, but did not sign it.
     NotSigned(String, String),
-    /// One, and what is wrong with it.
+    /// This certificate cannot serve, for this reason.
     Unfit(String, String),
 }
 
@@ -48,10 +48,10 @@ impl fmt::Display for ChainFault {
                 "Telegram refuses this chain: the certificate \"{issuer}\" in the file did not sign \"{which}\". \
                  Replace \"{issuer}\" with the certificate that signed \"{which}\"."
             ),
-            Self::Unfit(which, why) => {
+            Self::Unfit(which, reason) => {
                 write!(
                     f,
-                    "Telegram refuses the certificate \"{which}\": {why}. Make or get a new certificate."
+                    "Telegram refuses the certificate \"{which}\": {reason}. Make or get a new certificate."
                 )
             }
         }
@@ -65,27 +65,34 @@ pub(super) struct Path<'c>(Vec<&'c X509>);
 impl<'c> Path<'c> {
     /// Follows the names, first those of `roots` and then those of the chain itself.
     pub(super) fn find(chain: &'c [X509], roots: &'c [X509], now: SystemTime) -> Self {
-        let mut path: Vec<_> = chain.first().into_iter().collect();
+        let mut path = Vec::new();
+        path.extend(chain.first());
+
         while let Some(last) = path.last().copied()
             && !last.is_self_signed()
             && path.len() <= DEPTH_LIMIT
         {
-            let named = roots
-                .iter()
-                .chain(chain)
-                .filter(|one| last.may_be_signed_by(one));
-            let named = named.filter(|one| !path.iter().any(|there| there.der == one.der));
-            // The best of them: one that signed it, ends it, and still counts.
-            let Some(next) = named.max_by_key(|one| {
-                (
+            // The best issuer: one that signed it, ends the chain, and has not expired.
+            let mut best = None;
+            for one in roots.iter().chain(chain) {
+                if !last.may_be_signed_by(one) || path.iter().any(|there| there.der == one.der) {
+                    continue;
+                }
+                let rank = (
                     last.is_signed_by(one) != Some(false),
                     one.is_self_signed(),
                     one.expired(now).is_none(),
-                )
-            }) else {
-                break;
-            };
-            path.push(next);
+                );
+                match best {
+                    Some((best_rank, _)) if best_rank > rank => {}
+                    _ => best = Some((rank, one)),
+                }
+            }
+
+            match best {
+                Some((_, issuer)) => path.push(issuer),
+                None => break,
+            }
         }
         Self(path)
     }
@@ -109,13 +116,15 @@ impl<'c> Path<'c> {
         let mut doubts = Vec::new();
         for (place, one) in self.0.iter().enumerate() {
             self.check_one(place, now)
-                .map_err(|why| ChainFault::Unfit(printable(&one.title()), why))?;
+                .map_err(|reason| ChainFault::Unfit(printable(&one.title()), reason))?;
             if one.is_unclear() {
                 doubts.push(doubt(one, "pihook cannot read one of its extensions"));
             }
         }
+
         for pair in self.0.windows(2) {
-            let (one, issuer) = (pair[0], pair[1]);
+            let one = pair[0];
+            let issuer = pair[1];
             match one.is_signed_by(issuer) {
                 Some(true) => {}
                 Some(false) => {
@@ -127,21 +136,30 @@ impl<'c> Path<'c> {
                 None => doubts.push(doubt(one, "pihook cannot check this kind of signature")),
             }
         }
-        if let (false, Some(last)) = (self.is_complete(), self.last()) {
-            let issuer = printable(&last.issuer_title());
-            return Err(match self.0.len() {
-                1 => ChainFault::Alone(issuer),
-                length if length > DEPTH_LIMIT => ChainFault::Unfit(
-                    printable(&last.title()),
-                    format!(
-                        "the chain is too long (more than {DEPTH_LIMIT} certificates below the root)"
-                    ),
-                ),
-                _ => ChainFault::Missing(printable(&last.title()), issuer),
-            });
+
+        if !self.is_complete()
+            && let Some(last) = self.last()
+        {
+            return Err(self.incomplete(last));
         }
+
         doubts.extend(self.check_names(now)?);
         Ok(doubts)
+    }
+
+    /// The fault of a path that ends with `last`, which is no root.
+    fn incomplete(&self, last: &X509) -> ChainFault {
+        let issuer = printable(&last.issuer_title());
+        match self.0.len() {
+            1 => ChainFault::Alone(issuer),
+            length if length > DEPTH_LIMIT => ChainFault::Unfit(
+                printable(&last.title()),
+                format!(
+                    "the chain is too long (more than {DEPTH_LIMIT} certificates below the root)"
+                ),
+            ),
+            _ => ChainFault::Missing(printable(&last.title()), issuer),
+        }
     }
 
     /// What is wrong with the certificate at this place; the server's is at the first.
@@ -169,8 +187,8 @@ impl<'c> Path<'c> {
         if let Some(past) = one.expired(now) {
             return Err(format!("it expired {} days ago", past.as_secs() / 86400));
         }
-        if let Some(why) = one.why_no_authority() {
-            return Err(why.into());
+        if let Some(reason) = one.signing_fault() {
+            return Err(reason.into());
         }
         if !one.serves_purpose() {
             return Err(
@@ -194,47 +212,29 @@ impl<'c> Path<'c> {
         let Some((leaf, authorities)) = self.0.split_first() else {
             return Ok(Vec::new());
         };
-        let limited: Vec<_> = authorities
-            .iter()
-            .filter(|one| one.name_constraints().is_some() || one.has_unclear_constraints())
-            .collect();
+        let mut limited = Vec::new();
+        for one in authorities {
+            if one.name_constraints().is_some() || one.has_unclear_constraints() {
+                limited.push(*one);
+            }
+        }
         let Some(first) = limited.first() else {
             return Ok(Vec::new());
         };
-        let refused = |one: &X509| {
-            let why = format!(
-                "its name constraints do not allow the names of \"{}\"",
-                printable(&leaf.title())
-            );
-            ChainFault::Unfit(printable(&one.title()), why)
-        };
+
         // OpenSSL looks at the common name, too, where there is no DNS name.
-        let common = if leaf.dns_names().is_empty() {
-            leaf.common_names()
-        } else {
-            Vec::new()
-        };
-        for one in &limited {
-            if common.iter().any(|name| {
-                one.name_constraints().is_some_and(|limits| {
-                    !allows(&limits.permitted_subtrees, &limits.excluded_subtrees, name)
-                })
-            }) {
-                return Err(refused(one));
+        if leaf.dns_names().is_empty() {
+            let names = leaf.common_names();
+            for one in &limited {
+                if !names.iter().all(|name| allows(one, name)) {
+                    return Err(names_refused(one, leaf));
+                }
             }
         }
-        let known = |list: &Option<GeneralSubtrees>| {
-            list.iter()
-                .flatten()
-                .all(|it| matches!(it.base, GeneralName::DnsName(_) | GeneralName::IpAddress(_)))
-        };
-        let is_known = |one: &X509| {
-            one.name_constraints()
-                .is_some_and(|it| known(&it.permitted_subtrees) && known(&it.excluded_subtrees))
-        };
+
         match self.ask_webpki(now) {
-            Err(webpki::Error::NameConstraintViolation) => Err(refused(first)),
-            Ok(()) if limited.iter().all(|one| is_known(one)) => Ok(Vec::new()),
+            Err(webpki::Error::NameConstraintViolation) => Err(names_refused(first, leaf)),
+            Ok(()) if limited.iter().all(|one| has_known_constraints(one)) => Ok(Vec::new()),
             _ => Ok(vec![doubt(
                 first,
                 "pihook cannot check its name constraints",
@@ -248,57 +248,92 @@ impl<'c> Path<'c> {
             return Ok(());
         };
         let between: Vec<CertificateDer> = between.iter().map(|one| one.der.clone()).collect();
-        let (anchor, leaf) = (
-            anchor_from_trusted_cert(&root.der)?,
-            EndEntityCert::try_from(&leaf.der)?,
-        );
-        let since = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let anchor = anchor_from_trusted_cert(&root.der)?;
+        let leaf = EndEntityCert::try_from(&leaf.der)?;
         let algorithms = ring::default_provider()
             .signature_verification_algorithms
             .all;
-        let (time, usage) = (UnixTime::since_unix_epoch(since), KeyUsage::server_auth());
-        leaf.verify_for_usage(algorithms, &[anchor], &between, time, usage, None, None)
-            .map(drop)
+        let since = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let time = UnixTime::since_unix_epoch(since);
+        let usage = KeyUsage::server_auth();
+
+        leaf.verify_for_usage(algorithms, &[anchor], &between, time, usage, None, None)?;
+        Ok(())
     }
 }
 
-fn doubt(one: &X509, why: &str) -> String {
+fn doubt(one: &X509, reason: &str) -> String {
     format!(
-        "pihook cannot say whether Telegram accepts the certificate \"{}\": {why}.",
+        "pihook cannot say whether Telegram accepts the certificate \"{}\": {reason}.",
         printable(&one.title())
     )
 }
 
-/// Whether the DNS names among the constraints allow a common name. One that is no DNS name is not
-/// compared.
-fn allows(
-    permitted: &Option<GeneralSubtrees>,
-    excluded: &Option<GeneralSubtrees>,
-    name: &str,
-) -> bool {
-    let is_name = name.contains('.')
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-    let bases = |list: &Option<GeneralSubtrees>| -> Vec<String> {
-        let all = list.iter().flatten();
-        all.filter_map(|it| match &it.base {
-            GeneralName::DnsName(base) => Some(base.as_str().to_ascii_lowercase()),
-            _ => None,
-        })
-        .collect()
+fn names_refused(authority: &X509, leaf: &X509) -> ChainFault {
+    let reason = format!(
+        "its name constraints do not allow the names of \"{}\"",
+        printable(&leaf.title())
+    );
+    ChainFault::Unfit(printable(&authority.title()), reason)
+}
+
+/// Whether all constraints of a CA are of kinds that webpki checks as OpenSSL does.
+fn has_known_constraints(authority: &X509) -> bool {
+    let Some(limits) = authority.name_constraints() else {
+        return false;
     };
+    for list in [&limits.permitted_subtrees, &limits.excluded_subtrees] {
+        for subtree in list.iter().flatten() {
+            if !matches!(
+                subtree.base,
+                GeneralName::DnsName(_) | GeneralName::IpAddress(_)
+            ) {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// Whether the DNS names among a CA's constraints allow a common name. One that is no DNS name is
+/// not compared.
+fn allows(authority: &X509, name: &str) -> bool {
+    let is_of_dns = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if !name.contains('.') || !name.bytes().all(is_of_dns) {
+        return true;
+    }
+    let Some(limits) = authority.name_constraints() else {
+        return true;
+    };
+
     let name = name.to_ascii_lowercase();
-    let within = |base: &String| {
-        base.is_empty()
-            || name == *base
-            || name
-                .strip_suffix(base.as_str())
-                .is_some_and(|rest| base.starts_with('.') || rest.ends_with('.'))
-    };
-    let (permitted, excluded) = (bases(permitted), bases(excluded));
-    !is_name
-        || (permitted.is_empty() || permitted.iter().any(within)) && !excluded.iter().any(within)
+    let permitted = dns_bases(&limits.permitted_subtrees);
+    let excluded = dns_bases(&limits.excluded_subtrees);
+    let is_permitted = permitted.is_empty() || permitted.iter().any(|base| is_within(&name, base));
+    let is_excluded = excluded.iter().any(|base| is_within(&name, base));
+    is_permitted && !is_excluded
+}
+
+/// The DNS names of a list of constraints, in lower case.
+fn dns_bases(list: &Option<GeneralSubtrees>) -> Vec<String> {
+    let mut bases = Vec::new();
+    for subtree in list.iter().flatten() {
+        if let GeneralName::DnsName(base) = &subtree.base {
+            bases.push(base.as_str().to_ascii_lowercase());
+        }
+    }
+    bases
+}
+
+/// Whether a name is the base of a constraint, or below it.
+fn is_within(name: &str, base: &str) -> bool {
+    if base.is_empty() || name == base {
+        return true;
+    }
+    match name.strip_suffix(base) {
+        Some(rest) => base.starts_with('.') || rest.ends_with('.'),
+        None => false,
+    }
 }

@@ -9,10 +9,10 @@ use super::load::Certificate;
 use super::x509::X509;
 use crate::system::ca_roots;
 
-/// When this version was made, 2026-11-24: a clock that says less is wrong.
+/// When this version was made, 2026-11-24, since 1970: a clock that says less is wrong.
 pub(super) const RELEASE_TIME: Duration = Duration::from_secs(1_795_478_400);
-/// Before its end, a certificate of ours is renewed; or after two thirds of its life, if that is
-/// later.
+/// A certificate of ours is renewed so long before its end; or after two thirds of its life, if
+/// that is later.
 const RENEWAL_LEAD_TIME: Duration = Duration::from_secs(30 * 86400);
 /// A clock that is further ahead of [`RELEASE_TIME`] than 25 years is not believed.
 const CLOCK_RANGE: Duration = Duration::from_secs(25 * 365 * 86400);
@@ -37,6 +37,7 @@ impl Certificate {
         }
         let doubts = self.check_chain(host, now)?;
         self.check_name(host)?;
+
         // Last, since here it may be the clock that is wrong.
         match self.begins_in(now) {
             Some(left) => Err(CertificateError::NotYetValid(left)),
@@ -44,7 +45,7 @@ impl Certificate {
         }
     }
 
-    /// How long it is until all of the chain counts; None when it does.
+    /// How long it is until all of the chain is valid; None when it is.
     pub(crate) fn begins_in(&self, now: SystemTime) -> Option<Duration> {
         let begin = self
             .chain
@@ -52,16 +53,20 @@ impl Certificate {
             .map(X509::not_before)
             .max()
             .unwrap_or(self.not_before);
-        begin
-            .duration_since(now)
-            .ok()
-            .filter(|left| !left.is_zero())
+
+        if begin > now {
+            begin.duration_since(now).ok()
+        } else {
+            None
+        }
     }
 
+    /// Checks the chain as Telegram does: up to the uploaded root, or up to one of a public CA.
     fn check_chain(&self, host: &str, now: SystemTime) -> Result<Vec<String>, CertificateError> {
         if self.is_uploaded(host) {
             return Ok(Path::find(&self.chain, &[], now).check(now)?);
         }
+
         let roots = roots();
         let path = Path::find(&self.chain, &roots, now);
         match path.check(now) {
@@ -78,23 +83,31 @@ impl Certificate {
     /// be its common name. A public root in the file need not be uploaded, and must not where the
     /// address is only in the alternative names.
     pub(super) fn is_uploaded(&self, host: &str) -> bool {
-        let is_public = || {
-            let roots = roots();
-            let root = Path::find(&self.chain, &[], SystemTime::now()).last();
-            root.is_some_and(|root| roots.iter().any(|known| known.der == root.der))
-        };
-        self.has_root
-            && (self.has_name(host)
-                || !self.has_address(host)
-                || self.chain.len() == 1
-                || !is_public())
+        if !self.has_root {
+            return false;
+        }
+
+        let must_be_public = !self.has_name(host) && self.has_address(host) && self.chain.len() > 1;
+        !must_be_public || !self.has_public_root()
     }
 
+    /// Whether the root in the file is one that this machine trusts.
+    fn has_public_root(&self) -> bool {
+        match Path::find(&self.chain, &[], SystemTime::now()).last() {
+            Some(root) => roots().iter().any(|known| known.der == root.der),
+            None => false,
+        }
+    }
+
+    /// Whether `host` is an address among the alternative names.
     fn has_address(&self, host: &str) -> bool {
-        host.parse::<Ipv4Addr>()
-            .is_ok_and(|address| self.addresses.contains(&address.into()))
+        match host.parse::<Ipv4Addr>() {
+            Ok(address) => self.addresses.contains(&address.into()),
+            Err(_) => false,
+        }
     }
 
+    /// Whether `host` is one of the DNS names or, where there is none, a common name.
     fn has_name(&self, host: &str) -> bool {
         let names = if self.dns_names.is_empty() {
             &self.common_names
@@ -130,7 +143,7 @@ impl Certificate {
         self.names(host) && !self.renewal(now).is_zero()
     }
 
-    /// Whether Telegram finds `host` in it.
+    /// Whether it names `host` where Telegram looks.
     pub(crate) fn names(&self, host: &str) -> bool {
         self.check_name(host).is_ok()
     }
@@ -142,81 +155,90 @@ impl Certificate {
         if now < UNIX_EPOCH + RELEASE_TIME || now > UNIX_EPOCH + RELEASE_TIME + CLOCK_RANGE {
             return RENEWAL_LEAD_TIME;
         }
-        // Made by a clock that was ahead, it is of no use either.
+        // A certificate that was made by a clock that was ahead is of no use yet.
         if now < self.not_before {
             return Duration::ZERO;
         }
+
         let life = self
             .not_after
             .duration_since(self.not_before)
             .unwrap_or_default();
-        (self.not_after - RENEWAL_LEAD_TIME.min(life / 3))
-            .duration_since(now)
-            .unwrap_or_default()
+        let due = self.not_after - RENEWAL_LEAD_TIME.min(life / 3);
+        due.duration_since(now).unwrap_or_default()
     }
 }
 
 /// The roots that this machine trusts; Telegram trusts the same ones, as far as one can know.
 fn roots() -> Vec<X509> {
-    ca_roots::system()
-        .iter()
-        .filter_map(|der| X509::read(der))
-        .collect()
+    let mut roots = Vec::new();
+    for der in ca_roots::system() {
+        roots.extend(X509::read(&der));
+    }
+    roots
 }
 
 /// OpenSSL's rule for host names (`X509_check_host`): letters of either case; one `*` is the first
 /// label, or stands at one end of it, and two labels follow.
 fn covers(pattern: &str, host: &str) -> bool {
-    let Some((before, after)) = pattern.split_once('*').filter(|_| is_wildcard(pattern)) else {
+    let Some((before, after)) = pattern.split_once('*') else {
         return pattern.eq_ignore_ascii_case(host);
     };
-    let Some(covered) = host
-        .len()
-        .checked_sub(after.len())
-        .and_then(|end| host.get(before.len()..end))
-    else {
+    if !is_wildcard(pattern) {
+        return pattern.eq_ignore_ascii_case(host);
+    }
+    if host.len() < before.len() + after.len() || !host.is_ascii() {
         return false;
-    };
+    }
+
+    // The part that the * stands for, and what is on both sides of it.
+    let end = host.len() - after.len();
+    let first = &host[..before.len()];
+    let covered = &host[before.len()..end];
+    let last = &host[end..];
+    if !first.eq_ignore_ascii_case(before) || !last.eq_ignore_ascii_case(after) {
+        return false;
+    }
+
     let is_whole_label = before.is_empty() && after.starts_with('.');
-    let ends_fit = host
-        .get(..before.len())
-        .is_some_and(|first| first.eq_ignore_ascii_case(before))
-        && host
-            .get(host.len() - after.len()..)
-            .is_some_and(|last| last.eq_ignore_ascii_case(after));
-    ends_fit
-        && !(is_whole_label && covered.is_empty())
-        && (is_whole_label || !is_international(host))
-        && covered
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    let may_cover = if is_whole_label {
+        !covered.is_empty()
+    } else {
+        !is_international(host)
+    };
+    may_cover && covered.bytes().all(is_of_label)
 }
 
+/// Whether the `*` of a pattern stands for a part of a host name; else it is a letter like others.
 fn is_wildcard(pattern: &str) -> bool {
     let labels: Vec<_> = pattern.split('.').collect();
-    let is_label = |label: &&str| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'*')
-    };
     let [first, rest @ ..] = &labels[..] else {
         return false;
     };
+
+    for label in &labels {
+        let is_plain = label.bytes().all(|byte| is_of_label(byte) || byte == b'*');
+        if label.is_empty() || label.starts_with('-') || label.ends_with('-') || !is_plain {
+            return false;
+        }
+    }
+
     rest.len() >= 2
-        && first.matches('*').count() == 1
+        && pattern.matches('*').count() == 1
         && (first.starts_with('*') || first.ends_with('*'))
-        && !(first.len() > 1 && is_international(first))
-        && labels.iter().all(is_label)
-        && !rest.iter().any(|label| label.contains('*'))
+        && (*first == "*" || !is_international(first))
 }
 
+fn is_of_label(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-'
+}
+
+/// Whether a label is the ASCII form of one with other letters.
 fn is_international(label: &str) -> bool {
-    label
-        .get(..4)
-        .is_some_and(|start| start.eq_ignore_ascii_case("xn--"))
+    match label.get(..4) {
+        Some(start) => start.eq_ignore_ascii_case("xn--"),
+        None => false,
+    }
 }
 
 #[cfg(test)]
@@ -224,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_cover_what_they_cover_for_openssl() {
+    fn wildcards_cover_what_they_cover_for_openssl() {
         for (pattern, host, expected) in [
             ("Bot.Name.TLD", "bot.name.tld", true),
             ("*.name.tld", "bot.name.tld", true),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::chain::ChainFault;
@@ -22,16 +22,8 @@ pub enum NameRule {
 /// Why a certificate cannot serve.
 #[derive(Debug)]
 pub enum CertificateError {
-    /// A file could not be read or written.
-    File(PathBuf, io::Error),
-    /// A file holds no such thing.
-    NotPem(PathBuf, &'static str),
-    /// A file holds a certificate, at this place, that cannot be read.
-    Unreadable(PathBuf, usize),
-    /// The key's kind or size is unknown to us; the bits and the exponent of an RSA key.
-    Key(PathBuf, Option<(usize, u64)>),
-    /// The key belongs to another certificate.
-    Mismatch(PathBuf, PathBuf),
+    /// There is something wrong with this file.
+    File(PathBuf, FileFault),
     /// The end was so many days ago; whether it is ours.
     Expired(u64, bool),
     /// The beginning lies so far ahead.
@@ -42,17 +34,32 @@ pub enum CertificateError {
     Name(String, NameRule, bool),
     /// Telegram refuses the chain, and the bot can serve it all the same.
     Chain(ChainFault),
-    /// A user's own, where only one of ours can follow the address.
+    /// The certificate is a user's own, where only one of ours can follow the address.
     NotOurs(PathBuf),
-    /// rustls does not take it.
+    /// rustls does not accept it; its words.
     Tls(String),
-    /// There is a file already.
-    Exists(PathBuf),
-    /// The library could not make one.
+    /// The library could not make one; its words.
     Make(String),
 }
 
-/// What ring can sign with.
+/// What is wrong with one file of a certificate.
+#[derive(Debug)]
+pub enum FileFault {
+    /// It cannot be read or written.
+    Io(io::Error),
+    /// It does not hold this, such as a "certificate", in PEM form.
+    NotPem(&'static str),
+    /// The certificate at this place in it, from 1, cannot be read.
+    Unreadable(usize),
+    /// The kind or size of its key is unknown to us; the bits and the exponent of an RSA key.
+    Key(Option<(usize, u64)>),
+    /// Its key does not belong to the certificate in this other file.
+    Mismatch(PathBuf),
+    /// It is there already.
+    Exists,
+}
+
+/// The RSA keys with which ring can sign.
 const MAX_RSA_BITS: usize = 4096;
 const MIN_RSA_EXPONENT: u64 = 65537;
 
@@ -63,17 +70,6 @@ fn replacement(is_ours: bool) -> &'static str {
         "Make a new certificate with `pihook cert --force`."
     } else {
         "Get a new certificate. Or move the certificate and its key to another folder: pihook then makes its own."
-    }
-}
-
-/// What to do about a file that cannot be read or written; the text continues the file's name.
-fn file_fault(why: &io::Error) -> String {
-    match why.kind() {
-        io::ErrorKind::NotFound => " does not exist. `pihook cert` makes it.".into(),
-        io::ErrorKind::PermissionDenied => {
-            format!(": {why}. Run the command with sudo, or as the user that runs the bot.")
-        }
-        _ => format!(": {why}."),
     }
 }
 
@@ -90,6 +86,39 @@ fn unusable(rsa: Option<(usize, u64)>) -> String {
         _ => "the key must be RSA (2048 to 4096 bits), EC P-256, EC P-384 or Ed25519, without a password. Make a new \
               key."
             .into(),
+    }
+}
+
+impl FileFault {
+    /// What is wrong with the file at `path`, and what to do.
+    fn sentence(&self, path: &Path) -> String {
+        let path = path.display();
+        match self {
+            Self::Io(error) => match error.kind() {
+                io::ErrorKind::NotFound => {
+                    format!("{path} does not exist. `pihook cert` makes it.")
+                }
+                io::ErrorKind::PermissionDenied => format!(
+                    "{path}: {error}. Run the command with sudo, or as the user that runs the bot."
+                ),
+                _ => format!("{path}: {error}."),
+            },
+            Self::NotPem(what) => {
+                format!("{path} does not contain a {what} in PEM form. Put the right file there.")
+            }
+            Self::Unreadable(number) => format!(
+                "{path}: certificate number {number} in the file cannot be read. Copy the file again, or get a new \
+                 certificate."
+            ),
+            Self::Key(rsa) => format!("pihook cannot use the key in {path}: {}", unusable(*rsa)),
+            Self::Mismatch(certificate) => {
+                let certificate = certificate.display();
+                format!(
+                    "The key in {path} does not belong to the certificate in {certificate}. Put the right key into {path}."
+                )
+            }
+            Self::Exists => format!("{path} already exists. Use --force to replace it."),
+        }
     }
 }
 
@@ -117,40 +146,14 @@ impl From<ChainFault> for CertificateError {
 impl CertificateError {
     /// Whether this user may not read a file.
     pub(crate) fn is_forbidden(&self) -> bool {
-        matches!(self, Self::File(_, why) if why.kind() == io::ErrorKind::PermissionDenied)
+        matches!(self, Self::File(_, FileFault::Io(error)) if error.kind() == io::ErrorKind::PermissionDenied)
     }
 }
 
 impl fmt::Display for CertificateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path, why) => write!(f, "{}{}", path.display(), file_fault(why)),
-            Self::NotPem(path, what) => {
-                write!(
-                    f,
-                    "{} does not contain a {what} in PEM form. Put the right file there.",
-                    path.display()
-                )
-            }
-            Self::Unreadable(path, number) => write!(
-                f,
-                "{}: certificate number {number} in the file cannot be read. Copy the file again, or get a new \
-                 certificate.",
-                path.display()
-            ),
-            Self::Key(path, rsa) => write!(
-                f,
-                "pihook cannot use the key in {}: {}",
-                path.display(),
-                unusable(*rsa)
-            ),
-            Self::Mismatch(certificate, key) => {
-                let (one, key) = (certificate.display(), key.display());
-                write!(
-                    f,
-                    "The key in {key} does not belong to the certificate in {one}. Put the right key into {key}."
-                )
-            }
+            Self::File(path, fault) => f.write_str(&fault.sentence(path)),
             Self::Expired(days, is_ours) => {
                 write!(
                     f,
@@ -184,16 +187,11 @@ impl fmt::Display for CertificateError {
                  your address or name.",
                 path.display()
             ),
-            Self::Tls(why) => write!(
+            Self::Tls(reason) => write!(
                 f,
-                "The certificate cannot be used: {why}. Make or get a new certificate."
+                "The certificate cannot be used: {reason}. Make or get a new certificate."
             ),
-            Self::Exists(path) => write!(
-                f,
-                "{} already exists. Use --force to replace it.",
-                path.display()
-            ),
-            Self::Make(why) => write!(f, "pihook could not make the certificate: {why}."),
+            Self::Make(reason) => write!(f, "pihook could not make the certificate: {reason}."),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where a certificate lies.
+//! The files of a certificate.
 
 use std::path::{Path, PathBuf};
 
@@ -15,11 +15,9 @@ impl CertificateFiles {
     /// The files by their usual names in `folder`.
     #[must_use]
     pub fn within(folder: &Path) -> Self {
-        let [certificate, private_key] =
-            ["webhook_cert.pem", "webhook_pkey.pem"].map(|name| folder.join(name));
         Self {
-            certificate,
-            private_key,
+            certificate: folder.join("webhook_cert.pem"),
+            private_key: folder.join("webhook_pkey.pem"),
         }
     }
 }

@@ -16,7 +16,7 @@ use rustls::{ServerConfig, SignatureAlgorithm};
 use x509_cert::der::asn1::{AnyRef, OctetStringRef, UintRef};
 use x509_cert::der::{Reader, SliceReader};
 
-use super::error::CertificateError;
+use super::error::{CertificateError, FileFault};
 use super::files::CertificateFiles;
 use super::x509::{X509, rsa_numbers};
 use crate::system::text;
@@ -38,7 +38,7 @@ pub struct Certificate {
     pub(super) not_after: SystemTime,
     pub(super) serves_tls: bool,
     is_ours: bool,
-    /// Whether one of the file signed itself: then Telegram can know it by upload.
+    /// Whether a certificate of the file signed itself: then Telegram can know it by upload.
     pub(super) has_root: bool,
 }
 
@@ -47,13 +47,13 @@ pub struct Certificate {
 /// # Errors
 /// When a file cannot be read, holds something else, or the two do not belong together.
 pub fn load(files: &CertificateFiles) -> Result<Certificate, CertificateError> {
-    let read =
-        |path: &Path| fs::read(path).map_err(|why| CertificateError::File(path.to_owned(), why));
-    parse(
-        files,
-        &read(&files.certificate)?,
-        &read(&files.private_key)?,
-    )
+    let pem = read(&files.certificate)?;
+    let key_pem = read(&files.private_key)?;
+    parse(files, &pem, &key_pem)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
+    fs::read(path).map_err(|error| CertificateError::File(path.to_owned(), FileFault::Io(error)))
 }
 
 /// Like [`load`], where the files hold `pem` and `key_pem`.
@@ -67,11 +67,16 @@ pub(super) fn parse(
         private_key: key,
     } = files;
     let chain = read_chain(certificate, pem)?;
-    // It is never empty.
+    // The chain is never empty.
     let leaf = &chain[0];
+
     let private = private_key(key, key_pem)?;
-    let signer = ring::sign::any_supported_type(&private)
-        .map_err(|_| CertificateError::Key(key.clone(), rsa(&private)))?;
+    let Ok(signer) = ring::sign::any_supported_type(&private) else {
+        return Err(CertificateError::File(
+            key.clone(),
+            FileFault::Key(rsa(&private)),
+        ));
+    };
 
     let ders = chain.iter().map(|one| one.der.clone()).collect();
     let loaded = Certificate {
@@ -86,11 +91,15 @@ pub(super) fn parse(
         has_root: chain.iter().any(X509::is_self_signed),
         chain,
     };
-    // Not rustls' own comparison: it refuses certificates of version 1, which Telegram takes.
-    if loaded.key.key.public_key().map(|key| key.to_vec()) == loaded.chain[0].public_key() {
+
+    // Not rustls' own comparison: it refuses certificates of version 1, which Telegram accepts.
+    let of_key = loaded.key.key.public_key();
+    let of_certificate = loaded.chain[0].public_key();
+    if of_key.as_deref() == of_certificate.as_deref() {
         Ok(loaded)
     } else {
-        Err(CertificateError::Mismatch(certificate.clone(), key.clone()))
+        let fault = FileFault::Mismatch(certificate.clone());
+        Err(CertificateError::File(key.clone(), fault))
     }
 }
 
@@ -99,40 +108,58 @@ fn read_chain(path: &Path, content: &[u8]) -> Result<Vec<X509>, CertificateError
     if let Some(one) = X509::read(content) {
         return Ok(vec![one]);
     }
+
     let mut text = lines(content);
     for label in OTHER_LABELS {
         text = text.replace(label, "CERTIFICATE-----");
     }
+
     let mut chain = Vec::new();
     for (number, der) in (1..).zip(CertificateDer::pem_slice_iter(text.as_bytes())) {
-        match der.ok().and_then(|der| X509::read(&der)) {
-            Some(one) => chain.push(one),
+        let read = match der {
+            Ok(der) => X509::read(&der),
+            Err(_) => None,
+        };
+        match read {
+            Some(certificate) => chain.push(certificate),
             None if chain.is_empty() => break,
-            None => return Err(CertificateError::Unreadable(path.to_owned(), number)),
+            None => {
+                let fault = FileFault::Unreadable(number);
+                return Err(CertificateError::File(path.to_owned(), fault));
+            }
         }
     }
+
     if chain.is_empty() {
-        Err(CertificateError::NotPem(path.to_owned(), "certificate"))
+        let fault = FileFault::NotPem("certificate");
+        Err(CertificateError::File(path.to_owned(), fault))
     } else {
         Ok(chain)
     }
 }
 
-/// The text of a file, whatever ends its lines.
+/// The text of a file with `\n` at the end of each line, whatever it has there.
 fn lines(content: &[u8]) -> String {
     text::decode(content)
         .replace("\r\n", "\n")
         .replace('\r', "\n")
 }
 
+/// The key of a file: PEM, or the key alone as DER.
 fn private_key(path: &Path, content: &[u8]) -> Result<PrivateKeyDer<'static>, CertificateError> {
     let text = lines(content);
-    PrivateKeyDer::from_pem_slice(text.as_bytes())
-        .or_else(|why| PrivateKeyDer::try_from(content.to_vec()).map_err(|_| why))
-        .map_err(|_| CertificateError::NotPem(path.to_owned(), "private key (without a password)"))
+    if let Ok(key) = PrivateKeyDer::from_pem_slice(text.as_bytes()) {
+        return Ok(key);
+    }
+
+    let Ok(key) = PrivateKeyDer::try_from(content.to_vec()) else {
+        let fault = FileFault::NotPem("private key (without a password)");
+        return Err(CertificateError::File(path.to_owned(), fault));
+    };
+    Ok(key)
 }
 
-/// The bits and the exponent of an RSA key.
+/// The bits and the exponent of an RSA key; None for a key of another kind.
 fn rsa(key: &PrivateKeyDer) -> Option<(usize, u64)> {
     let der = match key {
         PrivateKeyDer::Pkcs1(key) => key.secret_pkcs1_der(),
@@ -142,12 +169,15 @@ fn rsa(key: &PrivateKeyDer) -> Option<(usize, u64)> {
                 let _version: UintRef = reader.decode()?;
                 let _algorithm: AnyRef = reader.decode()?;
                 let inner: OctetStringRef = reader.decode()?;
-                reader.tlv_bytes().map_or(Ok(inner), |_| Ok(inner))
+                // Attributes can follow, and do not matter.
+                let _ = reader.tlv_bytes();
+                Ok(inner)
             });
             inner.ok()?.as_bytes()
         }
         _ => return None,
     };
+
     let mut outer = SliceReader::new(der).ok()?;
     let all: AnyRef = outer.decode().ok()?;
     let mut reader = SliceReader::new(all.value()).ok()?;
@@ -162,16 +192,13 @@ impl Certificate {
         &self.key.cert[0]
     }
 
-    /// How many days it is valid.
+    /// How many whole days it is still valid.
     pub(crate) fn days(&self, now: SystemTime) -> u64 {
-        self.not_after
-            .duration_since(now)
-            .unwrap_or_default()
-            .as_secs()
-            / 86400
+        let left = self.not_after.duration_since(now).unwrap_or_default();
+        left.as_secs() / 86400
     }
 
-    /// The kind of its key.
+    /// The kind of its key, for a message.
     pub(crate) fn kind(&self) -> &'static str {
         match self.key.key.algorithm() {
             SignatureAlgorithm::RSA => "RSA",
@@ -194,9 +221,15 @@ impl Certificate {
     /// file. None when a public CA vouches for it: Telegram would trust the upload alone, and then
     /// look for an address elsewhere.
     pub(crate) fn upload(&self, host: &str) -> Option<String> {
-        let pem = |der: &CertificateDer| pem::encode(&Pem::new("CERTIFICATE", der.as_ref()));
-        self.is_uploaded(host)
-            .then(|| self.key.cert.iter().map(pem).collect())
+        if !self.is_uploaded(host) {
+            return None;
+        }
+
+        let mut upload = String::new();
+        for der in &self.key.cert {
+            upload += &pem::encode(&Pem::new("CERTIFICATE", der.as_ref()));
+        }
+        Some(upload)
     }
 
     /// TLS 1.2 and 1.3 with this certificate; no SNI is needed, since Telegram sends none for an

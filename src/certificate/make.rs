@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 
 use super::check::RELEASE_TIME;
-use super::error::CertificateError;
+use super::error::{CertificateError, FileFault};
 use super::files::CertificateFiles;
 use super::load::{Certificate, OUR_ORGANIZATION, load, parse};
 use crate::system::files;
@@ -30,8 +30,8 @@ pub struct PemPair {
 pub(crate) struct Renewed {
     /// The certificate itself.
     pub(crate) certificate: Certificate,
-    /// Whether the files hold it now: a memory card that is full, or can only be read, keeps nobody
-    /// from serving.
+    /// Whether the files hold it now. The bot serves all the same where a memory card is full, or
+    /// can only be read.
     pub(crate) written: Result<(), CertificateError>,
 }
 
@@ -46,25 +46,31 @@ pub fn make(
     now: SystemTime,
     key: Option<&str>,
 ) -> Result<PemPair, CertificateError> {
-    let failed = |why: rcgen::Error| CertificateError::Make(why.to_string());
-    let key = key
-        .map_or_else(KeyPair::generate, KeyPair::from_pem)
-        .map_err(failed)?;
+    let failed = |error: rcgen::Error| CertificateError::Make(error.to_string());
+    let key = match key {
+        Some(pem) => KeyPair::from_pem(pem).map_err(failed)?,
+        None => KeyPair::generate().map_err(failed)?,
+    };
+
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, host);
     params
         .distinguished_name
         .push(DnType::OrganizationName, OUR_ORGANIZATION);
+
     // Telegram looks at the common name; curl, browsers and the rest at this.
-    params.subject_alt_names = vec![match host.parse::<IpAddr>() {
+    let alternative_name = match host.parse::<IpAddr>() {
         Ok(address) => SanType::IpAddress(address),
         Err(_) => SanType::DnsName(host.try_into().map_err(failed)?),
-    }];
+    };
+    params.subject_alt_names = vec![alternative_name];
+
     // A Pi's clock starts in the past, and what is made then must be valid when the time has come.
     let now = now.max(UNIX_EPOCH + RELEASE_TIME);
     params.not_before = (now - BACKDATING_TIME).into();
     params.not_after = (now + Duration::from_secs(u64::from(days) * 86400)).into();
+
     let certificate = params.self_signed(&key).map_err(failed)?;
     Ok(PemPair {
         certificate: certificate.pem(),
@@ -85,26 +91,25 @@ pub fn write(
         certificate,
         private_key,
     } = files;
-    if !replace
-        && let Some(there) = [certificate, private_key]
-            .into_iter()
-            .find(|path| path.exists())
-    {
-        return Err(CertificateError::Exists(there.clone()));
+    for path in [certificate, private_key] {
+        if !replace && path.exists() {
+            return Err(CertificateError::File(path.clone(), FileFault::Exists));
+        }
     }
+
     write_file(private_key, &pair.private_key, 0o600)?;
     write_file(certificate, &pair.certificate, 0o644)
 }
 
 fn write_file(path: &Path, text: &str, mode: u32) -> Result<(), CertificateError> {
+    let failed = |error: io::Error| CertificateError::File(path.to_owned(), FileFault::Io(error));
     let folder = path.parent().unwrap_or(Path::new(""));
-    let written =
-        files::create_folder(folder).and_then(|()| files::replace(path, text.as_bytes(), mode));
-    written.map_err(|why| CertificateError::File(path.to_owned(), why))
+    files::create_folder(folder).map_err(failed)?;
+    files::replace(path, text.as_bytes(), mode).map_err(failed)
 }
 
-/// Makes a new certificate for `host`, for the key that is there: so the power may go between the
-/// two files, and at any time there is a pair.
+/// Makes a new certificate for `host` with the key that is there. So only one file changes, and the
+/// two belong together also when the power fails meanwhile.
 ///
 /// # Errors
 /// When the old key cannot be read or is of no use, or a user's own certificate is there.
@@ -112,17 +117,23 @@ pub(crate) fn renew(host: &str, files: &CertificateFiles) -> Result<Renewed, Cer
     if files.certificate.exists() && !load(files)?.is_ours() {
         return Err(CertificateError::NotOurs(files.certificate.clone()));
     }
+
     let old_key = match fs::read_to_string(&files.private_key) {
         Ok(text) => Some(text),
-        Err(why) if why.kind() == io::ErrorKind::NotFound => None,
-        Err(why) => return Err(CertificateError::File(files.private_key.clone(), why)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            let fault = FileFault::Io(error);
+            return Err(CertificateError::File(files.private_key.clone(), fault));
+        }
     };
+
     let pair = make(host, VALID_DAYS, SystemTime::now(), old_key.as_deref())?;
     let certificate = parse(
         files,
         pair.certificate.as_bytes(),
         pair.private_key.as_bytes(),
     )?;
+
     let written = match old_key {
         None => write(&pair, files, true),
         Some(_) => write_file(&files.certificate, &pair.certificate, 0o644),

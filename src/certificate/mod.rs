@@ -11,7 +11,7 @@ pub mod rollover;
 mod x509;
 
 pub use chain::ChainFault;
-pub use error::{CertificateError, NameRule};
+pub use error::{CertificateError, FileFault, NameRule};
 pub use files::CertificateFiles;
 pub use load::{Certificate, load};
 pub(crate) use make::{VALID_DAYS, renew};

@@ -12,6 +12,7 @@ use crate::system::lock::lock;
 /// shown, and calls again in 2 s: then it is shown the other one.
 pub struct Rollover(Mutex<Shown>);
 
+/// The certificates of a rollover, and which one comes next.
 struct Shown {
     new: Arc<ServerConfig>,
     /// None when no rollover is under way.
@@ -33,15 +34,17 @@ impl Rollover {
     /// The one to show to the next connection.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
         let shown = self.shown();
-        let old = shown.old.as_ref().filter(|_| shown.is_old_next);
-        Arc::clone(old.unwrap_or(&shown.new))
+        match &shown.old {
+            Some(old) if shown.is_old_next => Arc::clone(old),
+            _ => Arc::clone(&shown.new),
+        }
     }
 
     /// Begins a rollover: the new one is shown first, and the one from before the rollover stays.
     pub(crate) fn begin(&self, new: Arc<ServerConfig>) {
         let mut shown = self.shown();
         let before = std::mem::replace(&mut shown.new, new);
-        // If Telegram has not taken the last one yet, it still has the one before.
+        // If Telegram does not have the last one yet, it still has the one before.
         shown.old.get_or_insert(before);
         shown.is_old_next = false;
     }
@@ -61,8 +64,11 @@ impl Rollover {
     pub(crate) fn rejected(&self, config: &Arc<ServerConfig>) -> bool {
         // Many connections can fail at once: that is one rejection.
         let is_first = Arc::ptr_eq(config, &self.current());
+
         let mut shown = self.shown();
-        shown.is_old_next ^= is_first;
+        if is_first {
+            shown.is_old_next = !shown.is_old_next;
+        }
         shown.old.is_some()
     }
 
@@ -90,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn who_refuses_the_one_is_shown_the_other_until_it_is_settled() {
+    fn a_rejected_certificate_is_followed_by_the_other_one_until_the_rollover_ends() {
         let [old, new, newest] = ["old", "new", "newest"].map(config);
         let rollover = Rollover::new(old.clone());
         assert!(!rollover.rejected(&old));

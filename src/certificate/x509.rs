@@ -6,17 +6,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
-use x509_cert::certificate::{CertificateInner, Profile};
+use x509_cert::certificate::{CertificateInner, Profile, TbsCertificateInner};
 use x509_cert::der::asn1::{AnyRef, ObjectIdentifier, UintRef};
 use x509_cert::der::oid::AssociatedOid;
 use x509_cert::der::{Any, Decode, Encode, Reader, SliceReader, Tag, TagNumber, Tagged};
+use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::{
     AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, NameConstraints,
     SubjectAltName, SubjectKeyIdentifier,
 };
-use x509_cert::name::Name;
+use x509_cert::name::{Name, RelativeDistinguishedName};
 use x509_cert::serial_number::SerialNumber;
+use x509_cert::spki::SubjectPublicKeyInfoOwned;
 
+/// The attributes of a name that messages and checks need.
 const COMMON_NAME: &str = "2.5.4.3";
 const ORGANIZATION: &str = "2.5.4.10";
 /// Extended key usage that serves a TLS server: its own, and the server gated cryptography of
@@ -28,8 +31,8 @@ const SERVER_PURPOSES: [&str; 3] = [
 ];
 /// Netscape's kind of certificate, and its bits for servers and for those that sign them.
 const NETSCAPE_KIND: &str = "2.16.840.1.113730.1.1";
-pub(super) const NETSCAPE_SERVER: u8 = 0x40;
-pub(super) const NETSCAPE_AUTHORITY: u8 = 0x04;
+const NETSCAPE_SERVER: u8 = 0x40;
+const NETSCAPE_AUTHORITY: u8 = 0x04;
 /// The extensions that OpenSSL knows: any other one that is critical is refused (its
 /// `X509_supported_extension`).
 const KNOWN_EXTENSIONS: [&str; 12] = [
@@ -46,6 +49,7 @@ const KNOWN_EXTENSIONS: [&str; 12] = [
     "2.5.29.54",
     NETSCAPE_KIND,
 ];
+/// The algorithms of keys that have a size to check.
 const RSA: &str = "1.2.840.113549.1.1.1";
 const DSA: &str = "1.2.840.10040.4.1";
 /// P-192 and secp192k1.
@@ -60,9 +64,13 @@ const WEAK_SIGNATURES: [&str; 6] = [
     "1.3.14.3.2.29",
 ];
 /// The sizes of RSA keys by which ring can check a signature.
-const KNOWN_RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+const RING_RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// Takes serial numbers of any length, as OpenSSL does.
+/// The lowest security level that Debian's and Ubuntu's OpenSSL has asks for keys of this size.
+const MIN_RSA_BITS: usize = 2048;
+const MIN_DSA_BYTES: usize = 256;
+
+/// A profile that reads serial numbers of any length, as OpenSSL does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AnySerial;
 
@@ -85,77 +93,104 @@ pub(super) type ComparedName = Vec<Vec<(ObjectIdentifier, Vec<u8>)>>;
 impl X509 {
     /// Reads one; what stands behind it is left out, such as the marks of a trusted certificate.
     pub(super) fn read(der: &[u8]) -> Option<Self> {
-        let whole = SliceReader::new(der)
-            .and_then(|mut reader| reader.tlv_bytes())
-            .ok()?;
+        let mut reader = SliceReader::new(der).ok()?;
+        let whole = reader.tlv_bytes().ok()?;
         let parsed = CertificateInner::from_der(whole).ok()?;
+
         Some(Self {
             der: CertificateDer::from(whole.to_vec()),
             parsed,
         })
     }
 
+    /// The part that its issuer signs, parsed.
+    fn content(&self) -> &TbsCertificateInner<AnySerial> {
+        &self.parsed.tbs_certificate
+    }
+
+    fn key(&self) -> &SubjectPublicKeyInfoOwned {
+        &self.content().subject_public_key_info
+    }
+
+    /// An extension; None when it is missing or cannot be read.
     fn extension<'a, T: Decode<'a> + AssociatedOid>(&'a self) -> Option<T> {
-        self.parsed
-            .tbs_certificate
-            .get::<T>()
-            .ok()
-            .flatten()
-            .map(|(_, value)| value)
+        match self.content().get::<T>() {
+            Ok(Some((_is_critical, value))) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// All extensions, unread.
+    fn extensions(&self) -> &[Extension] {
+        self.content().extensions.as_deref().unwrap_or_default()
+    }
+
+    /// The content of the extension with this id, unread.
+    fn raw_extension(&self, id: &str) -> Option<&[u8]> {
+        for extension in self.extensions() {
+            if extension.extn_id.to_string() == id {
+                return Some(extension.extn_value.as_bytes());
+            }
+        }
+        None
     }
 
     /// Whether an extension that counts is there and cannot be read: what OpenSSL makes of it is
     /// not known.
     pub(super) fn is_unclear(&self) -> bool {
-        let tbs = &self.parsed.tbs_certificate;
-        tbs.get::<BasicConstraints>().is_err()
-            || tbs.get::<KeyUsage>().is_err()
-            || tbs.get::<ExtendedKeyUsage>().is_err()
+        let content = self.content();
+        content.get::<BasicConstraints>().is_err()
+            || content.get::<KeyUsage>().is_err()
+            || content.get::<ExtendedKeyUsage>().is_err()
     }
 
-    /// A critical extension that OpenSSL does not know.
+    /// A critical extension that OpenSSL does not know, by its id.
     pub(super) fn unknown_extension(&self) -> Option<String> {
-        let mut all = self.parsed.tbs_certificate.extensions.iter().flatten();
-        let unknown = all.find(|one| {
-            one.critical && !KNOWN_EXTENSIONS.contains(&one.extn_id.to_string().as_str())
-        });
-        unknown.map(|one| one.extn_id.to_string())
+        for extension in self.extensions() {
+            let id = extension.extn_id.to_string();
+            if extension.critical && !KNOWN_EXTENSIONS.contains(&id.as_str()) {
+                return Some(id);
+            }
+        }
+        None
     }
 
-    /// How a message calls it.
+    /// The name by which a message calls it.
     pub(super) fn title(&self) -> String {
-        title(&self.parsed.tbs_certificate.subject)
+        title(&self.content().subject)
     }
 
-    /// How a message calls who signed it.
+    /// The name by which a message calls its issuer.
     pub(super) fn issuer_title(&self) -> String {
-        title(&self.parsed.tbs_certificate.issuer)
+        title(&self.content().issuer)
     }
 
     pub(super) fn common_names(&self) -> Vec<String> {
-        attribute(&self.parsed.tbs_certificate.subject, COMMON_NAME)
+        attribute(&self.content().subject, COMMON_NAME)
     }
 
     pub(super) fn organizations(&self) -> Vec<String> {
-        attribute(&self.parsed.tbs_certificate.subject, ORGANIZATION)
+        attribute(&self.content().subject, ORGANIZATION)
     }
 
-    /// The alternative names of one kind.
+    /// The alternative names of one kind, as they stand in the certificate; RFC 5280 numbers the
+    /// kinds. A list that is broken counts up to the place where it is.
     fn alternatives(&self, kind: u8) -> Vec<Vec<u8>> {
-        let mut all = self.parsed.tbs_certificate.extensions.iter().flatten();
-        let names = all
-            .find(|one| one.extn_id == SubjectAltName::OID)
-            .map(|one| one.extn_value.as_bytes());
-        let list = names
-            .and_then(|der| AnyRef::from_der(der).ok())
-            .map_or(&[][..], |list| list.value());
-        let (mut reader, mut found) = (SliceReader::new(list).ok(), Vec::new());
-        while let Some(name) = reader
-            .as_mut()
-            .and_then(|reader| reader.decode::<AnyRef>().ok())
-        {
-            if matches!(name.tag(), Tag::ContextSpecific { number, .. } if number == TagNumber::new(kind))
-            {
+        let wanted = TagNumber::new(kind);
+        let mut found = Vec::new();
+
+        let Some(names) = self.raw_extension(&SubjectAltName::OID.to_string()) else {
+            return found;
+        };
+        let Ok(list) = AnyRef::from_der(names) else {
+            return found;
+        };
+        let Ok(mut reader) = SliceReader::new(list.value()) else {
+            return found;
+        };
+
+        while let Ok(name) = reader.decode::<AnyRef>() {
+            if matches!(name.tag(), Tag::ContextSpecific { number, .. } if number == wanted) {
                 found.push(name.value().to_vec());
             }
         }
@@ -163,115 +198,122 @@ impl X509 {
     }
 
     pub(super) fn dns_names(&self) -> Vec<String> {
-        self.alternatives(2)
-            .into_iter()
-            .map(|name| String::from_utf8_lossy(&name).into_owned())
-            .collect()
+        let mut names = Vec::new();
+        for name in self.alternatives(2) {
+            names.push(String::from_utf8_lossy(&name).into_owned());
+        }
+        names
     }
 
     pub(super) fn addresses(&self) -> Vec<IpAddr> {
-        let address = |bytes: Vec<u8>| {
-            let v4 = <[u8; 4]>::try_from(&bytes[..]).map(IpAddr::from);
-            v4.or_else(|_| <[u8; 16]>::try_from(&bytes[..]).map(IpAddr::from))
-                .ok()
-        };
-        self.alternatives(7)
-            .into_iter()
-            .filter_map(address)
-            .collect()
+        let mut addresses = Vec::new();
+        for bytes in self.alternatives(7) {
+            if let Ok(v4) = <[u8; 4]>::try_from(&bytes[..]) {
+                addresses.push(IpAddr::from(v4));
+            } else if let Ok(v6) = <[u8; 16]>::try_from(&bytes[..]) {
+                addresses.push(IpAddr::from(v6));
+            }
+        }
+        addresses
     }
 
     pub(super) fn not_before(&self) -> SystemTime {
-        UNIX_EPOCH
-            + self
-                .parsed
-                .tbs_certificate
-                .validity
-                .not_before
-                .to_unix_duration()
+        UNIX_EPOCH + self.content().validity.not_before.to_unix_duration()
     }
 
     pub(super) fn not_after(&self) -> SystemTime {
-        UNIX_EPOCH
-            + self
-                .parsed
-                .tbs_certificate
-                .validity
-                .not_after
-                .to_unix_duration()
+        UNIX_EPOCH + self.content().validity.not_after.to_unix_duration()
     }
 
-    /// How long it is over.
+    /// How long ago it expired; None when it did not.
     pub(super) fn expired(&self, now: SystemTime) -> Option<Duration> {
-        (now > self.not_after()).then(|| now.duration_since(self.not_after()).unwrap_or_default())
+        if now > self.not_after() {
+            Some(now.duration_since(self.not_after()).unwrap_or_default())
+        } else {
+            None
+        }
     }
 
-    /// What OpenSSL calls the purpose `sslserver`, without the names of the key usage.
+    /// What OpenSSL calls the purpose `sslserver`, without the names of the key usage. A
+    /// certificate that names no purpose serves all.
     pub(super) fn serves_purpose(&self) -> bool {
-        self.extension::<ExtendedKeyUsage>().is_none_or(|purposes| {
-            purposes
-                .0
-                .iter()
-                .any(|purpose| SERVER_PURPOSES.contains(&purpose.to_string().as_str()))
-        })
+        let Some(purposes) = self.extension::<ExtendedKeyUsage>() else {
+            return true;
+        };
+        for purpose in purposes.0 {
+            if SERVER_PURPOSES.contains(&purpose.to_string().as_str()) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether it may be shown by a TLS server.
     pub(super) fn serves_tls(&self) -> bool {
-        let can_serve = |usage: KeyUsage| {
-            usage.digital_signature() || usage.key_encipherment() || usage.key_agreement()
+        let usage_allows = match self.extension::<KeyUsage>() {
+            Some(usage) => {
+                usage.digital_signature() || usage.key_encipherment() || usage.key_agreement()
+            }
+            None => true,
         };
-        self.serves_purpose()
-            && self.extension::<KeyUsage>().is_none_or(can_serve)
-            && self
-                .netscape_kind()
-                .is_none_or(|bits| bits & NETSCAPE_SERVER > 0)
+        let netscape_allows = match self.netscape_kind() {
+            Some(bits) => bits & NETSCAPE_SERVER > 0,
+            None => true,
+        };
+        self.serves_purpose() && usage_allows && netscape_allows
     }
 
     /// The bits of Netscape's kind: they are the last byte of the extension.
     fn netscape_kind(&self) -> Option<u8> {
-        let mut all = self.parsed.tbs_certificate.extensions.iter().flatten();
-        let kind = all.find(|one| one.extn_id.to_string() == NETSCAPE_KIND)?;
-        Some(
-            kind.extn_value
-                .as_bytes()
-                .last()
-                .copied()
-                .unwrap_or_default(),
-        )
+        let bytes = self.raw_extension(NETSCAPE_KIND)?;
+        Some(bytes.last().copied().unwrap_or_default())
     }
 
-    /// Why it may not sign others (OpenSSL's `check_ca`).
-    pub(super) fn why_no_authority(&self) -> Option<&'static str> {
+    /// The reason why it may not sign others (OpenSSL's `check_ca`); None when it may.
+    pub(super) fn signing_fault(&self) -> Option<&'static str> {
         let usage = self.extension::<KeyUsage>();
-        if usage.is_some_and(|usage| !usage.key_cert_sign()) {
+        if let Some(usage) = usage
+            && !usage.key_cert_sign()
+        {
             return Some("its key usage does not contain keyCertSign");
         }
-        let (constraints, kind) = (self.extension::<BasicConstraints>(), self.netscape_kind());
-        let is_authority = constraints.map_or_else(
-            || {
-                let is_v1 = self.parsed.tbs_certificate.version == x509_cert::Version::V1;
-                let is_netscapes = kind.is_some_and(|bits| bits & NETSCAPE_AUTHORITY > 0);
-                is_v1 && self.is_self_signed() || usage.is_some() || is_netscapes
-            },
-            |constraints| constraints.ca,
-        );
-        (!is_authority).then_some("it is not a CA (basic constraints)")
+
+        let is_authority = match self.extension::<BasicConstraints>() {
+            Some(constraints) => constraints.ca,
+            // OpenSSL also takes old certificates, from before there was this extension.
+            None => usage.is_some() || self.is_old_root() || self.is_netscape_authority(),
+        };
+        if is_authority {
+            None
+        } else {
+            Some("it is not a CA (basic constraints)")
+        }
     }
 
-    /// How many others may stand between it and the server's.
+    /// Whether it is a root of version 1, which has no extensions.
+    fn is_old_root(&self) -> bool {
+        self.content().version == x509_cert::Version::V1 && self.is_self_signed()
+    }
+
+    fn is_netscape_authority(&self) -> bool {
+        match self.netscape_kind() {
+            Some(bits) => bits & NETSCAPE_AUTHORITY > 0,
+            None => false,
+        }
+    }
+
+    /// How many others may stand between it and the server's certificate.
     pub(super) fn path_limit(&self) -> Option<usize> {
-        self.extension::<BasicConstraints>()?
-            .path_len_constraint
-            .map(usize::from)
+        let constraints = self.extension::<BasicConstraints>()?;
+        constraints.path_len_constraint.map(usize::from)
     }
 
-    /// A limit that only a CA can have.
+    /// Whether it has a path length limit, which only a CA can have, and is none.
     pub(super) fn has_senseless_limit(&self) -> bool {
-        self.extension::<BasicConstraints>()
-            .is_some_and(|constraints| {
-                !constraints.ca && constraints.path_len_constraint.unwrap_or_default() > 0
-            })
+        let Some(constraints) = self.extension::<BasicConstraints>() else {
+            return false;
+        };
+        !constraints.ca && constraints.path_len_constraint.unwrap_or_default() > 0
     }
 
     pub(super) fn name_constraints(&self) -> Option<NameConstraints> {
@@ -280,98 +322,108 @@ impl X509 {
 
     /// Whether the constraints on names are there and cannot be read.
     pub(super) fn has_unclear_constraints(&self) -> bool {
-        self.parsed
-            .tbs_certificate
-            .get::<NameConstraints>()
-            .is_err()
+        self.content().get::<NameConstraints>().is_err()
     }
 
     pub(super) fn subject(&self) -> ComparedName {
-        compared(&self.parsed.tbs_certificate.subject)
+        compared(&self.content().subject)
     }
 
-    /// Whether `other` can have signed it, by their names and the ids of their keys.
+    /// Whether `other` can have signed it, by their names and the ids of their keys. An id counts
+    /// only where both certificates have one.
     pub(super) fn may_be_signed_by(&self, other: &Self) -> bool {
-        let named = self
-            .extension::<AuthorityKeyIdentifier>()
-            .and_then(|id| id.key_identifier);
-        let there = other.extension::<SubjectKeyIdentifier>().map(|id| id.0);
-        compared(&self.parsed.tbs_certificate.issuer) == other.subject()
-            && named.zip(there).is_none_or(|(named, there)| named == there)
+        if compared(&self.content().issuer) != other.subject() {
+            return false;
+        }
+
+        let Some(issuer) = self.extension::<AuthorityKeyIdentifier>() else {
+            return true;
+        };
+        let Some(issuer_key) = issuer.key_identifier else {
+            return true;
+        };
+        match other.extension::<SubjectKeyIdentifier>() {
+            Some(key) => key.0 == issuer_key,
+            None => true,
+        }
     }
 
     /// Whether issuer and subject have one name.
     pub(super) fn is_self_issued(&self) -> bool {
-        compared(&self.parsed.tbs_certificate.issuer) == self.subject()
+        compared(&self.content().issuer) == self.subject()
     }
 
-    /// A root, or one that stands for itself.
+    /// Whether it signed itself: a root, or one that stands alone.
     pub(super) fn is_self_signed(&self) -> bool {
         self.may_be_signed_by(self)
     }
 
     /// Whether `other` has signed it; None when that cannot be checked here.
     pub(super) fn is_signed_by(&self, other: &Self) -> Option<bool> {
-        let key = &other.parsed.tbs_certificate.subject_public_key_info;
-        if other
-            .rsa()
-            .is_some_and(|(bits, _)| !KNOWN_RSA_BITS.contains(&bits))
+        if let Some((bits, _exponent)) = other.rsa()
+            && !RING_RSA_BITS.contains(&bits)
         {
             return None;
         }
-        let (algorithm, signed) = (
-            content(&key.algorithm)?,
-            content(&self.parsed.signature_algorithm)?,
-        );
-        let fits = ring::default_provider()
+
+        let key = other.key();
+        let key_algorithm = algorithm_content(&key.algorithm)?;
+        let signature_algorithm = algorithm_content(&self.parsed.signature_algorithm)?;
+        let message = signed_part(&self.der)?;
+        let signature = self.parsed.signature.raw_bytes();
+
+        // Several of ring's algorithms can fit, one for each length of a digest.
+        let mut verdict = None;
+        for algorithm in ring::default_provider()
             .signature_verification_algorithms
             .all
-            .iter()
-            .filter(|one| {
-                one.public_key_alg_id().as_ref() == algorithm
-                    && one.signature_alg_id().as_ref() == signed
-            });
-        let message = tbs(&self.der)?;
-        let (key, signature) = (
-            key.subject_public_key.raw_bytes(),
-            self.parsed.signature.raw_bytes(),
-        );
-        fits.map(|one| one.verify_signature(key, message, signature).is_ok())
-            .reduce(|one, other| one || other)
+        {
+            if algorithm.public_key_alg_id().as_ref() != key_algorithm
+                || algorithm.signature_alg_id().as_ref() != signature_algorithm
+            {
+                continue;
+            }
+            let key_bits = key.subject_public_key.raw_bytes();
+            let is_right = algorithm
+                .verify_signature(key_bits, message, signature)
+                .is_ok();
+            verdict = Some(verdict.unwrap_or(false) || is_right);
+        }
+        verdict
     }
 
-    /// Whether OpenSSL takes no such signature any more.
+    /// Whether its signature is of a kind that OpenSSL does not accept any more.
     pub(super) fn has_weak_signature(&self) -> bool {
         WEAK_SIGNATURES.contains(&self.parsed.signature_algorithm.oid.to_string().as_str())
     }
 
     /// Whether OpenSSL, as Debian and Ubuntu have it, finds its key too weak.
     pub(super) fn has_weak_key(&self) -> bool {
-        let algorithm = &self
-            .parsed
-            .tbs_certificate
-            .subject_public_key_info
-            .algorithm;
-        let curve = algorithm
-            .parameters
-            .as_ref()
-            .and_then(|curve| curve.decode_as::<ObjectIdentifier>().ok());
-        let is_small = self.rsa().is_some_and(|(bits, _)| bits < 2048);
-        let key_bytes = self
-            .parsed
-            .tbs_certificate
-            .subject_public_key_info
-            .subject_public_key
-            .raw_bytes()
-            .len();
-        is_small
-            || algorithm.oid.to_string() == DSA && key_bytes < 256
-            || curve.is_some_and(|curve| WEAK_CURVES.contains(&curve.to_string().as_str()))
+        if let Some((bits, _exponent)) = self.rsa()
+            && bits < MIN_RSA_BITS
+        {
+            return true;
+        }
+
+        let algorithm = &self.key().algorithm;
+        if algorithm.oid.to_string() == DSA
+            && self.key().subject_public_key.raw_bytes().len() < MIN_DSA_BYTES
+        {
+            return true;
+        }
+
+        let Some(parameters) = &algorithm.parameters else {
+            return false;
+        };
+        match parameters.decode_as::<ObjectIdentifier>() {
+            Ok(curve) => WEAK_CURVES.contains(&curve.to_string().as_str()),
+            Err(_) => false,
+        }
     }
 
     /// The bits of its modulus and the exponent, of an RSA key.
     pub(super) fn rsa(&self) -> Option<(usize, u64)> {
-        let key = &self.parsed.tbs_certificate.subject_public_key_info;
+        let key = self.key();
         if key.algorithm.oid.to_string() != RSA {
             return None;
         }
@@ -381,11 +433,7 @@ impl X509 {
 
     /// Its public key, as DER.
     pub(super) fn public_key(&self) -> Option<Vec<u8>> {
-        self.parsed
-            .tbs_certificate
-            .subject_public_key_info
-            .to_der()
-            .ok()
+        self.key().to_der().ok()
     }
 }
 
@@ -393,46 +441,55 @@ impl X509 {
 pub(super) fn rsa_numbers<'r, R: Reader<'r>>(
     reader: &mut R,
 ) -> x509_cert::der::Result<(usize, u64)> {
-    let (modulus, exponent) = (reader.decode::<UintRef>()?, reader.decode::<UintRef>()?);
+    let modulus = reader.decode::<UintRef>()?;
+    let exponent = reader.decode::<UintRef>()?;
+
     let first = modulus.as_bytes().first().copied().unwrap_or_default();
-    // No exponent of more bytes is anything but large.
-    let exponent = exponent.as_bytes().iter().try_fold(0u64, |all, byte| {
-        Some(all.checked_mul(256)? + u64::from(*byte))
-    });
-    Ok((
-        (modulus.as_bytes().len() * 8).saturating_sub(first.leading_zeros() as usize),
-        exponent.unwrap_or(u64::MAX),
-    ))
+    let bits = (modulus.as_bytes().len() * 8).saturating_sub(first.leading_zeros() as usize);
+
+    // An exponent that does not fit is large, and only small ones are bad.
+    let mut value: u64 = 0;
+    for byte in exponent.as_bytes() {
+        value = value.saturating_mul(256).saturating_add(u64::from(*byte));
+    }
+    Ok((bits, value))
 }
 
 /// An algorithm's DER without the frame around it.
-fn content(algorithm: &impl Encode) -> Option<Vec<u8>> {
-    AnyRef::from_der(&algorithm.to_der().ok()?)
-        .ok()
-        .map(|all| all.value().to_vec())
+fn algorithm_content(algorithm: &impl Encode) -> Option<Vec<u8>> {
+    let der = algorithm.to_der().ok()?;
+    let framed = AnyRef::from_der(&der).ok()?;
+    Some(framed.value().to_vec())
 }
 
-/// The part that is signed, byte for byte.
-fn tbs(der: &[u8]) -> Option<&[u8]> {
-    SliceReader::new(AnyRef::from_der(der).ok()?.value())
-        .and_then(|mut reader| reader.tlv_bytes())
-        .ok()
+/// The part of a certificate that its issuer signs, byte for byte.
+fn signed_part(der: &[u8]) -> Option<&[u8]> {
+    let whole = AnyRef::from_der(der).ok()?;
+    let mut reader = SliceReader::new(whole.value()).ok()?;
+    reader.tlv_bytes().ok()
 }
 
+/// The texts of the attributes of a name with this id.
 fn attribute(name: &Name, wanted: &str) -> Vec<String> {
-    let all = name
-        .0
-        .iter()
-        .flat_map(|part| part.0.iter())
-        .filter(|part| part.oid.to_string() == wanted);
-    all.filter_map(|part| text(&part.value)).collect()
+    let mut texts = Vec::new();
+    for part in &name.0 {
+        for attribute in part.0.iter() {
+            if attribute.oid.to_string() == wanted {
+                texts.extend(text(&attribute.value));
+            }
+        }
+    }
+    texts
 }
 
+/// The common name, or else the organization, or else the whole name.
 fn title(name: &Name) -> String {
-    let known = |wanted| attribute(name, wanted).into_iter().next();
-    known(COMMON_NAME)
-        .or_else(|| known(ORGANIZATION))
-        .unwrap_or_else(|| name.to_string())
+    for wanted in [COMMON_NAME, ORGANIZATION] {
+        if let Some(first) = attribute(name, wanted).into_iter().next() {
+            return first;
+        }
+    }
+    name.to_string()
 }
 
 /// A string of a name, whatever kind it is.
@@ -445,25 +502,29 @@ fn text(value: &Any) -> Option<String> {
                 .map(|unit| u16::from_be_bytes([unit[0], unit[1]]));
             char::decode_utf16(units).collect::<Result<_, _>>().ok()
         }
+        // Latin-1.
         Tag::TeletexString => Some(bytes.iter().map(|byte| char::from(*byte)).collect()),
         _ => String::from_utf8(bytes.to_vec()).ok(),
     }
 }
 
 fn compared(name: &Name) -> ComparedName {
-    let one = |value: &Any| match text(value) {
-        Some(text) => text
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ")
-            .to_ascii_lowercase()
-            .into_bytes(),
-        None => value.value().to_vec(),
-    };
-    let part = |part: &x509_cert::name::RelativeDistinguishedName| {
-        let mut all: Vec<_> = part.0.iter().map(|it| (it.oid, one(&it.value))).collect();
-        all.sort();
-        all
-    };
-    name.0.iter().map(part).collect()
+    name.0.iter().map(compared_part).collect()
+}
+
+/// One part of a name; usually it is one attribute.
+fn compared_part(part: &RelativeDistinguishedName) -> Vec<(ObjectIdentifier, Vec<u8>)> {
+    let mut attributes = Vec::new();
+    for attribute in part.0.iter() {
+        let value = match text(&attribute.value) {
+            Some(text) => {
+                let words: Vec<_> = text.split_whitespace().collect();
+                words.join(" ").to_ascii_lowercase().into_bytes()
+            }
+            None => attribute.value.value().to_vec(),
+        };
+        attributes.push((attribute.oid, value));
+    }
+    attributes.sort();
+    attributes
 }

@@ -4,17 +4,20 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-/// `text` with this string as the value of `key` at the top. It takes the place of the old value,
-/// or of the comment that shows the default. None where the text is no TOML.
+/// `text` with this string as the value of `key` at the top. It replaces the old value, or the
+/// comment that shows the default. None where the text is no TOML.
 pub(crate) fn set(text: &str, key: &str, value: &str) -> Option<String> {
     let table = DeTable::parse(text).ok()?;
     let quoted = format!("{value:?}");
+
     if let Some(old) = table.get_ref().get(key) {
         let place = old.span();
         return Some([&text[..place.start], &quoted, &text[place.end..]].concat());
     }
+
     let line = format!("{key} = {quoted}\n");
-    let (commented, mut start) = (format!("# {key} = "), 0);
+    let commented = format!("# {key} = ");
+    let mut start = 0;
     for old in text.split_inclusive('\n') {
         // A key below belongs to a table.
         if old.starts_with('[') {
@@ -49,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_bots_token_file_is_found_with_its_place() {
+    fn the_token_file_of_the_first_bot_is_found_with_its_place() {
         let text = "a = 1\n[[bot]]\ntoken_file = 'one'\n[[bot]]\ntoken_file = 'two'\n";
         let (file, place) = token_file(text).unwrap();
         assert_eq!((file.as_str(), &text[place]), ("one", "'one'"));
@@ -66,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_takes_the_place_of_the_old_one_or_of_the_default() {
+    fn set_replaces_the_old_value_or_the_commented_default() {
         for (before, after) in [
             (
                 "a = 1\nkey = 'old' # mine\nb = 2\n",

@@ -3,7 +3,7 @@
 use crate::secret::mask;
 use crate::system::text;
 
-/// Words that people use for a key.
+/// Words that people use in place of a key, and the key.
 const OTHER_WORDS: [(&str, &str); 14] = [
     ("host", "public_host"),
     ("domain", "public_host"),
@@ -27,26 +27,40 @@ const CURVED_QUOTES: [char; 9] = ['“', '”', '„', '‟', '«', '»', '‘',
 pub(super) fn about_line(line: &str) -> Option<String> {
     let line = line.trim();
     if line.starts_with('[') {
-        let is_bot = line
-            .trim_matches(['[', ']', ' '])
-            .eq_ignore_ascii_case("bot");
-        return is_bot.then(|| "write [[bot]], with two brackets on each side".into());
+        let name = line.trim_matches(['[', ']', ' ']);
+        return if name.eq_ignore_ascii_case("bot") {
+            Some("write [[bot]], with two brackets on each side".into())
+        } else {
+            None
+        };
     }
-    let Some((key, value)) = line.split_once('=') else {
-        let (key, value) = line.split_once(':').filter(|(key, _)| is_key(key.trim()))?;
-        return Some(format!(
-            "{} needs = instead of the colon: {}",
-            key.trim(),
-            right_form(key.trim(), value.trim())
-        ));
-    };
-    let (key, value) = (
-        key.trim(),
-        value.split(" #").next().unwrap_or_default().trim(),
-    );
+
+    match line.split_once('=') {
+        Some((key, value)) => about_value(key.trim(), value),
+        None => about_colon(line),
+    }
+}
+
+/// What is wrong with a line that has no `=`.
+fn about_colon(line: &str) -> Option<String> {
+    let (key, value) = line.split_once(':')?;
+    let key = key.trim();
     if !is_key(key) {
         return None;
     }
+    Some(format!(
+        "{key} needs = instead of the colon: {}",
+        right_form(key, value.trim())
+    ))
+}
+
+/// What is wrong with the value behind a key; a comment may follow it.
+fn about_value(key: &str, value: &str) -> Option<String> {
+    if !is_key(key) {
+        return None;
+    }
+
+    let value = value.split(" #").next().unwrap_or_default().trim();
     if value.is_empty() {
         return Some(format!("{key} has no value: {}", right_form(key, "")));
     }
@@ -57,26 +71,29 @@ pub(super) fn about_line(line: &str) -> Option<String> {
             right_form(key, value)
         ));
     }
-    let is_open = |quote: char| value.starts_with(quote) && value.matches(quote).count() == 1;
-    if is_open('"') || is_open('\'') {
-        return Some(format!("{key} needs a quote at the end"));
+    for quote in ['"', '\''] {
+        if value.starts_with(quote) && value.matches(quote).count() == 1 {
+            return Some(format!("{key} needs a quote at the end"));
+        }
     }
-    let is_bare = !value.starts_with(['"', '\'', '[', '{']);
-    is_bare.then(|| format!("{key} needs quotes: {}", right_form(key, value)))
+    if value.starts_with(['"', '\'', '[', '{']) {
+        return None;
+    }
+    Some(format!("{key} needs quotes: {}", right_form(key, value)))
 }
 
+/// Whether a text looks like the key of a setting.
 fn is_key(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') && text.len() < 30
+    let is_of_key = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    !text.is_empty() && text.len() < 30 && text.bytes().all(is_of_key)
 }
 
 /// The line as it should be. A value that can be a secret, or is long, is not repeated.
 fn right_form(key: &str, value: &str) -> String {
     let value = value.trim_matches(['"', '\'']);
-    let is_plain = value
-        .bytes()
-        .all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
-        && value.len() <= 60;
-    // A proxy's password, too.
+    let needs_no_escape = |byte: u8| byte.is_ascii_graphic() && !b"\"\\".contains(&byte);
+    let is_plain = value.len() <= 60 && value.bytes().all(needs_no_escape);
+    // The @ is for the password in a proxy's URL.
     let is_secret = key.contains("token") && !value.starts_with('/')
         || value.contains('@')
         || mask(value) != value;
@@ -90,14 +107,15 @@ fn right_form(key: &str, value: &str) -> String {
 /// The known key that was meant by `key`.
 pub(super) fn nearest<'k>(key: &str, known: &[&'k String]) -> Option<&'k str> {
     let plain = key.trim().to_lowercase().replace(['-', ' '], "_");
-    let other = OTHER_WORDS
-        .iter()
-        .find(|(word, _)| *word == plain)
-        .map(|(_, meant)| *meant);
-    let by_word = known.iter().find(|known| Some(known.as_str()) == other);
-    by_word
-        .map(|known| known.as_str())
-        .or_else(|| text::nearest(&plain, known.iter().map(|known| known.as_str())))
+
+    for (word, meant) in OTHER_WORDS {
+        if word == plain
+            && let Some(known) = known.iter().find(|known| known.as_str() == meant)
+        {
+            return Some(known);
+        }
+    }
+    text::nearest(&plain, known.iter().map(|known| known.as_str()))
 }
 
 #[cfg(test)]
@@ -105,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_is_not_toml_gets_its_right_form() {
+    fn a_line_that_is_no_toml_gets_a_hint_with_its_right_form() {
         for (line, words) in [
             (
                 "public_host = 80.100.95.20",
@@ -144,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_nearly_one_is_known() {
+    fn nearest_finds_the_key_that_was_meant() {
         let known: Vec<String> = [
             "public_host",
             "public_port",

@@ -10,17 +10,22 @@ use crate::network;
 pub(crate) enum PublicHost {
     /// An IPv4 address or a DNS name, in lower case.
     Given(String),
-    /// Whatever this home's address is.
+    /// The home's address, which the bot finds out and follows.
     Auto,
 }
 
 impl PublicHost {
-    /// The host of the settings, if they name one.
+    /// The host of the settings, if they name one. It is empty where they name a wrong one.
     pub(crate) fn given(&self) -> Option<&str> {
         match self {
             Self::Given(host) if !host.is_empty() => Some(host),
             _ => None,
         }
+    }
+
+    /// The address of the settings, if they name one.
+    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
+        self.given()?.parse().ok()
     }
 }
 
@@ -50,7 +55,7 @@ const HOME_ENDS: [&str; 9] = [
 /// too.
 ///
 /// # Errors
-/// What is wrong with it.
+/// What is wrong with it; the text continues the setting's name.
 pub(crate) fn public_host(host: &str, own_api: bool) -> Result<PublicHost, String> {
     let host = host.trim().to_lowercase();
     if host == "auto" {
@@ -61,19 +66,18 @@ pub(crate) fn public_host(host: &str, own_api: bool) -> Result<PublicHost, Strin
             "{host} is a private or reserved address, which Telegram cannot reach: set your public address"
         )),
         Ok(_) => Ok(PublicHost::Given(host)),
-        Err(_) => check_name(&host, own_api).map(|()| PublicHost::Given(host)),
+        Err(_) => {
+            check_name(&host, own_api)?;
+            Ok(PublicHost::Given(host))
+        }
     }
 }
 
-/// Whether a host that is not an address is a name on the internet.
+/// Checks that a host that is not an IPv4 address is a name on the internet.
 fn check_name(host: &str, own_api: bool) -> Result<(), String> {
     let labels: Vec<_> = host.split('.').collect();
-    let is_port = |port: &str| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
-    let is_plain = |label: &&str| {
-        label
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
+    let is_of_label = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let is_of_address = |byte: u8| byte.is_ascii_digit() || byte == b'.';
     let what = match host {
         "" => "is empty: set your public IPv4 address, your DNS name, or \"auto\"",
         _ if host.contains("://") || host.contains('/') => {
@@ -82,10 +86,8 @@ fn check_name(host: &str, own_api: bool) -> Result<(), String> {
         _ if host.trim_matches(['[', ']']).parse::<Ipv6Addr>().is_ok() => {
             "is an IPv6 address, but Telegram calls only IPv4: set your IPv4 address, or \"auto\""
         }
-        _ if host.rsplit_once(':').is_some_and(|(_, port)| is_port(port)) => {
-            "has a port at the end: remove the port, and set public_port"
-        }
-        _ if host.bytes().all(|b| b.is_ascii_digit() || b == b'.') => {
+        _ if has_port(host) => "has a port at the end: remove the port, and set public_port",
+        _ if host.bytes().all(is_of_address) => {
             "is not an IPv4 address: write four numbers from 0 to 255, like 80.100.95.20"
         }
         _ if !host.is_ascii() => {
@@ -94,17 +96,13 @@ fn check_name(host: &str, own_api: bool) -> Result<(), String> {
         _ if host.len() > 253 || labels.iter().any(|label| label.len() > 63) => {
             "is too long: a DNS name has at most 253 characters, and at most 63 between two dots"
         }
-        _ if labels.iter().any(|label| label.is_empty()) => {
+        _ if labels.contains(&"") => {
             "is not a DNS name: there is a dot at the start or the end, or two dots together"
         }
-        _ if !labels.iter().all(is_plain) => {
+        _ if !labels.iter().all(|label| label.bytes().all(is_of_label)) => {
             "must be an IPv4 address or a DNS name with only letters, digits, - and dots"
         }
-        _ if !own_api
-            && HOME_ENDS
-                .iter()
-                .any(|end| host == *end || host.ends_with(&format!(".{end}"))) =>
-        {
+        _ if !own_api && is_home_name(host) => {
             "is a name that works only in your home network: set your public address or DNS name, or \"auto\""
         }
         _ if !own_api && labels.len() == 1 => {
@@ -115,12 +113,29 @@ fn check_name(host: &str, own_api: bool) -> Result<(), String> {
     Err(what.into())
 }
 
+fn has_port(host: &str) -> bool {
+    let Some((_, port)) = host.rsplit_once(':') else {
+        return false;
+    };
+    !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a name works only in a home network.
+fn is_home_name(host: &str) -> bool {
+    for end in HOME_ENDS {
+        if host == end || host.ends_with(&format!(".{end}")) {
+            return true;
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_host_that_telegram_cannot_call_gets_a_reason() {
+    fn a_public_host_that_telegram_cannot_call_is_refused_with_a_reason() {
         for (host, words) in [
             ("", "is empty"),
             ("raspberrypi.local", "only in your home network"),
@@ -143,8 +158,8 @@ mod tests {
             ("пример.рф", "xn--"),
             (&format!("{}.org", "a".repeat(64)), "too long"),
         ] {
-            let why = public_host(host, false).unwrap_err();
-            assert!(why.contains(words), "{host}: {why}");
+            let what = public_host(host, false).unwrap_err();
+            assert!(what.contains(words), "{host}: {what}");
         }
         for host in ["localhost", "my_pi", "192.168.1.5", "pi.local"] {
             assert_eq!(public_host(host, true), Ok(PublicHost::Given(host.into())));

@@ -16,12 +16,12 @@ impl fmt::Display for Problems {
 /// The advice for a user that cannot read a file of the bot.
 pub(crate) const WITH_SUDO: &str = "run it with sudo, or as the user that the bot runs as";
 
-/// Why a file cannot be read, and what to do.
-pub(super) fn unreadable(why: &io::Error) -> String {
-    match why.kind() {
+/// Why a file cannot be read, and what to do; the text continues the file's name.
+pub(super) fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            format!("cannot be read ({why}): {WITH_SUDO}")
+            format!("cannot be read ({error}): {WITH_SUDO}")
         }
-        _ => format!("cannot be read: {why}"),
+        _ => format!("cannot be read: {error}"),
     }
 }

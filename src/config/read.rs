@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::host::{PublicHost, public_host};
 use super::problems::{Problems, unreadable};
 use super::settings::{Config, Delivery, TELEGRAMS_NETWORKS};
 use super::source::{Environment, Source, TOKEN_VARIABLE};
-use super::values::{address_service, delivery, listen, port_mapping, public_port, tls};
+use super::values::{address_service, delivery, listen, network, port_mapping, public_port, tls};
 use crate::certificate::CertificateFiles;
 use crate::system::text::decode;
 use crate::telegram::proxy::{self, Proxy};
@@ -25,9 +25,26 @@ const ADDRESS_SERVICES: [&str; 3] = [
     "https://checkip.amazonaws.com",
     "https://ipv4.icanhazip.com",
 ];
-/// `public_port`, `listen` and `allow_from`, where TLS ends here and where it does not.
-const TLS_DEFAULTS: (u16, &str, &[&str]) = (8443, "0.0.0.0:8443", &TELEGRAMS_NETWORKS);
-const PLAIN_DEFAULTS: (u16, &str, &[&str]) = (443, "127.0.0.1:8443", &["::/0"]);
+
+/// The defaults that depend on `tls`.
+struct Defaults {
+    public_port: u16,
+    listen: &'static str,
+    allow_from: &'static [&'static str],
+}
+
+/// Where TLS ends here.
+const TLS_DEFAULTS: Defaults = Defaults {
+    public_port: 8443,
+    listen: "0.0.0.0:8443",
+    allow_from: &TELEGRAMS_NETWORKS,
+};
+/// Where a reverse proxy or a tunnel on this machine ends TLS.
+const PLAIN_DEFAULTS: Defaults = Defaults {
+    public_port: 443,
+    listen: "127.0.0.1:8443",
+    allow_from: &["::/0"],
+};
 
 /// Reads and checks the configuration in the file at `path`.
 ///
@@ -56,42 +73,53 @@ pub(crate) fn examine(source: &Source, environment: Environment) -> (Config, Vec
     };
     match fs::read(path) {
         Ok(text) => examine_text(path, &decode(&text), environment),
-        Err(why) => {
+        Err(error) => {
             let (config, _) = examine_text(path, "", environment);
-            (
-                config,
-                vec![format!("{} {}.", path.display(), unreadable(&why))],
-            )
+            let problem = format!("{} {}.", path.display(), unreadable(&error));
+            (config, vec![problem])
         }
     }
 }
 
-/// Without a file, all that is ours lies in a folder of the user's, by the first bot's id; under
-/// systemd, in the unit's.
+/// The settings without a file: all that is ours lies in one folder.
 fn examine_defaults(environment: Environment) -> (Config, Vec<String>) {
-    let token =
-        environment(TOKEN_VARIABLE).and_then(|text| Token::parse(&text.to_string_lossy()).ok());
-    let id = token.map_or(0, |token| token.id());
-    let absolute = |name: &str| {
-        environment(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    let of_user =
-        || absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")));
-    let folder = absolute("STATE_DIRECTORY")
-        .or_else(|| Some(of_user()?.join("pihook").join(id.to_string())));
-    let (mut config, mut problems) = examine_text(
-        &folder.clone().unwrap_or_default().join("-"),
-        "",
-        environment,
-    );
+    let folder = own_folder(environment);
+    // No file has this name; only its folder counts.
+    let path = folder.clone().unwrap_or_default().join("-");
+    let (mut config, mut problems) = examine_text(&path, "", environment);
+
     if folder.is_none() {
-        problems
-            .push("The bot has no folder for its files. Set HOME or XDG_STATE_HOME, or write a settings file.".into());
+        problems.push(
+            "The bot has no folder for its files. Set HOME or XDG_STATE_HOME, or write a settings file.".into(),
+        );
     }
     config.own_folder = folder;
     (config, problems)
+}
+
+/// The folder of a bot without a settings file: the unit's under systemd, else one of the user's by
+/// the first bot's id.
+fn own_folder(environment: Environment) -> Option<PathBuf> {
+    if let Some(folder) = absolute("STATE_DIRECTORY", environment) {
+        return Some(folder);
+    }
+    let states = match absolute("XDG_STATE_HOME", environment) {
+        Some(states) => states,
+        None => absolute("HOME", environment)?.join(".local/state"),
+    };
+
+    let token = match environment(TOKEN_VARIABLE) {
+        Some(text) => Token::parse(&text.to_string_lossy()).ok(),
+        None => None,
+    };
+    let id = token.map_or(0, |token| token.id());
+    Some(states.join("pihook").join(id.to_string()))
+}
+
+/// The path in a variable; the XDG specification wants relative ones ignored.
+fn absolute(variable: &str, environment: Environment) -> Option<PathBuf> {
+    let path = PathBuf::from(environment(variable)?);
+    if path.is_absolute() { Some(path) } else { None }
 }
 
 /// Like [`examine`], where the file at `path` holds `text`.
@@ -100,26 +128,42 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
     let mut table = Table::parse(path, text);
     // Where nothing could be read, nothing is missing.
     let unread = std::mem::take(&mut table.problems);
-    let folder = path.parent().unwrap_or(Path::new(""));
 
-    let api_url = table
-        .parsed("api_url", TELEGRAM, api_url)
-        .unwrap_or_else(|| TELEGRAM.to_owned());
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let config = read(&mut table, folder, environment);
+    if config.delivery != Delivery::Polling {
+        check_webhook(&mut table, &config);
+    }
+    table.finish();
+
+    if unread.is_empty() {
+        (config, table.problems)
+    } else {
+        (config, unread)
+    }
+}
+
+/// Reads all settings out of `table`. Relative paths begin at `folder`.
+fn read(table: &mut Table, folder: &Path, environment: Environment) -> Config {
+    let api_url = table.parsed("api_url", TELEGRAM, api_url);
+    let api_url = api_url.unwrap_or(TELEGRAM.to_owned());
     let own_api = is_own_api(&api_url);
     let tls = table.parsed("tls", "on", tls).unwrap_or(true);
-    let (port, address, networks) = if tls { TLS_DEFAULTS } else { PLAIN_DEFAULTS };
-    let config = Config {
+    let defaults = if tls { TLS_DEFAULTS } else { PLAIN_DEFAULTS };
+
+    // Problems are told in the order in which the fields stand here.
+    Config {
         delivery: table
             .parsed("delivery", "auto", delivery)
             .unwrap_or(Delivery::Auto),
         public_host: table
             .parsed("public_host", "auto", |host| public_host(host, own_api))
-            .unwrap_or_else(|| PublicHost::Given(String::new())),
-        public_port: public_port(&mut table, port, own_api),
+            .unwrap_or(PublicHost::Given(String::new())),
+        public_port: public_port(table, defaults.public_port, own_api),
         tls,
         listen: table
-            .parsed("listen", address, |text| listen(text, tls))
-            .unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 8443))),
+            .parsed("listen", defaults.listen, |text| listen(text, tls))
+            .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8443))),
         certificate_files: CertificateFiles {
             certificate: folder.join(table.string("certificate", "certs/webhook_cert.pem")),
             private_key: folder.join(table.string("private_key", "certs/webhook_pkey.pem")),
@@ -131,96 +175,79 @@ pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Confi
             address_service(url, own_api)
         }),
         watch_interval: Duration::from_secs(table.number("watch_interval", 300, 1..=3600).into()),
-        allow_from: table.list("allow_from", networks, |text| {
-            text.parse()
-                .map_err(|why| format!("has {text:?}, which {why}"))
-        }),
+        allow_from: table.list("allow_from", defaults.allow_from, network),
         max_connections: table.number("max_connections", 40, 1..=100),
-        state_dir: directory(
-            &mut table,
-            ("state_dir", "state", "STATE_DIRECTORY"),
-            folder,
-            environment,
-        ),
-        runtime_dir: directory(
-            &mut table,
-            ("runtime_dir", "run", "RUNTIME_DIRECTORY"),
-            folder,
-            environment,
-        ),
-        proxy: proxy(&mut table, &api_url, environment),
-        bots: bots(&mut table, folder, environment),
+        state_dir: match environment("STATE_DIRECTORY") {
+            Some(state_dir) if !table.has("state_dir") => state_dir.into(),
+            _ => folder.join(table.string("state_dir", "state")),
+        },
+        runtime_dir: match environment("RUNTIME_DIRECTORY") {
+            Some(runtime_dir) if !table.has("runtime_dir") => runtime_dir.into(),
+            _ => folder.join(table.string("runtime_dir", "run")),
+        },
+        proxy: proxy(table, &api_url, environment),
+        bots: bots(table, folder, environment),
         own_folder: None,
         api_url,
+    }
+}
+
+/// The proxy of the settings, or else of the environment; None where the Bot API is called without.
+fn proxy(table: &mut Table, api_url: &str, environment: Environment) -> Option<Proxy> {
+    let is_set = table.has("proxy");
+    let set = table.parsed("proxy", "", |text| match text {
+        "" => Ok(None),
+        _ => Proxy::parse(text).map(Some),
+    });
+
+    let variable = |name: &str| environment(name).filter(|text| !text.is_empty());
+    let no_proxy = variable("no_proxy").or(variable("NO_PROXY"));
+    if proxy::goes_direct(api_url, &no_proxy.unwrap_or_default().to_string_lossy()) {
+        return None;
+    }
+    if is_set {
+        return set.flatten();
+    }
+
+    let names: &[&str] = if api_url.starts_with("https:") {
+        &["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
+    } else {
+        &["all_proxy", "ALL_PROXY"]
     };
-    let follows = config.public_host == PublicHost::Auto && config.delivery != Delivery::Polling;
-    if !tls && config.delivery != Delivery::Polling {
-        check_behind_proxy(&mut table, &config);
-    } else if follows && config.address_services.iter().collect::<HashSet<_>>().len() < 2 {
+    for name in names {
+        let Some(text) = variable(name) else {
+            continue;
+        };
+        return match Proxy::parse(&text.to_string_lossy()) {
+            Ok(proxy) => Some(proxy),
+            Err(what) => {
+                table.problem(name, &what);
+                None
+            }
+        };
+    }
+    None
+}
+
+/// Checks the settings that a webhook needs, one beside the other.
+fn check_webhook(table: &mut Table, config: &Config) {
+    if !config.tls {
+        return check_behind_proxy(table, config);
+    }
+    let services: HashSet<_> = config.address_services.iter().collect();
+    if config.public_host == PublicHost::Auto && services.len() < 2 {
         table.problem(
             "address_services",
             "must have at least two different URLs: the bot trusts an address only if two services agree",
         );
     }
-    table.finish();
-    (
-        config,
-        if unread.is_empty() {
-            table.problems
-        } else {
-            unread
-        },
-    )
-}
-
-/// The proxy of the settings, or else of the environment, if the Bot API is not to be called
-/// without.
-fn proxy(table: &mut Table, api_url: &str, environment: Environment) -> Option<Proxy> {
-    let read = |text: &str| {
-        if text.is_empty() {
-            Ok(None)
-        } else {
-            Proxy::parse(text).map(Some)
-        }
-    };
-    let (is_set, set) = (
-        table.has("proxy"),
-        table.parsed("proxy", "", read).flatten(),
-    );
-    let variable = |name: &&str| environment(name).filter(|text| !text.is_empty());
-    let no_proxy = ["no_proxy", "NO_PROXY"]
-        .iter()
-        .find_map(variable)
-        .unwrap_or_default();
-    if proxy::goes_direct(api_url, &no_proxy.to_string_lossy()) {
-        return None;
-    }
-    if is_set {
-        return set;
-    }
-    let of_https: &[&str] = if api_url.starts_with("https:") {
-        &["https_proxy", "HTTPS_PROXY"]
-    } else {
-        &[]
-    };
-    let (name, text) = of_https
-        .iter()
-        .chain(&["all_proxy", "ALL_PROXY"])
-        .find_map(|name| Some((*name, variable(name)?)))?;
-    Proxy::parse(&text.to_string_lossy())
-        .map_err(|what| table.problem(name, &what))
-        .ok()
 }
 
 /// Where TLS ends elsewhere, the certificate is that of a name, and the bot does not touch the
 /// router.
 fn check_behind_proxy(table: &mut Table, config: &Config) {
-    let host = match &config.public_host {
-        PublicHost::Given(host) => host.as_str(),
-        PublicHost::Auto => "auto",
-    };
-    // An empty one is reported already.
-    if host == "auto" || host.parse::<Ipv4Addr>().is_ok() {
+    // A wrong name is reported already.
+    if config.public_host == PublicHost::Auto || config.public_host.address().is_some() {
         let what = "must be a DNS name when tls = \"off\": the name in the certificate of the proxy or the tunnel";
         table.problem("public_host", what);
     }
@@ -229,18 +256,5 @@ fn check_behind_proxy(table: &mut Table, config: &Config) {
             "port_mapping",
             "must be \"off\" when tls = \"off\": otherwise the router opens a port without TLS to the internet",
         );
-    }
-}
-
-/// A folder of ours; systemd says where it is to be by an environment variable.
-fn directory(
-    table: &mut Table,
-    (key, default, variable): (&str, &str, &str),
-    folder: &Path,
-    environment: Environment,
-) -> PathBuf {
-    match environment(variable) {
-        Some(path) if !table.has(key) => path.into(),
-        _ => folder.join(table.string(key, default)),
     }
 }

@@ -1,7 +1,7 @@
 //! All settings, with the defaults filled in.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,21 +33,21 @@ pub struct Config {
     pub(crate) certificate_files: CertificateFiles,
     /// The Bot API, without a slash at the end.
     pub(crate) api_url: String,
-    /// What leads to the Bot API, if it is not called directly.
+    /// The proxy through which the Bot API is called, if it is not called directly.
     pub(crate) proxy: Option<Proxy>,
     /// Whether the router is asked to forward `public_port`.
     pub(crate) port_mapping: bool,
     /// URLs that answer with the address that they are called from.
     pub(crate) address_services: Vec<String>,
-    /// Between two looks at the webhook, the own address and the router.
+    /// The time between two looks at the webhook, the home's address and the router.
     pub(crate) watch_interval: Duration,
-    /// Who may connect.
+    /// The allowlist: the networks that may connect.
     pub(crate) allow_from: Vec<Network>,
     /// Connections that Telegram may open for each bot, 1 to 100.
     pub(crate) max_connections: u16,
-    /// What must outlive a reboot: what was registered last, and who each bot is.
+    /// The folder of what must outlive a reboot: what was registered last, and who each bot is.
     pub(crate) state_dir: PathBuf,
-    /// What need not: the socket to the workers, and what was answered.
+    /// The folder of what need not: the socket to the workers, and which updates are done.
     pub(crate) runtime_dir: PathBuf,
     /// The folder of all that is ours, where there is no settings file beside which it could lie.
     /// It is made when it is missing.
@@ -61,7 +61,7 @@ pub struct Config {
 pub(crate) enum Delivery {
     /// By webhook where Telegram can reach one, else by polling.
     Auto,
-    /// By webhook, whatever becomes of it.
+    /// By webhook, also where Telegram does not reach it.
     Webhook,
     /// By polling; no port is opened.
     Polling,
@@ -80,7 +80,7 @@ impl fmt::Display for Delivery {
 /// One bot on the shared port.
 #[derive(Debug, Clone)]
 pub struct BotSettings {
-    /// From `BotFather`.
+    /// The token, from `BotFather`.
     pub(crate) token: Token,
     /// The file that the token came from.
     pub(crate) file: Option<PathBuf>,
@@ -99,9 +99,10 @@ impl Config {
         format!("https://{host}:{}{}", self.public_port, bot.path.expose()).into()
     }
 
-    /// What the settings have others asked, and what they have opened, a sentence each.
+    /// What follows from the settings: who is asked for the home's address, and which port is open; a
+    /// sentence each.
     pub(crate) fn consequences(&self) -> [String; 2] {
-        let is_fixed = matches!(&self.public_host, PublicHost::Given(host) if host.parse::<Ipv4Addr>().is_ok());
+        let is_fixed = self.public_host.address().is_some();
         let asked = if !self.tls {
             "The bot asks no outside service for your public address.".to_owned()
         } else if is_fixed || self.delivery == Delivery::Polling {
@@ -113,6 +114,7 @@ impl Config {
                 self.address_services.join(", ")
             )
         };
+
         let opened = match (self.delivery, self.port_mapping) {
             (Delivery::Polling, _) => "The bot uses polling and opens no port.".to_owned(),
             _ if !self.tls => {
@@ -134,21 +136,19 @@ impl Config {
     }
 
     /// The networks of those who may connect and are no strangers: Telegram's, and all of
-    /// `allow_from` but "everyone". None where TLS ends elsewhere: all connections come from the
-    /// proxy then, whoever is behind it.
+    /// `allow_from` but "everyone". It is empty where TLS ends elsewhere: all connections come from
+    /// the proxy then, whoever is behind it.
     pub(crate) fn known(&self) -> Vec<Network> {
         if !self.tls {
             return Vec::new();
         }
-        let telegram = TELEGRAMS_NETWORKS
-            .iter()
-            .filter_map(|network| network.parse().ok());
-        self.allow_from
-            .iter()
-            .copied()
-            .filter(|network| !network.is_everyone())
-            .chain(telegram)
-            .collect()
+
+        let mut known = self.allow_from.clone();
+        known.retain(|network| !network.is_everyone());
+        for network in TELEGRAMS_NETWORKS {
+            known.extend(network.parse::<Network>());
+        }
+        known
     }
 }
 

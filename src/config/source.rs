@@ -9,12 +9,12 @@ use nix::unistd;
 use super::problems::Problems;
 use crate::system::files;
 
-/// Where the token may come from, for a bot that names none.
+/// The variable with the token of a bot whose settings name none.
 pub(crate) const TOKEN_VARIABLE: &str = "TELEGRAM_BOT_TOKEN";
 /// Where settings are looked for.
 const PLACES: [&str; 2] = ["pihook.toml", "/etc/pihook/pihook.toml"];
 
-/// The environment, so that tests bring their own.
+/// Looks up a variable of the environment; tests bring their own.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Where the settings come from.
@@ -60,10 +60,9 @@ pub(crate) fn look(
     if let Some(path) = given.or_else(|| environment("PIHOOK_CONFIG").map(PathBuf::from)) {
         return Ok(Some(Source::File(path)));
     }
-    let found = PLACES
-        .iter()
-        .map(PathBuf::from)
-        .find(|path| path.symlink_metadata().is_ok());
+
+    let mut places = PLACES.iter().map(PathBuf::from);
+    let found = places.find(|path| path.symlink_metadata().is_ok());
     // The owner of the file decides where root sends the token.
     match found {
         Some(path) if unistd::geteuid().is_root() && !is_roots(&path) => {
@@ -75,7 +74,8 @@ pub(crate) fn look(
             )]))
         }
         Some(path) => Ok(Some(Source::File(path))),
-        None => Ok(environment(TOKEN_VARIABLE).map(|_| Source::Defaults)),
+        None if environment(TOKEN_VARIABLE).is_some() => Ok(Some(Source::Defaults)),
+        None => Ok(None),
     }
 }
 
@@ -84,7 +84,12 @@ fn is_roots(path: &Path) -> bool {
     if path.is_absolute() {
         return true;
     }
-    [Path::new(".").metadata(), path.symlink_metadata()]
-        .into_iter()
-        .all(|there| there.is_ok_and(|there| files::is_private_to(0, &there)))
+    // Whoever can change the folder can put another file there.
+    for metadata in [Path::new(".").metadata(), path.symlink_metadata()] {
+        match metadata {
+            Ok(metadata) if files::is_private_to(0, &metadata) => {}
+            _ => return false,
+        }
+    }
+    true
 }

@@ -8,22 +8,27 @@ use super::*;
 const TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
 const OTHER: &str = "4839574812:AAFD39kkdpWt3ywyRZergyOLMaJhac60qcg";
 
-/// Reads `text` as /etc/x/pihook.toml would be read, in an environment of these variables.
+/// Reads a settings file of this `text`, in an environment of these variables. Paths in the problems
+/// are relative to its folder.
 fn read(text: &str, variables: &[(&str, &str)]) -> (Config, Vec<String>) {
-    let folder = std::env::temp_dir().join(format!("pihook-config-{}", rand_name(text)));
+    let folder = std::env::temp_dir().join(format!("pihook-config-{}", unique_name(text)));
     fs::create_dir_all(&folder).unwrap();
     let path = folder.join("pihook.toml");
     fs::write(&path, text).unwrap();
     let variables: HashMap<_, _> = variables.iter().copied().collect();
-    let read = examine(&Source::File(path), &|name| {
+    let (config, mut problems) = examine(&Source::File(path), &|name| {
         variables.get(name).map(OsString::from)
     });
     fs::remove_dir_all(&folder).unwrap();
-    let strip = |problem: String| problem.replace(&format!("{}/", folder.display()), "");
-    (read.0, read.1.into_iter().map(strip).collect())
+
+    for problem in &mut problems {
+        *problem = problem.replace(&format!("{}/", folder.display()), "");
+    }
+    (config, problems)
 }
 
-fn rand_name(text: &str) -> String {
+/// A name of its own for each test and text.
+fn unique_name(text: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     format!(
         "{}-{:?}",
@@ -37,7 +42,7 @@ fn problems(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_key_has_a_default_but_the_token() {
+fn every_setting_but_the_token_has_a_default() {
     let (config, problems) = read("", &[("TELEGRAM_BOT_TOKEN", TOKEN)]);
     assert_eq!(problems, [""; 0]);
     assert_eq!(
@@ -58,7 +63,7 @@ fn every_key_has_a_default_but_the_token() {
 }
 
 #[test]
-fn systemds_folders_serve_unless_others_are_set() {
+fn state_dir_and_runtime_dir_come_from_systemd_unless_they_are_set() {
     let systemd = [
         ("STATE_DIRECTORY", "/var/lib/pihook"),
         ("RUNTIME_DIRECTORY", "/run/pihook"),
@@ -73,7 +78,7 @@ fn systemds_folders_serve_unless_others_are_set() {
 }
 
 #[test]
-fn all_mistakes_are_found_at_once_with_their_lines() {
+fn all_problems_are_found_at_once_with_their_lines() {
     let text = format!(
         "public_host = '192.168.1.5'\npublic_port = 8444\nlisten = 'here'\nmax_connections = 0\nallow_from = ['1.2.3.4/40', 5]\n\
          typo = 1\n[[bot]]\ntoken = '{TOKEN}'\npath = 'no-slash'\n[[bot]]\ntoken = 7\n"
@@ -98,7 +103,7 @@ fn all_mistakes_are_found_at_once_with_their_lines() {
 }
 
 #[test]
-fn hosts_that_telegram_cannot_call_are_refused() {
+fn a_public_host_that_telegram_cannot_call_is_refused() {
     for host in [
         "",
         "::1",
@@ -134,7 +139,7 @@ fn hosts_that_telegram_cannot_call_are_refused() {
 }
 
 #[test]
-fn other_ports_and_http_belong_to_a_bot_api_of_ones_own() {
+fn other_ports_and_http_need_an_own_bot_api_server() {
     let with = |api: &str, rest: &str| {
         problems(&format!(
             "public_host = '80.100.95.20'\napi_url = '{api}'\n{rest}\n[[bot]]\ntoken = '{TOKEN}'"
@@ -163,7 +168,7 @@ fn other_ports_and_http_belong_to_a_bot_api_of_ones_own() {
 }
 
 #[test]
-fn many_bots_share_a_port_but_neither_token_nor_path() {
+fn two_bots_share_neither_token_nor_path() {
     let two = |first: &str, second: &str| {
         problems(&format!(
             "public_host = 'a.b'\n[[bot]]\n{first}\n[[bot]]\n{second}"
@@ -192,7 +197,7 @@ fn many_bots_share_a_port_but_neither_token_nor_path() {
 }
 
 #[test]
-fn a_token_comes_from_a_file_the_environment_or_a_credential() {
+fn the_token_comes_from_a_file_the_environment_or_a_credential() {
     let folder = std::env::temp_dir().join(format!("pihook-token-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("token"), format!("{TOKEN}\n")).unwrap();
@@ -222,7 +227,7 @@ fn a_token_comes_from_a_file_the_environment_or_a_credential() {
 }
 
 #[test]
-fn no_token_shows_whatever_is_wrong() {
+fn no_token_shows_in_problems_or_settings() {
     let secret = TOKEN.split_once(':').unwrap().1;
     let good =
         format!("public_host = 'a.b'\n[[bot]]\ntoken = '{TOKEN}'\npath = '/x/{{token}}/y'\n");
@@ -245,14 +250,14 @@ fn no_token_shows_whatever_is_wrong() {
 }
 
 #[test]
-fn a_file_that_is_not_toml_is_reported_by_its_line_alone() {
+fn a_toml_error_shows_its_line_number_and_not_the_line() {
     let found = problems("public_host = 'a.b'\ntoken = 110201543:AAH\n");
     assert_eq!(found.len(), 1);
     assert!(found[0].starts_with("pihook.toml, line 2: "), "{found:?}");
 }
 
 #[test]
-fn each_line_that_is_not_toml_gets_its_right_form() {
+fn each_toml_error_gets_a_hint() {
     let found = problems(
         "public_host = 80.100.95.20\nlisten = 0.0.0.0:8443\n[[bot]]\ntoken = 110201543:AAH\n",
     );
@@ -298,7 +303,7 @@ fn a_setting_in_the_wrong_place_gets_its_right_place() {
 }
 
 #[test]
-fn every_problem_of_what_stands_there_has_its_line() {
+fn each_problem_of_a_value_has_its_line() {
     let found = problems(&format!(
         "public_host = 'a.b'\npublic_port = 8444\n[[bot]]\ntoken = '{TOKEN}'\npath = 'x'\n\n[[bot]]\n[[bot]]\ntoken_file = '/nowhere'\n\
          [[bot]]\ntoken = 'x'\n"
@@ -317,7 +322,7 @@ fn every_problem_of_what_stands_there_has_its_line() {
 }
 
 #[test]
-fn files_may_be_of_any_editor_and_a_token_may_stand_in_what_was_pasted() {
+fn files_with_a_mark_or_in_utf16_are_read() {
     let folder = std::env::temp_dir().join(format!("pihook-editors-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     let utf16 = |text: &str| -> Vec<u8> {
@@ -343,7 +348,7 @@ fn files_may_be_of_any_editor_and_a_token_may_stand_in_what_was_pasted() {
 }
 
 #[test]
-fn without_a_file_all_lies_in_a_folder_of_the_users_by_the_bots_id() {
+fn without_a_settings_file_all_lies_in_own_folder() {
     let read = |variables: &[(&str, &str)]| {
         let variables: HashMap<_, _> = variables.iter().copied().collect();
         examine(&Source::Defaults, &|name| {
@@ -398,7 +403,7 @@ fn without_a_file_all_lies_in_a_folder_of_the_users_by_the_bots_id() {
 }
 
 #[test]
-fn a_file_is_needed_only_where_the_environment_has_no_token() {
+fn a_settings_file_is_needed_only_without_a_token_in_the_environment() {
     let find = |given: Option<&str>, variables: &[(&str, &str)]| {
         let variables: HashMap<_, _> = variables.iter().copied().collect();
         find(given.map(PathBuf::from), &|name| {
@@ -427,7 +432,7 @@ fn a_file_is_needed_only_where_the_environment_has_no_token() {
 }
 
 #[test]
-fn the_consequences_name_the_services_and_the_port() {
+fn consequences_name_the_address_services_and_the_port() {
     let told = |text: &str| {
         read(text, &[("TELEGRAM_BOT_TOKEN", TOKEN)])
             .0
@@ -455,7 +460,7 @@ fn the_consequences_name_the_services_and_the_port() {
 }
 
 #[test]
-fn where_tls_ends_elsewhere_the_defaults_are_those_of_a_proxy_on_this_machine() {
+fn tls_off_has_the_defaults_of_a_reverse_proxy_on_this_machine() {
     let read = |text: &str| read(text, &[("TELEGRAM_BOT_TOKEN", TOKEN)]);
     let (config, problems) = read("tls = 'off'\npublic_host = 'bot.example.org'");
     assert_eq!(problems, [""; 0]);
@@ -472,6 +477,13 @@ fn where_tls_ends_elsewhere_the_defaults_are_those_of_a_proxy_on_this_machine() 
             .join(" ")
             .contains("plain HTTP at 127.0.0.1:8443")
     );
+    assert_eq!(read("tls = 'off'\ndelivery = 'polling'").1, [""; 0]);
+    assert!(read("tls = 'no'").1[0].contains("tls must be \"on\" or \"off\""));
+}
+
+#[test]
+fn tls_off_needs_a_name_and_a_private_address_to_listen_at() {
+    let read = |text: &str| read(text, &[("TELEGRAM_BOT_TOKEN", TOKEN)]);
     for (more, problem) in [
         ("", "public_host must be a DNS name when tls"),
         (
@@ -517,25 +529,25 @@ fn where_tls_ends_elsewhere_the_defaults_are_those_of_a_proxy_on_this_machine() 
             "{good}"
         );
     }
-    assert_eq!(read("tls = 'off'\ndelivery = 'polling'").1, [""; 0]);
-    assert!(read("tls = 'no'").1[0].contains("tls must be \"on\" or \"off\""));
+}
+
+/// The proxy of these settings in this environment, as a message shows it; empty where there is none.
+fn proxy(text: &str, variables: &[(&str, &str)]) -> String {
+    let token = ("TELEGRAM_BOT_TOKEN", TOKEN);
+    let (config, problems) = read(text, &[variables, &[token]].concat());
+    assert!(
+        !format!("{config}{config:?}{problems:?}").contains("s3cret"),
+        "{text} {variables:?}"
+    );
+    assert_eq!(problems, [""; 0], "{text} {variables:?}");
+    config
+        .proxy
+        .map(|proxy| proxy.to_string())
+        .unwrap_or_default()
 }
 
 #[test]
-fn the_proxy_is_that_of_the_settings_or_of_the_environment_and_its_password_never_shows() {
-    let token = ("TELEGRAM_BOT_TOKEN", TOKEN);
-    let proxy = |text: &str, variables: &[(&str, &str)]| {
-        let (config, problems) = read(text, &[variables, &[token]].concat());
-        assert!(
-            !format!("{config}{config:?}{problems:?}").contains("s3cret"),
-            "{text} {variables:?}"
-        );
-        assert_eq!(problems, [""; 0], "{text} {variables:?}");
-        config
-            .proxy
-            .map(|proxy| proxy.to_string())
-            .unwrap_or_default()
-    };
+fn the_proxy_comes_from_the_settings_or_the_environment() {
     let set = "proxy = 'socks5://me:s3cret@proxy.lan'";
     assert_eq!(proxy("", &[]), "");
     assert_eq!(
@@ -588,6 +600,11 @@ fn the_proxy_is_that_of_the_settings_or_of_the_environment_and_its_password_neve
         ),
         ""
     );
+}
+
+#[test]
+fn a_wrong_proxy_is_a_problem_without_its_password() {
+    let token = ("TELEGRAM_BOT_TOKEN", TOKEN);
     for (text, variables, problem) in [
         (
             "proxy = 'ftp://me:s3cret@a'",

@@ -1,14 +1,15 @@
-//! The values of single settings.
+//! The values of single settings. Errors say what is wrong, in words that continue the setting's
+//! name.
 
 use std::net::SocketAddr;
 
 use super::file::Table;
 use super::settings::Delivery;
-use crate::network;
+use crate::network::{self, Network};
 
 /// The only ports that Telegram calls.
 const TELEGRAMS_PORTS: [u16; 4] = [443, 80, 88, 8443];
-/// Without TLS, everyone on the way can read the traffic.
+/// What is wrong with a public address to listen at when TLS ends elsewhere.
 pub(crate) const PLAIN_NEEDS_PRIVATE: &str = "must be 127.0.0.1 or a private address when tls = \"off\", because the traffic is not encrypted";
 
 pub(super) fn delivery(text: &str) -> Result<Delivery, String> {
@@ -51,15 +52,20 @@ pub(super) fn listen(text: &str, tls: bool) -> Result<SocketAddr, String> {
 }
 
 pub(super) fn address_service(url: &str, own_api: bool) -> Result<String, String> {
-    let plain = url
+    let is_plain = url
         .bytes()
-        .all(|b| b.is_ascii_graphic() && !b"@#".contains(&b));
+        .all(|byte| byte.is_ascii_graphic() && !b"@#".contains(&byte));
     match url.split_once("://") {
-        Some(("https", rest)) if plain && !rest.is_empty() => Ok(url.to_owned()),
-        // For a network that has no internet.
-        Some(("http", rest)) if plain && !rest.is_empty() && own_api => Ok(url.to_owned()),
+        Some(("https", rest)) if is_plain && !rest.is_empty() => Ok(url.to_owned()),
+        // Without TLS only for a network that has no internet, and so its own Bot API server.
+        Some(("http", rest)) if is_plain && !rest.is_empty() && own_api => Ok(url.to_owned()),
         _ => Err("must hold URLs like https://api.ipify.org".into()),
     }
+}
+
+pub(super) fn network(text: &str) -> Result<Network, String> {
+    text.parse()
+        .map_err(|what| format!("has {text:?}, which {what}"))
 }
 
 /// Whether the router is asked: `auto` or `off`.

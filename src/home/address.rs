@@ -14,7 +14,7 @@ pub(crate) enum AddressError {
     NoAnswer,
     /// One outside service answered, and nobody confirms it.
     Unconfirmed(Ipv4Addr),
-    /// No two say the same.
+    /// No two of the router and the services say the same.
     Disagreement(Vec<Ipv4Addr>),
     /// An address that the internet does not know.
     Reserved(Ipv4Addr),
@@ -47,16 +47,17 @@ impl fmt::Display for AddressError {
 
 /// The address that two agree on: the router and an outside service, or two outside services. The
 /// router's word alone counts when no service answers: it is the router that has the address.
-/// `outside` is asked no further than needed.
+/// `outside` gives the services' answers one by one, and is asked no further than needed.
 ///
 /// # Errors
-/// Why none can be believed.
+/// The reason why no address can be believed.
 pub(crate) fn agree(
     router: Option<Ipv4Addr>,
     outside: impl IntoIterator<Item = Ipv4Addr>,
 ) -> Result<Ipv4Addr, AddressError> {
     let mut reserved = router.filter(|address| is_reserved(*address));
     let router = router.filter(|address| !is_reserved(*address));
+
     let mut heard: Vec<Ipv4Addr> = Vec::new();
     for address in outside {
         if is_reserved(address) {
@@ -67,13 +68,17 @@ pub(crate) fn agree(
             heard.push(address);
         }
     }
+
     match (router, &heard[..]) {
         (Some(address), []) => Ok(address),
-        (None, []) => Err(reserved.map_or(AddressError::NoAnswer, AddressError::Reserved)),
+        (None, []) => match reserved {
+            Some(address) => Err(AddressError::Reserved(address)),
+            None => Err(AddressError::NoAnswer),
+        },
         (None, [address]) => Err(AddressError::Unconfirmed(*address)),
         _ => {
             let mut all: Vec<_> = router.into_iter().chain(heard).collect();
-            // In whatever order they were asked, it is the same doubt.
+            // The order in which the services were asked does not make another error of it.
             all.sort_unstable();
             Err(AddressError::Disagreement(all))
         }
@@ -83,13 +88,13 @@ pub(crate) fn agree(
 /// What is in the way when the router's own address is not the one that the internet sees.
 pub(crate) fn translation(router: Option<Ipv4Addr>, outside: Ipv4Addr) -> Option<String> {
     let router = router.filter(|router| *router != outside)?;
+    let reason = if is_reserved(router) {
+        kind(router)
+    } else {
+        "a device between the router and the internet changes addresses (NAT): ask the provider for a public IPv4 address"
+    };
     Some(format!(
-        "the router's own address is {router}, but the internet sees {outside}: {}",
-        if is_reserved(router) {
-            kind(router)
-        } else {
-            "a device between the router and the internet changes addresses (NAT): ask the provider for a public IPv4 address"
-        }
+        "the router's own address is {router}, but the internet sees {outside}: {reason}"
     ))
 }
 
@@ -120,7 +125,7 @@ pub(super) fn kind(address: Ipv4Addr) -> &'static str {
 pub(crate) struct AddressTracker {
     current: Option<Ipv4Addr>,
     candidate: Option<Ipv4Addr>,
-    /// Between two moves: it grows while they follow each other closely.
+    /// The rest between two moves: it grows while they follow each other closely.
     rest: EscalatingPause,
 }
 
@@ -137,18 +142,18 @@ impl AddressTracker {
         }
     }
 
-    /// The address to go by.
+    /// The address that the home has now, as far as is known.
     pub(crate) fn current(&self) -> Option<Ipv4Addr> {
         self.current
     }
 
-    /// Whether another address was seen, which the next look is to confirm.
+    /// Whether another address was seen, and the next look must confirm it.
     pub(crate) fn is_unsure(&self) -> bool {
         self.candidate.is_some()
     }
 
-    /// Takes in an address that was seen. True when the home has moved there: it was seen twice in
-    /// a row, and the last move is long enough ago. The first address of all is taken at once.
+    /// Notes an address that was seen. True when the home has moved there: it was seen twice in a
+    /// row, and the last move is long enough ago. The first address of all counts at once.
     pub(crate) fn observe(&mut self, seen: Ipv4Addr, now: Instant) -> bool {
         if self.current == Some(seen) {
             self.candidate = None;
@@ -158,11 +163,13 @@ impl AddressTracker {
             self.current = Some(seen);
             return true;
         }
+
         let is_confirmed = self.candidate == Some(seen);
         self.candidate = Some(seen);
         if !is_confirmed || !self.rest.is_over(now) {
             return false;
         }
+
         self.rest.begin(now);
         self.current = Some(seen);
         self.candidate = None;
@@ -181,7 +188,7 @@ mod tests {
     const INTERVAL: Duration = Duration::from_secs(300);
 
     #[test]
-    fn two_must_agree_or_the_router_confirm() {
+    fn an_address_counts_when_two_agree_or_only_the_router_answers() {
         for (router, outside, expected) in [
             (None, vec![], Err(AddressError::NoAnswer)),
             (None, vec![A], Err(AddressError::Unconfirmed(A))),
@@ -216,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_asked_for_more_than_is_needed() {
+    fn address_services_are_asked_no_further_than_needed() {
         let asked = std::cell::Cell::new(0);
         let services = [A, A, A]
             .into_iter()
@@ -226,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_address_is_one_of_rfc_6598() {
+    fn a_cgnat_address_is_one_of_rfc_6598() {
         for shared in [[100, 64, 0, 0], [100, 127, 255, 255]] {
             assert!(is_shared(shared.into()));
         }
@@ -241,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_translates_is_named() {
+    fn nat_or_cgnat_before_the_router_is_explained() {
         assert_eq!(translation(Some(A), A), None);
         assert_eq!(translation(None, A), None);
         assert!(translation(Some(CGNAT), A).unwrap().contains("CGNAT"));
@@ -254,10 +261,12 @@ mod tests {
     }
 
     #[test]
-    fn a_move_is_seen_twice_before_it_counts() {
-        let (start, mut tracker) = (Instant::now(), AddressTracker::new(None, INTERVAL));
+    fn a_new_address_counts_when_it_is_seen_twice() {
+        let start = Instant::now();
+        let mut tracker = AddressTracker::new(None, INTERVAL);
         assert!(tracker.observe(A, start), "the first is taken as it is");
-        // To be found at all is no move, after which to rest.
+
+        // The first address was no move, so there is no rest after it.
         let later = start + Duration::from_secs(1);
         assert!(!tracker.observe(B, later) && tracker.is_unsure());
         assert!(!tracker.observe(A, later) && !tracker.is_unsure());
@@ -266,8 +275,9 @@ mod tests {
     }
 
     #[test]
-    fn flapping_is_followed_ever_more_slowly_and_calm_forgives() {
-        let (start, mut tracker) = (Instant::now(), AddressTracker::new(Some(A), INTERVAL));
+    fn a_flapping_address_is_followed_ever_more_slowly_until_it_is_calm() {
+        let start = Instant::now();
+        let mut tracker = AddressTracker::new(Some(A), INTERVAL);
         // The address changes every minute for a day, and is looked at every 20 s.
         let mut moves = Vec::new();
         for second in (0..86400).step_by(20) {

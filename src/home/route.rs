@@ -7,33 +7,37 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 /// The table of IPv4 routes. Below `self`, where a sandbox leaves it visible.
 const ROUTES: &str = "/proc/self/net/route";
+/// The flags of a route by way of a router, `RTF_UP` and `RTF_GATEWAY`.
+const UP_GATEWAY: u16 = 3;
 /// A connected UDP socket sends nothing, so that any port will do.
 const DISCARD_PORT: u16 = 9;
 
-/// The table as it is now, to be compared with a later one.
+/// The table as it is now, to be compared with a later one; empty where it cannot be read.
 pub(crate) fn table() -> String {
     fs::read_to_string(ROUTES).unwrap_or_default()
 }
 
-/// The router that `table` names.
+/// The router of the default route in `table`; of several, the one with the lowest metric.
 pub(crate) fn gateway(table: &str) -> Option<Ipv4Addr> {
-    let routes = table.lines().skip(1).filter_map(route);
-    routes
-        .min_by_key(|(metric, _)| *metric)
-        .map(|(_, gateway)| gateway)
+    let routes = table.lines().skip(1).filter_map(default_route);
+    let (_metric, gateway) = routes.min_by_key(|(metric, _)| *metric)?;
+    Some(gateway)
 }
 
 /// Metric and gateway of a line, if it is a default route.
-fn route(line: &str) -> Option<(u32, Ipv4Addr)> {
+fn default_route(line: &str) -> Option<(u32, Ipv4Addr)> {
     let fields: Vec<_> = line.split_whitespace().collect();
     let [_, "00000000", gateway, flags, _, _, metric, "00000000", ..] = fields[..] else {
         return None;
     };
-    // RTF_UP and RTF_GATEWAY.
-    let is_gateway = u16::from_str_radix(flags, 16).ok()? & 3 == 3;
+    if u16::from_str_radix(flags, 16).ok()? & UP_GATEWAY != UP_GATEWAY {
+        return None;
+    }
+
     let address = u32::from_str_radix(gateway, 16).ok()?;
+    let metric = metric.parse().ok()?;
     // The kernel writes the number as it lies in memory.
-    is_gateway.then_some((metric.parse().ok()?, Ipv4Addr::from(address.to_ne_bytes())))
+    Some((metric, Ipv4Addr::from(address.to_ne_bytes())))
 }
 
 /// Our address on the way to the router.

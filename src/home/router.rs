@@ -17,12 +17,12 @@ use super::upnp::{FindError, Gateway, UpnpError};
 use crate::network::is_reserved;
 use crate::secret::printable;
 
-/// A mapping outlives two looks that go wrong. Not much more: who was given another address at home
-/// waits for its end.
+/// The lease of a mapping, in `watch_interval`s: it outlives two looks that go wrong. Not much more:
+/// when this Pi gets another address at home, the port is blocked until the old mapping ends.
 const LEASE_INTERVALS: u32 = 3;
-/// In seconds.
+/// The lease where the interval is short, in seconds.
 const DEFAULT_LEASE: u32 = 600;
-/// In seconds. A router chooses the time, and what it grants for less than this is as good as
+/// The shortest lease that is accepted, in seconds. A router chooses the time, and what it grants for less than this is as good as
 /// nothing: the port would be closed most of the time, or the router asked all the time.
 const MIN_LEASE: u32 = 60;
 /// A router that is there answers at once; a lost packet is sent again.
@@ -31,7 +31,7 @@ const TIMEOUTS: TimeoutConfig = TimeoutConfig {
     max_retries: 2,
     max_retry_timeout: Some(Duration::from_secs(1)),
 };
-/// Before a router that did not say its address is asked again.
+/// How long a router that did not say its address is not asked again.
 const SILENT_RETRY_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The router of this home.
@@ -57,9 +57,15 @@ struct Mapping {
 
 /// How the mapping is asked for.
 enum MappingProtocol {
-    /// PCP or NAT-PMP.
-    Packets(PortMapping),
+    PcpOrNatPmp(PortMapping),
     Upnp(Gateway),
+}
+
+/// Why there is no mapping by PCP or NAT-PMP.
+enum PacketFault {
+    /// The router forwards the port for only so many seconds.
+    ShortLease(u32),
+    Failed(natpmp::Failure),
 }
 
 /// Why the router does not forward the port.
@@ -67,15 +73,16 @@ enum MappingProtocol {
 pub(crate) enum RouterError {
     /// There is no default route.
     NoRouter,
-    /// It speaks none of the three protocols, or not to us.
+    /// The router speaks none of the three protocols, or not to us. The port is to be forwarded by
+    /// hand.
     Silent(u16),
-    /// It answers, and cannot be asked all the same.
+    /// The router answers, but cannot be asked for this reason. The port is to be forwarded by hand.
     Unclear(String, u16),
-    /// It forwards the port elsewhere, or offers only another.
+    /// The router forwards the port to this other machine, or offers only another port.
     Taken(String),
-    /// It has no address to forward from, or only this one.
+    /// The router has no public address to forward from, or only this one.
     NoAddress(Option<Ipv4Addr>),
-    /// What it says.
+    /// The router refuses, for this reason.
     Refused(String),
 }
 
@@ -95,11 +102,11 @@ impl fmt::Display for RouterError {
                      settings, or set another public_port"
                 )
             }
-            Self::Unclear(why, port) => write!(
+            Self::Unclear(reason, port) => write!(
                 f,
                 "the router answers by UPnP, but {}: switch on port forwarding by UPnP in the router's settings, or \
                  forward port {port} there by hand",
-                printable(why)
+                printable(reason)
             ),
             Self::NoAddress(None) => f.write_str(
                 "the router has no address of its own on the internet: it is not connected, or your provider shares \
@@ -109,10 +116,10 @@ impl fmt::Display for RouterError {
             Self::NoAddress(Some(address)) => {
                 write!(f, "the router's own address is {address}, which is not a public address: {}", kind(*address))
             }
-            Self::Refused(why) => write!(
+            Self::Refused(reason) => write!(
                 f,
                 "the router refused to forward the port: {}; forward the port by hand in the router's settings",
-                printable(why)
+                printable(reason)
             ),
         }
     }
@@ -123,28 +130,25 @@ impl std::error::Error for RouterError {}
 impl From<UpnpError> for RouterError {
     fn from(error: UpnpError) -> Self {
         match error {
-            UpnpError::Taken(by) => {
-                Self::Taken(by.map_or("another machine".into(), |by| by.to_string()))
-            }
-            UpnpError::Refused(why) => Self::Refused(why),
+            UpnpError::Taken(Some(by)) => Self::Taken(by.to_string()),
+            UpnpError::Taken(None) => Self::Taken("another machine".into()),
+            UpnpError::Refused(reason) => Self::Refused(reason),
         }
     }
 }
 
 impl Router {
-    /// A router of which nothing is known yet. `nonce` is the same at each start; it is looked at
-    /// in each `interval`.
+    /// A router of which nothing is known yet. `nonce` must be the same at each start. The caller
+    /// asks the router again after each `interval`, which decides the lease.
     ///
     /// # Errors
-    /// When the system has no more to give.
+    /// When the system has no file descriptors left.
     pub(crate) fn new(nonce: [u32; 3], interval: Duration) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let lease = u32::try_from(interval.as_secs())
-            .unwrap_or(DEFAULT_LEASE)
-            .saturating_mul(LEASE_INTERVALS)
-            .max(DEFAULT_LEASE);
+        let seconds = u32::try_from(interval.as_secs()).unwrap_or(DEFAULT_LEASE);
+        let lease = seconds.saturating_mul(LEASE_INTERVALS).max(DEFAULT_LEASE);
         Ok(Self {
             runtime,
             nonce,
@@ -158,33 +162,41 @@ impl Router {
     /// again after an hour.
     pub(crate) fn address(&mut self, router: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
         let router = router?;
-        match self
-            .mapping
-            .as_ref()
-            .filter(|mapping| mapping.router == router)
-            .map(|mapping| &mapping.protocol)
+
+        if let Some(mapping) = &self.mapping
+            && mapping.router == router
         {
-            Some(MappingProtocol::Upnp(gateway)) => return gateway.address(),
-            Some(MappingProtocol::Packets(mapping)) => {
-                if let PortMappingType::Pcp {
-                    external_ip: IpAddr::V4(address),
-                    ..
-                } = mapping.mapping_type()
-                {
-                    return Some(address);
+            match &mapping.protocol {
+                MappingProtocol::Upnp(gateway) => return gateway.address(),
+                MappingProtocol::PcpOrNatPmp(mapping) => {
+                    // A PCP answer holds the address. NAT-PMP has a question of its own for it.
+                    if let PortMappingType::Pcp {
+                        external_ip: IpAddr::V4(address),
+                        ..
+                    } = mapping.mapping_type()
+                    {
+                        return Some(address);
+                    }
                 }
             }
-            None => {}
         }
-        if self.silent.is_some_and(|(silent, asked)| {
-            silent == router && asked.elapsed() < SILENT_RETRY_INTERVAL
-        }) {
+
+        if let Some((silent, asked)) = self.silent
+            && silent == router
+            && asked.elapsed() < SILENT_RETRY_INTERVAL
+        {
             return None;
         }
-        let address = self
-            .natpmp_address(router)
-            .or_else(|| Gateway::find(router).ok()?.address());
-        self.silent = address.is_none().then(|| (router, Instant::now()));
+        let mut address = self.natpmp_address(router);
+        if address.is_none()
+            && let Ok(gateway) = Gateway::find(router)
+        {
+            address = gateway.address();
+        }
+        self.silent = match address {
+            Some(_) => None,
+            None => Some((router, Instant::now())),
+        };
         address
     }
 
@@ -192,7 +204,7 @@ impl Router {
     /// to do so again at the latest.
     ///
     /// # Errors
-    /// When it does not.
+    /// When the router does not forward the port.
     pub(crate) fn forward(
         &mut self,
         router: Option<Ipv4Addr>,
@@ -201,157 +213,179 @@ impl Router {
     ) -> Result<Duration, RouterError> {
         let router = router.ok_or(RouterError::NoRouter)?;
         let here = route::local_address(router).map_err(|_| RouterError::NoRouter)?;
-        if self
-            .mapping
-            .as_ref()
-            .is_some_and(|mapping| mapping.router != router || mapping.here != here)
+
+        // A mapping of another network, or to an address that is not ours any more.
+        if let Some(mapping) = &self.mapping
+            && (mapping.router != router || mapping.here != here)
         {
             self.release();
         }
-        // A router that has forgotten us, or was restarted, is asked as at first.
-        let renewed = self
-            .mapping
-            .take()
-            .and_then(|mapping| self.renew(mapping, local));
+
+        let renewed = match self.mapping.take() {
+            Some(mapping) => self.renew(mapping, local),
+            None => None,
+        };
         let mapping = match renewed {
             Some(mapping) => mapping,
+            // A router that has forgotten us, or was restarted, is asked as at first.
             None => Mapping {
                 router,
                 here,
                 public,
-                protocol: self.begin((router, here), public, local)?,
+                protocol: self.begin(router, here, public, local)?,
             },
         };
+
         let lease = match &mapping.protocol {
-            MappingProtocol::Packets(mapping) => mapping.lifetime().clamp(MIN_LEASE, self.lease),
+            MappingProtocol::PcpOrNatPmp(mapping) => {
+                mapping.lifetime().clamp(MIN_LEASE, self.lease)
+            }
             MappingProtocol::Upnp(_) => self.lease,
         };
         self.mapping = Some(mapping);
         Ok(Duration::from_secs(u64::from(lease / 2)))
     }
 
+    /// Renews a mapping; None when the router does not forward the same port any more.
     fn renew(&self, mut mapping: Mapping, local: u16) -> Option<Mapping> {
         let public = mapping.public;
-        let renewed = match &mut mapping.protocol {
-            MappingProtocol::Packets(mapping) => {
-                let renewed = self.runtime.block_on(mapping.renew()).is_ok();
-                // It asks for what was granted before, and for nothing is to give it back.
-                renewed
+        let is_renewed = match &mut mapping.protocol {
+            MappingProtocol::PcpOrNatPmp(mapping) => {
+                let is_answered = self.runtime.block_on(mapping.renew()).is_ok();
+                // A renewal asks for the port that was granted before. A lease of 0 s gives it
+                // back.
+                is_answered
                     && mapping.external_port().get() == public
                     && mapping.lifetime() >= MIN_LEASE
             }
             MappingProtocol::Upnp(gateway) => gateway.forward(public, local, self.lease).is_ok(),
         };
-        renewed.then_some(mapping)
+        if is_renewed { Some(mapping) } else { None }
     }
 
+    /// Asks for a new mapping, by each protocol until one serves.
     fn begin(
         &self,
-        (router, here): (Ipv4Addr, IpAddr),
+        router: Ipv4Addr,
+        here: IpAddr,
         public: u16,
         local: u16,
     ) -> Result<MappingProtocol, RouterError> {
-        let (Some(wanted), Some(port)) = (NonZeroU16::new(public), NonZeroU16::new(local)) else {
+        let Some(wanted) = NonZeroU16::new(public) else {
             return Err(RouterError::Silent(public));
         };
+        let Some(port) = NonZeroU16::new(local) else {
+            return Err(RouterError::Silent(public));
+        };
+
+        let fault = match self.ask_by_packets(router, here, wanted, port) {
+            Ok(mapping) if mapping.external_port() == wanted && mapping.lifetime() >= MIN_LEASE => {
+                return Ok(MappingProtocol::PcpOrNatPmp(mapping));
+            }
+            Ok(mapping) => {
+                let granted = mapping.external_port();
+                let lifetime = mapping.lifetime();
+                let _ = self.runtime.block_on(mapping.try_drop());
+                // A router grants another port than was asked for when that one is taken. Telegram
+                // would not call it.
+                if granted != wanted {
+                    return Err(RouterError::Taken(
+                        "another machine, or does not allow it".into(),
+                    ));
+                }
+                PacketFault::ShortLease(lifetime)
+            }
+            Err(failure) => PacketFault::Failed(failure),
+        };
+        self.begin_upnp(router, public, local, &fault)
+    }
+
+    /// Asks by PCP, and a router that does not answer that, by NAT-PMP.
+    fn ask_by_packets(
+        &self,
+        router: Ipv4Addr,
+        here: IpAddr,
+        wanted: NonZeroU16,
+        port: NonZeroU16,
+    ) -> Result<PortMapping, natpmp::Failure> {
         let options = PortMappingOptions {
             external_port: Some(wanted),
             lifetime_seconds: Some(self.lease),
             timeout_config: Some(TIMEOUTS),
         };
-        let asked = self.runtime.block_on(async {
-            let request =
-                pcp::BaseMapRequest::new(router.into(), here, InternetProtocol::Tcp, port);
+        let request = pcp::BaseMapRequest::new(router.into(), here, InternetProtocol::Tcp, port);
+        self.runtime.block_on(async {
             match pcp::port_mapping(request, Some(self.nonce), None, options).await {
                 Ok(mapping) => Ok(mapping),
                 Err(_) => {
                     natpmp::port_mapping(router.into(), InternetProtocol::Tcp, port, options).await
                 }
             }
-        });
-        // How long it forwards the port, when that is too short; or why it does not at all.
-        let failed = match asked {
-            Ok(mapping) if mapping.external_port() == wanted && mapping.lifetime() >= MIN_LEASE => {
-                return Ok(MappingProtocol::Packets(mapping));
-            }
-            Ok(mapping) => {
-                let (port, lifetime) = (mapping.external_port(), mapping.lifetime());
-                let _ = self.runtime.block_on(mapping.try_drop());
-                // They give another port than was asked for, when that is taken; Telegram would not
-                // call it.
-                if port != wanted {
-                    return Err(RouterError::Taken(
-                        "another machine, or does not allow it".into(),
-                    ));
-                }
-                Ok(lifetime)
-            }
-            Err(failed) => Err(failed),
-        };
-        self.begin_upnp(router, public, local, &failed)
+        })
     }
 
-    /// Asks by `UPnP` a router that has `failed` to answer the others, or forwards for too short a
-    /// time.
+    /// Asks by `UPnP`, where the others failed with `fault`.
     fn begin_upnp(
         &self,
         router: Ipv4Addr,
         public: u16,
         local: u16,
-        failed: &Result<u32, natpmp::Failure>,
+        fault: &PacketFault,
     ) -> Result<MappingProtocol, RouterError> {
-        let before = || match failed {
-            Ok(lifetime) => too_short(*lifetime),
-            Err(failed) => why_not(failed, public, || self.natpmp_address(router)),
-        };
-        let gateway = Gateway::find(router).map_err(|why| match (why, before()) {
-            (FindError::Unclear(what), RouterError::Silent(port)) => {
-                RouterError::Unclear(what, port)
+        let gateway = match Gateway::find(router) {
+            Ok(gateway) => gateway,
+            Err(error) => {
+                let before = match fault {
+                    PacketFault::ShortLease(lifetime) => too_short(*lifetime),
+                    PacketFault::Failed(failure) => {
+                        refused_by_packets(failure, public, || self.natpmp_address(router))
+                    }
+                };
+                return Err(match (error, before) {
+                    (FindError::Unclear(reason), RouterError::Silent(port)) => {
+                        RouterError::Unclear(reason, port)
+                    }
+                    (_, before) => before,
+                });
             }
-            (_, why) => why,
-        })?;
+        };
+
         match gateway.forward(public, local, self.lease) {
             Ok(()) => Ok(MappingProtocol::Upnp(gateway)),
-            Err(UpnpError::Refused(why)) => Err(refused(why, gateway.said_address())),
-            Err(why) => Err(why.into()),
+            Err(UpnpError::Refused(reason)) => Err(refused_by_upnp(reason, gateway.said_address())),
+            Err(error) => Err(error.into()),
         }
     }
 
     fn natpmp_address(&self, router: Ipv4Addr) -> Option<Ipv4Addr> {
-        self.runtime
-            .block_on(natpmp::external_address(router.into(), Some(TIMEOUTS)))
-            .ok()
+        let question = natpmp::external_address(router.into(), Some(TIMEOUTS));
+        self.runtime.block_on(question).ok()
     }
 
-    /// Gives back what it was asked to forward.
+    /// Ends the mapping, if the router has one for us.
     pub(crate) fn release(&mut self) {
-        match self.mapping.take() {
-            None => {}
-            Some(Mapping {
-                protocol: MappingProtocol::Packets(mapping),
-                ..
-            }) => {
-                let _ = self.runtime.block_on(mapping.try_drop());
+        let Some(mapping) = self.mapping.take() else {
+            return;
+        };
+        match mapping.protocol {
+            MappingProtocol::PcpOrNatPmp(packets) => {
+                let _ = self.runtime.block_on(packets.try_drop());
             }
-            Some(Mapping {
-                protocol: MappingProtocol::Upnp(gateway),
-                public,
-                ..
-            }) => gateway.release(public),
+            MappingProtocol::Upnp(gateway) => gateway.release(mapping.public),
         }
     }
 }
 
-/// Why a router that answers by `UPnP` does not forward. `said` is the address that it says it has,
-/// 0.0.0.0 when it has none.
-fn refused(why: String, said: Option<Ipv4Addr>) -> RouterError {
+/// The error of a router that refuses by `UPnP`. `said` is the address that it says it has, 0.0.0.0
+/// when it has none.
+fn refused_by_upnp(reason: String, said: Option<Ipv4Addr>) -> RouterError {
     match said {
         Some(Ipv4Addr::UNSPECIFIED) => RouterError::NoAddress(None),
         Some(address) if is_reserved(address) => RouterError::NoAddress(Some(address)),
-        Some(_) => RouterError::Refused(why),
-        // Routers with a private address are among these.
+        Some(_) => RouterError::Refused(reason),
+        // Some routers with a private address do not say it.
         None => RouterError::Refused(format!(
-            "{why}; the router reports no address of its own: perhaps it is not connected, or your provider shares \
+            "{reason}; the router reports no address of its own: perhaps it is not connected, or your provider shares \
              one address among customers (CGNAT)"
         )),
     }
@@ -363,22 +397,22 @@ fn too_short(lifetime: u32) -> RouterError {
     ))
 }
 
-/// Why a router does not forward that speaks no `UPnP`. `address` asks for its own.
-fn why_not(
-    failed: &natpmp::Failure,
+/// The error of a router that speaks no `UPnP`. `address` asks it for its own address, which costs
+/// time and is not always needed.
+fn refused_by_packets(
+    failure: &natpmp::Failure,
     public: u16,
     address: impl Fn() -> Option<Ipv4Addr>,
 ) -> RouterError {
-    match failed {
+    match failure {
         natpmp::Failure::Socket(_) | natpmp::Failure::Timeout => RouterError::Silent(public),
-        // One with an address says the same when it cannot forward for another reason.
-        failed @ (natpmp::Failure::NetworkFailure | natpmp::Failure::OutOfResources) => {
-            match address() {
-                Some(address) if !is_reserved(address) => RouterError::Refused(failed.to_string()),
-                address => RouterError::NoAddress(address),
-            }
-        }
-        failed => RouterError::Refused(failed.to_string()),
+        // A router without a public address fails so. But one that has it also does, when it cannot
+        // forward for another reason.
+        natpmp::Failure::NetworkFailure | natpmp::Failure::OutOfResources => match address() {
+            Some(address) if !is_reserved(address) => RouterError::Refused(failure.to_string()),
+            address => RouterError::NoAddress(address),
+        },
+        _ => RouterError::Refused(failure.to_string()),
     }
 }
 
@@ -389,7 +423,7 @@ mod tests {
     use std::thread;
 
     /// A router that speaks NAT-PMP alone (RFC 6886), and grants every mapping for so many seconds.
-    /// Its address.
+    /// Returns its address.
     fn router_that_grants(number: u8, lifetime: u32) -> Ipv4Addr {
         let address = Ipv4Addr::new(127, 53, 51, number);
         let socket = UdpSocket::bind((address, 5351)).unwrap();
@@ -404,7 +438,7 @@ mod tests {
                         answer.extend_from_slice(&request[4..8]);
                         answer.extend(lifetime.to_be_bytes());
                     }
-                    // It is no version of PCP that this one knows.
+                    // Unsupported version: this router does not know PCP.
                     _ => answer[3] = 1,
                 }
                 socket.send_to(&answer, from).unwrap();
@@ -414,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn a_router_that_forwards_for_a_moment_is_not_asked_without_end() {
+    fn a_router_with_a_lease_under_60_s_is_refused_and_never_asked_without_end() {
         let forward = |address| {
             Router::new([0; 3], Duration::from_secs(300))
                 .unwrap()
@@ -447,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_router_without_a_public_address_is_said_to_have_none() {
+    fn no_address_is_said_only_of_a_router_without_a_public_one() {
         let [public, shared] =
             [Ipv4Addr::new(80, 100, 95, 20), Ipv4Addr::new(100, 64, 0, 2)].map(Some);
         for failed in [
@@ -455,19 +489,19 @@ mod tests {
             natpmp::Failure::OutOfResources,
         ] {
             assert!(matches!(
-                why_not(&failed, 8443, || None),
+                refused_by_packets(&failed, 8443, || None),
                 RouterError::NoAddress(_)
             ));
             assert!(matches!(
-                why_not(&failed, 8443, || shared),
+                refused_by_packets(&failed, 8443, || shared),
                 RouterError::NoAddress(_)
             ));
             assert!(matches!(
-                why_not(&failed, 8443, || public),
+                refused_by_packets(&failed, 8443, || public),
                 RouterError::Refused(_)
             ));
         }
-        let by_upnp = |said| refused("Action Failed (501)".into(), said).to_string();
+        let by_upnp = |said| refused_by_upnp("Action Failed (501)".into(), said).to_string();
         assert!(by_upnp(Some(Ipv4Addr::UNSPECIFIED)).contains("has no address of its own"));
         assert!(by_upnp(shared).contains("own address is 100.64.0.2"));
         assert!(by_upnp(public).starts_with(

@@ -16,11 +16,12 @@ use super::router::Router;
 use super::services::Services;
 use crate::config::{Config, PublicHost};
 use crate::network::is_reserved;
+use crate::secret::Secret;
 use crate::status::facts::Status;
 
-/// Between two looks at the kernel's routes, which cost little.
+/// The time between two looks at the kernel's routes, which cost little.
 const ROUTE_INTERVAL: Duration = Duration::from_secs(5);
-/// For giving the mapping back to the router at the end.
+/// How long the end waits until the mapping is given back to the router.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A hint for the thread.
@@ -50,7 +51,7 @@ enum Cause {
     Routes,
 }
 
-/// The thread that watches.
+/// The watcher's thread, as others see it.
 pub(crate) struct HomeWatch {
     hints: Sender<Hint>,
     ended: Receiver<()>,
@@ -69,21 +70,23 @@ impl HomeWatch {
         status: Arc<Status>,
         tell: impl Fn(HomeNews) + Send + 'static,
     ) -> io::Result<Option<Self>> {
-        let is_address = matches!(&config.public_host, PublicHost::Given(host) if host.parse::<Ipv4Addr>().is_ok());
+        let is_address = config.public_host.address().is_some();
         if !config.tls || (is_address && !config.port_mapping) {
             return Ok(None);
         }
+
+        let mapping = if config.port_mapping {
+            Some((config.public_port, listening))
+        } else {
+            None
+        };
+        let host = config.public_host.clone();
+        let urls = config.address_services.clone();
+        let interval = config.watch_interval;
+        let router = Router::new(nonce(config), interval)?;
+
         let (hints, hinted) = mpsc::channel();
         let (end, ended) = mpsc::channel();
-        let (host, urls, interval) = (
-            config.public_host.clone(),
-            config.address_services.clone(),
-            config.watch_interval,
-        );
-        let mapping = config
-            .port_mapping
-            .then_some((config.public_port, listening));
-        let router = Router::new(nonce(config), interval)?;
         let watch = move || {
             let mut watcher = Watcher {
                 host,
@@ -104,12 +107,12 @@ impl HomeWatch {
         Ok(Some(Self { hints, ended }))
     }
 
-    /// Takes hints that something may have changed.
+    /// Where to send a hint that something may have changed.
     pub(crate) fn hints(&self) -> Sender<Hint> {
         self.hints.clone()
     }
 
-    /// Ends it, and gives the router its mapping back.
+    /// Ends the thread, which gives the router its mapping back; waits for that at most 3 s.
     pub(crate) fn end(self) {
         let _ = self.hints.send(Hint::End);
         let _ = self.ended.recv_timeout(RELEASE_TIMEOUT);
@@ -120,20 +123,21 @@ impl HomeWatch {
 enum HomeState {
     Well,
     Bad(String),
-    /// Nothing certain: the state from before is kept.
+    /// Nothing certain: the state from before stays.
     Unknown,
 }
 
+/// What the thread knows, from one look to the next.
 struct Watcher {
     host: PublicHost,
-    /// The router's port, and ours.
+    /// The router's port and ours, if the router is to forward the one to the other.
     mapping: Option<(u16, u16)>,
     services: Services,
     router: Router,
     tracker: AddressTracker,
-    /// Where the DNS name led at the last look, if that is not here.
+    /// The home's address at the last look, if the DNS name led somewhere else then.
     elsewhere: Option<Ipv4Addr>,
-    /// Whether the router forwarded the port at the last look.
+    /// Whether the router forwarded the port at the last look; None when it was not asked.
     is_mapped: Option<bool>,
     /// Whether the provider shares its address, as it was told last.
     is_shared: Option<bool>,
@@ -142,6 +146,7 @@ struct Watcher {
 }
 
 impl Watcher {
+    /// Looks again and again until the program ends.
     fn run(&mut self, hints: &Receiver<Hint>, tell: &impl Fn(HomeNews)) {
         let mut cause = Cause::Time;
         loop {
@@ -149,20 +154,23 @@ impl Watcher {
             let mut pause = self.interval;
             let was_mapped = self.is_mapped;
             match self.look(&routes, &mut pause, tell) {
-                HomeState::Bad(why) if self.status.home(Some(why.clone())) => {
-                    log::warn!("Home network: {why}.");
+                // The status says whether the reason is a new one.
+                HomeState::Bad(reason) if self.status.home(Some(reason.clone())) => {
+                    log::warn!("Home network: {reason}.");
                 }
                 HomeState::Well if self.status.home(None) => {
                     log::info!("Home network: the problem is solved.");
                 }
                 _ => {}
             }
+
             // A router that was reset has forgotten the mapping: now it has it again.
             let is_mapped_again =
                 self.is_mapped == Some(true) && (was_mapped == Some(false) || cause == Cause::Hint);
             if is_mapped_again || cause == Cause::Routes {
                 tell(HomeNews::Changed);
             }
+
             let soon = self.interval / 10;
             if self.tracker.is_unsure() || self.elsewhere.is_some() {
                 pause = soon;
@@ -178,25 +186,29 @@ impl Watcher {
     /// One look. `pause` is shortened to when the router's mapping must be renewed.
     fn look(&mut self, routes: &str, pause: &mut Duration, tell: &impl Fn(HomeNews)) -> HomeState {
         let gateway = route::gateway(routes);
-        let forwarded = self
-            .mapping
-            .map(|(public, local)| self.router.forward(gateway, public, local));
+        let forwarded = match self.mapping {
+            Some((public, local)) => Some(self.router.forward(gateway, public, local)),
+            None => None,
+        };
         self.is_mapped = forwarded.as_ref().map(Result::is_ok);
+
         let router = self.router.address(gateway);
         if let Some(router) = router {
             self.share(address::is_shared(router), tell);
         }
+
         let look = match self.host.clone() {
             PublicHost::Auto => self.follow(router, tell),
             PublicHost::Given(host) => match host.parse() {
-                Ok(address) => given(router, address),
-                Err(_) => self.compare(&host, router),
+                Ok(address) => compare_address(router, address),
+                Err(_) => self.compare_name(&host, router),
             },
         };
+
         match (look, forwarded) {
-            // A port that nobody can reach is no use, whatever the router says of it.
-            (HomeState::Bad(why), _) => HomeState::Bad(why),
-            (_, Some(Err(why))) => HomeState::Bad(format!("port_mapping: {why}")),
+            // A wrong address comes first: a port that nobody can reach is no use.
+            (HomeState::Bad(reason), _) => HomeState::Bad(reason),
+            (_, Some(Err(error))) => HomeState::Bad(format!("port_mapping: {error}")),
             (look, Some(Ok(lease))) => {
                 *pause = lease.min(*pause);
                 look
@@ -212,11 +224,17 @@ impl Watcher {
         }
     }
 
+    /// Follows the home's address, where the settings leave it to us.
     fn follow(&mut self, router: Option<Ipv4Addr>, tell: &impl Fn(HomeNews)) -> HomeState {
         // What the router confirms need not be asked of anyone else.
         let is_known = router.is_some() && router == self.tracker.current();
-        let outside = (!is_known).then(|| self.services.ask());
-        match address::agree(router, outside.into_iter().flatten()) {
+        let agreed = if is_known {
+            address::agree(router, [])
+        } else {
+            address::agree(router, self.services.ask())
+        };
+
+        match agreed {
             Ok(address) => {
                 if router.is_none() {
                     self.share(false, tell);
@@ -228,22 +246,23 @@ impl Watcher {
             }
             // The old address is as good as any until another one is known.
             Err(AddressError::NoAnswer) if self.tracker.current().is_some() => HomeState::Unknown,
-            Err(why) => {
-                if let AddressError::Reserved(address) = why {
+            Err(error) => {
+                if let AddressError::Reserved(address) = error {
                     self.share(address::is_shared(address), tell);
                 }
-                HomeState::Bad(why.to_string())
+                HomeState::Bad(error.to_string())
             }
         }
     }
 
     /// Compares where a name leads with where this home is.
-    fn compare(&mut self, name: &str, router: Option<Ipv4Addr>) -> HomeState {
+    fn compare_name(&mut self, name: &str, router: Option<Ipv4Addr>) -> HomeState {
         let here = match address::agree(router, self.services.ask()) {
             Ok(here) => here,
-            Err(why @ AddressError::Reserved(_)) => return HomeState::Bad(why.to_string()),
+            Err(error @ AddressError::Reserved(_)) => return HomeState::Bad(error.to_string()),
             Err(_) => return HomeState::Unknown,
         };
+
         let Ok(found) = (name, 0).to_socket_addrs() else {
             return HomeState::Unknown;
         };
@@ -257,12 +276,14 @@ impl Watcher {
         if there.iter().all(Ipv4Addr::is_private) {
             return HomeState::Unknown;
         }
-        let was = std::mem::replace(
-            &mut self.elsewhere,
-            (!there.contains(&here)).then_some(here),
-        );
-        // The DNS takes its time after a move.
-        if self.elsewhere.is_some() && was == self.elsewhere {
+        if there.contains(&here) {
+            self.elsewhere = None;
+            return translated(router, here);
+        }
+
+        // The DNS takes its time after a move: only the second look in a row counts.
+        let before = self.elsewhere.replace(here);
+        if before == Some(here) {
             return HomeState::Bad(format!(
                 "{name} has the address {first}, but this home's address is {here}: check your dynamic DNS"
             ));
@@ -271,12 +292,16 @@ impl Watcher {
     }
 }
 
+/// Bad when something between the router and the internet changes addresses.
 fn translated(router: Option<Ipv4Addr>, address: Ipv4Addr) -> HomeState {
-    address::translation(router, address).map_or(HomeState::Well, HomeState::Bad)
+    match address::translation(router, address) {
+        Some(reason) => HomeState::Bad(reason),
+        None => HomeState::Well,
+    }
 }
 
 /// Compares an address of the settings with the router's.
-fn given(router: Option<Ipv4Addr>, address: Ipv4Addr) -> HomeState {
+fn compare_address(router: Option<Ipv4Addr>, address: Ipv4Addr) -> HomeState {
     match router {
         Some(router) if router != address && !is_reserved(router) => HomeState::Bad(format!(
             "public_host is {address}, but the router's own address is {router}: set public_host = \"{router}\" or \
@@ -286,17 +311,15 @@ fn given(router: Option<Ipv4Addr>, address: Ipv4Addr) -> HomeState {
     }
 }
 
-/// Known to us alone, and the same at each start.
+/// The nonce of PCP: it is known to us alone, and the same at each start.
 fn nonce(config: &Config) -> [u32; 3] {
-    let secret = config
-        .bots
-        .first()
-        .map(|bot| bot.token.secret_token())
-        .unwrap_or_default();
-    let digest = digest::digest(
-        &digest::SHA256,
-        format!("pihook PCP {}", secret.expose()).as_bytes(),
-    );
+    let secret = match config.bots.first() {
+        Some(bot) => bot.token.secret_token(),
+        None => Secret::default(),
+    };
+    let text = format!("pihook PCP {}", secret.expose());
+    let digest = digest::digest(&digest::SHA256, text.as_bytes());
+
     let mut nonce = [0; 3];
     for (number, bytes) in nonce.iter_mut().zip(digest.as_ref().as_chunks().0) {
         *number = u32::from_be_bytes(*bytes);
@@ -311,25 +334,23 @@ fn v4(address: SocketAddr) -> Option<Ipv4Addr> {
     }
 }
 
-/// Waits for `pause`, or until something may have changed, though no less than `soon`. Why it
-/// ended; None when all is to end.
+/// Waits for `pause`, or until something may have changed, though no less than `soon`. Returns why
+/// it ended; None when the program ends.
 fn wait(hints: &Receiver<Hint>, routes: &str, soon: Duration, pause: Duration) -> Option<Cause> {
     let start = Instant::now();
-    let (mut until, mut cause) = (start + pause, Cause::Time);
+    let mut end = start + pause;
+    let mut cause = Cause::Time;
     loop {
-        match hints.recv_timeout(
-            until
-                .saturating_duration_since(Instant::now())
-                .min(ROUTE_INTERVAL),
-        ) {
+        let left = end.saturating_duration_since(Instant::now());
+        match hints.recv_timeout(left.min(ROUTE_INTERVAL)) {
             Ok(Hint::End) | Err(RecvTimeoutError::Disconnected) => return None,
             Ok(Hint::CheckNow) => {
-                until = until.min(start + soon);
+                end = end.min(start + soon);
                 cause = Cause::Hint;
             }
-            Err(RecvTimeoutError::Timeout) if Instant::now() >= until => return Some(cause),
+            Err(RecvTimeoutError::Timeout) if Instant::now() >= end => return Some(cause),
             Err(RecvTimeoutError::Timeout) if route::table() != routes => {
-                until = until.min(start + soon);
+                end = end.min(start + soon);
                 cause = Cause::Routes;
             }
             Err(RecvTimeoutError::Timeout) => {}

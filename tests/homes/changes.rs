@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use simulated_telegram::{Bot, Delivery};
@@ -22,9 +22,10 @@ const ALL: Speech = Speech {
 const CGNAT: &str = "100.64.0.2";
 const PUBLIC: &str = "8.8.100.1";
 const CHATS: i64 = 5;
-/// Between two messages of each chat; and how long the bot lives at least, and at most five times
-/// as long: a change-over needs the seconds that Telegram gets to call.
+/// The time between two messages of each chat.
 const PACE: Duration = Duration::from_millis(100);
+/// How long the bot lives at least; at most it lives five times as long. A change-over needs the
+/// seconds that Telegram gets to call.
 const LIFE: Duration = Duration::from_millis(2500);
 /// Kills in each of the three homes.
 const KILLS: usize = 3;
@@ -42,7 +43,7 @@ struct Changes {
 
 pub fn main() {
     let home = Home::with("", "");
-    // So that a change is found in seconds. Its folder lies on a tmpfs.
+    // With a short interval a change is found in seconds. The folder is on a tmpfs.
     home.write("pihook.toml", "port_mapping = 'auto'\nwatch_interval = 5\n");
     let mut lab = Lab::start(&home.folder);
     let internet = Internet::start(&home.folder);
@@ -60,21 +61,10 @@ pub fn main() {
         last_kill: Instant::now(),
     };
     let is_over = Arc::new(AtomicBool::new(false));
-    let writer = {
-        let (bot, is_over) = (changes.internet.telegram.bot(TOKEN), Arc::clone(&is_over));
-        thread::spawn(move || {
-            let mut count = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                for chat in 1..=CHATS {
-                    bot.say(chat, &count.to_string());
-                }
-                count += 1;
-                thread::sleep(PACE);
-            }
-            count
-        })
-    };
+    let writer = write(changes.internet.telegram.bot(TOKEN), Arc::clone(&is_over));
+
     changes.live(|changes| !changes.is_webhook() && changes.kills >= KILLS);
+
     let start = Instant::now();
     changes.move_to(PUBLIC);
     changes.live(Changes::is_webhook);
@@ -84,6 +74,7 @@ pub fn main() {
     );
     let before = changes.kills;
     changes.live(|changes| changes.kills >= before + KILLS);
+
     let start = Instant::now();
     changes.move_to(CGNAT);
     let before = changes.answers();
@@ -94,13 +85,29 @@ pub fn main() {
     );
     let before = changes.kills;
     changes.live(|changes| changes.kills >= before + KILLS);
+
     is_over.store(true, Ordering::Relaxed);
     let count: usize = writer.join().unwrap();
     changes
         .bot
         .wait_none_pending(PATIENCE)
-        .unwrap_or_else(|why| panic!("{why}: {:#?}", changes.log()));
+        .unwrap_or_else(|error| panic!("{error}: {:#?}", changes.log()));
     changes.judge(count);
+}
+
+/// Writes to all chats until `is_over`; returns the count of messages in each.
+fn write(bot: Bot, is_over: Arc<AtomicBool>) -> JoinHandle<usize> {
+    thread::spawn(move || {
+        let mut count = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            for chat in 1..=CHATS {
+                bot.say(chat, &count.to_string());
+            }
+            count += 1;
+            thread::sleep(PACE);
+        }
+        count
+    })
 }
 
 impl Changes {
@@ -191,13 +198,14 @@ impl Changes {
         eventually("the router is as it was", || {
             !self.lab.mappings().is_empty() || !self.lab.forwards()
         });
-        // Telegram had taken the call, and the bot was killed before it noted it.
+        // A kill can come after Telegram has answered the call, and before the bot has noted that.
         assert!(
             twice <= self.kills,
             "{twice} answers twice, after {} kills",
             self.kills
         );
-        let (all, kills) = (count * by_chat.len(), self.kills);
+        let all = count * by_chat.len();
+        let kills = self.kills;
         println!(
             "row:    | 5 becomes 2 and back: {all} messages, {kills} kills, lost 0, order kept, twice {twice}"
         );

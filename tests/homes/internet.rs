@@ -102,7 +102,7 @@ pub fn name_server(work: &Path, address: &str) {
     run(&format!("mount --bind {} /etc/resolv.conf", path.display()));
 }
 
-/// A program of Debian's that ends with the value; what it says is in a file of its name.
+/// A program of Debian's. It is killed when the value is dropped; its output is in a file.
 pub struct Program(Child);
 
 impl Program {
@@ -115,7 +115,7 @@ impl Program {
         Program(
             command
                 .spawn()
-                .unwrap_or_else(|why| panic!("{name}: {why}")),
+                .unwrap_or_else(|error| panic!("{name}: {error}")),
         )
     }
 }

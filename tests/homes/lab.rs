@@ -44,7 +44,7 @@ table inet miniupnpd {
 }
 ";
 
-/// What the router speaks.
+/// The protocols that the router speaks.
 #[derive(Clone, Copy)]
 pub struct Speech {
     /// PCP and NAT-PMP.
@@ -89,7 +89,7 @@ impl Lab {
         }
     }
 
-    /// The same without a router: the Pi has the public address.
+    /// A lab without a router: the Pi has the public address.
     pub fn direct(work: &Path) -> Lab {
         let lab = Lab::start(work);
         for command in [
@@ -104,8 +104,8 @@ impl Lab {
         lab
     }
 
-    /// What the provider does with addresses that it shares, or a second router before the first:
-    /// the internet sees this one.
+    /// Translates addresses, as a provider does that shares one address, or a second router before
+    /// the first: the internet sees 8.8.102.1.
     pub fn carrier(&self, shared: &str) {
         run("ip addr add 8.8.102.1/32 dev lo");
         run("nft add table ip carrier");
@@ -144,7 +144,7 @@ impl Lab {
         run("ip netns exec router conntrack -F");
     }
 
-    /// Starts the router anew: it has forgotten everything.
+    /// Starts the router again: it has forgotten everything.
     pub fn boot(&mut self, speech: Speech) {
         self.halt();
         let word = |yes: bool| if yes { "yes" } else { "no" };
@@ -179,7 +179,7 @@ impl Lab {
         });
     }
 
-    /// What the router forwards is gone, and it speaks no more.
+    /// Stops what the router speaks, and removes all that it forwards.
     pub fn halt(&mut self) {
         if let Some(mut child) = self.miniupnpd.take() {
             child.kill().unwrap();
@@ -200,7 +200,7 @@ impl Lab {
         run("ip netns exec router conntrack -F");
     }
 
-    /// What `upnpc`, which has nothing of ours, says that the router forwards.
+    /// The mappings of the router as `upnpc` lists them, which has nothing of ours.
     pub fn mappings(&self) -> Vec<String> {
         let said = output("ip netns exec pi upnpc -l");
         said.lines()
@@ -209,8 +209,8 @@ impl Lab {
             .collect()
     }
 
-    /// Whether the kernel of the router forwards the port to the Pi. That is so whatever the router
-    /// speaks.
+    /// Whether the kernel of the router forwards the port to the Pi, by whichever protocol it was
+    /// asked.
     pub fn forwards(&self) -> bool {
         self.forwards_to(PI)
     }

@@ -28,7 +28,7 @@ const PACKETS: Speech = Speech {
     packets: true,
     upnp: false,
 };
-/// For what a bot has to find out first.
+/// The longest time for what a bot has to find out first.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a home is like, and what is seen there.
@@ -40,7 +40,7 @@ struct Place {
     way: Way,
     /// What the doctor says, among the rest.
     doctor: &'static [&'static str],
-    /// What is done after the first echo.
+    /// What happens after the first echo.
     then: fn(&mut Scene),
 }
 
@@ -272,14 +272,14 @@ pub fn main(number: usize) {
         settings: place.settings.into(),
     };
     (place.build)(&mut scene);
-    // It waits for the bot.
+    // The message waits for the bot.
     scene.bot.say(1, "hello");
     let start = Instant::now();
     scene.start();
     let sent = scene
         .bot
         .wait_sent(1, PATIENCE)
-        .unwrap_or_else(|why| panic!("{why}: {:#?}", scene.log()));
+        .unwrap_or_else(|error| panic!("{error}: {:#?}", scene.log()));
     let seconds = start.elapsed().as_secs_f64();
     assert_eq!(sent[0].text, "hello");
     scene.bot.wait_none_pending(PATIENCE).unwrap();
@@ -460,7 +460,7 @@ impl Scene {
         self.program("nginx", "pi", &["-c".into(), file], ":443");
     }
 
-    /// What somebody gets who is not Telegram; 000 is a connection that is closed.
+    /// Checks the status that a stranger gets; 000 is a closed connection.
     fn strangers_get(&self, status: &str) {
         let said = Command::new("curl")
             .args([
@@ -671,7 +671,7 @@ fn opens_the_port(scene: &mut Scene) {
     scene
         .bot
         .wait_deliveries(1, PATIENCE)
-        .unwrap_or_else(|why| panic!("{why}: {:#?}", scene.log()));
+        .unwrap_or_else(|error| panic!("{error}: {:#?}", scene.log()));
     scene.bot.wait_sent(2, PATIENCE).unwrap();
     println!(
         "row:    | … and port_mapping = \"auto\"               | webhook  | {:5.1} s",
@@ -707,7 +707,7 @@ fn moves_under_load(scene: &mut Scene) {
     let sent = scene
         .bot
         .wait_sent(1 + 5 * count, PATIENCE)
-        .unwrap_or_else(|why| panic!("{why}: {:#?}", scene.log()));
+        .unwrap_or_else(|error| panic!("{error}: {:#?}", scene.log()));
     let expected: Vec<_> = (0..count).map(|number| number.to_string()).collect();
     for chat in 2..7 {
         let texts: Vec<_> = sent

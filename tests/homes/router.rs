@@ -18,7 +18,7 @@ const FIRST: &str = "8.8.100.1";
 const SECOND: &str = "8.8.101.7";
 const CGNAT: &str = "100.64.0.2";
 const CHATS: i64 = 5;
-/// In each chat, one after the other.
+/// The messages in each chat, one after the other.
 const MESSAGES: usize = 3;
 
 /// The home with everything around it.
@@ -37,7 +37,7 @@ pub fn main() {
         ("the doctor finds a healthy home", healthy),
         ("the router gets another address", other_address),
         (
-            "the router is started anew, and has forgotten the mapping",
+            "the router is started again, and has forgotten the mapping",
             |test| reboot(test, ALL),
         ),
         ("a clean stop gives the mapping back", stop),
@@ -162,9 +162,9 @@ impl Test {
         }
         let expected: Vec<_> = (0..self.said).map(|number| number.to_string()).collect();
         by_chat.remove(&(CHATS + 1));
-        by_chat
-            .values()
-            .for_each(|texts| assert_eq!(*texts, expected));
+        for texts in by_chat.values() {
+            assert_eq!(*texts, expected);
+        }
     }
 
     /// Waits until updates arrive by webhook, at this host.
@@ -190,7 +190,7 @@ fn first_echo(test: &mut Test) {
     );
 }
 
-/// That the router forwards, upnpc says, which knows nothing of us.
+/// Checks that the router forwards by what upnpc says, which knows nothing of us.
 fn confirmed(test: &Test) {
     let mappings = test.lab.mappings();
     assert!(

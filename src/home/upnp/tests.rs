@@ -8,7 +8,7 @@ use super::*;
 const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
 
 #[test]
-fn only_the_router_itself_is_asked() {
+fn a_url_of_another_machine_than_the_router_is_not_asked() {
     assert_eq!(
         authority("http://192.168.1.1:5000/root.xml", ROUTER),
         Some("192.168.1.1:5000")
@@ -30,7 +30,7 @@ fn only_the_router_itself_is_asked() {
 }
 
 #[test]
-fn a_relative_url_is_meant_from_the_root_or_from_the_description() {
+fn a_relative_control_url_is_resolved_from_the_root_and_the_description() {
     let resolve = |base, url| resolve(base, url, ROUTER);
     let location = "http://192.168.1.1:5000/desc/root.xml?x=/y";
     assert_eq!(resolve(location, "/ctl"), ["http://192.168.1.1:5000/ctl"]);
@@ -54,25 +54,24 @@ fn a_relative_url_is_meant_from_the_root_or_from_the_description() {
     }
 }
 
-/// A router at an address of its own: it answers searches for `target` alone, and calls with what
-/// `answer` says to the path, the action and the body.
+/// A router at an address of its own. It answers searches for one target alone.
 struct Device {
     address: Ipv4Addr,
     actions: Arc<Mutex<Vec<String>>>,
 }
 
 impl Device {
+    /// Starts it; `answer` makes the answer to a call from the path, the action and the body.
     fn start(
         number: u8,
         target: &'static str,
         answer: impl Fn(&str, &str, &str) -> Vec<u8> + Send + 'static,
     ) -> Self {
         let address = Ipv4Addr::new(127, 53, 19, number);
-        let (search, web) = (
-            UdpSocket::bind((address, 1900)).unwrap(),
-            TcpListener::bind((address, 0)).unwrap(),
-        );
+        let search = UdpSocket::bind((address, 1900)).unwrap();
+        let web = TcpListener::bind((address, 0)).unwrap();
         let port = web.local_addr().unwrap().port();
+
         thread::spawn(move || {
             let mut buffer = [0; 1500];
             while let Ok((length, from)) = search.recv_from(&mut buffer) {
@@ -85,11 +84,13 @@ impl Device {
                 }
             }
         });
+
         let actions = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&actions);
         thread::spawn(move || {
             for mut stream in web.incoming().map_while(Result::ok) {
-                let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
+                let mut request = Vec::new();
+                let mut buffer = [0; 4096];
                 let whole = loop {
                     let text = String::from_utf8_lossy(&request).into_owned();
                     if text.starts_with("GET") && text.contains("\r\n\r\n")
@@ -109,7 +110,7 @@ impl Device {
                 if !action.is_empty() {
                     seen.lock().unwrap().push(format!("{path} {action}"));
                 }
-                // Who hangs up early does not matter here.
+                // A caller may hang up early.
                 let _ = stream.write_all(&answer(&path, action, &whole));
             }
         });
@@ -157,13 +158,14 @@ fn error(code: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_router_is_found_by_whatever_it_answers_to() {
+fn a_router_is_found_by_each_search_target() {
     for (number, target) in (1..).zip(TARGETS) {
         let device = Device::start(number, target, |path, action, _| match (path, action) {
             ("/desc/root.xml", _) => services(&["/ctl"]),
             _ => value("NewExternalIPAddress", "80.100.95.20"),
         });
-        let found = Gateway::find(device.address).unwrap_or_else(|why| panic!("{target}: {why:?}"));
+        let found =
+            Gateway::find(device.address).unwrap_or_else(|error| panic!("{target}: {error:?}"));
         assert_eq!(
             found.address(),
             Some(Ipv4Addr::new(80, 100, 95, 20)),
@@ -173,7 +175,7 @@ fn a_router_is_found_by_whatever_it_answers_to() {
 }
 
 #[test]
-fn a_router_without_an_address_says_so_or_says_nothing() {
+fn a_router_without_a_public_address_has_no_address() {
     for (number, said, address) in [(90, "0.0.0.0", Some(Ipv4Addr::UNSPECIFIED)), (91, "", None)] {
         let device = Device::start(number, IGD, move |path, _, _| match path {
             "/desc/root.xml" => services(&["/ctl"]),
@@ -189,8 +191,8 @@ fn a_router_without_an_address_says_so_or_says_nothing() {
 }
 
 #[test]
-fn a_lease_that_a_router_dislikes_is_left_out() {
-    for (number, code) in (10..).zip(LEASE_DISLIKED) {
+fn a_refused_lease_is_replaced_by_a_permanent_mapping() {
+    for (number, code) in (10..).zip(LEASE_REFUSED) {
         let device = Device::start(number, IGD, move |path, _, body| match path {
             "/desc/root.xml" => services(&["/ctl"]),
             _ if body.contains("<NewLeaseDuration>0<") => http("<x:AddPortMappingResponse/>"),
@@ -199,7 +201,7 @@ fn a_lease_that_a_router_dislikes_is_left_out() {
         Gateway::find(device.address)
             .unwrap()
             .forward(8443, 8443, 600)
-            .unwrap_or_else(|why| panic!("{code}: {why:?}"));
+            .unwrap_or_else(|error| panic!("{code}: {error:?}"));
         assert_eq!(device.actions().len(), 2, "{code}");
     }
     // Whatever else it says stands in the message.
@@ -214,11 +216,11 @@ fn a_lease_that_a_router_dislikes_is_left_out() {
         .unwrap()
         .forward(8443, 8443, 600)
         .unwrap_err();
-    assert!(matches!(refused, UpnpError::Refused(why) if why == "so it says (606)"));
+    assert!(matches!(refused, UpnpError::Refused(reason) if reason == "so it says (606)"));
 }
 
 #[test]
-fn of_several_ways_out_the_one_that_is_connected_is_asked() {
+fn of_several_services_the_connected_one_is_asked() {
     for (number, urls) in [(20, ["/down", "/up"]), (21, ["/up", "/down"])] {
         let device = Device::start(number, IGD, move |path, action, _| match (path, action) {
             ("/desc/root.xml", _) => services(&urls),
@@ -234,7 +236,7 @@ fn of_several_ways_out_the_one_that_is_connected_is_asked() {
 }
 
 #[test]
-fn a_relative_url_is_tried_in_both_its_meanings() {
+fn a_relative_control_url_is_tried_from_both() {
     for (number, there) in [(30, "/ctl/wan"), (31, "/desc/ctl/wan")] {
         let device = Device::start(number, IGD, move |path, _, _| match path {
             "/desc/root.xml" => services(&["ctl/wan"]),
@@ -249,7 +251,7 @@ fn a_relative_url_is_tried_in_both_its_meanings() {
 }
 
 #[test]
-fn what_was_counted_wrongly_is_read_all_the_same() {
+fn an_answer_with_a_wrong_content_length_is_read() {
     for (number, change) in [(40, 1000), (41, -20)] {
         let device = Device::start(number, IGD, move |path, _, _| {
             let answer = if path == "/ctl" {
@@ -270,7 +272,7 @@ fn what_was_counted_wrongly_is_read_all_the_same() {
 }
 
 #[test]
-fn a_router_that_cannot_be_asked_is_not_said_to_be_silent() {
+fn an_unclear_router_is_told_from_a_silent_one() {
     assert_eq!(
         Gateway::find(Ipv4Addr::new(127, 53, 19, 250)).err(),
         Some(FindError::Silent)
@@ -289,10 +291,10 @@ fn a_router_that_cannot_be_asked_is_not_said_to_be_silent() {
         (52, b"\0".to_vec(), "its description cannot be read"),
     ] {
         let device = Device::start(number, IGD, move |_, _, _| answer.clone());
-        let Some(FindError::Unclear(why)) = Gateway::find(device.address).err() else {
+        let Some(FindError::Unclear(reason)) = Gateway::find(device.address).err() else {
             panic!("{words}")
         };
-        assert!(why.contains(words), "{words}: {why}");
+        assert!(reason.contains(words), "{words}: {reason}");
     }
     // Nor is what it says to a call thrown away.
     let device = Device::start(53, IGD, |path, _, _| {
@@ -307,6 +309,6 @@ fn a_router_that_cannot_be_asked_is_not_said_to_be_silent() {
         .forward(8443, 8443, 600)
         .unwrap_err();
     assert!(
-        matches!(refused, UpnpError::Refused(why) if why.contains("AddPortMapping") && why.contains("200 OK \"Busy\""))
+        matches!(refused, UpnpError::Refused(reason) if reason.contains("AddPortMapping") && reason.contains("200 OK \"Busy\""))
     );
 }

@@ -1,101 +1,116 @@
-//! What routers answer, as they write it: strict XML where it is, and else a scan for the few
-//! elements that are needed.
+//! Reads what routers answer. A strict parser reads what is XML; a scan finds the few elements that
+//! are needed in everything else.
 //!
 //! Both see a document as a list of elements, each with the text at its beginning. The caller
-//! bounds the text.
+//! bounds the length of the document.
 
 use roxmltree::Document;
 
 use crate::system::text;
 
-/// A parser's work grows with the cube of these, and a router has use for a handful.
-const NAMESPACES: usize = 32;
-/// Services that are looked at: a router has a handful.
-const SERVICES: usize = 64;
-/// Bytes that can stand in a name or an entity.
-const WORD_LIMIT: usize = 128;
+/// The namespaces of a document that the parser reads: its work grows with the cube of these, and a
+/// router has use for a handful.
+const MAX_NAMESPACES: usize = 32;
+/// The services of a description that are read: a router has a handful.
+const MAX_SERVICES: usize = 64;
+/// The characters of an element's name that are kept.
+const NAME_LIMIT: usize = 128;
 
 /// What a description says of a device.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Description {
     /// What URLs are relative to, if it is not where the description came from.
     pub url_base: Option<String>,
-    /// Their types, and the URLs where they are asked.
+    /// Types of services, and the URLs where they are asked.
     pub services: Vec<(String, String)>,
 }
 
-/// An answer's element, or the router's number for why not, with its words.
+/// The answer to a call.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The text of the element.
+pub enum UpnpAnswer {
+    /// The text of the element that was wanted.
     Value(String),
     /// The code and the description of an error.
     Refused(u32, String),
 }
 
-/// Name and text.
+/// The name of an element, in lower case and without its prefix, and its text.
 type Element = (String, String);
 
 /// Reads a device's description.
 #[must_use]
 pub fn description(bytes: &[u8]) -> Description {
     let mut description = Description::default();
+    // The service whose elements are being read: its type and URL.
     let mut service: Option<(String, String)> = None;
     for (name, value) in elements(bytes) {
         match (name.as_str(), &mut service) {
             ("urlbase", _) if !value.is_empty() => description.url_base = Some(value),
-            ("service", done) => description
-                .services
-                .extend(done.replace(Default::default())),
+            ("service", _) => {
+                description.services.extend(service.take());
+                service = Some((String::new(), String::new()));
+            }
             ("servicetype", Some((kind, _))) if kind.is_empty() => *kind = value,
             ("controlurl", Some((_, url))) if url.is_empty() => *url = value,
             _ => {}
         }
-        if description.services.len() > SERVICES {
+        if description.services.len() > MAX_SERVICES {
             break;
         }
     }
     description.services.extend(service);
+
     description
         .services
         .retain(|(kind, url)| !kind.is_empty() && !url.is_empty());
     description
 }
 
-/// Reads the element `wanted` of an answer, or the error in it. Of several names the first is taken
-/// that is there.
+/// Reads the element `wanted` of an answer, or the error in it. Of several elements with this name
+/// the first counts.
 #[must_use]
-pub fn answer(bytes: &[u8], wanted: &str) -> Option<Answer> {
+pub fn answer(bytes: &[u8], wanted: &str) -> Option<UpnpAnswer> {
     let all = elements(bytes);
-    let text = |wanted: &str| {
-        all.iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
-            .map(|(_, value)| value.clone())
-    };
-    if let Some(code) = text("errorCode").and_then(|code| code.parse().ok()) {
-        return Some(Answer::Refused(
-            code,
-            text("errorDescription").unwrap_or_default(),
-        ));
+
+    if let Some(code) = text_of(&all, "errorCode")
+        && let Ok(code) = code.parse()
+    {
+        let words = text_of(&all, "errorDescription").unwrap_or_default();
+        return Some(UpnpAnswer::Refused(code, words.to_owned()));
     }
-    if let Some(value) = text(wanted) {
-        return Some(Answer::Value(value));
+    if let Some(value) = text_of(&all, wanted) {
+        return Some(UpnpAnswer::Value(value.to_owned()));
     }
-    // A fault without UPnP's own part.
-    let is_fault = all.iter().any(|(name, _)| name == "fault");
-    is_fault.then(|| {
-        Answer::Refused(
-            0,
-            text("faultstring").unwrap_or_else(|| "an unknown error".into()),
-        )
-    })
+
+    // A fault of SOAP without UPnP's own part.
+    text_of(&all, "fault")?;
+    let words = text_of(&all, "faultstring").unwrap_or("an unknown error");
+    Some(UpnpAnswer::Refused(0, words.to_owned()))
 }
 
-/// All elements, their names in lower case and without prefixes.
+/// The text of the first element with this name.
+fn text_of<'e>(all: &'e [Element], wanted: &str) -> Option<&'e str> {
+    for (name, value) in all {
+        if name.eq_ignore_ascii_case(wanted) {
+            return Some(value);
+        }
+    }
+    None
+}
+
+/// All elements of a document.
 fn elements(bytes: &[u8]) -> Vec<Element> {
     let text = decode(bytes);
-    let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
-    strict(text).unwrap_or_else(|| scan(text))
+    let text = text.trim_matches(is_padding);
+    match strict(text) {
+        Some(elements) => elements,
+        None => scan(text),
+    }
+}
+
+/// Whether a character is blank; some routers pad with NUL.
+fn is_padding(c: char) -> bool {
+    c.is_whitespace() || c == '\0'
 }
 
 /// UTF-8 and UTF-16, or else Latin-1, whatever the document calls itself: what is needed is ASCII.
@@ -110,120 +125,105 @@ fn decode(bytes: &[u8]) -> String {
     } else {
         bytes
     };
-    let wide = matches!(
+
+    let is_utf16 = matches!(
         bytes,
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'<', 0, ..] | [0, b'<', ..]
     );
     match std::str::from_utf8(bytes) {
-        Ok(text) if !wide => text.trim_start_matches('\u{feff}').to_owned(),
-        Err(_) if !wide => bytes.iter().map(|byte| char::from(*byte)).collect(),
+        Ok(text) if !is_utf16 => text.trim_start_matches('\u{feff}').to_owned(),
+        Err(_) if !is_utf16 => bytes.iter().map(|byte| char::from(*byte)).collect(),
         _ => text::decode(bytes),
     }
 }
 
+/// What a parser reads; None where the text is no XML, or costs too much work.
 fn strict(text: &str) -> Option<Vec<Element>> {
-    if text.matches("xmlns").count() > NAMESPACES {
+    if text.matches("xmlns").count() > MAX_NAMESPACES {
         return None;
     }
     let document = Document::parse(text).ok()?;
-    let element = |node: roxmltree::Node| {
-        (
-            node.tag_name().name().to_ascii_lowercase(),
-            node.text().unwrap_or_default().trim().to_owned(),
-        )
-    };
-    Some(
-        document
-            .descendants()
-            .filter(roxmltree::Node::is_element)
-            .map(element)
-            .collect(),
-    )
+
+    let mut elements = Vec::new();
+    for node in document.descendants() {
+        if node.is_element() {
+            let name = node.tag_name().name().to_ascii_lowercase();
+            let value = node.text().unwrap_or_default().trim().to_owned();
+            elements.push((name, value));
+        }
+    }
+    Some(elements)
 }
 
 /// Reads tag by tag, and forgives everything: prefixes that nobody declared, raw `&`, a document
-/// type, what lacks its end.
+/// type, elements and tags without an end.
 fn scan(text: &str) -> Vec<Element> {
-    let (mut found, mut rest): (Vec<Element>, _) = (Vec::new(), text);
-    // The element whose text is being read.
-    let mut open = false;
+    let mut found: Vec<Element> = Vec::new();
+    let mut rest = text;
+    // Whether the text of the last element is being read. It ends at the next tag.
+    let mut is_open = false;
     while let Some(start) = rest.find('<') {
         let (before, tag) = rest.split_at(start);
-        if let (true, Some((_, value))) = (open, found.last_mut()) {
-            value.push_str(&unescaped(before));
+        if is_open {
+            add_text(&mut found, &unescaped(before));
         }
+
         if let Some(content) = tag.strip_prefix("<![CDATA[") {
             let (content, after) = content.split_once("]]>").unwrap_or((content, ""));
-            if let (true, Some((_, value))) = (open, found.last_mut()) {
-                value.push_str(content);
+            if is_open {
+                add_text(&mut found, content);
             }
             rest = after;
             continue;
         }
-        let (content, after) = match tag.strip_prefix("<!--") {
-            Some(comment) => (
-                "!",
-                comment.split_once("-->").map_or("", |(_, after)| after),
-            ),
-            None => tag[1..].split_once('>').unwrap_or((&tag[1..], "")),
-        };
+        if let Some(comment) = tag.strip_prefix("<!--") {
+            let (_comment, after) = comment.split_once("-->").unwrap_or_default();
+            rest = after;
+            continue;
+        }
+
+        let (content, after) = tag[1..].split_once('>').unwrap_or((&tag[1..], ""));
         rest = after;
         match content.bytes().next() {
-            // A comment, a document type, a processing instruction.
+            // A document type, or a processing instruction.
             Some(b'!' | b'?') => {}
-            Some(b'/') | None => open = false,
+            Some(b'/') | None => is_open = false,
             Some(_) => {
-                open = !content.ends_with('/');
+                is_open = !content.ends_with('/');
                 found.push((local_name(content), String::new()));
             }
         }
     }
+
     for (_, value) in &mut found {
-        *value = value
-            .trim_matches(|c: char| c.is_whitespace() || c == '\0')
-            .to_owned();
+        *value = value.trim_matches(is_padding).to_owned();
     }
     found
 }
 
-/// The name of a tag, in lower case and without its prefix.
-fn local_name(tag: &str) -> String {
-    let name = tag
-        .split(|c: char| c.is_whitespace() || c == '/')
-        .next()
-        .unwrap_or_default();
-    let name = name.rsplit(':').next().unwrap_or_default();
-    name.chars()
-        .take(WORD_LIMIT)
-        .collect::<String>()
-        .to_ascii_lowercase()
+/// Continues the text of the last element.
+fn add_text(found: &mut [Element], more: &str) {
+    if let Some((_, value)) = found.last_mut() {
+        value.push_str(more);
+    }
 }
 
-/// A text with its entities replaced; what is none stays.
+/// The name of a tag, in lower case and without its prefix.
+fn local_name(tag: &str) -> String {
+    let is_end = |c: char| c.is_whitespace() || c == '/';
+    let name = tag.split(is_end).next().unwrap_or_default();
+    let name = name.rsplit(':').next().unwrap_or_default();
+    let name: String = name.chars().take(NAME_LIMIT).collect();
+    name.to_ascii_lowercase()
+}
+
+/// A text with its entities replaced; an unknown one stays as it is.
 fn unescaped(text: &str) -> String {
     let mut parts = text.split('&');
     let mut whole = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (name, rest) = part.split_once(';').unwrap_or(("", part));
-        let number = |digits: &str, radix| {
-            u32::from_str_radix(digits, radix)
-                .ok()
-                .and_then(char::from_u32)
-        };
-        let known = match name {
-            "amp" => Some('&'),
-            "lt" => Some('<'),
-            "gt" => Some('>'),
-            "quot" => Some('"'),
-            "apos" => Some('\''),
-            "nbsp" => Some(' '),
-            _ => match name.strip_prefix('#') {
-                Some(hex) if hex.starts_with(['x', 'X']) => number(&hex[1..], 16),
-                Some(digits) => number(digits, 10),
-                None => None,
-            },
-        };
-        if let Some(c) = known {
+        if let Some(c) = entity(name) {
             whole.push(c);
             whole.push_str(rest);
         } else {
@@ -232,4 +232,24 @@ fn unescaped(text: &str) -> String {
         }
     }
     whole
+}
+
+/// The character that an entity stands for, given its name between `&` and `;`.
+fn entity(name: &str) -> Option<char> {
+    match name {
+        "amp" => Some('&'),
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "quot" => Some('"'),
+        "apos" => Some('\''),
+        "nbsp" => Some(' '),
+        _ => {
+            let number = name.strip_prefix('#')?;
+            let code = match number.strip_prefix(['x', 'X']) {
+                Some(digits) => u32::from_str_radix(digits, 16),
+                None => number.parse(),
+            };
+            char::from_u32(code.ok()?)
+        }
+    }
 }
