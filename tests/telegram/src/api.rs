@@ -129,6 +129,10 @@ pub enum Fault {
     CutBefore,
     /// Carried out, and the connection closed without an answer.
     CutAfter,
+    /// Carried out, and the connection closed when the answer is not there after this real time.
+    /// Telegram does not know that, as where a router forgets a connection: a long poll goes on
+    /// there.
+    CutWaiting(Duration),
     /// Carried out, and the connection closed after this many bytes of the answer.
     CutInside(usize),
     /// This status and body instead, as application/json.
@@ -247,7 +251,10 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
         fault => fault,
     };
     call.fault.clone_from(&fault);
-    let is_at_once = matches!(fault, None | Some(Fault::CutAfter | Fault::CutInside(_)));
+    let is_at_once = matches!(
+        fault,
+        None | Some(Fault::CutAfter | Fault::CutInside(_) | Fault::CutWaiting(_))
+    );
     let carry_out = |account: &mut Account, place: usize| {
         account.calls[place].carried_out = Some(Instant::now());
         methods::carry_out(shared, &token, account, &call)
@@ -264,7 +271,7 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
         (place, answer)
     });
 
-    let limit = match fault {
+    let mut limit = match fault {
         Some(Fault::CutBefore | Fault::CutAfter) => Some(0),
         Some(Fault::CutInside(bytes)) => Some(bytes),
         Some(Fault::Raw(_)) => Some(usize::MAX),
@@ -272,6 +279,15 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
     };
     let answer = match fault {
         None | Some(Fault::CutBefore | Fault::CutAfter | Fault::CutInside(_)) => answer,
+        Some(Fault::CutWaiting(patience)) => {
+            match ready_within(patience, answer, shared, &token).await {
+                Some(answer) => answer,
+                None => {
+                    limit = Some(0);
+                    Answer::raw(String::new())
+                }
+            }
+        }
         Some(Fault::Error {
             code,
             description,
@@ -294,6 +310,18 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
         limit,
         call: Some((token, place)),
     }
+}
+
+/// The answer that goes out, if it may within this time; else it waits on, and nobody hears it.
+async fn ready_within(
+    patience: Duration,
+    answer: Answer,
+    shared: &Arc<Shared>,
+    token: &str,
+) -> Option<Answer> {
+    let (shared, token) = (Arc::clone(shared), token.to_owned());
+    let ready = tokio::spawn(async move { polling::ready(answer, &shared, &token).await });
+    tokio::time::timeout(patience, ready).await.ok()?.ok()
 }
 
 fn read_call(shared: &Shared, request: &Request) -> Result<(String, Call), Answer> {
