@@ -1,9 +1,7 @@
 //! One connection: ends its TLS, unless that ends elsewhere, and serves one whole, bounded request
 //! after the other.
 
-use std::collections::hash_map::RandomState;
 use std::future::Future;
-use std::hash::BuildHasher;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -22,6 +20,7 @@ use super::request::{self, Refusal};
 use super::slots::{Slot, Slots, Stage};
 use crate::certificate::rollover::Rollover;
 use crate::system::lock::lock;
+use crate::system::random::random;
 use crate::updates::handover::{ANSWER_TIMEOUT, Handover, Recipient};
 use crate::updates::observations::Observations;
 
@@ -474,11 +473,9 @@ fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-/// A random number below `limit`. Nobody outside can foresee it: the standard library's hashes have
-/// random keys.
+/// A random number below `limit`, which nobody outside can foresee.
 pub(super) fn random_below(limit: usize) -> usize {
-    let random = RandomState::new().hash_one(limit);
-    usize::try_from(random % (limit.max(1) as u64)).unwrap_or_default()
+    usize::try_from(random() % (limit.max(1) as u64)).unwrap_or_default()
 }
 
 /// Waits until the program is to stop.
