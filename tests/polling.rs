@@ -15,7 +15,7 @@ use common::{
 };
 use nix::sys::signal::Signal;
 use serde_json::json;
-use simulated_telegram::{Bot, Call, Fault, Telegram};
+use simulated_telegram::{Bot, Call, Fault, Options, Telegram};
 
 const POLLING: &str = "delivery = 'polling'";
 
@@ -448,35 +448,294 @@ fn a_foreign_webhook_is_removed_ever_more_seldom() {
     bot.wait_sent(1, SOON).unwrap();
 }
 
+/// A program that asks for updates with our token, once, as a browser does. Telegram holds the call
+/// for so many seconds of its own.
+fn browse(telegram: &Telegram, seconds: u32) -> String {
+    let url = format!(
+        "{}/bot{TOKEN}/getUpdates?timeout={seconds}",
+        telegram.api_url()
+    );
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build();
+    config
+        .new_agent()
+        .get(url)
+        .call()
+        .unwrap()
+        .body_mut()
+        .read_to_string()
+        .unwrap()
+}
+
 #[test]
-fn two_pollers_do_not_fight() {
-    let telegram = telegram();
+fn a_browser_that_asks_for_updates_silences_the_bot_for_seconds() {
+    let (telegram, bot, home, pihook) = polling();
+    bot.wait_call("getUpdates", 1, SOON).unwrap();
+    for _ in 0..2 {
+        browse(&telegram, 3);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let line = pihook.wait_log("another program polls with this token, too");
+    assert!(
+        line.contains("[WARN]") && line.contains("stop the other program"),
+        "{line}"
+    );
+    let said = Instant::now();
+    bot.say(42, "hello");
+    let doctor = home.pihook(&["doctor"]);
+    let words = text(&doctor);
+    assert!(
+        words.contains("✗ polling: bot 110201543: another program polls with this token"),
+        "{words}"
+    );
+    assert!(
+        words.contains("→ stop the other program") && !doctor.status.success(),
+        "{words}"
+    );
+    let status = text(&home.pihook(&["status"]));
+    assert!(
+        status.contains("(another program polls with this token"),
+        "{status}"
+    );
+    bot.wait_sent(1, SOON).unwrap();
+    println!(
+        "{:.1} s from the second call of a browser to the echo",
+        said.elapsed().as_secs_f64()
+    );
+    // 15 s, and 3 s for the updates that the other program may be answering.
+    assert!(
+        said.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        said.elapsed()
+    );
+
+    pihook.wait_logs("bot 110201543: updates arrive by polling", 2);
+    let doctor = home.pihook(&["doctor"]);
+    let words = text(&doctor);
+    assert!(
+        words.contains("! polling: bot 110201543:") && doctor.status.success(),
+        "{words}"
+    );
+}
+
+/// Messages that two programs answered.
+fn twice(bot: &Bot) -> Vec<String> {
+    let mut answers: BTreeMap<String, usize> = BTreeMap::new();
+    for message in bot.sent() {
+        *answers.entry(message.text).or_default() += 1;
+    }
+    answers
+        .into_iter()
+        .filter(|(_, count)| *count > 1)
+        .map(|(text, _)| text)
+        .collect()
+}
+
+#[test]
+fn of_two_pollers_one_gives_way_and_no_message_is_answered_twice() {
+    let telegram = Telegram::start(Options::default()).unwrap();
     let bot = telegram.bot(TOKEN);
-    let homes = [(); 2].map(|()| home(&telegram, &format!("{POLLING}\nwatch_interval = 3")));
-    let [one, other] = homes
+    // As long as it takes over the internet: in this time, the other one can be told of the same
+    // update.
+    telegram.on_call(|call| is_send(call).then_some(Fault::Stall(Duration::from_millis(250))));
+    let homes = [(); 2].map(|()| home(&telegram, POLLING));
+    let pihooks = homes
         .each_ref()
         .map(|home| Pihook::start_polling(home.command(&["run"])));
-    let words = "another program polls with this token, again";
+    let conflicts = || {
+        polls(&bot)
+            .iter()
+            .filter(|call| call.answer.contains("terminated by other getUpdates"))
+            .count()
+    };
+    let gives_way = |pihook: &Pihook| {
+        pihook
+            .log()
+            .iter()
+            .any(|line| line.contains("leaves the updates to the other"))
+    };
     let start = Instant::now();
-    while ![&one, &other]
-        .iter()
-        .any(|pihook| pihook.log().iter().any(|line| line.contains(words)))
-    {
+    let mut said = 0;
+    let mut say = || {
+        bot.say(said, &said.to_string());
+        said += 1;
+        std::thread::sleep(Duration::from_secs(1));
+    };
+
+    while !pihooks.iter().any(gives_way) {
         assert!(
-            start.elapsed() < SOON,
-            "{:#?} {:#?}",
-            one.log(),
-            other.log()
+            start.elapsed() < Duration::from_secs(120),
+            "{:#?}",
+            pihooks.each_ref().map(Pihook::log)
         );
-        std::thread::sleep(Duration::from_millis(20));
+        say();
     }
-    std::thread::sleep(Duration::from_secs(3));
-    assert!(polls(&bot).len() < 20, "{} calls", polls(&bot).len());
-    // One of them has the bot, and echoes.
-    bot.say(42, "whoever you are");
-    bot.wait_sent(1, SOON).unwrap();
+    let (before, given) = (twice(&bot), start.elapsed());
+    assert!(before.len() <= 2, "{before:?}");
+    // It looks, and the other one takes its place again.
+    let enough = conflicts() + 2;
+    while conflicts() < enough {
+        assert!(
+            start.elapsed() < given + Duration::from_secs(160),
+            "{:#?}",
+            pihooks.each_ref().map(Pihook::log)
+        );
+        say();
+    }
+    for _ in 0..3 {
+        say();
+    }
     bot.wait_none_pending(SOON).unwrap();
-    assert_eq!(bot.sent().len(), 1);
+    let answered: std::collections::BTreeSet<_> =
+        bot.sent().into_iter().map(|message| message.text).collect();
+    println!(
+        "one gave way after {:.0} s; {} of {said} messages were answered twice before, and {} after",
+        given.as_secs_f64(),
+        before.len(),
+        twice(&bot).len() - before.len()
+    );
+    assert_eq!(twice(&bot), before);
+    assert_eq!(answered.len(), usize::try_from(said).unwrap());
+    assert!(
+        pihooks.iter().any(|pihook| !gives_way(pihook)),
+        "one of them has the bot"
+    );
+}
+
+#[test]
+fn a_poll_that_is_cut_while_it_waits_is_asked_again_at_once_and_shorter() {
+    let (telegram, bot, _home, pihook) = polling();
+    // 20 s are 2 s here.
+    let cut = Duration::from_secs(3);
+    telegram.on_call(move |call| (call.method == "getUpdates").then_some(Fault::CutWaiting(cut)));
+    let start = polls(&bot).len();
+    let calls = bot.wait_call("getUpdates", start + 4, SOON).unwrap();
+    let [first, second, third] = &calls[start..start + 3] else {
+        panic!("{calls:?}")
+    };
+    assert_eq!(
+        [
+            first.text("timeout"),
+            second.text("timeout"),
+            third.text("timeout")
+        ],
+        ["50", "5", "5"]
+    );
+    assert!(
+        second.at - first.at < cut + Duration::from_millis(500),
+        "{:?}",
+        second.at - first.at
+    );
+    bot.say(42, "hello");
+    let said = Instant::now();
+    bot.wait_sent(1, SOON).unwrap();
+    assert!(
+        said.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        said.elapsed()
+    );
+    assert!(
+        !pihook.log().iter().any(|line| line.contains("[WARN]")),
+        "it is no failure: {:#?}",
+        pihook.log()
+    );
+}
+
+#[test]
+fn a_poll_that_waits_long_keeps_its_connection_alive() {
+    let telegram = Telegram::start(Options::default()).unwrap();
+    let bot = telegram.bot(TOKEN);
+    let home = home(&telegram, POLLING);
+    let pihook = Pihook::start_polling(home.command(&["run"]));
+    bot.wait_call("getUpdates", 1, SOON).unwrap();
+    // The timer of the connection to the Bot API, and in how many hundredths of a second it is due;
+    // 2 is that of keepalive.
+    let port = telegram
+        .api_url()
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .parse::<u16>()
+        .unwrap();
+    let timers = || -> Vec<(String, u64)> {
+        let sockets =
+            std::fs::read_to_string(format!("/proc/{}/net/tcp", pihook.child.id())).unwrap();
+        let lines = sockets
+            .lines()
+            .skip(1)
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let to_api = lines
+            .filter(|fields| fields[2].ends_with(&format!(":{port:04X}")) && fields[3] == "01");
+        to_api
+            .map(|fields| {
+                let (timer, due) = fields[5].split_once(':').unwrap();
+                (timer.to_owned(), u64::from_str_radix(due, 16).unwrap())
+            })
+            .collect()
+    };
+    let start = Instant::now();
+    let due = loop {
+        match timers().into_iter().find(|(timer, _)| timer == "02") {
+            Some((_, due)) => break due,
+            None => assert!(start.elapsed() < Duration::from_secs(15), "{:?}", timers()),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let silence = start.elapsed() + Duration::from_millis(10 * due);
+    assert!(
+        silence < Duration::from_secs(20),
+        "the first probe comes after {silence:?} of silence"
+    );
+    // A connection that waits for nothing costs nothing.
+    bot.say(42, "hello");
+    bot.wait_sent(1, SOON).unwrap();
+    let answered = Instant::now();
+    while !timers().iter().all(|(timer, _)| timer == "00") {
+        assert!(
+            answered.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            timers()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn pages_that_failed_leave_no_one_unanswered_while_a_chat_waits() {
+    let (telegram, bot, _home, pihook) = polling();
+    let mut failures = 0;
+    telegram.on_call(move |call| match call.method.as_str() {
+        "getUpdates" if failures < 3 => {
+            failures += 1;
+            Some(if failures == 2 {
+                Fault::Html(502)
+            } else {
+                Fault::CutInside(20)
+            })
+        }
+        "sendMessage" if call.text("chat_id") == "1" => {
+            Some(error(429, "Too Many Requests: retry after 240", Some(240)))
+        }
+        _ => None,
+    });
+    pihook.wait_log("polling failed");
+    bot.say(1, "put off");
+    bot.wait_call("sendMessage", 1, SOON).unwrap();
+    let said = Instant::now();
+    for chat in 2..=100 {
+        bot.say(chat, "behind");
+    }
+    bot.wait_sent(99, SOON).unwrap();
+    println!(
+        "{:.1} s until 99 others were answered",
+        said.elapsed().as_secs_f64()
+    );
+    assert!(
+        said.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        said.elapsed()
+    );
 }
 
 #[test]

@@ -18,8 +18,11 @@ pub(crate) struct PolledUpdates {
     known: BTreeMap<i64, Polled>,
     /// Behind the last page.
     next: Option<i64>,
+    /// The most updates that the next page may have.
     limit: usize,
-    /// The offset that `limit` belongs to.
+    /// The largest limit with which a page can be read, as far as is known.
+    readable: usize,
+    /// The offset that `readable` belongs to.
     limited: Option<i64>,
 }
 
@@ -44,6 +47,7 @@ impl PolledUpdates {
             known: BTreeMap::new(),
             next: None,
             limit: PAGE,
+            readable: PAGE,
             limited: None,
         }
     }
@@ -58,22 +62,35 @@ impl PolledUpdates {
         let offset = lowest.map(|(id, _)| *id).or(self.next);
         if offset != self.limited {
             // Another page may be smaller.
-            self.limit = PAGE.min(2 * self.limit);
+            self.readable = PAGE.min(2 * self.readable);
             self.limited = offset;
         }
-        (offset, self.limit)
+        (offset, self.limit.min(self.readable))
     }
 
-    /// The page was too large to be read. Whether a smaller one can be asked for.
-    pub(crate) fn halve(&mut self) -> bool {
-        let can_be_halved = self.limit > 1;
+    /// The page was too large to be read. Whether a smaller one can be asked for: it is, until the
+    /// offset moves, since behind the same offset lies the same large page.
+    pub(crate) fn too_large(&mut self) -> bool {
+        let limit = self.limit.min(self.readable);
+        self.readable = (limit / 2).max(1);
+        limit > 1
+    }
+
+    /// No page came. The line may be slow, and a smaller page gets through: it is asked for until a
+    /// page comes.
+    pub(crate) fn no_page(&mut self) {
         self.limit = (self.limit / 2).max(1);
-        can_be_halved
     }
 
     /// Takes in what the call of [`PolledUpdates::next_page`] returned. Returns how many updates
     /// are new.
     pub(crate) fn take_page(&mut self, page: Vec<QueuedUpdate>) -> usize {
+        if page.len() < self.limit.min(self.readable) {
+            // That was all that waits, and it could be read.
+            self.readable = PAGE;
+        }
+        self.limit = PAGE;
+
         let ids: BTreeSet<i64> = page.iter().map(|update| update.id).collect();
         let last = ids.last().copied();
         // What Telegram has no longer is confirmed, or has expired. Of what lies behind the page it
@@ -305,7 +322,7 @@ mod tests {
     fn a_page_that_is_too_large_is_halved_until_its_offset_moves() {
         let (mut polled, now) = (PolledUpdates::new(), Instant::now());
         let limits: Vec<_> = (0..8)
-            .map(|_| (polled.next_page().1, polled.halve()))
+            .map(|_| (polled.next_page().1, polled.too_large()))
             .collect();
         let halved = [100, 50, 25, 12, 6, 3];
         assert_eq!(limits[..6], halved.map(|limit| (limit, true)));
@@ -325,6 +342,40 @@ mod tests {
         for id in taken(&mut polled, now) {
             polled.through(id);
         }
+        // With each page that gets through, the next one may be larger; one that is not full was
+        // all there is.
         assert_eq!(polled.next_page(), (Some(3), 4));
+        polled.take_page(chats_of_their_own(3..6));
+        assert_eq!(polled.next_page(), (Some(3), 100));
+    }
+
+    #[test]
+    fn a_page_that_came_ends_what_failures_have_halved() {
+        let (mut polled, now) = (PolledUpdates::new(), Instant::now());
+        polled.take_page(chats_of_their_own(1..2));
+        for id in taken(&mut polled, now) {
+            polled.put_off(id, now + Duration::from_secs(240));
+        }
+        let limits: Vec<_> = (0..9)
+            .map(|_| {
+                polled.no_page();
+                polled.next_page().1
+            })
+            .collect();
+        assert_eq!(limits, [50, 25, 12, 6, 3, 1, 1, 1, 1]);
+        polled.take_page(chats_of_their_own(1..2));
+        assert_eq!(
+            polled.next_page(),
+            (Some(1), 100),
+            "although the offset is the same"
+        );
+
+        // What is too large stays too large, whatever failed besides.
+        assert!(polled.too_large());
+        polled.no_page();
+        polled.no_page();
+        assert_eq!(polled.next_page(), (Some(1), 25));
+        polled.take_page(chats_of_their_own(1..26));
+        assert_eq!(polled.next_page(), (Some(1), 50));
     }
 }

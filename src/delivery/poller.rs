@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
+use super::poll_conflict::{PageOwner, PollConflict};
+use super::poll_length::PollLength;
 use super::polled::PolledUpdates;
 use super::registration::Registration;
 use super::retry_pause::{RetryPause, token_pause};
 use super::token_conflict::Contest;
 use crate::status::facts::Status;
 use crate::system::lock::lock;
+use crate::system::random::random;
 use crate::telegram::cached_me::CachedMe;
 use crate::telegram::client::{Client, POLL_TIMEOUT};
 use crate::telegram::error::{ApiError, NEW_TOKEN};
@@ -31,6 +34,9 @@ const MAX_RETRY_INTERVAL: Duration = POLL_TIMEOUT;
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// For the decision on a webhook of ours that somebody has set.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// What to do when two programs want the same updates.
+const ONE_PROGRAM: &str = "only one program can use a token: stop the other program, or get a token of its own for it from BotFather";
+const FOREIGN_WEBHOOK: &str = "another program, or an earlier run of this bot, has set a webhook";
 /// When only new settings can help.
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
@@ -88,6 +94,8 @@ pub(crate) struct Poller {
     send: Arc<dyn Fn(PollEvent) + Send + Sync>,
     asks: Sender<Ask>,
     stage: Stage,
+    conflict: PollConflict,
+    length: PollLength,
     retry_pause: RetryPause,
     /// How often the token was refused since it last was not.
     token_refusals: u32,
@@ -101,8 +109,13 @@ pub(crate) struct Poller {
     is_stopped: bool,
 }
 
-/// An offset and a limit.
-type Ask = (Option<i64>, usize);
+/// One call of getUpdates.
+struct Ask {
+    /// The offset and the limit.
+    page: (Option<i64>, usize),
+    /// How long Telegram may hold it.
+    seconds: u32,
+}
 
 enum Stage {
     /// There may be a webhook, in whose way we would be. One of ours that has just appeared is not
@@ -139,6 +152,8 @@ impl Poller {
             send,
             asks,
             stage: Stage::Webhook { is_new: false },
+            conflict: PollConflict::new(),
+            length: PollLength::new(),
             retry_pause: RetryPause::new(MAX_RETRY_INTERVAL),
             token_refusals: 0,
             not_before: None,
@@ -168,7 +183,10 @@ impl Poller {
             return NEVER;
         }
         self.deliver(now);
-        let start = [self.not_before, contest.lost_until()]
+        if self.conflict.ends(now) {
+            self.say_state();
+        }
+        let start = [self.not_before, self.conflict.next_try()]
             .into_iter()
             .flatten()
             .max();
@@ -188,16 +206,10 @@ impl Poller {
             }
             Stage::InFlight => {
                 self.stage = Stage::Polling;
-                self.say_polling();
+                self.say_state();
                 Duration::ZERO
             }
-            Stage::Polling => {
-                if contest.lost_until().is_some() {
-                    // The next call takes the bot from another program.
-                    contest.may_repair(true, now);
-                }
-                self.ask(now)
-            }
+            Stage::Polling => self.ask(now),
         }
     }
 
@@ -213,18 +225,21 @@ impl Poller {
         {
             return self.pause(next, now);
         }
-        self.is_asking = self.asks.send(self.polled.next_page()).is_ok();
+        let ask = Ask {
+            page: self.polled.next_page(),
+            seconds: self.length.seconds(now),
+        };
+        self.is_asking = self.asks.send(ask).is_ok();
         self.asked = Some(now);
         self.settings.deadline.set(Some(now + RETURN_TIMEOUT));
         self.pause(now + NEVER, now)
     }
 
-    /// How long to wait for `next`, or for an update that was put off.
+    /// How long to wait for `next`, for an update that was put off, or for the end of a conflict.
     fn pause(&self, next: Instant, now: Instant) -> Duration {
-        self.polled
-            .next_due()
-            .map_or(next, |due| due.min(next))
-            .saturating_duration_since(now)
+        let others = [self.polled.next_due(), self.conflict.end()];
+        let first = others.into_iter().flatten().fold(next, Instant::min);
+        first.saturating_duration_since(now)
     }
 
     /// Hands the workers what they can have.
@@ -271,40 +286,76 @@ impl Poller {
         contest: &mut Contest,
         now: Instant,
     ) {
+        let lasted = self
+            .asked
+            .map_or(Duration::ZERO, |asked| now.saturating_duration_since(asked));
         match page {
             Ok(page) => {
-                self.is_flowing = self.polled.take_page(page) > 0;
                 self.retry_pause.reset();
                 self.token_refusals = 0;
                 self.was_stale = false;
                 self.not_before = None;
                 contest.won();
-                self.say_polling();
+                let ids = page.iter().map(|update| update.id).collect();
+                match self.conflict.judge(&ids, lasted, now) {
+                    PageOwner::Ours => self.is_flowing = self.polled.take_page(page) > 0,
+                    PageOwner::Unknown => {}
+                    PageOwner::Other => self.refused_by_other(now),
+                }
+                self.say_state();
             }
-            Err(ApiError::TooLarge) if self.polled.halve() => {}
-            // A kept connection was dead.
-            Err(ApiError::StaleConnection(_)) if !std::mem::replace(&mut self.was_stale, true) => {}
-            Err(why) if why.is_webhook_conflict() => self.stage = Stage::Webhook { is_new: true },
+            Err(ApiError::TooLarge) if self.polled.too_large() => {}
+            Err(why) if why.is_webhook_conflict() => {
+                self.stage = Stage::Webhook { is_new: true };
+                // Nobody polls while there is a webhook.
+                self.conflict = PollConflict::new();
+            }
             Err(why) if why.is_poll_conflict() => {
-                self.contest(
-                    "another program polls with this token",
-                    "pihook polls again",
-                    contest,
-                    now,
-                );
+                self.retry_pause.reset();
+                self.refused_by_other(now);
+                self.say_state();
             }
             Err(why) => {
-                // It may be a slow line, on which a smaller page gets through.
-                self.polled.halve();
-                self.fail(&why);
+                if matches!(why, ApiError::Unanswered(_)) {
+                    self.polled.no_page();
+                }
+                let was_cut = self.length.was_cut(&why, lasted, now);
+                // A kept connection was dead.
+                let is_stale = matches!(why, ApiError::StaleConnection(_));
+                let is_first_stale = is_stale && !std::mem::replace(&mut self.was_stale, true);
+                if !was_cut && !is_first_stale {
+                    self.fail(&why);
+                }
             }
         }
     }
 
-    fn say_polling(&self) {
+    /// Another program polls: it got what we asked for.
+    fn refused_by_other(&mut self, now: Instant) {
+        self.conflict.refused(now, random());
+        self.is_flowing = false;
+        self.settings
+            .status
+            .poll_conflict(self.settings.client.bot());
+    }
+
+    /// Shows how the polling is, and logs what is new.
+    fn say_state(&self) {
         let bot = self.settings.client.bot();
-        if self.settings.status.polling(bot, None) {
-            log::info!("bot {bot}: updates arrive by polling.");
+        if !self.conflict.is_on() {
+            if self.settings.status.polling(bot, None) {
+                log::info!("bot {bot}: updates arrive by polling.");
+            }
+            return;
+        }
+        let plan = if self.conflict.has_given_way() {
+            "pihook leaves the updates to the other program, and tries again every minute or two"
+        } else {
+            "pihook tries again in some seconds"
+        };
+        let words = format!("another program polls with this token, too; {ONE_PROGRAM}; {plan}");
+        if self.settings.status.polling(bot, Some(words.clone())) {
+            log::warn!("bot {bot}: {words}.");
         }
     }
 
@@ -329,9 +380,13 @@ impl Poller {
             return Ok(());
         }
         let is_free = info.url.is_empty() || is_ours;
-        let words = "another program, or an earlier run of this bot, has set a webhook";
-        if !is_free && !self.contest(words, "pihook removes the webhook", contest, now) {
+        if !is_free && !contest.may_repair(true, now) {
+            self.leave_to_webhook(contest, now);
             return Ok(());
+        }
+        if !is_free {
+            let bot = client.bot();
+            log::warn!("bot {bot}: {FOREIGN_WEBHOOK}. pihook removes the webhook.");
         }
         if !info.url.is_empty() {
             self.settings.client.delete_webhook()?;
@@ -340,21 +395,15 @@ impl Poller {
         Ok(())
     }
 
-    /// Another program has the bot. Whether we take it back now.
-    fn contest(&self, words: &str, deed: &str, contest: &mut Contest, now: Instant) -> bool {
+    /// Another program's webhook stays for now. It may go by itself, so it is looked at before it
+    /// may be removed.
+    fn leave_to_webhook(&mut self, contest: &Contest, now: Instant) {
+        self.not_before = Some(contest.next_look(now, random()));
         let bot = self.settings.client.bot();
-        if contest.may_repair(true, now) {
-            log::warn!("bot {bot}: {words}. {deed}.");
-            return true;
-        }
-        let words = format!(
-            "{words}, again; only one program can use a token: stop the other program, or give it a token of its own; \
-             pihook polls again later"
-        );
+        let words = format!("{FOREIGN_WEBHOOK}, again; {ONE_PROGRAM}; pihook polls again later");
         if self.settings.status.polling(bot, Some(words.clone())) {
             log::warn!("bot {bot}: {words}.");
         }
-        false
     }
 
     fn fail(&mut self, why: &ApiError) {
@@ -400,7 +449,7 @@ impl Poller {
             let _ = self
                 .settings
                 .client
-                .updates((offset, 1), self.settings.allowed_updates, false);
+                .updates((offset, 1), self.settings.allowed_updates, 0);
         }
     }
 }
@@ -408,11 +457,10 @@ impl Poller {
 /// Asks Telegram for what comes through `asks`, until the other end is gone.
 fn ask(settings: &PollSettings, asks: &Receiver<Ask>, answer: &dyn Fn(PollEvent)) {
     while let Ok(ask) = asks.recv() {
-        answer(PollEvent::Page(settings.client.updates(
-            ask,
-            settings.allowed_updates,
-            true,
-        )));
+        let page = settings
+            .client
+            .updates(ask.page, settings.allowed_updates, ask.seconds);
+        answer(PollEvent::Page(page));
     }
 }
 

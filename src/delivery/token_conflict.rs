@@ -8,6 +8,20 @@ use crate::system::pause::EscalatingPause;
 /// The pauses between two repairs, in `watch_interval`s: 10 min to 6 h by default.
 const REPAIR_INTERVALS: (u32, u32) = (2, 72);
 
+/// Before the next look whether another program still has the bot, in milliseconds: at random
+/// between these.
+const NEXT_LOOK: (u64, u64) = (60_000, 120_000);
+
+/// The time before the next look at a bot that another program has; any number is `random`.
+pub(crate) fn next_look(random: u64) -> Duration {
+    between(NEXT_LOOK, random)
+}
+
+/// A time between these two, in milliseconds, which any number chooses.
+pub(crate) fn between((shortest, longest): (u64, u64), random: u64) -> Duration {
+    Duration::from_millis(shortest + random % (longest - shortest + 1))
+}
+
 /// One bot's repairs.
 pub(crate) struct Contest {
     repairs: EscalatingPause,
@@ -41,6 +55,13 @@ impl Contest {
         self.is_lost = false;
     }
 
+    /// When to look whether another program still has the bot, which it has at `now`: it may leave
+    /// before it is time for a repair. Any number is `random`.
+    pub(crate) fn next_look(&self, now: Instant, random: u64) -> Instant {
+        let look = now + next_look(random);
+        self.lost_until().map_or(look, |until| until.min(look))
+    }
+
     /// Until when the bot is left to another program.
     pub(crate) fn lost_until(&self) -> Option<Instant> {
         self.repairs.end().filter(|_| self.is_lost)
@@ -59,6 +80,12 @@ mod tests {
         assert!(contest.may_repair(true, start) && contest.lost_until().is_none());
         assert!(!contest.may_repair(true, at(599)));
         assert_eq!(contest.lost_until(), Some(at(600)));
+        // It is looked at every minute or two, and when it may be taken back.
+        let milliseconds = |time: Instant| time.saturating_duration_since(start).as_millis();
+        let looks = [(30, 0), (30, 60_000), (530, 0), (545, 0)];
+        let looks =
+            looks.map(|(seconds, random)| milliseconds(contest.next_look(at(seconds), random)));
+        assert_eq!(looks, [90_000, 150_000, 590_000, 600_000]);
         assert!(contest.may_repair(true, at(600)));
         assert_eq!(contest.lost_until(), None, "it was taken back");
         assert!(!contest.may_repair(false, at(601)));

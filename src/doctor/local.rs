@@ -15,6 +15,7 @@ use crate::home::router::Router;
 use crate::home::services::Services;
 use crate::home::upnp::{FindError, Gateway, UpnpError};
 use crate::secret::printable;
+use crate::status::report::{self, Report};
 use crate::system::files;
 
 const CERTIFICATE: &str = "certificate";
@@ -39,6 +40,12 @@ const FORWARD: &str =
 const BY_HAND: &str = "check in the router's settings that it forwards the port to this Pi";
 const BY_HAND_OR_UPNP: &str = "check in the router's settings that it forwards the port to this Pi; or switch UPnP on there, and \
                                set port_mapping = \"auto\"";
+
+const OTHER_POLLER: &str = "stop the other program, which can be on another computer, or get a token of its own for it from \
+                            BotFather: only one program can use a token";
+const LOG: &str = "read the bot's log: `journalctl -u pihook`";
+/// Seconds after which a conflict is over for good. Another pihook looks more often.
+const RECENT_CONFLICT: u64 = 600;
 
 /// Whether other users can read the secrets.
 pub(crate) fn files(doctor: &mut Doctor, config: &Config) {
@@ -73,6 +80,40 @@ pub(crate) fn process(doctor: &mut Doctor, config: &Config) {
             doctor.warn(CHECK, found, AS_ROOT);
         }
         _ => doctor.bad(CHECK, "the bot is not running", START),
+    }
+}
+
+/// What the running bot says of its polling. A bot that does not run, or cannot be asked, is found
+/// by other checks.
+pub(crate) fn polling(doctor: &mut Doctor, config: &Config) {
+    const CHECK: &str = "polling";
+    let Ok(report) = Report::ask(&report::socket(&config.runtime_dir)) else {
+        return;
+    };
+    if !report.does_poll() {
+        return;
+    }
+
+    for bot in report.bots {
+        let id = bot.id;
+        let conflict = bot
+            .conflict_ago
+            .filter(|seconds| *seconds < RECENT_CONFLICT);
+        match (conflict, bot.problem) {
+            (Some(seconds), Some(_)) => {
+                let found = format!(
+                    "bot {id}: another program polls with this token; {seconds} s ago it took the bot's place"
+                );
+                doctor.bad(CHECK, found, OTHER_POLLER);
+            }
+            (Some(seconds), None) => {
+                let found =
+                    format!("bot {id}: {seconds} s ago another program polled with this token");
+                doctor.warn(CHECK, found, OTHER_POLLER);
+            }
+            (None, Some(problem)) => doctor.bad(CHECK, format!("bot {id}: {problem}"), LOG),
+            (None, None) => doctor.good(CHECK, format!("bot {id}: getUpdates works")),
+        }
     }
 }
 

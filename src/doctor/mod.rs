@@ -49,6 +49,7 @@ pub(crate) fn examine(
     // With the setting "polling" the bot has no listener, and needs neither address nor router.
     if config.delivery == Delivery::Polling {
         local::process(&mut doctor, &config);
+        local::polling(&mut doctor, &config);
         no_webhooks(&mut doctor, &known, &api);
         return doctor.is_well();
     }
@@ -73,6 +74,7 @@ pub(crate) fn examine(
 
     let can_serve = certificate.is_some() || !config.tls;
     if polls {
+        local::polling(&mut doctor, &config);
         no_webhooks(&mut doctor, &known, &api);
     } else if let Some(host) = &host
         && can_serve

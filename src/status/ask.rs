@@ -1,46 +1,26 @@
 //! Asks the running bot for its report, and waits until the bot works: Telegram has called the
 //! webhook, or one getUpdates has returned.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::report::Report;
+use super::report::{self, Report};
 use crate::config::Config;
-use crate::system::{runtime_dir, terminal};
+use crate::system::terminal;
 use crate::telegram::error::NEW_TOKEN;
 
-/// The unit's folder for the workers' socket (`RuntimeDirectory` of deploy/pihook.service).
-const UNIT_RUNTIME_DIR: &str = "/run/pihook";
 /// Time for Telegram's first call, or for the first getUpdates.
 const WORKS_TIMEOUT: Duration = Duration::from_secs(45);
 /// Between two reports.
 const INTERVAL: Duration = Duration::from_millis(300);
-
-/// The workers' socket: in the folder of the settings, or in that of the unit.
-fn socket(config: &Config) -> PathBuf {
-    let configured = config.runtime_dir.join(runtime_dir::SOCKET);
-    let of_unit = Path::new(UNIT_RUNTIME_DIR).join(runtime_dir::SOCKET);
-    if is_absent(&configured) && !is_absent(&of_unit) {
-        of_unit
-    } else {
-        configured
-    }
-}
-
-/// Whether nothing is at `path`. A socket that this user may not see is not absent.
-fn is_absent(path: &Path) -> bool {
-    fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-}
 
 /// The report of the bot with these settings.
 ///
 /// # Errors
 /// The reason why there is no report, and what to do: sentences for a person.
 pub(crate) fn ask(config: &Config) -> Result<Report, String> {
-    Report::ask(&socket(config)).map_err(|error| {
+    Report::ask(&report::socket(&config.runtime_dir)).map_err(|error| {
         let sentence = match error.kind() {
             io::ErrorKind::PermissionDenied => "Only root can ask the bot for its status. Run the command with sudo.",
             io::ErrorKind::WouldBlock => {
@@ -142,6 +122,7 @@ mod tests {
                 id: 7,
                 name,
                 problem: None,
+                conflict_ago: None,
             }],
             ..Report::default()
         };

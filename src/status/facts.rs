@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::report::{BotReport, Report, Trouble};
+use super::report::{BotReport, POLLING, Report, Trouble};
 use crate::secret::one_line;
 use crate::system::lock::lock;
 
@@ -22,6 +22,8 @@ struct Facts {
     webhooks: BTreeMap<u64, Option<String>>,
     /// The problem of each bot that polls, by its id; None when all is well.
     polls: BTreeMap<u64, Option<String>>,
+    /// When another program last polled with a bot's token.
+    conflicts: BTreeMap<u64, Instant>,
     /// The reason why the bots poll; None when they do not.
     polling_reason: Option<String>,
     /// The problem of this home's address or router.
@@ -43,6 +45,7 @@ impl Default for Facts {
             last_answered: None,
             webhooks: BTreeMap::new(),
             polls: BTreeMap::new(),
+            conflicts: BTreeMap::new(),
             polling_reason: None,
             home: None,
             is_reached: false,
@@ -96,6 +99,11 @@ impl Status {
         is_new
     }
 
+    /// Notes that another program polls with this bot's token.
+    pub(crate) fn poll_conflict(&self, bot: u64) {
+        self.facts().conflicts.insert(bot, Instant::now());
+    }
+
     /// Notes why the bots poll; None when they do not.
     pub(crate) fn polling_reason(&self, reason: Option<String>) {
         self.facts().polling_reason = reason;
@@ -136,6 +144,7 @@ impl Status {
                 id: *id,
                 name: name(*id).as_deref().map(one_line),
                 problem: problem.as_deref().map(one_line),
+                conflict_ago: facts.conflicts.get(id).map(|last| last.elapsed().as_secs()),
             });
         }
         let is_well = !bots.is_empty() && bots.iter().all(|bot| bot.problem.is_none());
@@ -152,7 +161,7 @@ impl Status {
             works: is_well && (facts.is_reached || facts.webhooks.is_empty()),
             answered: facts.answered,
             last_answered_ago: facts.last_answered.map(|last| last.elapsed().as_secs()),
-            delivery: "polling".to_owned(),
+            delivery: POLLING.to_owned(),
             delivery_reason,
             address: None,
             certificate_end: None,

@@ -2,9 +2,10 @@
 //! that a person reads.
 
 use std::fmt;
+use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,13 +13,34 @@ use time::UtcDateTime;
 use time::macros::format_description;
 
 use crate::system::clock::unix_now;
+use crate::system::runtime_dir;
 
+/// The unit's folder for the workers' socket (`RuntimeDirectory` of deploy/pihook.service).
+const UNIT_RUNTIME_DIR: &str = "/run/pihook";
 /// The path at the workers' socket that is answered with a report.
 pub(crate) const PATH: &str = "/status";
+/// The name of polling in a report.
+pub(crate) const POLLING: &str = "polling";
 /// Time until a worker is free, and for its answer. All workers may wait for a slow Bot API.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a report that are read.
 const LIMIT: u64 = 1024 * 1024;
+
+/// The workers' socket: in the folder of the settings, or in that of the unit.
+pub(crate) fn socket(runtime_dir: &Path) -> PathBuf {
+    let configured = runtime_dir.join(runtime_dir::SOCKET);
+    let of_unit = Path::new(UNIT_RUNTIME_DIR).join(runtime_dir::SOCKET);
+    if is_absent(&configured) && !is_absent(&of_unit) {
+        of_unit
+    } else {
+        configured
+    }
+}
+
+/// Whether nothing is at `path`. A socket that this user may not see is not absent.
+fn is_absent(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
 
 /// How the bot runs, by its own account. Times are in seconds.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -65,6 +87,9 @@ pub(crate) struct BotReport {
     pub(crate) name: Option<String>,
     /// None when all is well.
     pub(crate) problem: Option<String>,
+    /// Since another program last polled with its token.
+    #[serde(default)]
+    pub(crate) conflict_ago: Option<u64>,
 }
 
 impl Report {
@@ -87,6 +112,11 @@ impl Report {
             .ok_or(io::ErrorKind::UnexpectedEof)?;
 
         Ok(serde_json::from_slice(&answer[head + 4..])?)
+    }
+
+    /// Whether updates come by polling.
+    pub(crate) fn does_poll(&self) -> bool {
+        self.delivery == POLLING
     }
 
     /// The problem of the first bot that has one.
@@ -221,11 +251,13 @@ mod tests {
                     id: 7,
                     name: Some("my_bot".into()),
                     problem: None,
+                    conflict_ago: None,
                 },
                 BotReport {
                     id: 8,
                     name: None,
                     problem: Some("the token is refused".into()),
+                    conflict_ago: Some(3),
                 },
             ],
         };

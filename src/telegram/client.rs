@@ -33,10 +33,13 @@ use crate::system::resolver::CachingResolver;
 /// and above the 8 s that the Bot API itself can wait because of a flood limit.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The `timeout` of getUpdates, in seconds: how long Telegram waits for an update. It takes no more.
-const POLL_SECONDS: u32 = 50;
-/// The limit of such a call.
+/// The longest `timeout` of getUpdates, in seconds: how long Telegram waits for an update. It takes
+/// no more (telegram-bot-api, `Client.h`, `LONG_POLL_MAX_TIMEOUT`).
+pub(crate) const LONGEST_POLL: u32 = 50;
+/// The limit of such a call, with the time that a large page takes on a slow line.
 pub(crate) const POLL_TIMEOUT: Duration = Duration::from_secs(60);
+/// The limit for the answer's way here, after Telegram has waited.
+const ANSWER_WAY: Duration = Duration::from_secs(10);
 /// Bytes of an answer that are read: many times a message of 4096 characters.
 const ANSWER_LIMIT: u64 = 256 * 1024;
 /// Bytes of a page of getUpdates that are read: four of the largest updates there are. Telegram
@@ -251,7 +254,7 @@ impl Client {
     }
 
     /// Up to `limit` updates of these kinds from `offset` on; Telegram forgets those before it.
-    /// Telegram answers when there are some, or after 50 s; at once where `waits` is false.
+    /// Telegram answers when there are some, or after `seconds`, of which it takes up to 50.
     ///
     /// # Errors
     /// See [`ApiError`]. `TooLarge` when the page has more than 2 MiB.
@@ -259,21 +262,25 @@ impl Client {
         &self,
         (offset, limit): (Option<i64>, usize),
         allowed_updates: &[&str],
-        waits: bool,
+        seconds: u32,
     ) -> Result<Vec<QueuedUpdate>, ApiError> {
-        let timeout = if waits { POLL_SECONDS } else { 0 };
         let mut parameters =
-            json!({ "limit": limit, "timeout": timeout, "allowed_updates": allowed_updates });
+            json!({ "limit": limit, "timeout": seconds, "allowed_updates": allowed_updates });
         if let Some(offset) = offset {
             parameters["offset"] = offset.into();
         }
 
-        let longest = if waits { POLL_TIMEOUT } else { CALL_TIMEOUT };
+        let longest = if seconds > 0 {
+            POLL_TIMEOUT
+        } else {
+            CALL_TIMEOUT
+        };
+        let until_answer = Duration::from_secs(seconds.into()) + ANSWER_WAY;
         let send = |request: RequestBuilder<WithBody>| {
             let config = request
                 .config()
                 .timeout_global(Some(longest))
-                .timeout_recv_response(Some(longest));
+                .timeout_recv_response(Some(until_answer));
             config
                 .timeout_recv_body(Some(longest))
                 .build()

@@ -1,7 +1,8 @@
-//! The connections to the Bot API: those of ureq, with four differences. A request is sent in one
+//! The connections to the Bot API: those of ureq, with five differences. A request is sent in one
 //! piece, not as head and body. A connection ends soon when the other side does not acknowledge what
-//! was sent. A kept connection that is dead has an error of its own, since nothing was carried out.
-//! And where IPv4 does not connect, IPv6 is tried soon.
+//! was sent. A connection whose answer takes long is kept alive. A kept connection that is dead has
+//! an error of its own, since nothing was carried out. And where IPv4 does not connect, IPv6 is tried
+//! soon.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -11,7 +12,8 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt::TcpUserTimeout};
+use nix::sys::socket::sockopt::{KeepAlive, TcpKeepIdle, TcpKeepInterval, TcpUserTimeout};
+use nix::sys::socket::{MsgFlags, recv, setsockopt};
 use ureq::Error;
 use ureq::http::Uri;
 use ureq::unversioned::transport::{
@@ -28,6 +30,20 @@ pub(crate) const BUFFER_SIZE: usize = 10 * 1024;
 /// Time for the acknowledgement of what was sent. Without one the network is down, or the router has
 /// forgotten the connection.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(5);
+/// An answer that takes longer than this is awaited with keepalive. The request is acknowledged by
+/// then, or given up.
+const WAIT_WITHOUT_KEEPALIVE: Duration = Duration::from_secs(6);
+/// Only calls that may take longer than this need keepalive: those of getUpdates.
+const LONGEST_WITHOUT_KEEPALIVE: Duration = Duration::from_secs(20);
+/// Seconds of silence before the first probe. Routers forget a connection that was idle for 30 s or
+/// more.
+const KEEPALIVE_IDLE: u32 = 15;
+/// Seconds between two probes that get no answer.
+const PROBE_INTERVAL: u32 = 1;
+/// Silence that ends a connection, five probes included. The kernel counts no probes where there is
+/// a user timeout: with one that is shorter than the time before the first probe, a single lost
+/// probe ends a healthy connection.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(KEEPALIVE_IDLE as u64 + 5);
 
 /// Time for IPv4 to connect before IPv6 is tried. In this time the kernel sends two SYN packets.
 const FALLBACK_TIME: Duration = Duration::from_millis(1500);
@@ -108,8 +124,8 @@ impl<In: Transport> Connector<In> for TcpConnector {
             _ => Error::Io(error),
         })?;
         stream.set_nodelay(true)?;
-        let milliseconds = u32::try_from(UNACKNOWLEDGED_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
-        setsockopt(&stream, TcpUserTimeout, &milliseconds).map_err(io::Error::from)?;
+        set_user_timeout(&stream, UNACKNOWLEDGED_TIMEOUT)?;
+        setsockopt(&stream, TcpKeepInterval, &PROBE_INTERVAL).map_err(io::Error::from)?;
         let buffers = LazyBuffers::new(BUFFER_SIZE, BUFFER_SIZE);
         Ok(Some(Either::B(TcpTransport {
             stream,
@@ -118,6 +134,12 @@ impl<In: Transport> Connector<In> for TcpConnector {
             write_timeout: None,
         })))
     }
+}
+
+/// Limits how long what was sent, or a probe, may stay unacknowledged.
+fn set_user_timeout(stream: &TcpStream, timeout: Duration) -> io::Result<()> {
+    let milliseconds = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+    Ok(setsockopt(stream, TcpUserTimeout, &milliseconds)?)
 }
 
 /// Connects to one of these addresses by IPv4. If that does not connect soon, IPv6 is tried, and then
@@ -204,6 +226,41 @@ impl TcpTransport {
             Error::Io(error)
         }
     }
+
+    /// Waits no longer than `longest` for the next bytes, and returns how many came.
+    fn read(&mut self, longest: Option<Duration>) -> io::Result<usize> {
+        if self.read_timeout != longest {
+            self.stream.set_read_timeout(longest)?;
+            self.read_timeout = longest;
+        }
+        loop {
+            match self.stream.read(self.buffers.input_append_buf()) {
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+
+    /// The same for an answer that may take long. While it does, the kernel probes the connection:
+    /// so no router forgets it, and one that is dead is found.
+    fn read_with_keepalive(&mut self, longest: Option<Duration>) -> io::Result<usize> {
+        match self.read(Some(WAIT_WITHOUT_KEEPALIVE)) {
+            Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+
+        setsockopt(&self.stream, KeepAlive, &true)?;
+        // After the line above: here the kernel counts the silence that there was already.
+        setsockopt(&self.stream, TcpKeepIdle, &KEEPALIVE_IDLE)?;
+        set_user_timeout(&self.stream, SILENCE_TIMEOUT)?;
+        let amount =
+            self.read(longest.map(|longest| longest.saturating_sub(WAIT_WITHOUT_KEEPALIVE)))?;
+
+        // A connection that lies idle in the pool costs no packets.
+        setsockopt(&self.stream, KeepAlive, &false)?;
+        set_user_timeout(&self.stream, UNACKNOWLEDGED_TIMEOUT)?;
+        Ok(amount)
+    }
 }
 
 impl Transport for TcpTransport {
@@ -227,18 +284,13 @@ impl Transport for TcpTransport {
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
         Self::in_time(timeout)?;
         let longest = whole_seconds(timeout);
-        if self.read_timeout != longest {
-            self.stream.set_read_timeout(longest)?;
-            self.read_timeout = longest;
-        }
-
-        let amount = loop {
-            match self.stream.read(self.buffers.input_append_buf()) {
-                Ok(amount) => break amount,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Self::error(error, timeout)),
-            }
+        let may_take_long = longest.is_none_or(|longest| longest > LONGEST_WITHOUT_KEEPALIVE);
+        let read = if may_take_long {
+            self.read_with_keepalive(longest)
+        } else {
+            self.read(longest)
         };
+        let amount = read.map_err(|error| Self::error(error, timeout))?;
         self.buffers.input_appended(amount);
         Ok(amount > 0)
     }
