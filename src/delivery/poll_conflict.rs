@@ -15,12 +15,12 @@ const CALM: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Before the next try after a 409, in milliseconds: at random between these.
 const NEXT_TRY: (u64, u64) = (5_000, 15_000);
-/// A page that comes sooner lay there before it was asked for.
-const AT_ONCE: Duration = Duration::from_secs(1);
-/// An update that is still there after this is not being answered by the other program; and for one
-/// that has given way, which has the time for slow bots.
+/// A page that comes sooner may have been there before it was asked for.
+const AT_ONCE: Duration = Duration::from_millis(500);
+/// An update that is still there after this is not being answered by the other program. Shorter
+/// than the shortest pause after a 409: so a program that was just ended by our call does not come
+/// back while we wait.
 const HANDLING: Duration = Duration::from_secs(3);
-const SLOW_HANDLING: Duration = Duration::from_secs(10);
 
 /// What is known of the other program.
 pub(crate) struct PollConflict {
@@ -121,12 +121,7 @@ impl PollConflict {
         if matches!(self.ownership, Ownership::Seen(_)) {
             return PageOwner::Other;
         }
-        let handling = if self.has_given_way {
-            SLOW_HANDLING
-        } else {
-            HANDLING
-        };
-        self.next_try = Some(now + handling);
+        self.next_try = Some(now + HANDLING);
         self.ownership = Ownership::Seen(page.clone());
         PageOwner::Unknown
     }
@@ -254,19 +249,5 @@ mod tests {
                 );
             }
         }
-    }
-
-    #[test]
-    fn one_that_has_given_way_leaves_the_other_program_more_time() {
-        let start = Instant::now();
-        let mut conflict = PollConflict::new();
-        conflict.refused(start, SHORTEST);
-        conflict.refused(start + PATIENCE, SHORTEST);
-        let look = start + 2 * PATIENCE;
-        assert_eq!(
-            conflict.judge(&page(&[1]), SECOND / 10, look),
-            PageOwner::Unknown
-        );
-        assert_eq!(conflict.next_try(), Some(look + SLOW_HANDLING));
     }
 }

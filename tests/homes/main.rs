@@ -6,6 +6,7 @@ mod changes;
 mod common;
 mod internet;
 mod lab;
+mod nat;
 mod places;
 mod router;
 
@@ -27,7 +28,8 @@ fn main() {
         Some("router") => router::main(),
         Some("changes") => changes::main(),
         Some("dns") => places::silent_name_servers(),
+        Some("nat") => nat::main(),
         Some(home) => places::main(home.parse().unwrap()),
-        None => panic!("name a home, 1 to 14, or `router`, `changes` or `dns`"),
+        None => panic!("name a home, 1 to 14, or `router`, `changes`, `dns` or `nat`"),
     }
 }
