@@ -27,6 +27,12 @@ fail() {
 
 property() { systemctl show --property "$1" --value pihook.service; }
 
+# What systemctl says is for people who use systemd: what matters of it, this script says in its own words.
+quietly() { "$@" </dev/null >/dev/null 2>&1; }
+
+# A part of a sentence of ours: the first line of what another program said, as far as a terminal can show it.
+quoted() { head -n 1 <<<"$1" | LC_ALL=C tr -cd ' -~' | cut -c 1-200; }
+
 survey() {
     local mark=$1 action=$2 needs=() lacks=()
     if [[ $action == release ]] && has_package; then
@@ -135,8 +141,8 @@ root() {
         echo "$value" >"$folder/answer.$key"
     done
     # All is here, or nothing is begun.
-    if [[ $key != end ]] || ! tar -xf - --no-same-owner -C "$folder" ||
-        ! (cd "$folder" && sha256sum --check --quiet SHA256SUMS); then
+    if [[ $key != end ]] || ! tar -xf - --no-same-owner -C "$folder" 2>/dev/null ||
+        ! (cd "$folder" && sha256sum --check --status SHA256SUMS 2>/dev/null); then
         fail "The copy is damaged. Nothing was changed. Run deploy.sh again."
     fi
     trap - EXIT
@@ -154,7 +160,8 @@ root() {
         ((SECONDS < 10)) || { rm -rf "$folder" && fail "Another deployment is running. Nothing was changed."; }
         sleep 0.1
     done
-    [[ ! -s $folder/refusal ]] || cat "$folder/refusal" >&2
+    [[ ! -s $folder/refusal ]] ||
+        echo "systemd on the Pi did not run the deployment to its end: $(quoted "$(<"$folder/refusal")")" >&2
     systemctl --quiet is-active pihook-deploy.service || rm -rf "$folder"
     exit "$code"
 }
@@ -165,7 +172,7 @@ release() {
     install -D -m 755 -t "$new" "$here/pihook"
     install -m 644 -t "$new" "$here/pihook.service" "$here/pihook.socket"
     hash=$(sha256sum "$new/pihook")
-    version=$("$new/pihook" --version) || fail "The binary does not run on this Pi. Nothing was changed."
+    version=$("$new/pihook" --version 2>&1) || fail "The binary does not run on this Pi ($(quoted "$version")). Nothing was changed."
     [[ $version =~ ^pihook\ [0-9A-Za-z.+-]+$ ]] || fail "The binary is not pihook. Nothing was changed. Build it with deploy/build.sh."
     settings
     release=$opt/releases/${version#pihook }-${hash:0:12}
@@ -273,7 +280,8 @@ settle() {
     mv -T "$opt/current.new" "$opt/current"
     ln -sfn "$opt/current/pihook" "$path"
     end_trial
-    systemctl enable --quiet pihook.socket pihook.service
+    quietly systemctl enable pihook.socket pihook.service ||
+        echo "The bot does not start at boot. On the Pi, run: sudo systemctl enable pihook.socket pihook.service"
     sync -f "$opt"
 }
 
@@ -286,7 +294,7 @@ end_trial() {
 reopen() {
     local open=$units/pihook.socket
     [[ ! -e $trial/pihook.socket ]] || open=$trial/pihook.socket
-    [[ ! -e $open ]] || cmp --silent "$1" "$open" || systemctl stop pihook.service pihook.socket
+    [[ ! -e $open ]] || cmp --silent "$1" "$open" || quietly systemctl stop pihook.service pihook.socket
 }
 
 # Restarts, and waits until the bot has told systemd that it is ready, and then that it answered its own probe.
@@ -294,12 +302,12 @@ comes_up() {
     local old end=$((SECONDS + timeout)) ready=''
     old=$(property InvocationID)
     # Where it had to bind the port itself, it gives it up for the socket.
-    systemctl --quiet is-active pihook.socket || systemctl stop pihook.service
-    systemctl start pihook.socket || return 1
+    systemctl --quiet is-active pihook.socket || quietly systemctl stop pihook.service
+    quietly systemctl start pihook.socket || return 1
     # It begins to count the restarts.
-    systemctl reset-failed pihook.service
+    quietly systemctl reset-failed pihook.service
     # The socket stays open meanwhile: a caller waits.
-    systemctl restart --no-block pihook.service
+    quietly systemctl restart --no-block pihook.service
     while true; do
         if [[ $(property InvocationID) != "$old" && $(property ActiveState) == active ]]; then
             [[ -n $ready ]] || echo "Waiting for the self-check…"
@@ -319,19 +327,20 @@ probe_was_answered() {
 
 # Removes the program and its units, not the settings.
 remove() {
-    systemctl stop pihook.socket pihook.service
-    systemctl disable --quiet pihook.socket pihook.service 2>/dev/null || true
+    quietly systemctl stop pihook.socket pihook.service || true
+    quietly systemctl disable pihook.socket pihook.service || true
     rm -rf "$opt" "$path" "$units"/pihook.{service,socket}{,.new}
     end_trial
-    systemctl reset-failed 'pihook.*'
+    quietly systemctl reset-failed 'pihook.*' || true
 }
 
 uninstall() {
-    systemctl stop pihook.socket pihook.service
+    quietly systemctl stop pihook.socket pihook.service || true
     "$opt/current/pihook" webhook delete --config "$etc/pihook.toml" ||
         echo "Cannot delete the webhook at Telegram. Telegram keeps calling this address until the bot gets another webhook."
     # Its folders in /var/lib and /run, with the certificate.
-    systemctl clean --what=all pihook.service
+    quietly systemctl clean --what=all pihook.service ||
+        fail "systemd cannot remove /var/lib/pihook and /run/pihook. Run deploy.sh with --uninstall again."
     remove
     rm -rf "$etc" /etc/systemd/system/pihook.{service,socket}.d
     systemctl daemon-reload

@@ -383,6 +383,31 @@ fn a_forbidden_import_is_found_however_it_is_written() {
     }
 }
 
+/// Another program sees no terminal, and its words reach nobody: `system::program` has that in one
+/// place.
+#[test]
+fn other_programs_are_started_in_one_place() {
+    let starts = |source: &str| {
+        let command = ["process", "Command"].map(str::to_owned);
+        Mentions::of(source)
+            .paths
+            .iter()
+            .any(|path| path.windows(2).any(|names| *names == command))
+    };
+    assert!(
+        starts("use std::{fs, process::{self, Command as Program}};")
+            && starts("fn f() { process::Command::new() }")
+    );
+    let project = project();
+    let files: Vec<_> = project
+        .iter()
+        .filter(|(_, source)| starts(source))
+        .map(|(file, _)| file.as_str())
+        .collect();
+    // The other one executes this program itself.
+    assert_eq!(files, ["system/process.rs", "system/program.rs"]);
+}
+
 #[test]
 fn what_only_tests_import_does_not_count() {
     let mut sources = project();

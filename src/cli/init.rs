@@ -5,19 +5,19 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::time::Duration;
 
 use nix::unistd::{AccessFlags, access};
 
 use super::failure::Failure;
 use super::options::{Kinds, Options, environment};
 use super::output::print;
-use super::status::wait_until_it_works;
+use super::status::{first_cross, told, wait_until_it_works};
 use crate::certificate::CertificateError;
 use crate::config::{self, Config, Environment, PublicHost, edit};
 use crate::delivery::endpoint;
 use crate::secret::printable;
-use crate::system::{files, terminal};
+use crate::system::{files, program, terminal};
 use crate::telegram::client::{Api, Client};
 use crate::telegram::error::NEW_TOKEN;
 use crate::telegram::token::Token;
@@ -32,8 +32,15 @@ const STATE: &str = "/var/lib/pihook";
 const TOKEN: &str = "token";
 /// Where systemd hands out copies of its credentials.
 const CREDENTIALS: &str = "/run/credentials/";
+/// For systemctl. The start of a unit can wait until the network is there, which may take 2 minutes
+/// after the boot.
+const SYSTEMCTL_TIMEOUT: Duration = Duration::from_secs(180);
 /// Questions for one answer.
 const TRIES: usize = 3;
+
+/// The answer where the unit does not start and the doctor knows no reason.
+const NO_START: &str = "The settings are saved, but the bot does not start. Run `sudo journalctl -u pihook -n 20`: the last lines name \
+                        the reason and what to do.";
 
 /// What the command line answers already.
 pub(crate) struct Given {
@@ -93,17 +100,29 @@ pub(super) fn init(options: &Options, allowed_updates: Kinds) -> Result<(), Fail
     if options.write_only {
         return Ok(());
     }
-    if path != Path::new(SETTINGS) || !start_units(has_changed) {
-        return print(&format!(
-            "The settings are saved. To start the bot, run: pihook run --config {}",
-            path.display()
-        ));
-    }
+
+    let start = if path == Path::new(SETTINGS) {
+        start_unit(has_changed)
+    } else {
+        Start::NoUnit
+    };
+    let saved = format!(
+        "The settings are saved. To start the bot, run: pihook run --config {}",
+        path.display()
+    );
     let options = Options {
         config: Some(path),
         ..Options::default()
     };
-    wait_until_it_works(&options, allowed_updates)
+    match start {
+        Start::NoUnit => print(&saved),
+        Start::Ready => wait_until_it_works(&options, allowed_updates),
+        // That the bot does not run is known already: the reason is missing.
+        Start::Failed => Err(match first_cross(&options, allowed_updates) {
+            Some(cross) if !cross.is_not_running => told(&cross),
+            _ => Failure::Other(NO_START.into()),
+        }),
+    }
 }
 
 /// Asks for the answers that are not `given`, and writes the settings to `path` and the token
@@ -412,27 +431,34 @@ fn write(
     Ok(())
 }
 
-/// Lets systemd start the bot, or restart it after a change. False if systemd has no unit of the
-/// bot.
-pub(crate) fn start_units(has_changed: bool) -> bool {
+/// What became of the bot's unit.
+pub(crate) enum Start {
+    /// systemd does not run, or has no unit of the bot.
+    NoUnit,
+    /// The bot has told systemd that it is ready.
+    Ready,
+    /// The bot has ended, or is not ready yet.
+    Failed,
+}
+
+/// Lets systemd start the bot, or restart it after a change.
+pub(crate) fn start_unit(has_changed: bool) -> Start {
     let systemctl = |words: &[&str]| {
-        Command::new("systemctl")
-            .args(words)
-            .status()
-            .is_ok_and(|status| status.success())
+        program::succeeds("systemctl", words, SYSTEMCTL_TIMEOUT).is_ok_and(|succeeded| succeeded)
     };
-    if !Path::new("/run/systemd/system").exists()
-        || !systemctl(&["--quiet", "cat", "pihook.service"])
-    {
-        return false;
+    if !Path::new("/run/systemd/system").exists() || !systemctl(&["cat", "pihook.service"]) {
+        return Start::NoUnit;
     }
-    // If the start fails, the doctor explains it.
+
+    // The bot also starts without the socket: it binds the port itself.
     systemctl(&["start", "pihook.socket"]);
-    systemctl(&[
-        if has_changed { "restart" } else { "start" },
-        "pihook.service",
-    ]);
-    true
+
+    let verb = if has_changed { "restart" } else { "start" };
+    if systemctl(&[verb, "pihook.service"]) {
+        Start::Ready
+    } else {
+        Start::Failed
+    }
 }
 
 #[cfg(test)]

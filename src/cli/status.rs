@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::options::{Kinds, Options, environment};
 use super::output::{is_coloured, print, write_out};
 use crate::config;
-use crate::doctor;
+use crate::doctor::{self, Finding};
 use crate::secret::mask;
 use crate::status::ask;
 use crate::system::terminal;
@@ -32,24 +32,11 @@ pub(super) fn wait_until_it_works(
 ) -> Result<(), Failure> {
     let source = config::find(options.config.clone(), &environment)?;
     let report = ask::wait(&config::examine(&source, &environment).0);
-    if !report.as_ref().is_some_and(|report| report.works) {
-        let mut cross = None;
-        doctor::examine(
-            options.config.clone(),
-            &environment,
-            allowed_updates,
-            &mut |finding| {
-                if finding.is_bad() && cross.is_none() {
-                    cross = Some(finding);
-                }
-            },
-        );
-        if let Some(cross) = cross {
-            // Its colours must stay; the rest of it is clean.
-            terminal::say(&mask(&cross.line(is_coloured())));
-            return Err(Failure::Other(String::new()));
-        }
+    let works = report.as_ref().is_some_and(|report| report.works);
+    if !works && let Some(cross) = first_cross(options, allowed_updates) {
+        return Err(told(&cross));
     }
+
     let (sentence, link) = ask::running(report.as_ref()).map_err(Failure::Other)?;
     print(&sentence)?;
     match link {
@@ -57,4 +44,27 @@ pub(super) fn wait_until_it_works(
         Some(link) if io::stdout().is_terminal() => write_out(terminal::qr_code(&link).trim_end()),
         _ => Ok(()),
     }
+}
+
+/// The first problem that the doctor finds.
+pub(super) fn first_cross(options: &Options, allowed_updates: Kinds) -> Option<Finding> {
+    let mut first = None;
+    doctor::examine(
+        options.config.clone(),
+        &environment,
+        allowed_updates,
+        &mut |finding| {
+            if first.is_none() && finding.is_bad() {
+                first = Some(finding);
+            }
+        },
+    );
+    first
+}
+
+/// Tells the problem, which ends the command.
+pub(super) fn told(cross: &Finding) -> Failure {
+    // The colours of the line must stay; the rest of it is clean.
+    terminal::say(&mask(&cross.line(is_coloured())));
+    Failure::Other(String::new())
 }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::secret::{one_line, printable};
 
 /// What to do when the bot is not running.
-pub(super) const START: &str = "start the bot: `sudo systemctl start pihook`, or `pihook run`";
+const START: &str = "start the bot: `sudo systemctl start pihook`, or `pihook run`";
 
 /// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -30,6 +30,9 @@ pub(crate) struct Finding {
     pub(crate) found: String,
     /// What to do; empty when there is nothing.
     pub(crate) remedy: String,
+    /// It says only that the bot does not run, and not why.
+    #[serde(skip)]
+    pub(crate) is_not_running: bool,
 }
 
 impl Finding {
@@ -83,7 +86,7 @@ impl<'a> Doctor<'a> {
     }
 
     pub(super) fn good(&mut self, check: &'static str, found: impl Into<String>) {
-        self.finding(check, Mark::Good, &found.into(), "");
+        self.say(check, Mark::Good, &found.into(), "");
     }
 
     pub(super) fn warn(
@@ -92,7 +95,7 @@ impl<'a> Doctor<'a> {
         found: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        self.finding(check, Mark::Warning, &found.into(), &remedy.into());
+        self.say(check, Mark::Warning, &found.into(), &remedy.into());
     }
 
     pub(super) fn bad(
@@ -107,16 +110,30 @@ impl<'a> Doctor<'a> {
             self.bad = true;
             Mark::Bad
         };
-        self.finding(check, mark, &found.into(), &remedy.into());
+        self.say(check, mark, &found.into(), &remedy.into());
     }
 
-    fn finding(&mut self, check: &'static str, mark: Mark, found: &str, remedy: &str) {
-        // Some of the text is from routers, Telegram, certificates and other programs.
+    /// The bot does not run, and nothing seen so far is the reason.
+    pub(super) fn not_running(&mut self, check: &'static str, found: &str) {
+        self.bad = true;
         (self.say)(Finding {
-            check,
-            mark,
-            found: printable(found),
-            remedy: one_line(remedy),
+            is_not_running: true,
+            ..finding(check, Mark::Bad, found, START)
         });
+    }
+
+    fn say(&mut self, check: &'static str, mark: Mark, found: &str, remedy: &str) {
+        (self.say)(finding(check, mark, found, remedy));
+    }
+}
+
+fn finding(check: &'static str, mark: Mark, found: &str, remedy: &str) -> Finding {
+    // Some of the text is from routers, Telegram, certificates and other programs.
+    Finding {
+        check,
+        mark,
+        found: printable(found),
+        remedy: one_line(remedy),
+        is_not_running: false,
     }
 }

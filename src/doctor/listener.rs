@@ -13,7 +13,7 @@ use rustls::{
     SignatureScheme, Stream,
 };
 
-use super::finding::{Doctor, START};
+use super::finding::Doctor;
 use crate::certificate::Certificate;
 use crate::config::Config;
 use crate::edge::connection::HEALTH_CHECK_UPDATE;
@@ -35,7 +35,7 @@ pub(crate) fn examine(doctor: &mut Doctor, config: &Config, certificate: Option<
     if !owners.is_empty() && is_of_systemd {
         // The doctor must not connect: systemd would start the bot.
         let found = "systemd keeps the port open, but the bot is not running";
-        return doctor.bad(CHECK, found, START);
+        return doctor.not_running(CHECK, found);
     }
 
     let address = SocketAddr::new(loopback_for(config.listen.ip()), config.listen.port());
@@ -43,7 +43,7 @@ pub(crate) fn examine(doctor: &mut Doctor, config: &Config, certificate: Option<
         Ok(stream) => stream,
         Err(error) => {
             let found = format!("no program listens at {}: {error}", config.listen);
-            return doctor.bad(CHECK, found, START);
+            return doctor.not_running(CHECK, &found);
         }
     };
 

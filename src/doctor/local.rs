@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, ToSocketAddrs};
 use std::time::SystemTime;
 
-use super::finding::{Doctor, START};
+use super::finding::Doctor;
 use crate::certificate::{self, Certificate, CertificateError};
 use crate::config::{Config, PublicHost};
 use crate::delivery::endpoint;
@@ -79,7 +79,7 @@ pub(crate) fn process(doctor: &mut Doctor, config: &Config) {
             let found = format!("the doctor cannot see whether the bot runs: {folder}: {error}");
             doctor.warn(CHECK, found, AS_ROOT);
         }
-        _ => doctor.bad(CHECK, "the bot is not running", START),
+        _ => doctor.not_running(CHECK, "the bot is not running"),
     }
 }
 

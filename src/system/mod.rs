@@ -10,6 +10,7 @@ pub mod logging;
 pub(crate) mod pause;
 pub(crate) mod port;
 pub(crate) mod process;
+pub(crate) mod program;
 pub(crate) mod random;
 pub(crate) mod resolver;
 pub(crate) mod runtime_dir;

@@ -153,6 +153,10 @@ fn main() {
             package::first_installation,
         ),
         ("`pihook init` once more", package::init_again),
+        (
+            "`pihook init` of a bot that does not start",
+            package::init_in_vain,
+        ),
         ("a token that was revoked", package::revoked),
     ];
     steps::run(&mut test, steps);

@@ -20,7 +20,15 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
 pub const SOON: Duration = Duration::from_secs(30);
 
 /// How the questions of deploy.sh and of `pihook init` end.
-const PROMPTS: [&str; 4] = ["(hidden): ", "[Y/n]: ", "[Y/n] ", "finds the address): "];
+const PROMPTS: [&str; 7] = [
+    "(hidden): ",
+    "old token): ",
+    "[Y/n]: ",
+    "[Y/n] ",
+    "the setting] ",
+    "finds the address): ",
+    "the setting): ",
+];
 
 /// A container that runs. Its disk is in memory, and goes with it.
 pub struct Pi {
@@ -201,10 +209,9 @@ impl Pi {
     /// is typed.
     pub fn type_in_as_root(&self, command: &str, answers: &[&str]) -> (bool, String) {
         let init = self.init().unwrap();
-        type_into(
-            &format!("env PATH={PATH} nsenter --target {init} --all {command}"),
-            answers,
-        )
+        // A pager would wait for a key for ever.
+        let limited = format!("timeout --foreground 120 nsenter --target {init} --all {command}");
+        type_into(&format!("env PATH={PATH} TERM=xterm {limited}"), answers)
     }
 
     /// A property of the unit.
