@@ -1,9 +1,7 @@
 //! The Bot API over HTTPS: pihook trusts the system's CA certificates, or those of `SSL_CERT_FILE`.
 
-mod common;
-
-use common::authority::authority;
-use common::{HOST, Home, Pihook, SOON, TOKEN};
+use crate::common::authority::authority;
+use crate::common::{HOST, Home, Pihook, SOON, TOKEN};
 use simulated_telegram::{Options, Telegram};
 
 /// A root, and a certificate for localhost that it signed, with its key.

@@ -1,8 +1,6 @@
 //! TLS that ends elsewhere: a reverse proxy or a tunnel before the bot. `tests/homes/run` does it
 //! with Caddy and nginx.
 
-mod common;
-
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::authority::authority;
-use common::{Home, OTHER_TOKEN, Pihook, SOON, TOKEN, eventually, text};
+use crate::common::authority::authority;
+use crate::common::{Home, OTHER_TOKEN, Pihook, SOON, TOKEN, eventually, text};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};

@@ -1,9 +1,7 @@
 //! Many bots on one port: no token, path or secret ever serves another bot.
 
-mod common;
-
-use common::tls::Tls;
-use common::{HOST, Home, OTHER_TOKEN, SOON, TOKEN, settings, telegram};
+use crate::common::tls::Tls;
+use crate::common::{HOST, Home, OTHER_TOKEN, SOON, TOKEN, settings, telegram};
 use simulated_telegram::Telegram;
 
 const THIRD_TOKEN: &str = "700000001:AAzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz";

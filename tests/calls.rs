@@ -1,11 +1,9 @@
 //! The calls that a bot wants made: in their order, each once, whatever Telegram says in between.
 
-mod common;
-
 use std::fs;
 use std::time::Duration;
 
-use common::{Home, SOON, TOKEN, start, telegram};
+use crate::common::{Home, SOON, TOKEN, start, telegram};
 use serde_json::json;
 use simulated_telegram::{Bot, Call, Fault, Options, Telegram};
 

@@ -1,13 +1,11 @@
 //! The certificate: made here, or by the lesson's openssl commands; judged as Telegram judges it.
 //! Needs the commands openssl and curl.
 
-mod common;
-
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use common::{HOST, Home, SOON, TOKEN, openssl, settings, telegram, text, tool};
+use crate::common::{HOST, Home, SOON, TOKEN, openssl, settings, telegram, text, tool};
 use pihook::certificate::{self, CertificateFiles};
 use simulated_telegram::{Options, Telegram};
 

@@ -2,11 +2,9 @@
 //! down from that code and from OpenSSL 3.0.22, which it uses; the command openssl must say the
 //! same. Needs the command openssl.
 
-mod common;
-
 use std::path::Path;
 
-use common::{HOST, Home, SOON, TOKEN, openssl, settings, telegram, text, tool};
+use crate::common::{HOST, Home, SOON, TOKEN, openssl, settings, telegram, text, tool};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CidrSubnet, CustomExtension,
     DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair,

@@ -1,15 +1,13 @@
 //! An update that Telegram delivers again gets no second reply.
 
-mod common;
-
 use std::fs;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::scene::Scene;
-use common::tls::Tls;
-use common::{Home, SOON, TOKEN, remembering, settings, start, telegram};
+use crate::common::scene::Scene;
+use crate::common::tls::Tls;
+use crate::common::{Home, SOON, TOKEN, remembering, settings, start, telegram};
 use nix::sys::signal::Signal;
 use simulated_telegram::{Cut, Fault};
 
@@ -191,7 +189,7 @@ fn a_broken_dedup_file_loses_no_update() {
 fn a_runtime_dir_outside_a_tmpfs_gets_no_dedup_file() {
     let (_telegram, bot, home, pihook) = start();
     let on_disk = home.folder.join("run/once-110201543");
-    if common::tool("stat", &["-f", "-c", "%T", "."], &home.folder)
+    if crate::common::tool("stat", &["-f", "-c", "%T", "."], &home.folder)
         .stdout
         .starts_with(b"tmpfs")
     {

@@ -1,15 +1,13 @@
 //! `pihook doctor` in a broken home, one fault at a time: the first cross names the cause.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Output;
 use std::thread;
 
-use common::outside::{self, Service};
-use common::{HOST, Home, OTHER_TOKEN, Pihook, SOON, TOKEN, eventually, telegram, text};
+use crate::common::outside::{self, Service};
+use crate::common::{HOST, Home, OTHER_TOKEN, Pihook, SOON, TOKEN, eventually, telegram, text};
 use serde_json::Value;
 use simulated_telegram::{Bot, Telegram};
 

@@ -1,11 +1,9 @@
 //! What the documents say of commands, options and settings is what the program has.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 
-use common::{Home, text};
+use crate::common::{Home, text};
 
 fn read(path: &str) -> String {
     fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
@@ -88,6 +86,34 @@ fn the_readmes_have_all_settings_as_deploy_pihook_toml_has_them() {
                 "{default}: {row}"
             );
         }
+    }
+}
+
+#[test]
+fn both_readmes_have_one_line_that_runs_the_tests() {
+    let [english, russian] = ["README.md", "README.ru.md"].map(|readme| {
+        let readme = read(readme);
+        let lines = readme
+            .split('`')
+            .filter(|code| code.starts_with("cargo test "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    });
+    // .ci/run takes it from there.
+    assert_eq!(english, ["cargo test --locked --workspace"]);
+    assert_eq!(russian, english);
+}
+
+#[test]
+fn every_file_of_tests_belongs_to_a_program() {
+    let programs = read("tests/main.rs") + &read("Cargo.toml");
+    for entry in fs::read_dir("tests").unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Some(module) = name.strip_suffix(".rs") else {
+            continue;
+        };
+        let is_named = programs.contains(&format!("\nmod {module};"))
+            || programs.contains(&format!("\"tests/{name}\""));
+        assert!(is_named, "tests/main.rs has no: mod {module};");
     }
 }
 

@@ -1,9 +1,7 @@
 //! A text message comes back as a reply, unchanged; anything else gets no answer. This is the only
 //! test of `src/echo.rs`.
 
-mod common;
-
-use common::{SOON, start_bot};
+use crate::common::{SOON, start_bot};
 use serde_json::json;
 use simulated_telegram::Fault;
 

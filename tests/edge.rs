@@ -1,17 +1,15 @@
 //! The edge: which requests it accepts, which status the others get, and its timeouts and limits.
 
-mod common;
-
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::peer;
-use common::scene::{Scene, scene};
-use common::tls::Tls;
-use common::{Home, SOON, TOKEN, settings, telegram};
+use crate::common::peer;
+use crate::common::scene::{Scene, scene};
+use crate::common::tls::Tls;
+use crate::common::{Home, SOON, TOKEN, settings, telegram};
 use nix::sys::signal::Signal;
 use pihook::certificate::rollover::Rollover;
 use pihook::certificate::{self, CertificateFiles};
@@ -175,7 +173,7 @@ fn the_last_answer_before_a_stop_says_connection_close() {
         (Some(200), Some("close"))
     );
     // So does the answer to a client that asks for it.
-    let scene = common::scene::scene();
+    let scene = crate::common::scene::scene();
     let mut tls = Tls::connect(scene.pihook.address);
     tls.send(&scene.request("{\"update_id\":1}", |head| {
         head.replace("keep-alive", "close")

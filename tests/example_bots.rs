@@ -1,8 +1,6 @@
 //! The bots of tests/bots, each in its own program.
 
-mod common;
-
-use common::{Home, OTHER_TOKEN, SOON, TOKEN, settings, start_bot, telegram};
+use crate::common::{Home, OTHER_TOKEN, SOON, TOKEN, settings, start_bot, telegram};
 
 #[test]
 fn the_greeting_bot_greets_and_says_the_rest_backwards() {

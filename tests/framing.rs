@@ -1,9 +1,7 @@
 //! A request gets the same answer, in whatever pieces its bytes come.
 
-mod common;
-
-use common::tls::Tls;
-use common::{SOON, TOKEN, start};
+use crate::common::tls::Tls;
+use crate::common::{SOON, TOKEN, start};
 use pihook::edge::request::head;
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,14 +1,12 @@
 //! A home whose address changes: the webhook and its certificate follow, and nothing is lost.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::outside::{self, Service};
-use common::tls::Tls;
-use common::{Home, Pihook, SOON, TOKEN, telegram, text, tool};
+use crate::common::outside::{self, Service};
+use crate::common::tls::Tls;
+use crate::common::{Home, Pihook, SOON, TOKEN, telegram, text, tool};
 use simulated_telegram::{Bot, Telegram};
 
 const OLD: &str = "80.100.95.20";

@@ -650,8 +650,10 @@ fn the_largest_updates_at_once_stay_below_memory_max() {
             pihook.peak(),
             pihook.memory()
         );
+        // There is room for 32 at once, and the others wait 10 s for it: how many of them get it
+        // depends on the machine.
         assert!(
-            answers.iter().all(|status| [200, 503].contains(status)) && taken >= 40,
+            answers.iter().all(|status| [200, 503].contains(status)) && taken >= 16,
             "{answers:?}"
         );
         assert!(pihook.peak() < MOST, "{} KiB", pihook.peak());

@@ -1,12 +1,10 @@
 //! Starting, reloading and stopping, without a lost update or a dropped connection.
 
-mod common;
-
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use common::tls::Tls;
-use common::{Home, SOON, TOKEN, settings, start, telegram, text};
+use crate::common::tls::Tls;
+use crate::common::{Home, SOON, TOKEN, settings, start, telegram, text};
 use nix::sys::signal::Signal;
 use simulated_telegram::Fault;
 

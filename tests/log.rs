@@ -1,8 +1,6 @@
 //! The log: whose lines it has, from which level on, and that no token gets into it.
 
-mod common;
-
-use common::{HOST, Home, Pihook, SOON, TOKEN, settings, telegram};
+use crate::common::{HOST, Home, Pihook, SOON, TOKEN, settings, telegram};
 use simulated_telegram::Fault;
 
 /// All that a bot prints with this level of its own, from its start to its end, while a call fails

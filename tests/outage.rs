@@ -5,13 +5,11 @@
 //! So the test can see both: that Telegram comes again when `Retry-After` says so, and that
 //! `Retry-After` grows.
 
-mod common;
-
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use common::{Home, SOON, TOKEN};
+use crate::common::{Home, SOON, TOKEN};
 use simulated_telegram::{Bot, Delivery, Fault, Options, Telegram};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;

@@ -4,13 +4,11 @@
 //! Such a crate does not take our Cargo.lock: cargo chooses the newest versions that our Cargo.toml
 //! allows.
 
-mod common;
-
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::Output;
 
-use common::{HOST, Home, Pihook, SOON, TOKEN, telegram, text};
+use crate::common::{HOST, Home, Pihook, SOON, TOKEN, telegram, text};
 
 const README: &str = include_str!("../README.md");
 /// A later minor version of ureq, which cargo prefers if our Cargo.toml allows it; it lacks all
@@ -42,7 +40,7 @@ fn greeter(home: &Home) {
 
 /// Runs cargo there; what the network needs is given up soon.
 fn cargo(home: &Home, arguments: &[&str]) -> Output {
-    let mut cargo = common::cargo();
+    let mut cargo = crate::common::cargo();
     cargo
         .args(arguments)
         .current_dir(&home.folder)

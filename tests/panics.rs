@@ -1,11 +1,9 @@
 //! A bot that panics: its update gets one more try, and then it is dropped. Everybody else is
 //! served.
 
-mod common;
-
 use std::os::unix::process::ExitStatusExt;
 
-use common::{HOST, Home, Pihook, SOON, remembering};
+use crate::common::{HOST, Home, Pihook, SOON, remembering};
 use nix::sys::signal::Signal;
 use simulated_telegram::Telegram;
 
@@ -113,8 +111,8 @@ fn a_panic_outside_of_the_handler_ends_the_process_and_marks_no_update() {
 
 #[test]
 fn a_panic_without_a_tmpfs_says_that_runtime_dir_needs_one() {
-    let (_telegram, bot, home, pihook) = common::start();
-    if common::tool("stat", &["-f", "-c", "%T", "."], &home.folder)
+    let (_telegram, bot, home, pihook) = crate::common::start();
+    if crate::common::tool("stat", &["-f", "-c", "%T", "."], &home.folder)
         .stdout
         .starts_with(b"tmpfs")
     {

@@ -1,17 +1,15 @@
 //! The picture of the README shows what the demo and the doctor really print. After a change of
-//! their words, make it again: `PIHOOK_PICTURE=write cargo test --test picture`.
+//! their words, make it again: `PIHOOK_PICTURE=write cargo test picture::`.
 //!
 //! Addresses, ports and paths of the simulated home are replaced by those of a real one. The
 //! doctor's lines end at the first cross: those below depend on the router of this machine.
-
-mod common;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::Stdio;
 
-use common::outside::{self, Service};
-use common::{HOST, Home, TOKEN, telegram, text};
+use crate::common::outside::{self, Service};
+use crate::common::{HOST, Home, TOKEN, telegram, text};
 use simulated_telegram::Telegram;
 
 const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.github/demo.svg");
@@ -34,7 +32,7 @@ fn the_picture_shows_what_the_programs_print() {
     let there = std::fs::read_to_string(PICTURE).unwrap();
     assert!(
         there == picture,
-        "make it again: PIHOOK_PICTURE=write cargo test --test picture\n{}",
+        "make it again: PIHOOK_PICTURE=write cargo test picture::\n{}",
         lines.join("\n")
     );
 }

@@ -1,11 +1,9 @@
 //! Large updates, and connections that the bot closes: Telegram gets an answer to each request, and
 //! no "Broken pipe".
 
-mod common;
-
 use std::time::Duration;
 
-use common::{SOON, start};
+use crate::common::{SOON, start};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use simulated_telegram::Fault;

@@ -1,16 +1,14 @@
 //! Where nothing gets in, the bot polls; where something does, it uses the webhook, and changes
 //! over by itself.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use common::scene::Scene;
-use common::tls::Tls;
-use common::{
+use crate::common::scene::Scene;
+use crate::common::tls::Tls;
+use crate::common::{
     HOST, Home, Memory, OTHER_TOKEN, Pihook, SOON, TOKEN, eventually, settings, telegram, text,
 };
 use nix::sys::signal::Signal;

@@ -1,8 +1,6 @@
 //! The Bot API through a proxy, by HTTP CONNECT and by SOCKS5, and by IPv6. `tests/homes/run` tests
 //! the same with tinyproxy and microsocks.
 
-mod common;
-
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -10,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use common::{Home, Pihook, SOON, TOKEN, authority::authority, settings, telegram, text};
+use crate::common::{Home, Pihook, SOON, TOKEN, authority::authority, settings, telegram, text};
 use simulated_telegram::{Options, Telegram};
 
 /// A name that only the proxy can resolve.

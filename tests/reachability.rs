@@ -1,13 +1,11 @@
 //! Whether Telegram's calls get in: what is taken for a sign that they do not, and what is not.
 
-mod common;
-
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{HOST, Home, OTHER_TOKEN, Pihook, SOON, TOKEN, settings, telegram, text};
+use crate::common::{HOST, Home, OTHER_TOKEN, Pihook, SOON, TOKEN, settings, telegram, text};
 use simulated_telegram::{Bot, Call, Fault, Telegram};
 
 const POLLS: &str = "Updates arrive by polling";

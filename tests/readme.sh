@@ -113,6 +113,7 @@ popd >/dev/null
 elsewhere .ci/run 'deploy/build.sh | tee' deploy/build.sh
 elsewhere .ci/run 'deploy/package.sh >>' deploy/package.sh
 elsewhere .ci/run 'cargo doc' 'cargo doc --open'
+elsewhere .ci/run readme_tests 'cargo test --locked --workspace'
 elsewhere .ci/run 'mandoc -T lint' 'man pihook' 'man pihook.toml'
 elsewhere .ci/run 'tests/nspawn/run trixie' tests/nspawn/run 'tests/nspawn/run trixie'
 elsewhere .ci/run tests/homes/run tests/homes/run

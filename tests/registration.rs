@@ -1,11 +1,9 @@
 //! The webhook's registration: in the lesson's order, only when needed, and for as long as it
 //! takes.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::{HOST, Home, Pihook, SOON, TOKEN, eventually, settings, start, telegram, text};
+use crate::common::{HOST, Home, Pihook, SOON, TOKEN, eventually, settings, start, telegram, text};
 use nix::sys::signal::Signal;
 use simulated_telegram::{Bot, Call, Fault, Telegram};
 use ureq::unversioned::multipart::{Form, Part};
@@ -200,7 +198,7 @@ fn the_bot_serves_while_the_api_cannot_be_reached() {
         "the webhook is not registered: the Bot API cannot be reached",
         2,
     );
-    let mut tls = common::tls::Tls::connect(pihook.address);
+    let mut tls = crate::common::tls::Tls::connect(pihook.address);
     assert_eq!(tls.ask(b"GET / HTTP/1.1\r\n\r\n"), 404);
     assert!(pihook.stop().0.success());
 }
@@ -393,7 +391,7 @@ fn a_webhook_with_another_secret_is_set_again_when_requests_show_it() {
         assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].text, "hello");
         wait_own_sets(&bot, 2);
         // One or two can be anybody's.
-        let mut stranger = common::tls::Tls::connect(pihook.address);
+        let mut stranger = crate::common::tls::Tls::connect(pihook.address);
         let request = format!(
             "POST /{TOKEN}/ HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}"
         );

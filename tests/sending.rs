@@ -1,11 +1,9 @@
 //! What becomes of a reply when the Bot API answers with an error, or not at all. The whole table
 //! is in `src/updates/retry.rs`.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{SOON, start};
+use crate::common::{SOON, start};
 use simulated_telegram::{Call, Fault, Telegram};
 
 /// Has sendMessage fail with these faults, one after the other.

@@ -1,13 +1,11 @@
 //! The command line, the settings and the log, as a user meets them.
 
-mod common;
-
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus};
 
-use common::{HOST, Home, SOON, TOKEN, eventually, settings, telegram, text};
+use crate::common::{HOST, Home, SOON, TOKEN, eventually, settings, telegram, text};
 
 #[test]
 fn check_finds_all_problems_at_once() {
@@ -91,7 +89,7 @@ fn a_token_from_the_environment_does_not_stay_there() {
     let home = Home::with(&settings(&telegram.api_url(), ""), "");
     let mut command = home.command(&["run"]);
     command.env("TELEGRAM_BOT_TOKEN", TOKEN);
-    let pihook = common::Pihook::start(command);
+    let pihook = crate::common::Pihook::start(command);
     telegram.route(HOST, 8443, pihook.address);
     bot.say(42, "hello");
     bot.wait_sent(1, SOON).unwrap();
@@ -262,7 +260,7 @@ fn a_token_in_the_log_never_shows() {
     command
         .env("STATE_DIRECTORY", TOKEN)
         .env("RUNTIME_DIRECTORY", format!("{TOKEN}/run"));
-    let pihook = common::Pihook::start(command);
+    let pihook = crate::common::Pihook::start(command);
     let line = pihook.wait_log("At the next start, the bot sets the webhook again");
     assert!(line.contains("110201543:***/webhook-110201543"), "{line}");
     assert!(!pihook.log().join("\n").contains("AAHdq"));

@@ -1,8 +1,6 @@
 //! `pihook status`: the report of the running bot, and when the bot counts as working.
 
-mod common;
-
-use common::{HOST, SOON, TOKEN, eventually, start, telegram, text};
+use crate::common::{HOST, SOON, TOKEN, eventually, start, telegram, text};
 use serde_json::Value;
 
 #[test]
@@ -81,7 +79,7 @@ fn a_webhook_that_telegram_reached_still_works_after_a_restart() {
 #[test]
 fn a_refused_token_ends_status_wait_with_the_doctors_finding() {
     let telegram = telegram();
-    let home = common::Home::new(&telegram.api_url());
+    let home = crate::common::Home::new(&telegram.api_url());
     let _pihook = home.run();
     let output = home.pihook(&["status", "--wait"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));

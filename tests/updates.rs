@@ -1,10 +1,8 @@
 //! What becomes of updates: order, threads, log lines, and updates that cannot be handled.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{SOON, start};
+use crate::common::{SOON, start};
 use serde_json::json;
 use simulated_telegram::Fault;
 

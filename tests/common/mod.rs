@@ -7,7 +7,7 @@
 //! `examples` beside it, as cargo puts them; without `machinery` there, that pihook itself is taken
 //! for it, as long as it echoes. `PIHOOK_RUNNER` names a program to run them with: an emulator.
 
-// Each test file is a program of its own, and uses only a part of this.
+// chaos and homes are programs of their own, and use only a part of this.
 #![allow(dead_code)]
 
 pub mod authority;
@@ -105,7 +105,7 @@ fn binary(bot: &str) -> PathBuf {
     let folder = pihook.parent().unwrap();
     let example = folder.join("examples").join(bot);
     if given.is_none() {
-        // `cargo test --test NAME` builds no examples.
+        // `cargo test --test all` builds no examples.
         static BUILT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
         let mut built = BUILT.lock().unwrap();
         if built.insert(bot.to_owned()) {
