@@ -118,6 +118,38 @@ fn every_file_of_tests_belongs_to_a_program() {
 }
 
 #[test]
+fn the_workflows_pin_the_actions_of_others() {
+    let mut pinned = 0;
+    for entry in fs::read_dir(".github/workflows").unwrap() {
+        let path = entry.unwrap().path();
+        let workflow = fs::read_to_string(&path).unwrap();
+        for action in workflow
+            .split("uses: ")
+            .skip(1)
+            .filter(|action| !action.starts_with("./"))
+        {
+            let commit = action
+                .split('@')
+                .nth(1)
+                .unwrap()
+                .split_whitespace()
+                .next()
+                .unwrap();
+            let is_commit =
+                commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+            assert!(
+                is_commit,
+                "{}: {}",
+                path.display(),
+                action.lines().next().unwrap()
+            );
+            pinned += 1;
+        }
+    }
+    assert!(pinned > 0);
+}
+
+#[test]
 fn both_readmes_show_the_same_bot() {
     let [english, russian] = ["README.md", "README.ru.md"].map(|readme| {
         let readme = read(readme);
