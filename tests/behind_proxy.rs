@@ -311,6 +311,36 @@ fn a_wait_from_before_a_restart_is_tested_and_no_reason_to_poll() {
 }
 
 #[test]
+fn a_set_whose_second_half_fails_is_made_up_for_and_blamed_on_nobody() {
+    let (telegram, bot, home, _front, pihook) =
+        scene(Upstream::Kept, "watch_interval = 5\nmax_connections = 1");
+    let mut fails = true;
+    telegram.on_call(move |call| {
+        let is_second = call.method == "setWebhook" && call.text("max_connections") == "1";
+        (is_second && std::mem::take(&mut fails)).then_some(Fault::Html(502))
+    });
+    assert!(!home.pihook(&["webhook", "set"]).status.success());
+    assert_eq!(bot.webhook_info()["max_connections"], 2);
+    let info = text(&home.pihook(&["webhook", "info"]));
+    assert!(info.contains("the webhook matches the settings"), "{info}");
+    bot.say(1, "a");
+    bot.wait_sent(1, SOON).unwrap();
+    assert!(pihook.stop().0.success());
+
+    home.run().wait_log("the webhook is registered");
+    assert_eq!(bot.webhook_info()["max_connections"], 1);
+    let deleted = bot
+        .calls()
+        .iter()
+        .filter(|call| call.method == "deleteWebhook")
+        .count();
+    assert_eq!(
+        (deleted, sets(&bot)),
+        (1, ["1", "2", "1", "1"].map(str::to_owned).to_vec())
+    );
+}
+
+#[test]
 fn another_bots_requests_do_not_hide_that_one_gets_none() {
     let (telegram, bot, _home, front, pihook) =
         scene_of(&[TOKEN, OTHER_TOKEN], Upstream::Kept, "watch_interval = 5");

@@ -109,7 +109,11 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const FORWARD: &str = "to use the webhook, forward the port to this Pi in the router's settings, or set port_mapping = \"auto\"";
         match self {
-            Self::NothingArrives => write!(f, "Telegram's calls do not reach this Pi; {FORWARD}"),
+            Self::NothingArrives => write!(
+                f,
+                "Telegram's calls do not reach this Pi; {FORWARD}; if the port is forwarded already, check that no \
+                 firewall closes the connections"
+            ),
             Self::RewrittenSource(address) => write!(
                 f,
                 "Telegram's calls do not reach this Pi, but calls come from {address}; if {address} is the router, it \

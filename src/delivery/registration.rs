@@ -256,18 +256,18 @@ impl Registration {
     /// Sets the webhook with another number of connections, so that the next set is a new one to
     /// Telegram.
     fn set_another(&self) -> Result<(), RegistrationError> {
-        let other = if self.max_connections > 1 {
+        self.set_with(self.other_connections())?;
+        thread::sleep(SET_INTERVAL);
+        Ok(())
+    }
+
+    /// One lower than the settings have it, if that can be.
+    fn other_connections(&self) -> u16 {
+        if self.max_connections > 1 {
             self.max_connections - 1
         } else {
             2
-        };
-        self.set_with(other)?;
-        // If the next set fails, this is what we have set ourselves.
-        if let Some(shown) = &mut *lock(&self.shown) {
-            shown.max_connections = Some(other.into());
         }
-        thread::sleep(SET_INTERVAL);
-        Ok(())
     }
 
     fn set_with(&self, max_connections: u16) -> Result<(), RegistrationError> {
@@ -338,12 +338,20 @@ impl Registration {
         if info.has_custom_certificate != self.certificate.is_some() {
             return Err(Difference::Certificate);
         }
+        let mut seen = ShownSettings::from(info);
+        if self.certificate.is_none()
+            && seen.max_connections == Some(self.other_connections().into())
+        {
+            // A set of ours between its two calls, perhaps of another process, or one whose second
+            // call failed.
+            seen.max_connections = Some(self.max_connections.into());
+        }
         let is_other = match &*lock(&self.shown) {
-            Some(shown) => *shown != ShownSettings::from(info),
+            Some(shown) => *shown != seen,
             // Another process has set it; what it noted may be of other settings.
-            None => info
+            None => seen
                 .max_connections
-                .is_some_and(|shown| shown != u32::from(self.max_connections)),
+                .is_some_and(|seen| seen != u32::from(self.max_connections)),
         };
         if is_other {
             Err(Difference::Settings)
