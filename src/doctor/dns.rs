@@ -65,9 +65,9 @@ impl<'a> LookUp<'a> {
                     self.took.as_secs_f64()
                 );
                 if self.is_of_use() {
-                    doctor.warn(CHECK, found, remedy)
+                    doctor.warn(CHECK, found, remedy);
                 } else {
-                    doctor.bad(CHECK, found, remedy)
+                    doctor.bad(CHECK, found, remedy);
                 }
             }
             Some(error) if route::gateway(&route::table()).is_none() => {
@@ -198,7 +198,7 @@ fn fault(socket: &UdpSocket, end: Instant) -> Option<&'static str> {
         socket.set_read_timeout(Some(left)).ok()?;
         match socket.recv(&mut answer) {
             Ok(length) if length > 2 && answer[2] & IS_ANSWER != 0 => {
-                open.retain(|kind| [0, *kind] != answer[..2])
+                open.retain(|kind| [0, *kind] != answer[..2]);
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 break;
