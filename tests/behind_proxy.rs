@@ -314,6 +314,7 @@ fn a_wait_from_before_a_restart_is_tested_and_no_reason_to_poll() {
 fn a_set_whose_second_half_fails_is_made_up_for_and_blamed_on_nobody() {
     let (telegram, bot, home, _front, pihook) =
         scene(Upstream::Kept, "watch_interval = 5\nmax_connections = 1");
+    pihook.wait_log("the webhook is registered");
     let mut fails = true;
     telegram.on_call(move |call| {
         let is_second = call.method == "setWebhook" && call.text("max_connections") == "1";

@@ -93,7 +93,8 @@ fn where_nothing_gets_in_the_first_echo_comes_soon_after_the_start() {
         "{:?}",
         start.elapsed()
     );
-    let line = pihook.wait_log("Updates arrive by polling: Telegram's calls do not reach this Pi");
+    // Telegram's own error can be there as soon as the silence has lasted long enough.
+    let line = pihook.wait_log("Updates arrive by polling: Telegram");
     assert!(
         line.contains("[INFO]") && line.contains("forward the port to this Pi"),
         "{line}"

@@ -16,7 +16,7 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use super::arrivals::{Arrivals, Exchange};
 use super::auth::{self, Authorized, Route};
-use super::request::{self, Refusal};
+use super::request::{self, Head, Refusal};
 use super::slots::{Slot, Slots, Stage};
 use crate::certificate::rollover::Rollover;
 use crate::system::lock::lock;
@@ -138,18 +138,21 @@ impl Session<'_> {
         stream: TcpStream,
         rollover: &Rollover,
     ) -> io::Result<impl Stream + use<>> {
-        let greeted = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         self.hello_received()?;
+
         let shown = rollover.current();
-        let accepted = greeted.into_stream(shown.clone()).await;
-        let knows_other = !self.is_stranger
-            && accepted.as_ref().is_err_and(is_alert)
-            && rollover.rejected(&shown);
-        if accepted.is_ok() {
-            self.advance(Stage::Encrypted);
-        }
-        // It is let in; also who is so, and knows the other certificate.
-        if knows_other || (accepted.is_ok() && !self.is_stranger && !self.is_local) {
+        let accepted = hello.into_stream(shown.clone()).await;
+        // A known peer is Telegram. It gets in here if it finishes the handshake, and also if it
+        // refuses our certificate because it still has the other one of a change.
+        let is_reached = match &accepted {
+            Ok(_) => {
+                self.advance(Stage::Encrypted);
+                !self.is_stranger && !self.is_local
+            }
+            Err(error) => !self.is_stranger && is_alert(error) && rollover.rejected(&shown),
+        };
+        if is_reached {
             self.shared.arrivals.handshake();
         }
         accepted
@@ -189,24 +192,17 @@ impl Session<'_> {
                 if shared.rollover.is_none() {
                     self.hello_received()?;
                 }
-                return auth::authorize(&head, &shared.routes).map_err(|refusal| {
-                    if refusal == Refusal::WrongSecret {
-                        self.note_wrong_secret(auth::recipient(&head, &shared.routes));
+                return match auth::authorize(&head, &shared.routes) {
+                    Ok(authorized) => Ok(authorized),
+                    Err(refusal) => {
+                        if refusal == Refusal::WrongSecret {
+                            self.note_wrong_secret(auth::recipient(&head, &shared.routes));
+                        }
+                        Err(refused(refusal, &head, connection.read.len()))
                     }
-                    let whole = head
-                        .length
-                        .saturating_add(head.content_length.unwrap_or_default());
-                    let unread = whole.saturating_sub(connection.read.len());
-                    SessionError::refused(
-                        refusal,
-                        if refusal == Refusal::TooLarge {
-                            unread
-                        } else {
-                            0
-                        },
-                    )
-                });
+                };
             }
+
             connection.read.reserve(4096);
             connection.read_some(request::HEAD_LIMIT, deadline).await?;
         }
@@ -227,17 +223,19 @@ impl Session<'_> {
         self.shared.slots().advance(self.number, stage, now());
     }
 
-    /// One request and its answer; whether another may follow.
+    /// Reads one request, and writes its answer. Whether another request may follow.
     async fn request(&self, connection: &mut Connection) -> Result<bool, SessionError> {
         if !connection.next_begins().await? {
             return Ok(false);
         }
+
         let authorized = self.head(connection, Instant::now() + HEAD_TIMEOUT).await;
         let authorized = authorized.inspect_err(|error| self.note_refusal(error))?;
         self.advance(Stage::Authenticated);
         if let Some(observations) = self.shared.observations_of(Some(authorized.recipient)) {
             observations.right_secret();
         }
+
         // The doctor's health check is known by its body alone, and does not show that Telegram
         // gets in.
         let may_be_health_check = authorized.body_length == HEALTH_CHECK_UPDATE.len();
@@ -280,27 +278,25 @@ impl Session<'_> {
             .fill(whole, Instant::now() + body_timeout(authorized.body_length))
             .await?;
         if connection.read.len() > whole {
-            // Telegram sends one request at a time; what follows unasked is not from it.
+            // Telegram sends the next request only after the answer. This is another client.
             return Err(Refusal::BadRequest.into());
         }
 
-        // Nothing of this request is kept: a large one must not cost its memory while idle.
+        // The connection keeps nothing of this request: an idle one must not hold its memory.
         let mut body = std::mem::take(&mut connection.read);
         body.drain(..authorized.head_length);
         if exchange.is_none() && body != *HEALTH_CHECK_UPDATE {
             *exchange = self.begin(authorized.recipient);
         }
-        let answer = within(
-            ANSWER_TIMEOUT,
-            self.shared.handover.ask(authorized.recipient, body),
-        )
-        .await?;
 
+        let answer = self.shared.handover.ask(authorized.recipient, body);
+        let outcome = within(ANSWER_TIMEOUT, answer).await?;
         if let Some(exchange) = exchange {
-            exchange.answered(answer.status(), answer.retry_after());
+            exchange.answered(outcome.status(), outcome.retry_after());
         }
+
         let is_last = authorized.close || *connection.stop.borrow();
-        connection.write(answer.http(is_last).as_bytes()).await?;
+        connection.write(outcome.http(is_last).as_bytes()).await?;
         Ok(!is_last)
     }
 
@@ -322,6 +318,17 @@ impl Session<'_> {
             self.shared.arrivals.refused(None, refusal.status());
         }
     }
+}
+
+/// The error for a refused head, when `read` bytes of the request have come.
+fn refused(refusal: Refusal, head: &Head<'_>, read: usize) -> SessionError {
+    // Only a peer that has shown path and secret gets this refusal, and may write its whole body.
+    if refusal != Refusal::TooLarge {
+        return refusal.into();
+    }
+    let body = head.content_length.unwrap_or_default();
+    let whole = head.length.saturating_add(body);
+    SessionError::refused(refusal, whole.saturating_sub(read))
 }
 
 /// Sleeps for [`IDLE_TIMEOUT`], in two parts. A timer that ends before all others costs tokio one
