@@ -2,9 +2,9 @@
 //! with Caddy and nginx.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,9 +37,8 @@ struct Front {
 /// What the proxy does with requests.
 struct Upstream {
     protocol: Protocol,
-    /// Where the bot listens; None while it is not known, and requests wait.
-    bot: Mutex<Option<SocketAddr>>,
-    bot_is_known: Condvar,
+    /// Where the bot listens.
+    bot: SocketAddr,
     /// It cannot reach the bot: 502.
     is_broken: AtomicBool,
     /// It closes the connection of a request whose head holds this, without a word.
@@ -47,16 +46,6 @@ struct Upstream {
 }
 
 impl Upstream {
-    fn connect(&self) -> io::Result<TcpStream> {
-        let bot = self.bot.lock().unwrap();
-        let (bot, _) = self
-            .bot_is_known
-            .wait_timeout_while(bot, SOON, |bot| bot.is_none())
-            .unwrap();
-        let address = bot.ok_or(io::ErrorKind::TimedOut)?;
-        TcpStream::connect(address)
-    }
-
     fn is_silent_at(&self, head: &str) -> bool {
         let silent_at = self.silent_at.lock().unwrap();
         silent_at.as_ref().is_some_and(|part| head.contains(part))
@@ -64,7 +53,7 @@ impl Upstream {
 }
 
 impl Front {
-    fn start(protocol: Protocol) -> Front {
+    fn start(bot: SocketAddr, protocol: Protocol) -> Front {
         let (root, (certificate, key)) = authority(NAME, |_| {});
         let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
@@ -78,8 +67,7 @@ impl Front {
         let address = listener.local_addr().unwrap();
         let upstream = Arc::new(Upstream {
             protocol,
-            bot: Mutex::default(),
-            bot_is_known: Condvar::new(),
+            bot,
             is_broken: AtomicBool::new(false),
             silent_at: Mutex::default(),
         });
@@ -102,18 +90,6 @@ impl Front {
         }
     }
 
-    /// Runs the bot of this home at a port that the system gives, and has requests go there.
-    fn run(&self, home: &Home) -> Pihook {
-        *self.upstream.bot.lock().unwrap() = None;
-        set_listen(home, "127.0.0.1:0");
-        let pihook = home.run();
-        // The doctor looks there.
-        set_listen(home, &pihook.address.to_string());
-        *self.upstream.bot.lock().unwrap() = Some(pihook.address);
-        self.upstream.bot_is_known.notify_all();
-        pihook
-    }
-
     fn set_broken(&self, is_broken: bool) {
         let flag = &self.upstream.is_broken;
         flag.store(is_broken, Ordering::Relaxed);
@@ -122,17 +98,6 @@ impl Front {
     fn be_silent_at(&self, part_of_head: &str) {
         *self.upstream.silent_at.lock().unwrap() = Some(part_of_head.to_owned());
     }
-}
-
-fn set_listen(home: &Home, address: &str) {
-    let settings = home.read("pihook.toml");
-    let mut lines: Vec<_> = settings.lines().map(str::to_owned).collect();
-    for line in &mut lines {
-        if line.starts_with("listen = ") {
-            *line = format!("listen = '{address}'");
-        }
-    }
-    home.write("pihook.toml", &lines.join("\n"));
 }
 
 /// One request and its answer.
@@ -158,7 +123,7 @@ fn pass_on(
         Protocol::KeepAlive => {
             let stream = match kept {
                 Some(stream) => stream,
-                None => kept.insert(upstream.connect()?),
+                None => kept.insert(TcpStream::connect(upstream.bot)?),
             };
             let head = head.replace(
                 "\r\n\r\n",
@@ -168,7 +133,7 @@ fn pass_on(
             read_head(stream)?
         }
         Protocol::Http10 => {
-            let mut stream = upstream.connect()?;
+            let mut stream = TcpStream::connect(upstream.bot)?;
             let head = head
                 .replace("HTTP/1.1", "HTTP/1.0")
                 .replace("Connection: keep-alive", "Connection: close");
@@ -191,6 +156,17 @@ fn read_head(stream: &mut impl Read) -> io::Result<String> {
     String::from_utf8(head).map_err(io::Error::other)
 }
 
+/// Where a bot can listen, also again after a restart: the address is this test's alone, as all of
+/// 127.0.0.0/8 is this machine.
+fn own_address() -> SocketAddr {
+    static COUNT: AtomicU8 = AtomicU8::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let address = Ipv4Addr::new(127, 64 + number, high, low);
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
 /// A bot behind a proxy, which Telegram reaches.
 fn scene(protocol: Protocol, more: &str) -> (Telegram, Bot, Home, Front, Pihook) {
     scene_of(&[TOKEN], protocol, more)
@@ -202,7 +178,8 @@ fn scene_of(
     protocol: Protocol,
     more: &str,
 ) -> (Telegram, Bot, Home, Front, Pihook) {
-    let front = Front::start(protocol);
+    let listen = own_address();
+    let front = Front::start(listen, protocol);
     let options = Options {
         speed: 10.0,
         roots: front.root.clone(),
@@ -212,7 +189,7 @@ fn scene_of(
     telegram.route(NAME, 443, front.address);
     let bots: Vec<_> = tokens.iter().map(|token| telegram.bot(token)).collect();
     let settings = format!(
-        "tls = 'off'\npublic_host = '{NAME}'\nlisten = '127.0.0.1:0'\napi_url = '{}'\n{more}\n",
+        "tls = 'off'\npublic_host = '{NAME}'\nlisten = '{listen}'\napi_url = '{}'\n{more}\n",
         telegram.api_url()
     );
     let tables: String = tokens
@@ -220,7 +197,7 @@ fn scene_of(
         .map(|token| format!("[[bot]]\ntoken = '{token}'\n"))
         .collect();
     let home = Home::with(&settings, &tables);
-    let pihook = front.run(&home);
+    let pihook = home.run();
     pihook.wait_logs("the webhook is registered", tokens.len());
     (telegram, bots[0].clone(), home, front, pihook)
 }
@@ -322,7 +299,7 @@ fn a_proxy_that_closes_in_silence_is_tested_by_a_set_with_other_max_connections(
 
 #[test]
 fn updates_deferred_before_a_restart_are_no_reason_to_poll() {
-    let (telegram, bot, home, front, pihook) = scene(Protocol::KeepAlive, "watch_interval = 5");
+    let (telegram, bot, home, _front, pihook) = scene(Protocol::KeepAlive, "watch_interval = 5");
     telegram.on_call(|call| {
         let description = "Too Many Requests: retry after 3000".into();
         let refusal = Fault::Error {
@@ -336,7 +313,7 @@ fn updates_deferred_before_a_restart_are_no_reason_to_poll() {
     bot.say(1, "a");
     pihook.wait_log("503 in");
     assert!(pihook.stop().0.success());
-    let pihook = front.run(&home);
+    let pihook = home.run();
     pihook.wait_log("the webhook is registered, and unchanged");
     pihook.wait_log("as a test");
     // Telegram brings what waits, and hears the same again.
@@ -353,7 +330,7 @@ fn updates_deferred_before_a_restart_are_no_reason_to_poll() {
 
 #[test]
 fn a_double_set_whose_second_set_fails_is_completed_at_the_next_start() {
-    let (telegram, bot, home, front, pihook) = scene(
+    let (telegram, bot, home, _front, pihook) = scene(
         Protocol::KeepAlive,
         "watch_interval = 5\nmax_connections = 1",
     );
@@ -371,7 +348,7 @@ fn a_double_set_whose_second_set_fails_is_completed_at_the_next_start() {
     bot.wait_sent(1, SOON).unwrap();
     assert!(pihook.stop().0.success());
 
-    front.run(&home).wait_log("the webhook is registered");
+    home.run().wait_log("the webhook is registered");
     assert_eq!(bot.webhook_info()["max_connections"], 1);
     let deleted = bot
         .calls()
