@@ -287,6 +287,7 @@ impl Keeper {
         {
             log::error!("bot {bot}: {why}. {NEW_TOKEN} pihook tries again, at growing intervals.");
         }
+        callbacks.status.token_refused(bot);
         pause
     }
 
