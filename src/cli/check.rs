@@ -13,7 +13,7 @@ pub(super) fn check(options: &Options) -> Result<(), Failure> {
     match endpoint::check_files(&config) {
         // `run` serves it: a Pi may start in 1970.
         Err(why @ CertificateError::NotYetValid(_)) => warn(&why.to_string()),
-        Err(why) => problems.push(why.to_string()),
+        Err(why) => problems.push(why.to_string().into()),
         Ok(doubts) => doubts.iter().for_each(|doubt| warn(doubt)),
     }
     print(config.to_string().trim_end())?;

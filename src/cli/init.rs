@@ -395,14 +395,14 @@ fn check(
     match endpoint::check_files(&config) {
         // A Pi may start in 1970.
         Err(why @ CertificateError::NotYetValid(_)) => terminal::say(&why.to_string()),
-        checked => problems.extend(checked.err().map(|why| why.to_string())),
+        checked => problems.extend(checked.err().map(|why| why.to_string().into())),
     }
     if problems.is_empty() {
         Ok(())
     } else {
         Err(wrong(format!(
             "{}\nThe settings are wrong.",
-            problems.join("\n")
+            config::Problems(problems)
         )))
     }
 }
@@ -507,7 +507,7 @@ mod tests {
         let text = template(Path::new(SETTINGS)).unwrap();
         let token = |name: &str| (name == config::TOKEN_VARIABLE).then(|| "1:a".into());
         let (config, problems) = config::examine_text(Path::new(SETTINGS), &text, &token);
-        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(problems, []);
         let files = &config.certificate_files;
         assert_eq!(
             [&files.certificate, &files.private_key, &config.state_dir]

@@ -249,7 +249,7 @@ impl Keeper {
             (callbacks.seen)(Seen::Refused(error.to_string()));
         } else if let RegistrationError::Set(refusal) = error {
             let requests = callbacks.arrived().requests;
-            if !matches!(refusal, ApiError::Unreachable(_))
+            if !matches!(refusal, ApiError::Unreachable(_) | ApiError::WrongClock(_))
                 && self.fails_for_long(requests, Instant::now())
             {
                 (callbacks.seen)(Seen::NotSet(error.to_string()));
@@ -287,6 +287,7 @@ impl Keeper {
         {
             log::error!("bot {bot}: {why}. {NEW_TOKEN} pihook tries again, at growing intervals.");
         }
+        callbacks.status.token_refused(bot);
         pause
     }
 

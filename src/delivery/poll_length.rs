@@ -62,7 +62,7 @@ fn is_cut(error: &ApiError) -> bool {
         ApiError::Refused {
             code, retry_after, ..
         } => *code >= 500 && retry_after.is_none(),
-        ApiError::TooLarge | ApiError::Unreachable(_) => false,
+        ApiError::TooLarge | ApiError::Unreachable(_) | ApiError::WrongClock(_) => false,
     }
 }
 

@@ -420,6 +420,7 @@ impl Poller {
                     "bot {bot}: {why}. {NEW_TOKEN} pihook tries again, at growing intervals."
                 );
             }
+            self.settings.status.token_refused(bot);
             return;
         }
         let pause = self.retry_pause.after(Some(why));

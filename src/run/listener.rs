@@ -28,12 +28,9 @@ fn not_bound(listen: SocketAddr, why: &io::Error) -> RunError {
     let port = listen.port();
     let advice = match why.kind() {
         io::ErrorKind::AddrInUse => {
-            let owners = port::owners(port);
-            let by = if owners.is_empty() {
-                "A program of another user (run `sudo ss -ltnp` to see it)".into()
-            } else {
-                owners.join(" and ")
-            };
+            let by = port::owners(port)
+                .words
+                .unwrap_or("A program of another user (run `sudo ss -ltnp` to see it)".to_owned());
             format!("{by} uses the port. Stop that program, or set another port in `listen`.")
         }
         io::ErrorKind::PermissionDenied => format!(
