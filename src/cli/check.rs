@@ -12,17 +12,22 @@ pub(super) fn check(options: &Options) -> Result<(), Failure> {
     let (config, mut problems) = config::examine(&source, &environment);
     match endpoint::check_files(&config) {
         // `run` serves it: a Pi may start in 1970.
-        Err(why @ CertificateError::NotYetValid(_)) => warn(&why.to_string()),
-        Err(why) => problems.push(why.to_string()),
-        Ok(doubts) => doubts.iter().for_each(|doubt| warn(doubt)),
+        Err(error @ CertificateError::NotYetValid(_)) => warn(&error.to_string()),
+        Err(error) => problems.push(error.to_string()),
+        Ok(doubts) => {
+            for doubt in doubts {
+                warn(&doubt);
+            }
+        }
     }
+
     print(config.to_string().trim_end())?;
-    let comments: Vec<_> = config
-        .consequences()
-        .iter()
-        .map(|sentence| format!("# {sentence}"))
-        .collect();
-    print(&format!("\n{}", comments.join("\n")))?;
+    // Comments keep the whole output valid TOML.
+    let mut comments = String::new();
+    for sentence in config.consequences() {
+        comments += &format!("\n# {sentence}");
+    }
+    print(&comments)?;
     if problems.is_empty() {
         Ok(())
     } else {
