@@ -12,18 +12,19 @@ pub(super) fn check(options: &Options) -> Result<(), Failure> {
     let (config, mut problems) = config::examine(&source, &environment);
     match endpoint::judge_files(&config) {
         // `run` serves it: a Pi may start in 1970.
-        Err(why @ CertificateError::NotYetValid(_)) => warn(&why.to_string()),
+        Err(error @ CertificateError::NotYetValid(_)) => warn(&error.to_string()),
         Err(error) => problems.push(error.to_string().into()),
         Ok(Some(doubt)) => warn(&doubt),
         Ok(None) => {}
     }
+
     print(config.to_string().trim_end())?;
-    let comments: Vec<_> = config
-        .consequences()
-        .iter()
-        .map(|sentence| format!("# {sentence}"))
-        .collect();
-    print(&format!("\n{}", comments.join("\n")))?;
+    // Comments keep the whole output valid TOML.
+    let mut comments = String::new();
+    for sentence in config.consequences() {
+        comments += &format!("\n# {sentence}");
+    }
+    print(&comments)?;
     if problems.is_empty() {
         Ok(())
     } else {

@@ -7,7 +7,8 @@ use crate::doctor;
 use crate::secret::mask;
 
 pub(super) fn doctor(options: &Options, allowed_updates: Kinds) -> Result<(), Failure> {
-    let (mut findings, mut printed) = (Vec::new(), Ok(()));
+    let mut findings = Vec::new();
+    let mut printed = Ok(());
     let coloured = is_coloured();
     let is_well = doctor::examine(
         options.config.clone(),
@@ -18,13 +19,15 @@ pub(super) fn doctor(options: &Options, allowed_updates: Kinds) -> Result<(), Fa
                 findings.push(finding);
             } else {
                 // Its colours must stay; the rest of it is clean.
-                let line = write_out(&mask(&finding.line(coloured)));
+                let result = write_out(&mask(&finding.line(coloured)));
+                // The other checks still run: their verdict is the exit code.
                 if printed.is_ok() {
-                    printed = line;
+                    printed = result;
                 }
             }
         },
     );
+
     if options.json {
         print(&serde_json::to_string_pretty(&findings).unwrap_or_default())?;
     }

@@ -22,8 +22,8 @@ impl From<config::Problems> for Failure {
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         match error {
-            RunError::Config(why) => Self::Config(why),
-            RunError::System(why) => Self::Other(why),
+            RunError::Config(reason) => Self::Config(reason),
+            RunError::System(reason) => Self::Other(reason),
         }
     }
 }

@@ -25,7 +25,7 @@ pihook runs a Telegram bot.
 pihook reads its settings from the first of these: --config FILE, $PIHOOK_CONFIG, ./pihook.toml, /etc/pihook/pihook.toml.
 If $TELEGRAM_BOT_TOKEN holds the bot's token, no settings file is needed.";
 
-/// Behind an error, which must not scroll away.
+/// Stands behind an error, which the long text would scroll away.
 pub(super) const SHORT_USAGE: &str = "Usage: pihook init|run|status|cert|webhook|check|doctor [OPTIONS]. Run `pihook help` for details.";
 
 pub(super) const COMMANDS: [&str; 9] = [
@@ -39,23 +39,26 @@ pub(super) fn named(text: &str, program: &str) -> String {
 
 /// Prints the help for one command of the program.
 pub(super) fn help(command: &str, program: &str) -> Result<(), Failure> {
-    let mut lines = USAGE
-        .lines()
-        .skip_while(|line| !line.starts_with(&format!("  pihook {command} ")));
+    if ["help", "version"].contains(&command) {
+        return print(&named(USAGE, program));
+    }
+
+    let start = format!("  pihook {command} ");
+    let mut lines = USAGE.lines().skip_while(|line| !line.starts_with(&start));
+    // A command has two lines: how it is called, and what it does.
     match (lines.next(), lines.next()) {
-        (Some(usage), Some(what)) => print(&named(&format!("{usage}\n{what}"), program)),
-        _ if ["help", "version"].contains(&command) => print(&named(USAGE, program)),
+        (Some(usage), Some(purpose)) => print(&named(&format!("{usage}\n{purpose}"), program)),
         _ => Err(unknown("", command, &COMMANDS)),
     }
 }
 
+/// The failure for a word that is none of the `known` ones. `before` stands before the word on the
+/// command line.
 pub(super) fn unknown(before: &str, word: &str, known: &[&'static str]) -> Failure {
-    let meant = text::nearest(word, known.iter().copied());
-    let meant = meant.map_or(String::new(), |meant| {
-        format!(" Did you mean `pihook {before}{meant}`?")
-    });
-    Failure::Usage(format!(
-        "Unknown command {:?}.{meant}",
-        format!("{before}{word}")
-    ))
+    let hint = match text::nearest(word, known.iter().copied()) {
+        Some(meant) => format!(" Did you mean `pihook {before}{meant}`?"),
+        None => String::new(),
+    };
+    let command = format!("{before}{word}");
+    Failure::Usage(format!("Unknown command {command:?}.{hint}"))
 }

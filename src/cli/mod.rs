@@ -1,4 +1,4 @@
-//! The command line: a function for each command.
+//! The command line: a file for each command, of which the words of the command line choose one.
 
 mod cert;
 mod check;
@@ -11,6 +11,7 @@ mod output;
 mod program;
 mod run;
 mod status;
+mod version;
 mod webhook;
 
 use std::process::ExitCode;
@@ -60,14 +61,19 @@ macro_rules! program {
 }
 
 fn start(program: &Program, bot: Arc<dyn Bot>) -> ExitCode {
-    let (code, why) = match Options::read().and_then(|options| command(program, bot, &options)) {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Usage(why)) => (64, named(&format!("{why}\n{SHORT_USAGE}"), program.name)),
-        Err(Failure::Config(why)) => (78, why),
-        Err(Failure::Other(why)) => (1, why),
+    let done = Options::read().and_then(|options| command(program, bot, &options));
+    let Err(failure) = done else {
+        return ExitCode::SUCCESS;
     };
-    if !why.is_empty() {
-        warn(&why);
+
+    let (code, text) = match failure {
+        Failure::Usage(reason) => (64, named(&format!("{reason}\n{SHORT_USAGE}"), program.name)),
+        Failure::Config(reason) => (78, reason),
+        Failure::Other(reason) => (1, reason),
+    };
+    // The doctor has said everything already.
+    if !text.is_empty() {
+        warn(&text);
     }
     ExitCode::from(code)
 }
@@ -88,27 +94,16 @@ fn command(program: &Program, bot: Arc<dyn Bot>, options: &Options) -> Result<()
         ["doctor"] => doctor::doctor(options, allowed_updates),
         ["help"] => print(&named(USAGE, program.name)),
         ["help", command, ..] => help(command, program.name),
-        ["version"] => version(program),
+        ["version"] => version::version(program),
         [] => Err(Failure::Usage("The command is missing.".into())),
         ["webhook"] => Err(Failure::Usage(
             "`pihook webhook` needs one more word: info, set or delete.".into(),
         )),
-        ["webhook", what, ..] => Err(unknown("webhook ", what, &["info", "set", "delete"])),
+        ["webhook", word, ..] => Err(unknown("webhook ", word, &["info", "set", "delete"])),
         [command, ..] if !COMMANDS.contains(&command) => Err(unknown("", command, &COMMANDS)),
         [command, ref more @ ..] => Err(Failure::Usage(format!(
             "`pihook {command}` takes only options: remove {:?}.",
             more.join(" ")
         ))),
     }
-}
-
-/// The program and its version; pihook's too, where it is another program.
-fn version(program: &Program) -> Result<(), Failure> {
-    let pihook = concat!("pihook ", env!("CARGO_PKG_VERSION"));
-    let own = format!("{} {}", program.name, program.version);
-    print(&if own == pihook {
-        own
-    } else {
-        format!("{own} ({pihook})")
-    })
 }

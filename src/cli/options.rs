@@ -94,9 +94,11 @@ impl Options {
                 Arg::Long("version") | Arg::Short('V') => options.words = vec!["version".into()],
                 Arg::Value(word) => options.words.push(word.string()?),
                 Arg::Long(name) => {
-                    let meant = text::nearest(name, OPTIONS)
-                        .map_or(String::new(), |meant| format!(" Did you mean --{meant}?"));
-                    return Err(Failure::Usage(format!("Unknown option --{name}.{meant}")));
+                    let hint = match text::nearest(name, OPTIONS) {
+                        Some(meant) => format!(" Did you mean --{meant}?"),
+                        None => String::new(),
+                    };
+                    return Err(Failure::Usage(format!("Unknown option --{name}.{hint}")));
                 }
                 Arg::Short(_) => return Err(argument.unexpected().into()),
             }
@@ -112,10 +114,10 @@ impl Options {
 }
 
 fn days(text: &str) -> Result<u32, Failure> {
-    let days = text.parse().ok().filter(|days| (1..=36_500).contains(days));
-    days.ok_or_else(|| {
-        Failure::Usage(format!(
+    match text.parse() {
+        Ok(days @ 1..=36_500) => Ok(days),
+        _ => Err(Failure::Usage(format!(
             "--days must be a whole number from 1 to 36500, not {text:?}."
-        ))
-    })
+        ))),
+    }
 }

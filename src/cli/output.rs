@@ -24,13 +24,14 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
 /// Like [`print`], for what is clean.
 pub(super) fn write_out(text: &str) -> Result<(), Failure> {
     match writeln!(io::stdout(), "{text}") {
-        Err(why) if why.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Other(format!("Cannot write the output: {why}.")))
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Other(format!("Cannot write the output: {error}.")))
         }
         _ => Ok(()),
     }
 }
 
+/// Whether standard output shows colours (<https://no-color.org>).
 pub(super) fn is_coloured() -> bool {
     io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none()
 }

@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::options::Options;
 use super::program::Program;
 use crate::bot::Bot;
-use crate::config::{self, Environment, Source};
+use crate::config::{self, Environment};
 use crate::run;
 use crate::system::{logging, process, terminal};
 
@@ -15,6 +15,8 @@ pub(super) fn run(program: &Program, bot: Arc<dyn Bot>, options: &Options) -> Re
     logging::start(program.crate_name, program.log_level);
     process::protect_memory();
     process::disable_huge_pages();
+
+    // A later look at the real environment would not find the token: it is removed from there.
     let token = process::take_from_environment(config::TOKEN_VARIABLE);
     let environment = |name: &str| {
         if name == config::TOKEN_VARIABLE {
@@ -23,20 +25,26 @@ pub(super) fn run(program: &Program, bot: Arc<dyn Bot>, options: &Options) -> Re
             env::var_os(name)
         }
     };
-    let loaded = options.load(&environment).map_err(|failure| match failure {
-        Failure::Config(why) if terminal::is_there() && lacks_token(options, &environment) => {
-            Failure::Config(format!(
-                "{why}\nRun `sudo pihook init`: it asks for the missing settings."
-            ))
+    let config = match options.load(&environment) {
+        Err(Failure::Config(reason))
+            if terminal::is_there() && lacks_token(options, &environment) =>
+        {
+            return Err(Failure::Config(format!(
+                "{reason}\nRun `sudo pihook init`: it asks for the missing settings."
+            )));
         }
-        failure => failure,
-    });
-    Ok(run::run(&loaded?, bot)?)
+        loaded => loaded?,
+    };
+
+    run::run(&config, bot)?;
+    Ok(())
 }
 
 /// Whether no settings name a bot. Settings that root must not read are not missing.
 fn lacks_token(options: &Options, environment: Environment) -> bool {
-    let names_none = |source: Source| config::examine(&source, environment).0.bots.is_empty();
-    config::look(options.config.clone(), environment)
-        .is_ok_and(|source| source.is_none_or(names_none))
+    match config::look(options.config.clone(), environment) {
+        Ok(Some(source)) => config::examine(&source, environment).0.bots.is_empty(),
+        Ok(None) => true,
+        Err(_) => false,
+    }
 }

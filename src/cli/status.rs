@@ -17,7 +17,8 @@ pub(super) fn status(options: &Options, allowed_updates: Kinds) -> Result<(), Fa
     }
     let source = config::look(options.config.clone(), &environment)?
         .ok_or_else(|| Failure::Other("pihook is not set up. Run `sudo pihook init`.".into()))?;
-    let report = ask::ask(&config::examine(&source, &environment).0).map_err(Failure::Other)?;
+    let config = config::examine(&source, &environment).0;
+    let report = ask::ask(&config).map_err(Failure::Other)?;
     if options.json {
         return print(&serde_json::to_string_pretty(&report).unwrap_or_default());
     }
@@ -31,8 +32,9 @@ pub(super) fn wait_until_it_works(
     allowed_updates: Kinds,
 ) -> Result<(), Failure> {
     let source = config::find(options.config.clone(), &environment)?;
-    let report = ask::wait(&config::examine(&source, &environment).0);
-    let works = report.as_ref().is_some_and(|report| report.works);
+    let config = config::examine(&source, &environment).0;
+    let report = ask::wait(&config);
+    let works = matches!(&report, Some(report) if report.works);
     if !works && let Some(cross) = first_cross(options, allowed_updates) {
         return Err(told(&cross));
     }
@@ -40,7 +42,7 @@ pub(super) fn wait_until_it_works(
     let (sentence, link) = ask::running(report.as_ref()).map_err(Failure::Other)?;
     print(&sentence)?;
     match link {
-        // It is made of colours.
+        // The code is made of colours, which a file or a pipe does not show.
         Some(link) if io::stdout().is_terminal() => write_out(terminal::qr_code(&link).trim_end()),
         _ => Ok(()),
     }

@@ -1,5 +1,6 @@
 //! `pihook webhook info|set|delete`.
 
+use std::fmt::Display;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use crate::telegram::types::WebhookInfo;
 
 /// For `webhook set`, with the waits that Telegram asks for. A longer wait is an error.
 const SET_TIMEOUT: Duration = Duration::from_secs(60);
+const REMOVED: &str = "the webhook is removed";
 
 /// `pihook webhook info`.
 pub(super) fn info(
@@ -35,11 +37,10 @@ pub(super) fn info(
     if config.delivery == Delivery::Polling {
         return each_poller(&config, |client| {
             let info = client.webhook_info()?;
-            let is_set = match info.url.as_str() {
-                "" => "the webhook is not set",
-                _ => {
-                    "a webhook is set, but the settings have delivery = \"polling\": `pihook webhook delete` removes it"
-                }
+            let is_set = if info.url.is_empty() {
+                "the webhook is not set"
+            } else {
+                "a webhook is set, but the settings have delivery = \"polling\": `pihook webhook delete` removes it"
             };
             Ok(format!("{is_set}\n{}", describe(&info)))
         });
@@ -49,7 +50,7 @@ pub(super) fn info(
         let ours = match registration.agrees(&info) {
             Ok(()) => "the webhook matches the settings".to_owned(),
             Err(Difference::Missing) => "the webhook is not set".to_owned(),
-            Err(what) => what.to_string(),
+            Err(difference) => difference.to_string(),
         };
         Ok(format!("{ours}\n{}", describe(&info)))
     })
@@ -68,7 +69,8 @@ pub(super) fn set(
         ));
     }
     each_bot(&config, allowed_updates, |registration| {
-        set_in_time(registration).map(|_| "the webhook is set".into())
+        set_in_time(registration)?;
+        Ok("the webhook is set".into())
     })
 }
 
@@ -81,74 +83,76 @@ pub(super) fn delete(
     let config = options.load(environment)?;
     if config.delivery == Delivery::Polling {
         return each_poller(&config, |client| {
-            client
-                .delete_webhook()
-                .map(|()| "the webhook is removed".into())
+            client.delete_webhook()?;
+            Ok(REMOVED.into())
         });
     }
     each_bot(&config, allowed_updates, |registration| {
-        registration
-            .delete()
-            .map(|()| "the webhook is removed".into())
+        registration.delete()?;
+        Ok(REMOVED.into())
     })
 }
 
 /// Sets the webhook, and waits as long as Telegram asks for: it takes one set a second, and a bot
 /// may just have made one.
-fn set_in_time(registration: &Registration) -> Result<WebhookInfo, RegistrationError> {
+fn set_in_time(registration: &Registration) -> Result<(), RegistrationError> {
     let end = Instant::now() + SET_TIMEOUT;
     loop {
-        match registration.set() {
-            Err(
-                RegistrationError::Api(ApiError::Refused {
-                    retry_after: Some(seconds),
-                    ..
-                })
-                | RegistrationError::Set(ApiError::Refused {
-                    retry_after: Some(seconds),
-                    ..
-                }),
-            ) if Instant::now() + Duration::from_secs(seconds.clamp(1, SET_TIMEOUT.as_secs()))
-                < end =>
-            {
-                warn(&format!(
-                    "bot {}: Telegram got too many requests. pihook tries again in {seconds} s.",
-                    registration.bot()
-                ));
-                thread::sleep(Duration::from_secs(seconds.max(1)));
-            }
-            done => return done,
+        let Err(error) = registration.set() else {
+            return Ok(());
+        };
+        let Some(seconds) = retry_after(&error) else {
+            return Err(error);
+        };
+        let pause = Duration::from_secs(seconds.max(1));
+        if pause >= end.saturating_duration_since(Instant::now()) {
+            return Err(error);
         }
+
+        warn(&format!(
+            "bot {}: Telegram got too many requests. pihook tries again in {seconds} s.",
+            registration.bot()
+        ));
+        thread::sleep(pause);
     }
 }
 
-/// Calls `act` for each bot, also if the bot before it failed.
+/// The seconds that Telegram asks a bot to wait.
+fn retry_after(error: &RegistrationError) -> Option<u64> {
+    match error {
+        RegistrationError::Api(ApiError::Refused { retry_after, .. })
+        | RegistrationError::Set(ApiError::Refused { retry_after, .. }) => *retry_after,
+        _ => None,
+    }
+}
+
+/// Calls `act` for each bot, and prints the result, also if the bot before it failed.
 fn each_bot(
     config: &Config,
     allowed_updates: &'static [&'static str],
     act: impl Fn(&Registration) -> Result<String, RegistrationError>,
 ) -> Result<(), Failure> {
-    let certificate = config
-        .tls
-        .then(|| certificate::load(&config.certificate_files))
-        .transpose()
-        .map_err(RunError::from)?;
-    let host = endpoint::known_host(config, certificate.as_ref()).ok_or_else(|| {
-        Failure::Other(
+    let certificate = if config.tls {
+        Some(certificate::load(&config.certificate_files).map_err(RunError::from)?)
+    } else {
+        None
+    };
+    let Some(host) = endpoint::known_host(config, certificate.as_ref()) else {
+        return Err(Failure::Other(
             "The public address of your home is not known yet. Run `pihook run`: it finds the address.".into(),
-        )
-    })?;
+        ));
+    };
     let api = Api::new(&config.api_url, config.proxy.as_ref(), 1);
-    all(config.bots.iter().map(|bot| {
+
+    let mut failures = Vec::new();
+    for bot in &config.bots {
         let upload = certificate
             .as_ref()
             .and_then(|certificate| certificate.upload(&host));
         let registration = Registration::new(config, bot, &api, &host, upload, allowed_updates);
-        (
-            registration.bot(),
-            act(&registration).map_err(|why| why.to_string()),
-        )
-    }))
+        show(registration.bot(), act(&registration), &mut failures)?;
+    }
+    end(&failures)
 }
 
 /// Like [`each_bot`], where there is no certificate, and so no registration.
@@ -157,21 +161,31 @@ fn each_poller(
     act: impl Fn(&Client) -> Result<String, ApiError>,
 ) -> Result<(), Failure> {
     let api = Api::new(&config.api_url, config.proxy.as_ref(), 1);
-    all(config.bots.iter().map(|bot| {
-        let said = act(&Client::new(api.clone(), bot.token.clone()));
-        (bot.token.id(), said.map_err(|why| why.to_string()))
-    }))
+
+    let mut failures = Vec::new();
+    for bot in &config.bots {
+        let client = Client::new(api.clone(), bot.token.clone());
+        show(bot.token.id(), act(&client), &mut failures)?;
+    }
+    end(&failures)
 }
 
-/// Prints the result of each bot, also if the bot before it failed.
-fn all(said: impl Iterator<Item = (u64, Result<String, String>)>) -> Result<(), Failure> {
-    let mut failures = Vec::new();
-    for (bot, said) in said {
-        match said {
-            Ok(text) => print(&format!("bot {bot}: {text}"))?,
-            Err(why) => failures.push(format!("bot {bot}: {why}.")),
+/// Prints the result of a bot, or adds its error to `failures`.
+fn show(
+    bot: u64,
+    result: Result<String, impl Display>,
+    failures: &mut Vec<String>,
+) -> Result<(), Failure> {
+    match result {
+        Ok(text) => print(&format!("bot {bot}: {text}")),
+        Err(error) => {
+            failures.push(format!("bot {bot}: {error}."));
+            Ok(())
         }
     }
+}
+
+fn end(failures: &[String]) -> Result<(), Failure> {
     if failures.is_empty() {
         Ok(())
     } else {

@@ -23,5 +23,5 @@ pub use self::read::{examine_text, load};
 pub(crate) use self::settings::Delivery;
 pub use self::settings::{BotSettings, Config};
 pub use self::source::Environment;
-pub(crate) use self::source::{Source, TOKEN_VARIABLE, find, look};
+pub(crate) use self::source::{TOKEN_VARIABLE, find, look};
 pub(crate) use self::values::{PLAIN_NEEDS_PRIVATE, port_mapping};

@@ -93,7 +93,7 @@ impl<'a> LookUp<'a> {
         }
     }
 
-    /// What is wrong with the name servers, and what to do.
+    /// Asks the name servers. Returns what is wrong with them, and what to do.
     fn ask_servers(&self) -> (String, &'static str) {
         let servers = servers(&fs::read_to_string(NAME_SERVERS).unwrap_or_default());
         if servers.is_empty() {
@@ -108,7 +108,7 @@ impl<'a> LookUp<'a> {
         if let Some((server, fault)) = first_fault(&others, self.host, ANSWER_TIMEOUT) {
             return (format!("the name server {server} {fault}"), REPAIR);
         }
-        // Its silence, and its speed, can be those of another one.
+        // A program on this machine passes questions on: its silence can be that of another server.
         let Some(local) = local.first().map(SocketAddr::ip) else {
             return ("all name servers answer now".into(), ANOTHER);
         };
@@ -122,19 +122,36 @@ impl<'a> LookUp<'a> {
 
 /// The name servers of `resolv.conf`. A link-local address has the name of its interface with it.
 fn servers(text: &str) -> Vec<SocketAddr> {
-    let addresses = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("nameserver"))
-        .map(str::trim);
-    let is_address = |text: &&str| {
-        text.split('%')
-            .next()
-            .is_some_and(|address| address.parse::<IpAddr>().is_ok())
-    };
-    let servers = addresses.filter(is_address).take(MOST_SERVERS);
+    let mut addresses = Vec::new();
+    for line in text.lines() {
+        let Some(rest) = line.strip_prefix("nameserver") else {
+            continue;
+        };
+        let address = rest.trim();
+        if is_address(address) {
+            addresses.push(address);
+        }
+    }
+    addresses.truncate(MOST_SERVERS);
+
+    let mut servers = Vec::new();
+    for address in addresses {
+        // The system knows the number of the interface whose name stands behind `%`.
+        if let Ok(mut found) = (address, 53).to_socket_addrs() {
+            servers.extend(found.next());
+        }
+    }
     servers
-        .filter_map(|address| (address, 53).to_socket_addrs().ok()?.next())
-        .collect()
+}
+
+/// Whether the text is an address, perhaps with the name of an interface, and not a host name,
+/// which would be looked up.
+fn is_address(text: &str) -> bool {
+    let address = match text.split_once('%') {
+        Some((address, _interface)) => address,
+        None => text,
+    };
+    address.parse::<IpAddr>().is_ok()
 }
 
 /// Asks each of `servers` for `host`: the first that does not answer, and which question.
@@ -143,10 +160,12 @@ fn first_fault(
     host: &str,
     limit: Duration,
 ) -> Option<(IpAddr, &'static str)> {
-    let asked: Vec<_> = servers
-        .iter()
-        .map(|server| (server.ip(), ask(*server, host)))
-        .collect();
+    let mut asked = Vec::new();
+    for server in servers {
+        asked.push((server.ip(), ask(*server, host)));
+    }
+
+    // They answer side by side, so that they all have this time together.
     let end = Instant::now() + limit;
     for (server, socket) in asked {
         // One that cannot be asked costs no time: the system goes on to the next one.
@@ -186,15 +205,16 @@ fn question(host: &str, kind: u8) -> io::Result<Vec<u8>> {
     Ok(question)
 }
 
-/// Waits for the answers to both questions. What is missing at the end; a refusal is an answer.
+/// Waits for the answers to both questions, until `end`. Returns which one is missing, in words that
+/// continue the server's name; a refusal is an answer.
 fn fault(socket: &UdpSocket, end: Instant) -> Option<&'static str> {
     const IS_ANSWER: u8 = 0x80;
+    // A socket takes no timeout of 0.
+    const SHORTEST: Duration = Duration::from_millis(1);
     let mut open = QUESTIONS.to_vec();
     let mut answer = [0; 512];
     while !open.is_empty() {
-        let left = end
-            .saturating_duration_since(Instant::now())
-            .max(Duration::from_millis(1));
+        let left = end.saturating_duration_since(Instant::now()).max(SHORTEST);
         socket.set_read_timeout(Some(left)).ok()?;
         match socket.recv(&mut answer) {
             Ok(length) if length > 2 && answer[2] & IS_ANSWER != 0 => {
@@ -203,8 +223,10 @@ fn fault(socket: &UdpSocket, end: Instant) -> Option<&'static str> {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 break;
             }
+            // The server refused the question itself: no silence, and no fault.
             Err(error) if error.kind() != ErrorKind::Interrupted => return None,
-            _ if left <= Duration::from_millis(1) => break,
+            _ if left <= SHORTEST => break,
+            // Another message, or a signal: there is time left.
             _ => {}
         }
     }
@@ -247,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_server_that_does_not_answer_is_found() {
+    fn first_fault_names_the_server_and_the_question_without_answer() {
         let well = server(&[1, 28]);
         let local = well.ip();
         for (kinds, fault) in [
@@ -263,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_server_that_answers_or_refuses_is_not_blamed() {
+    fn first_fault_is_none_for_a_server_that_answers_or_refuses() {
         let refusing = UdpSocket::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -275,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn name_servers_are_read_as_the_system_reads_them() {
+    fn name_servers_of_resolv_conf_are_read_as_the_system_reads_them() {
         let text = "# nameserver 192.0.2.9\nsearch lan\nnameserver 192.168.1.1\nnameserver\t127.0.0.53 \nnameserver a.b\n\
                     nameserver fe80::1%lo\nnameserver 192.0.2.4\n";
         let found: Vec<_> = servers(text)

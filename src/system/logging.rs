@@ -24,13 +24,16 @@ static IS_JOURNAL: AtomicBool = AtomicBool::new(false);
 pub fn start(bot: &'static str, level: LevelFilter) {
     let journal = is_journal();
     IS_JOURNAL.store(journal, Ordering::Relaxed);
+
+    // A level of simplelog is the one from which on a line has that part.
+    let time_level = if journal {
+        LevelFilter::Off
+    } else {
+        LevelFilter::Error
+    };
     let mut config = ConfigBuilder::new();
     config
-        .set_time_level(if journal {
-            LevelFilter::Off
-        } else {
-            LevelFilter::Error
-        })
+        .set_time_level(time_level)
         .set_time_format_custom(format_description!(
             "[year]-[month]-[day] [hour]:[minute]:[second]Z"
         ))
@@ -38,19 +41,20 @@ pub fn start(bot: &'static str, level: LevelFilter) {
         .set_thread_level(LevelFilter::Off)
         .set_target_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off);
+
     let lines = Lines {
         line: Vec::new(),
         journal,
     };
     let crates = Crates { bot, level };
-    let most = crates.most();
+    let max_level = crates.max_level();
     let logger = Allowlist {
         crates,
-        lines: WriteLogger::new(most, config.build(), lines),
+        lines: WriteLogger::new(max_level, config.build(), lines),
     };
-    // It fails only when logging was started before.
+    // It fails only when logging was started before: then that one stays.
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
-        log::set_max_level(most);
+        log::set_max_level(max_level);
     }
 }
 
@@ -75,12 +79,13 @@ impl Crates {
         }
     }
 
-    fn most(&self) -> LevelFilter {
+    /// The level below which no crate has a line.
+    fn max_level(&self) -> LevelFilter {
         self.level.max(LEVEL)
     }
 }
 
-/// Passes on the lines of these crates.
+/// Passes on the lines of these crates, and drops all others.
 struct Allowlist {
     crates: Crates,
     lines: Box<WriteLogger<Lines>>,
@@ -109,7 +114,7 @@ pub(crate) fn last_line(line: &str) {
         format!("[ERROR] {line}").as_bytes(),
         IS_JOURNAL.load(Ordering::Relaxed),
     );
-    // There is nobody left to tell.
+    // Where standard error fails, there is nobody left to tell.
     let _ = unistd::write(io::stderr().as_fd(), &line);
 }
 
@@ -147,7 +152,8 @@ impl Write for Lines {
 /// A line as it may be seen: without tokens, without anything that steers a terminal or makes two
 /// lines of it, and not endless.
 fn shown(line: &[u8], journal: bool) -> Vec<u8> {
-    let line = cut(&mask(&one_line(&String::from_utf8_lossy(line))), LINE_BYTES).into_bytes();
+    let text = one_line(&String::from_utf8_lossy(line));
+    let line = cut(&mask(&text), LINE_BYTES).into_bytes();
     let mut line = if journal { with_priority(&line) } else { line };
     line.push(b'\n');
     line
@@ -185,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_crate_and_the_bots_are_logged_each_from_its_own_level() {
+    fn level_of_a_crate_is_off_but_for_ours_and_the_bots() {
         let crates = Crates {
             bot: "ure",
             level: LevelFilter::Trace,
@@ -201,19 +207,19 @@ mod tests {
         ] {
             assert_eq!(crates.level_of(target), level, "{target}");
         }
-        assert_eq!(crates.most(), LevelFilter::Trace);
+        assert_eq!(crates.max_level(), LevelFilter::Trace);
         assert_eq!(
             Crates {
                 bot: "quiet",
                 level: LevelFilter::Off
             }
-            .most(),
+            .max_level(),
             LEVEL
         );
     }
 
     #[test]
-    fn what_others_say_stays_within_its_line() {
+    fn a_line_with_foreign_words_is_masked_cut_and_stays_one_line() {
         let line = format!("[WARN] \n[ERROR] \u{1b}[2J\u{202e}{}", "x".repeat(10_000));
         for (journal, start) in [
             (false, "[WARN]  [ERROR]  [2J xxx"),

@@ -24,7 +24,7 @@ pub(crate) fn owners(port: u16) -> Owners {
         if !has_one_open(&folder, &sockets) {
             continue;
         }
-        // A process that has ended by now listens no longer.
+        // A process that has ended meanwhile listens no longer.
         if let Ok(name) = fs::read_to_string(folder.join("comm")) {
             let name = name.trim_end();
             let id = process.file_name();

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Write};
+use std::io::{self, PipeReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -19,9 +19,9 @@ const PIPE_CAPACITY: usize = 4096;
 /// Keeps the tokens in this process: no core dump, and no other process of the same user may look
 /// in.
 pub(crate) fn protect_memory() {
-    if let Err(why) = prctl::set_dumpable(false) {
+    if let Err(error) = prctl::set_dumpable(false) {
         log::warn!(
-            "pihook could not switch off core dumps: {why}. A core dump could show the token."
+            "pihook could not switch off core dumps: {error}. A core dump could show the token."
         );
     }
 }
@@ -40,17 +40,20 @@ pub(crate) fn disable_huge_pages() {
 /// again. So it executes itself, with the secret no longer in the environment but on its standard
 /// input, which it needs for nothing else.
 pub(crate) fn take_from_environment(name: &str) -> Option<OsString> {
-    if env::var_os(ON_STDIN).is_some_and(|given| given == name) {
+    if let Some(given) = env::var_os(ON_STDIN)
+        && given == name
+    {
         let mut secret = String::new();
-        return io::stdin()
-            .read_to_string(&mut secret)
-            .is_ok()
-            .then(|| secret.into());
+        return match io::stdin().read_to_string(&mut secret) {
+            Ok(_) => Some(secret.into()),
+            Err(_) => None,
+        };
     }
+
     let secret = env::var_os(name)?;
-    let failed = reexec(name, &secret);
+    let error = reexec(name, &secret);
     log::warn!(
-        "pihook could not remove {name} from its environment: {failed}. Other programs of the same user can read the \
+        "pihook could not remove {name} from its environment: {error}. Other programs of the same user can read the \
          token there. Use token_file instead."
     );
     Some(secret)
@@ -59,43 +62,52 @@ pub(crate) fn take_from_environment(name: &str) -> Option<OsString> {
 /// Executes this program again in this process, with the secret on standard input. Returns only
 /// when that fails.
 fn reexec(name: &str, secret: &OsStr) -> io::Error {
-    let prepare = || {
-        let (reader, mut writer) = io::pipe()?;
-        if secret.len() > PIPE_CAPACITY {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        writer.write_all(secret.as_bytes())?;
-        Ok((env::current_exe()?, reader))
+    let mut command = match env::current_exe() {
+        Ok(program) => Command::new(program),
+        Err(error) => return error,
     };
-    match prepare() {
-        Ok((program, reader)) => {
-            let arguments = env::args_os().skip(1);
-            Command::new(program)
-                .args(arguments)
-                .env_remove(name)
-                .env(ON_STDIN, name)
-                .stdin(reader)
-                .exec()
-        }
-        Err(why) => why,
+    let reader = match pipe_of(secret) {
+        Ok(reader) => reader,
+        Err(error) => return error,
+    };
+    command
+        .args(env::args_os().skip(1))
+        .env_remove(name)
+        .env(ON_STDIN, name)
+        .stdin(reader)
+        .exec()
+}
+
+/// A pipe that holds the secret. Nobody reads while it is written, so it must fit in.
+fn pipe_of(secret: &OsStr) -> io::Result<PipeReader> {
+    if secret.len() > PIPE_CAPACITY {
+        return Err(io::ErrorKind::InvalidInput.into());
     }
+    let (reader, mut writer) = io::pipe()?;
+    writer.write_all(secret.as_bytes())?;
+    Ok(reader)
 }
 
 /// Raises the limit of open files to `count`. Returns the limit: the system may allow fewer.
 pub(crate) fn raise_open_file_limit(count: usize) -> usize {
     let wanted = count as u64;
-    let allowed = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
-        if soft < wanted {
-            setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard)?;
-        }
-        Ok(soft.max(wanted.min(hard)))
-    });
     // Where the limit cannot be read, too many files will fail with an error of their own.
-    let allowed = allowed.unwrap_or(wanted).try_into().unwrap_or(usize::MAX);
-    if allowed < count {
+    let limit = raise_soft_limit(wanted).unwrap_or(wanted);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if limit < count {
         log::warn!(
-            "pihook may need {count} open files, but the limit is {allowed}. Raise LimitNOFILE in the systemd unit."
+            "pihook may need {count} open files, but the limit is {limit}. Raise LimitNOFILE in the systemd unit."
         );
     }
-    allowed
+    limit
+}
+
+/// Raises the soft limit of open files as far as the hard one allows. Returns the soft limit.
+fn raise_soft_limit(wanted: u64) -> nix::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let possible = wanted.min(hard);
+    if soft < wanted {
+        setrlimit(Resource::RLIMIT_NOFILE, possible, hard)?;
+    }
+    Ok(soft.max(possible))
 }

@@ -4,7 +4,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-/// Another number each time: the standard library's hashes have random keys.
+/// A number that differs each time: the standard library's hashes have random keys.
 pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(0)
 }

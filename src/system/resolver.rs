@@ -68,12 +68,12 @@ impl Resolver for CachingResolver {
                 .addresses(&name, self.look_up, *timeout.after)?,
         };
 
+        let family = config.ip_family();
+        let wanted = family.keep_wanted(found.into_iter());
         let mut list = self.empty();
-        config
-            .ip_family()
-            .keep_wanted(found.into_iter())
-            .take(MOST_ADDRESSES)
-            .for_each(|address| list.push(address));
+        for address in wanted.take(MOST_ADDRESSES) {
+            list.push(address);
+        }
         if list.is_empty() {
             Err(Error::HostNotFound)
         } else {
@@ -93,7 +93,7 @@ fn ask_system(name: &str) -> io::Result<Vec<SocketAddr>> {
     name.to_socket_addrs().map(Iterator::collect)
 }
 
-/// A name, and who waits for its look-up.
+/// What is known of a name, and the calls that wait for its look-up.
 #[derive(Debug, Default)]
 struct Name {
     cache: Mutex<Cache>,
@@ -108,7 +108,8 @@ struct Cache {
     until: Option<Instant>,
     /// A thread asks at this moment.
     is_asking: bool,
-    /// How many look-ups have ended, with an answer or without.
+    /// How many look-ups have ended, with an answer or without: a call that waits sees by it that
+    /// the one that it waits for has ended.
     look_ups: u64,
 }
 
@@ -131,14 +132,15 @@ impl Name {
         if !cache.is_asking {
             cache.is_asking = true;
             drop(cache);
-            self.start(name, look_up);
+            self.start_look_up(name, look_up);
             cache = lock(&self.cache);
         } else if is_known {
             // One call is delayed by a slow DNS, and not all of them.
             return Ok(cache.addresses.clone());
         }
 
-        let limit = limit.min(if is_known { STALE_WAIT } else { FIRST_WAIT });
+        let longest = if is_known { STALE_WAIT } else { FIRST_WAIT };
+        let limit = limit.min(longest);
         let is_awaited = |cache: &mut Cache| cache.look_ups == look_ups;
         let waited = self.ended.wait_timeout_while(cache, limit, is_awaited);
         let (cache, timeout) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -149,29 +151,28 @@ impl Name {
         }
     }
 
-    /// Nobody can end a look-up of the system before its time: it has a thread, and its answer is
-    /// kept whenever it comes.
-    fn start(self: &Arc<Self>, name: &str, look_up: LookUp) {
+    /// Looks the name up on a thread of its own: nobody can end a look-up of the system before its
+    /// time. The answer is kept whenever it comes.
+    fn start_look_up(self: &Arc<Self>, name: &str, look_up: LookUp) {
         let this = Arc::clone(self);
         let owned = name.to_owned();
         let started = thread::Builder::new()
             .name("dns".into())
-            .spawn(move || this.end(look_up(&owned)));
-        if let Err(reason) = started {
-            self.end(Err(reason));
+            .spawn(move || this.end_look_up(look_up(&owned)));
+        if let Err(error) = started {
+            self.end_look_up(Err(error));
         }
     }
 
-    fn end(&self, found: io::Result<Vec<SocketAddr>>) {
+    /// Keeps the answer, and wakes the calls that wait for it. Without one, the old addresses stay
+    /// in use for a while.
+    fn end_look_up(&self, found: io::Result<Vec<SocketAddr>>) {
         let mut cache = lock(&self.cache);
         let addresses = found.unwrap_or_default();
-        let ttl = if addresses.is_empty() {
-            STALE_TTL
-        } else {
-            CACHE_TTL
-        };
+        let mut ttl = STALE_TTL;
         if !addresses.is_empty() {
             cache.addresses = addresses;
+            ttl = CACHE_TTL;
         }
         cache.until = Some(Instant::now() + ttl);
         cache.is_asking = false;
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn one_look_up_serves_all_who_wait() {
+    fn one_look_up_serves_all_calls_that_wait() {
         let dns = Dns::of("shared");
         let name = Arc::new(Name::default());
         let call = || {
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_answer_serves_all_while_the_dns_is_silent() {
+    fn a_stale_answer_serves_all_calls_while_the_dns_is_silent() {
         let dns = Dns::of("old");
         let name = Arc::new(Name::default());
         lock(&name.cache).addresses = addresses();

@@ -235,7 +235,7 @@ impl TcpTransport {
         }
         loop {
             match self.stream.read(self.buffers.input_append_buf()) {
-                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => return read,
             }
         }
@@ -245,7 +245,7 @@ impl TcpTransport {
     /// so no router forgets it, and one that is dead is found.
     fn read_with_keepalive(&mut self, longest: Option<Duration>) -> io::Result<usize> {
         match self.read(Some(WAIT_WITHOUT_KEEPALIVE)) {
-            Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             read => return read,
         }
 

@@ -2,15 +2,15 @@
 //! polling`.
 //!
 //! People write in hundreds of chats. The Bot API fails in all its ways, Telegram's connections
-//! break, and the bot is killed again and again, or told to stop, and started anew. When all is
+//! break, and the bot is killed again and again, or told to stop, and started again. When all is
 //! quiet, every message must have its answer, in the order of its chat, and just one: a second one
 //! only where nobody could know of the first.
 //!
-//! There are three stories: the updates arrive by webhook, by polling, or by what the home lets in
-//! at the moment. Without `--delivery` they all are played.
+//! There are three stories: the updates arrive by webhook, by polling, or by whatever the home
+//! allows at the moment. Without `--delivery` all three are played.
 //!
-//! The seed decides what goes wrong and when, the machine what it meets. Without one, the clock
-//! gives it.
+//! The seed decides what goes wrong and when; what the bot is doing at that moment depends on the
+//! machine. Without `--seed` the clock gives it.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -34,17 +34,18 @@ const UPDATES: usize = 1500;
 const CHATS: u64 = 300;
 /// Telegram's waits are so many times shorter.
 const SPEED: f64 = 20.0;
-/// Between two messages: so many as the bot keeps up with on a small machine, in spite of all.
+/// Between two messages: the bot keeps up with this on a small machine, in spite of all failures.
 const PACE: Duration = Duration::from_millis(30);
 /// Milliseconds that the bot lives.
 const LIFE: (u64, u64) = (1500, 5000);
-/// The same where it has to change over: 10 s are a part of that.
+/// The same where the bot has to change over, which takes it 10 s and more.
 const LONG_LIFE: (u64, u64) = (8000, 20000);
-/// Milliseconds that a home is shut, or open.
-const DOOR: (u64, u64) = (5000, 12000);
-/// Of the last messages, some come again although they were answered.
+/// Milliseconds for which a home is open or shut to Telegram.
+const OPEN_OR_SHUT: (u64, u64) = (5000, 12000);
+/// Some of the last so many messages come again although they were answered.
 const RECENT: u64 = 100;
-/// Whom no connection comes from, so that the bot's port stays free while the bot is down.
+/// Where the bot listens. No outgoing connection has this address, so the port stays free while the
+/// bot is down.
 const LISTEN: &str = "127.0.0.77";
 
 fn main() -> ExitCode {
@@ -56,10 +57,11 @@ fn main() -> ExitCode {
         seed,
         delivery,
     } = arguments;
-    let ways = delivery.map_or(vec![Way::Webhook, Way::Polling, Way::Changing], |way| {
-        vec![way]
-    });
-    // They mostly wait: side by side they take no longer than one.
+    let ways = match delivery {
+        Some(way) => vec![way],
+        None => vec![Way::Webhook, Way::Polling, Way::Changing],
+    };
+    // The stories mostly wait: side by side they take no longer than one.
     let stories: Vec<_> = thread::scope(|scope| {
         let play = |way: Way| {
             let line = format!(
@@ -85,7 +87,7 @@ fn main() -> ExitCode {
                 verdict.print(&story);
                 are_good &= verdict.is_good();
             }
-            // It has panicked, and said so.
+            // The story has panicked, and its message is on the screen.
             Err(_) => are_good = false,
         }
         println!("{line}");
@@ -97,7 +99,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// How updates come.
+/// How updates arrive.
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
     Webhook,
@@ -125,12 +127,13 @@ impl Way {
         match self {
             Way::Webhook => "delivery = 'webhook'",
             Way::Polling => "delivery = 'polling'",
-            // It is looked every three seconds, and the webhook is tried again after six, at first.
+            // Every 3 s the bot checks whether Telegram reaches it. It tries the webhook again after
+            // 6 s, at first.
             Way::Changing => "watch_interval = 3",
         }
     }
 
-    /// Starts the bot.
+    /// Starts the bot, and waits until updates can arrive.
     fn run(self, home: &Home) -> Pihook {
         match self {
             Way::Polling => {
@@ -150,8 +153,8 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// What the command line wants; `None` when it does not want this test. It may be meant for
-    /// every test there is.
+    /// What the command line wants; None when it does not want this test. `cargo test` gives the same
+    /// options and filters to all tests.
     fn read() -> Option<Arguments> {
         use lexopt::Arg::{Long, Short, Value};
         let mut parser = lexopt::Parser::from_env();
@@ -164,7 +167,9 @@ impl Arguments {
             seed: u64::try_from(now).unwrap(),
             delivery: None,
         };
-        let (mut is_listed, mut filters, mut skipped) = (false, Vec::new(), Vec::new());
+        let mut is_listed = false;
+        let mut filters = Vec::new();
+        let mut skipped = Vec::new();
         while let Some(argument) = parser.next().unwrap() {
             match argument {
                 Long("updates") => arguments.updates = number(&mut parser),
@@ -172,7 +177,7 @@ impl Arguments {
                 Long("delivery") => arguments.delivery = Some(Way::read(&text(&mut parser))),
                 Long("list") => is_listed = true,
                 Long("skip") => skipped.push(text(&mut parser)),
-                // It is none of those.
+                // This test is not an ignored one.
                 Long("ignored") => skipped.push(String::new()),
                 Value(filter) => filters.push(filter.to_string_lossy().into_owned()),
                 Long("test-threads" | "format" | "color" | "logfile" | "shuffle-seed")
@@ -200,7 +205,7 @@ fn number<T: std::str::FromStr<Err: Debug>>(parser: &mut lexopt::Parser) -> T {
     text(parser).parse().unwrap()
 }
 
-/// `SplitMix64`.
+/// The random numbers of `SplitMix64`: the same seed gives the same numbers.
 struct Random(u64);
 
 impl Random {
@@ -209,6 +214,11 @@ impl Random {
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    /// Random numbers of their own, for what runs beside the others.
+    fn split(&mut self) -> Random {
+        Random(self.next())
     }
 
     fn below(&mut self, limit: u64) -> u64 {
@@ -250,19 +260,19 @@ fn api_fault(random: &mut Random) -> Option<Fault> {
         230..240 => Fault::Body(200, "<html>Log in to this network first</html>".into()),
         240..250 => Fault::Body(502, "{\"ok\":false,".into()),
         250..280 => Fault::Stall(random.millis((100, 1500))),
-        // Longer than Telegram waits for the webhook's answer.
+        // The simulated Telegram, at its speed, does not wait so long for the webhook's answer.
         280..285 => Fault::Stall(Duration::from_secs(4)),
         285..287 => Fault::Hang,
         _ => return None,
     })
 }
 
-/// After how many bytes an API request is cut, if it is. Each has more than these.
+/// After how many bytes a request to the Bot API breaks off, if it does. Every request is longer.
 fn request_cut(random: &mut Random) -> Option<usize> {
     (random.below(100) < 3).then(|| random.bytes(300))
 }
 
-/// How a webhook request is cut, if it is. Most have some 500 bytes.
+/// How a webhook request is cut, if it is. Most have about 500 bytes.
 fn webhook_cut(random: &mut Random) -> Option<Cut> {
     Some(match random.below(100) {
         0..3 => Cut::Before,
@@ -272,22 +282,22 @@ fn webhook_cut(random: &mut Random) -> Option<Cut> {
     })
 }
 
-/// A message; its text is its place in the list of all.
+/// A message of a user. Its text is its place in the list of all messages.
 struct Said {
     chat: i64,
     update_id: i64,
 }
 
-/// The bot was killed at some moment from `from`, and no call after `to` is of the one that was
+/// A kill of the bot: at some moment after `from`. No call after `to` comes from the process that was
 /// killed.
 struct Kill {
     from: Instant,
     to: Instant,
 }
 
+/// Plays a story of so many updates.
 fn run(updates: usize, seed: u64, way: Way) -> Story {
     let mut seeds = Random(seed);
-    let mut random = || Random(seeds.next());
     let telegram = Telegram::start(Options {
         speed: SPEED,
         ..Options::default()
@@ -295,60 +305,36 @@ fn run(updates: usize, seed: u64, way: Way) -> Story {
     .unwrap();
     let bot = telegram.bot(TOKEN);
     let memory = Memory::new(&format!("chaos-{}", way.name()));
-    let port = TcpListener::bind((LISTEN, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let settings = settings(
-        &telegram.api_url(),
-        &format!("{}\n{}", memory.setting(), way.setting()),
-    );
-    let settings = settings.replace("127.0.0.1:0", &format!("{LISTEN}:{port}"));
-    let home = Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
-    telegram.route(HOST, 8443, SocketAddr::new(LISTEN.parse().unwrap(), port));
+    let home = home(&telegram, &memory, way);
     let pihook = way.run(&home);
     if way != Way::Polling {
         pihook.wait_log("the webhook is registered");
     }
 
     let start = Instant::now();
-    let request_cuts = Arc::new(Mutex::new(0));
-    let (count, mut rolls) = (Arc::clone(&request_cuts), random());
-    telegram.on_request(move || {
-        let cut = request_cut(&mut rolls);
-        *count.lock().unwrap() += usize::from(cut.is_some());
-        cut
-    });
-    let mut rolls = random();
-    telegram.on_call(move |call| {
-        if is_send(call) {
-            api_fault(&mut rolls)
-        } else {
-            None
-        }
-    });
-    let mut rolls = random();
-    telegram.on_delivery(move |_| webhook_cut(&mut rolls));
-    let (mut words, mut fate) = (random(), random());
-    let (saying, all_said) = mpsc::channel();
+    let request_cuts = break_everything(&telegram, &mut seeds);
+    let mut words = seeds.split();
+    let mut fate = seeds.split();
+    let mut pauses = seeds.split();
     let mut lives = Lives::new(way);
+    let (saying, all_said) = mpsc::channel();
     let (over, is_over) = mpsc::channel::<()>();
-    let mut doors = random();
     let (said, last) = thread::scope(|scope| {
         let people = scope.spawn(|| {
             let _saying = saying;
             say(&bot, updates, &mut words)
         });
         if way == Way::Changing {
-            let (telegram, doors) = (&telegram, &mut doors);
-            scope.spawn(move || open_and_shut(telegram, &is_over, doors));
+            let telegram = &telegram;
+            let pauses = &mut pauses;
+            scope.spawn(move || open_and_shut(telegram, &is_over, pauses));
         }
         let last = lives.go_on(&home, pihook, &all_said, &mut fate);
         drop(over);
         (people.join().unwrap(), last)
     });
 
+    // From here on nothing fails any more: what is left must come through.
     telegram.on_request(|| None);
     telegram.on_call(|_| None);
     telegram.on_delivery(|_| None);
@@ -358,6 +344,7 @@ fn run(updates: usize, seed: u64, way: Way) -> Story {
     if way == Way::Changing && updates >= UPDATES && lives.changes() == 0 {
         lives.failures.push("the bot did not change over".into());
     }
+    let request_cuts = *request_cuts.lock().unwrap();
     Story {
         start,
         took,
@@ -367,8 +354,46 @@ fn run(updates: usize, seed: u64, way: Way) -> Story {
         confirmed: bot.confirmed(),
         calls: bot.calls().into_iter().filter(is_send).collect(),
         sent: bot.sent().len(),
-        request_cuts: *request_cuts.lock().unwrap(),
+        request_cuts,
     }
+}
+
+/// The bot's folder. Its port stays the same in all its lives, since Telegram has the way to it.
+fn home(telegram: &Telegram, memory: &Memory, way: Way) -> Home {
+    let listener = TcpListener::bind((LISTEN, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    telegram.route(HOST, 8443, SocketAddr::new(LISTEN.parse().unwrap(), port));
+
+    let more = format!("{}\n{}", memory.setting(), way.setting());
+    let settings =
+        settings(&telegram.api_url(), &more).replace("127.0.0.1:0", &format!("{LISTEN}:{port}"));
+    Home::with(&settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"))
+}
+
+/// From now on requests to the Bot API break off, calls fail, and deliveries are cut. Returns the
+/// count of the requests that broke off.
+fn break_everything(telegram: &Telegram, seeds: &mut Random) -> Arc<Mutex<usize>> {
+    let request_cuts = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&request_cuts);
+    let mut rolls = seeds.split();
+    telegram.on_request(move || {
+        let cut = request_cut(&mut rolls);
+        *count.lock().unwrap() += usize::from(cut.is_some());
+        cut
+    });
+
+    let mut rolls = seeds.split();
+    telegram.on_call(move |call| {
+        if is_send(call) {
+            api_fault(&mut rolls)
+        } else {
+            None
+        }
+    });
+
+    let mut rolls = seeds.split();
+    telegram.on_delivery(move |_| webhook_cut(&mut rolls));
+    request_cuts
 }
 
 fn is_send(call: &Call) -> bool {
@@ -378,7 +403,7 @@ fn is_send(call: &Call) -> bool {
 /// Shuts the home and opens it again, until all is over.
 fn open_and_shut(telegram: &Telegram, is_over: &mpsc::Receiver<()>, random: &mut Random) {
     for is_shut in [true, false].into_iter().cycle() {
-        if is_over.recv_timeout(random.millis(DOOR)) != Err(RecvTimeoutError::Timeout) {
+        if is_over.recv_timeout(random.millis(OPEN_OR_SHUT)) != Err(RecvTimeoutError::Timeout) {
             break;
         }
         if is_shut {
@@ -403,7 +428,7 @@ fn say(bot: &Bot, updates: usize, random: &mut Random) -> Vec<Said> {
             update_id: bot.say(chat, &number.to_string()).update_id,
         });
         if random.below(50) == 0 {
-            // Telegram was restarted, say, and does not know any more that it was answered.
+            // As after a restart of Telegram, which has lost the answer.
             let back = random.bytes(RECENT.min(said.len() as u64));
             bot.redeliver(said[number - back].update_id);
         }
@@ -431,7 +456,7 @@ impl Lives {
         }
     }
 
-    /// How often it went from one way to the other.
+    /// How often the bot changed between webhook and polling.
     fn changes(&self) -> usize {
         let ways = self.log.iter().filter_map(|line| match line {
             line if line.contains("Updates arrive by polling:") => Some(Way::Polling),
@@ -443,7 +468,8 @@ impl Lives {
         ways.len().saturating_sub(1)
     }
 
-    /// Ends the bot and starts it anew until everything is said; the last one lives on.
+    /// Kills or stops the bot and starts it again, until everything is said. Returns the last one,
+    /// which runs.
     fn go_on(
         &mut self,
         home: &Home,
@@ -451,12 +477,12 @@ impl Lives {
         all_said: &mpsc::Receiver<()>,
         random: &mut Random,
     ) -> Pihook {
-        while all_said.recv_timeout(random.millis(if self.way == Way::Changing {
+        let life = if self.way == Way::Changing {
             LONG_LIFE
         } else {
             LIFE
-        })) == Err(RecvTimeoutError::Timeout)
-        {
+        };
+        while all_said.recv_timeout(random.millis(life)) == Err(RecvTimeoutError::Timeout) {
             if random.below(8) == 0 {
                 self.stop(pihook);
                 pihook = self.way.run(home);
@@ -472,7 +498,7 @@ impl Lives {
         pihook.signal(Signal::SIGKILL);
         self.log.extend(pihook.wait().1);
         if random.below(4) == 0 {
-            // Once more, before it is quite there.
+            // A second kill, while the bot starts.
             let mut child = home
                 .command(&["run"])
                 .stderr(Stdio::null())
@@ -483,13 +509,13 @@ impl Lives {
             child.wait().unwrap();
         }
         let next = self.way.run(home);
-        // On a busy machine, Telegram reads a little later what the killed one has written.
+        // On a busy machine, Telegram reads the last words of the killed process a little later.
         let to = Instant::now() + Duration::from_millis(500);
         self.kills.push(Kill { from, to });
         next
     }
 
-    /// Ends it in order: then it has no reason to answer again.
+    /// Stops the bot in order: then it has no reason to answer an update again.
     fn stop(&mut self, pihook: Pihook) {
         let (status, lines) = pihook.stop();
         self.stops += 1;
@@ -510,7 +536,7 @@ struct Story {
     deliveries: Vec<Delivery>,
     /// When updates were confirmed by getUpdates.
     confirmed: BTreeMap<i64, Instant>,
-    /// Of sendMessage.
+    /// The calls of sendMessage.
     calls: Vec<Call>,
     /// How many messages were sent.
     sent: usize,

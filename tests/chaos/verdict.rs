@@ -1,4 +1,4 @@
-//! What a run means: for each message, whether it was answered, in its order, and just once.
+//! The verdict on a story: whether each message was answered, in its order, and just once.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -8,19 +8,20 @@ use simulated_telegram::{Call, Delivery};
 
 use super::{CHATS, Kill, Said, Story};
 
-/// So many updates are told of in full when something is wrong.
-const TOLD: usize = 10;
+/// So many updates of each kind of mistake are shown in full.
+const SHOWN: usize = 10;
 
-/// What a bot may need, on a busy machine, from the last byte of the Bot API's answer until it has
-/// noted it.
+/// The longest time that a bot needs, on a busy machine, from the last byte of the Bot API's answer
+/// until it has noted the answer.
 const NOTING: Duration = Duration::from_millis(250);
+
 /// What became of one message.
 #[derive(Default)]
 struct Fate {
     deliveries: Vec<Delivery>,
-    /// When an offset of getUpdates confirmed it.
+    /// When an offset of getUpdates confirmed the update.
     confirmed: Option<Instant>,
-    /// Of sendMessage, with its text.
+    /// The calls of sendMessage with its text.
     calls: Vec<Call>,
 }
 
@@ -34,7 +35,7 @@ impl Fate {
         self.answers().filter_map(|call| call.carried_out).min()
     }
 
-    /// When the bot first took it for done.
+    /// When the update was first done for Telegram: by an answer of 200, or by an offset.
     fn delivered(&self) -> Option<Instant> {
         let delivered = self
             .deliveries
@@ -46,25 +47,34 @@ impl Fate {
             .min()
     }
 
-    /// Why it was answered again after each of its answers but the last, if there is a reason.
+    /// For each answer after the first one, why it was sent, if there is a reason.
     fn reasons(&self, kills: &[Kill]) -> Vec<Option<Reason>> {
         let answers: Vec<&Call> = self.answers().collect();
-        let reason = |pair: &[&Call]| {
-            if self
-                .delivered()
-                .is_some_and(|delivered| delivered < pair[1].at)
-            {
-                None
-            } else if kills
-                .iter()
-                .any(|kill| self.is_open(pair[0], kill) && kill.from <= pair[1].at)
-            {
-                Some(Reason::Killed)
-            } else {
-                (pair[0].answered.is_some() && !pair[0].is_heard()).then_some(Reason::Unheard)
-            }
-        };
-        answers.windows(2).map(reason).collect()
+        let mut reasons = Vec::new();
+        for pair in answers.windows(2) {
+            reasons.push(self.reason(pair[0], pair[1], kills));
+        }
+        reasons
+    }
+
+    /// Why the message was answered by `second` after `first`, if there is a reason.
+    fn reason(&self, first: &Call, second: &Call, kills: &[Kill]) -> Option<Reason> {
+        let is_done = self
+            .delivered()
+            .is_some_and(|delivered| delivered < second.at);
+        let is_killed = kills
+            .iter()
+            .any(|kill| self.is_open(first, kill) && kill.from <= second.at);
+        let is_unheard = first.answered.is_some() && !first.is_heard();
+        if is_done {
+            None
+        } else if is_killed {
+            Some(Reason::Killed)
+        } else if is_unheard {
+            Some(Reason::Unheard)
+        } else {
+            None
+        }
     }
 
     /// Whether a bot that was killed then can have known of the call without having noted its
@@ -73,15 +83,65 @@ impl Fate {
         let is_unanswered = call
             .answered
             .is_none_or(|answered| kill.from <= answered + NOTING);
-        // Telegram still waits for what this call is a part of.
+        // Telegram still waits for the answer to the update that this call answers.
         let is_awaited = self.deliveries.iter().any(|delivery| {
             delivery.started <= call.at && delivery.ended.is_none_or(|ended| ended >= kill.from)
         });
         call.at <= kill.to && (is_unanswered || is_awaited)
     }
+
+    /// Its deliveries, confirmation and calls, in no order.
+    fn events(&self) -> Vec<(Instant, String)> {
+        let mut events = Vec::new();
+        for (number, delivery) in (1..).zip(&self.deliveries) {
+            let cut = match delivery.cut {
+                Some(cut) => format!(", to be cut {cut:?}"),
+                None => String::new(),
+            };
+            events.push((
+                delivery.started,
+                format!("delivery {number}, connection {}{cut}", delivery.connection),
+            ));
+            let end = match delivery.status {
+                Some(status) => status.to_string(),
+                None => delivery.error.clone().unwrap_or_default(),
+            };
+            if let Some(ended) = delivery.ended {
+                events.push((ended, format!("delivery {number}: {end}")));
+            }
+        }
+        if let Some(confirmed) = self.confirmed {
+            events.push((confirmed, "an offset confirms it".into()));
+        }
+        for (number, call) in (1..).zip(&self.calls) {
+            events.extend(events_of_call(number, call));
+        }
+        events
+    }
 }
 
-/// Why an answer came again.
+fn events_of_call(number: usize, call: &Call) -> Vec<(Instant, String)> {
+    let fault = match &call.fault {
+        Some(fault) => format!(", {fault:?}"),
+        None => String::new(),
+    };
+    let mut events = vec![(call.at, format!("call {number}{fault}"))];
+    if let Some(at) = call.carried_out {
+        events.push((at, format!("call {number} is carried out")));
+    }
+    if let Some(at) = call.answered {
+        let answer = call.answer.lines().next().unwrap_or("nothing");
+        let is_heard = if call.is_heard() {
+            ""
+        } else {
+            ", not its whole head"
+        };
+        events.push((at, format!("call {number} is answered: {answer}{is_heard}")));
+    }
+    events
+}
+
+/// The reason why an answer came again.
 #[derive(Clone, Copy, PartialEq)]
 enum Reason {
     /// The bot was killed amid the call.
@@ -107,7 +167,38 @@ fn disordered(said: &[Said], fates: &[Fate]) -> Vec<usize> {
     disordered
 }
 
-/// What it means. The lists are places in the list of what was said.
+/// Gathers what became of each message. A call that answers no message is a failure.
+fn fates(story: &Story, failures: &mut Vec<String>) -> Vec<Fate> {
+    let said = &story.said;
+    let mut places: BTreeMap<i64, usize> = BTreeMap::new();
+    let mut fates: Vec<Fate> = Vec::new();
+    for (place, said) in said.iter().enumerate() {
+        places.insert(said.update_id, place);
+        fates.push(Fate::default());
+    }
+
+    for delivery in &story.deliveries {
+        let place = places[&delivery.update_id];
+        fates[place].deliveries.push(delivery.clone());
+    }
+    for (id, confirmed) in &story.confirmed {
+        fates[places[id]].confirmed = Some(*confirmed);
+    }
+    for call in &story.calls {
+        let place: Option<usize> = call.text("text").parse().ok();
+        match place {
+            Some(place)
+                if place < said.len() && call.text("chat_id") == said[place].chat.to_string() =>
+            {
+                fates[place].calls.push(call.clone());
+            }
+            _ => failures.push(format!("nobody said what this answers: {call:?}")),
+        }
+    }
+    fates
+}
+
+/// What a story shows. The lists are places in the list of what was said.
 pub struct Verdict {
     fates: Vec<Fate>,
     failures: Vec<String>,
@@ -121,34 +212,9 @@ pub struct Verdict {
 
 impl Verdict {
     pub fn of(story: &Story) -> Verdict {
-        let (said, mut failures) = (&story.said, story.lives.failures.clone());
-        let mut fates: Vec<Fate> = said.iter().map(|_| Fate::default()).collect();
-        let places: BTreeMap<i64, usize> = said
-            .iter()
-            .enumerate()
-            .map(|(place, said)| (said.update_id, place))
-            .collect();
-        for delivery in &story.deliveries {
-            fates[places[&delivery.update_id]]
-                .deliveries
-                .push(delivery.clone());
-        }
-        for (id, confirmed) in &story.confirmed {
-            fates[places[id]].confirmed = Some(*confirmed);
-        }
-        for call in &story.calls {
-            match call
-                .text("text")
-                .parse()
-                .ok()
-                .and_then(|place: usize| Some((place, said.get(place)?)))
-            {
-                Some((place, said)) if call.text("chat_id") == said.chat.to_string() => {
-                    fates[place].calls.push(call.clone());
-                }
-                _ => failures.push(format!("nobody said what this answers: {call:?}")),
-            }
-        }
+        let said = &story.said;
+        let mut failures = story.lives.failures.clone();
+        let fates = fates(story, &mut failures);
         let carried_out = fates.iter().flat_map(Fate::answers).count();
         if story.sent != carried_out {
             failures.push(format!(
@@ -156,35 +222,40 @@ impl Verdict {
                 story.sent
             ));
         }
-        let reasons = |reason| {
-            let all = fates.iter().enumerate();
-            let all = all.flat_map(|(place, fate)| {
-                fate.reasons(&story.lives.kills)
-                    .into_iter()
-                    .map(move |why| (place, why))
-            });
-            all.filter(|(_, why)| *why == reason)
-                .map(|(place, _)| place)
-                .collect()
-        };
-        let places = |is_missing: fn(&Fate) -> bool| {
-            (0..said.len())
-                .filter(|place| is_missing(&fates[*place]))
-                .collect::<Vec<_>>()
-        };
+
+        let mut undelivered = Vec::new();
+        let mut lost = Vec::new();
+        let mut killed = Vec::new();
+        let mut unheard = Vec::new();
+        let mut unexcused = Vec::new();
+        for (place, fate) in fates.iter().enumerate() {
+            if fate.delivered().is_none() {
+                undelivered.push(place);
+            }
+            if fate.first().is_none() {
+                lost.push(place);
+            }
+            for reason in fate.reasons(&story.lives.kills) {
+                match reason {
+                    Some(Reason::Killed) => killed.push(place),
+                    Some(Reason::Unheard) => unheard.push(place),
+                    None => unexcused.push(place),
+                }
+            }
+        }
         Verdict {
-            undelivered: places(|fate| fate.delivered().is_none()),
-            lost: places(|fate| fate.first().is_none()),
+            undelivered,
+            lost,
             disordered: disordered(said, &fates),
-            killed: reasons(Some(Reason::Killed)),
-            unheard: reasons(Some(Reason::Unheard)),
-            unexcused: reasons(None),
+            killed,
+            unheard,
+            unexcused,
             failures,
             fates,
         }
     }
 
-    /// What must not be.
+    /// The lists that must be empty.
     fn guilty(&self) -> [(&str, &Vec<usize>); 4] {
         [
             ("undelivered", &self.undelivered),
@@ -244,11 +315,11 @@ impl Verdict {
             println!("\n{failure}");
         }
         for (what, places) in self.guilty() {
-            for place in places.iter().take(TOLD) {
-                self.tell(story, what, *place);
+            for place in places.iter().take(SHOWN) {
+                self.print_fate(story, what, *place);
             }
-            if places.len() > TOLD {
-                let ids: Vec<i64> = places[TOLD..]
+            if places.len() > SHOWN {
+                let ids: Vec<i64> = places[SHOWN..]
                     .iter()
                     .map(|place| story.said[*place].update_id)
                     .collect();
@@ -257,86 +328,37 @@ impl Verdict {
         }
     }
 
-    /// All that happened to one message, in order.
-    fn tell(&self, story: &Story, what: &str, place: usize) {
-        let (said, fate) = (&story.said[place], &self.fates[place]);
+    /// Prints all that happened to one message, in order, and its lines of the log.
+    fn print_fate(&self, story: &Story, what: &str, place: usize) {
+        let said = &story.said[place];
         println!(
             "\n{what}: update {}, message {place}, chat {}",
             said.update_id, said.chat
         );
-        let mut events: Vec<(Instant, String)> = Vec::new();
-        for (number, one) in fate.deliveries.iter().enumerate() {
-            let number = number + 1;
-            let cut = one
-                .cut
-                .map_or(String::new(), |cut| format!(", to be cut {cut:?}"));
-            events.push((
-                one.started,
-                format!("delivery {number}, connection {}{cut}", one.connection),
-            ));
-            let end = one.status.map_or_else(
-                || one.error.clone().unwrap_or_default(),
-                |status| status.to_string(),
-            );
-            events.extend(
-                one.ended
-                    .map(|ended| (ended, format!("delivery {number}: {end}"))),
-            );
-        }
-        events.extend(
-            fate.confirmed
-                .map(|at| (at, "an offset confirms it".into())),
-        );
-        for (number, call) in fate.calls.iter().enumerate() {
-            let number = number + 1;
-            let fault = call
-                .fault
-                .as_ref()
-                .map_or(String::new(), |fault| format!(", {fault:?}"));
-            events.push((call.at, format!("call {number}{fault}")));
-            events.extend(
-                call.carried_out
-                    .map(|at| (at, format!("call {number} is carried out"))),
-            );
-            let answer = call.answer.lines().next().unwrap_or("nothing");
-            let is_heard = if call.is_heard() {
-                ""
-            } else {
-                ", not its whole head"
-            };
-            events.extend(
-                call.answered
-                    .map(|at| (at, format!("call {number} is answered: {answer}{is_heard}"))),
-            );
-        }
-        let span = events.iter().map(|event| event.0);
-        if let (Some(first), Some(last)) = (span.clone().min(), span.max()) {
-            let kills = story
-                .lives
-                .kills
-                .iter()
-                .filter(|kill| kill.to >= first && kill.from <= last);
-            events.extend(kills.flat_map(|kill| {
-                [
-                    (kill.from, "the bot is killed".into()),
-                    (kill.to, "it is back".into()),
-                ]
-            }));
+
+        let mut events = self.fates[place].events();
+        let first = events.iter().map(|event| event.0).min();
+        let last = events.iter().map(|event| event.0).max();
+        for kill in &story.lives.kills {
+            if first.is_some_and(|first| kill.to >= first)
+                && last.is_some_and(|last| kill.from <= last)
+            {
+                events.push((kill.from, "the bot is killed".into()));
+                events.push((kill.to, "it is back".into()));
+            }
         }
         events.sort_by_key(|event| event.0);
         for (at, event) in events {
-            println!(
-                "{:10.3} s  {event}",
-                at.saturating_duration_since(story.start).as_secs_f64()
-            );
+            let at = at.saturating_duration_since(story.start);
+            println!("{:10.3} s  {event}", at.as_secs_f64());
         }
+
         let name = format!("update {}", said.update_id);
-        story
-            .lives
-            .log
-            .iter()
-            .filter(|line| line.contains(&name))
-            .for_each(|line| println!("    {line}"));
+        for line in &story.lives.log {
+            if line.contains(&name) {
+                println!("    {line}");
+            }
+        }
     }
 }
 

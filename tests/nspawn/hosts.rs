@@ -7,15 +7,16 @@ use std::process::Command;
 use crate::pi::{self, HOST, PASSWORD, eventually, text};
 use crate::{TOKEN, Test, succeeds};
 
-/// Of a second ssh server, which is no OpenSSH.
+/// The port of a second ssh server, dropbear.
 const DROPBEAR: &str = "2223";
-/// It reads like the answer to the next question.
+/// A password of sudo's that could be the answer to a later question.
 const LIKE_A_NAME: &str = "raspberrypi.example.com";
 
-/// Lists what a deployment leaves.
+/// Lists the folders that a deployment makes.
 const OURS: &str = "ls -d /run/pihook* /etc/pihook /opt/pihook 2>/dev/null || true";
 
-/// What deploy.sh sends to the one command that needs root, cut off at any place, changes nothing.
+/// deploy.sh sends one stream to the command that needs root. Where the stream breaks off, whatever
+/// the place, nothing is changed.
 pub fn broken_line(test: &mut Test) {
     let folder = test.pi.file("sent");
     fs::create_dir(&folder).unwrap();
@@ -34,7 +35,8 @@ pub fn broken_line(test: &mut Test) {
     let script = fs::read("deploy/install.sh").unwrap();
     let answers = format!("token {TOKEN}\nrouter n\nhost {HOST}\n");
     let whole = [&script, answers.as_bytes(), b"end\n", &archive[..]].concat();
-    let (after_script, after_answers) = (script.len(), script.len() + answers.len());
+    let after_script = script.len();
+    let after_answers = after_script + answers.len();
     for length in [
         after_script,
         after_script + 5,
@@ -73,7 +75,7 @@ pub fn wrong_password(test: &mut Test) {
     );
     assert!(!text(&output).contains("WRONG"), "{}", text(&output));
     nothing();
-    // A person is, three times.
+    // A person is asked three times.
     let (succeeded, shown) = test.pi.type_in(&release, &["WRONG-1", "", "WRONG-3"]);
     assert!(
         !succeeded && shown.contains("Nothing was changed."),
@@ -99,7 +101,7 @@ pub fn wrong_password(test: &mut Test) {
         "{shown}"
     );
     nothing();
-    // Somebody who may not use sudo.
+    // A user who may not use sudo.
     test.pi.run("gpasswd --delete pi sudo");
     let output = test.pi.deploy(&release, &format!("{TOKEN}\n\n{HOST}\n"));
     assert!(
@@ -113,7 +115,7 @@ pub fn wrong_password(test: &mut Test) {
 
 pub fn forgetful_disk(test: &mut Test) {
     let release = ["--binary", &test.binary];
-    for (mount, why) in [
+    for (mount, reason) in [
         (
             "mkdir -p /run/o/u /run/o/w; mount -t overlay -o lowerdir=/opt,upperdir=/run/o/u,workdir=/run/o/w none /opt",
             "overlay in memory",
@@ -128,7 +130,11 @@ pub fn forgetful_disk(test: &mut Test) {
         test.pi.run(mount);
         let output = test.pi.deploy(&release, &format!("{TOKEN}\n\n{HOST}\n"));
         assert_eq!(output.status.code(), Some(69), "{}", text(&output));
-        assert!(text(&output).contains(why), "{why}: {}", text(&output));
+        assert!(
+            text(&output).contains(reason),
+            "{reason}: {}",
+            text(&output)
+        );
         test.pi
             .run("umount /opt; test ! -e /opt/pihook && test ! -e /etc/pihook");
     }
@@ -143,8 +149,8 @@ pub fn forgetful_disk(test: &mut Test) {
     test.pi.run("umount /opt; rm -r /o");
 }
 
-/// Between the check of the password and its use, sudo may come to need none: the line is then left
-/// for install.sh.
+/// deploy.sh checks the password, and sends it later. If sudo asks for none then, install.sh reads
+/// that line: it must not take the password for an answer.
 pub fn password_left_in_the_pipe(test: &mut Test) {
     test.pi.run(&format!(
         "echo 'pi:{LIKE_A_NAME}' | chpasswd && gpasswd --delete pi sudo
@@ -185,7 +191,7 @@ pub fn password_left_in_the_pipe(test: &mut Test) {
     );
 }
 
-/// No password is asked for, and none is sent.
+/// Where sudo needs no password, deploy.sh asks for none and sends none.
 pub fn free_sudo(test: &mut Test) {
     let status = || test.pi.deploy_as("pi@127.0.0.1", "2222", &["--status"], "");
     assert!(
@@ -226,7 +232,8 @@ pub fn root_itself(test: &mut Test) {
     test.echo();
 }
 
-/// What a shell prints is neither a path, nor a number, nor a yes; and nothing of it is removed.
+/// deploy.sh does not take what a shell prints for an answer of its own commands: no path of it is
+/// removed.
 pub fn banners(test: &mut Test) {
     test.pi
         .run("cd /home/pi && mkdir Welcome to Pi && touch Welcome/a to/b Pi/c && chown -R pi: .");
@@ -244,7 +251,7 @@ pub fn banners(test: &mut Test) {
         test.pi.run(kept);
         test.pi.run(&format!("rm /home/pi/{file}"));
     }
-    // One that runs nothing.
+    // A shell that runs no command.
     test.pi.run("usermod --shell /usr/sbin/nologin pi");
     let output = test.pi.deploy(&["--status"], "");
     assert!(
@@ -320,7 +327,7 @@ pub fn odd_names(test: &mut Test) {
     test.echo();
     test.pi
         .run(&format!("userdel --remove '{odd}' 2>/dev/null"));
-    // No address of a host, but what ssh would take for an option.
+    // ssh would take this host for an option.
     let mut command = Command::new("deploy/deploy.sh");
     let output = pi::run(
         command.args(["-oProxyCommand=touch /tmp/pihook-owned", "--status"]),

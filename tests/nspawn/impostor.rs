@@ -1,5 +1,5 @@
-//! Something in place of the Bot API, whose certificate is for 300 other names. What the bot says
-//! of it goes to a real systemd.
+//! A server in place of the Bot API, whose certificate is for 300 other names. A real systemd gets
+//! the status line about it.
 
 use rcgen::SanType;
 use simulated_telegram::{Options, Telegram};
@@ -10,8 +10,9 @@ use crate::pi::eventually;
 
 const PORT: u16 = 444;
 
-/// The unit's watchdog is fed all the same, and the status arrives. Then all is as before.
-pub fn names_keep_no_health_from_systemd(test: &mut Test) {
+/// The status line about it is not too long for systemd, and the watchdog is fed. Afterwards all is
+/// as before.
+pub fn long_names_do_not_stop_the_watchdog(test: &mut Test) {
     let (root, pair) = authority("other.example.org", |leaf| {
         let names = (0..300).map(|number| format!("a-rather-long-name-{number:03}.example.org"));
         leaf.subject_alt_names = names

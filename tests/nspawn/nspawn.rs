@@ -2,7 +2,7 @@
 //! again: `tests/nspawn/run`.
 //!
 //! The settings are those that a user gets: the simulated Telegram is api.telegram.org there, and
-//! calls from one of Telegram's addresses. Each step begins where the one before has ended.
+//! calls from one of Telegram's addresses.
 
 #[path = "../common/authority.rs"]
 mod authority;
@@ -32,8 +32,106 @@ use steps::Step;
 /// Of this test alone: its secret is searched for everywhere.
 const TOKEN: &str = "7205550123:AAGm4nspawn-Xy9kQ2wRtL0pZ7sVbE3cJ5h";
 const SECRET: &str = "nspawn-Xy9kQ2wRtL0pZ7sVbE3cJ5h";
-/// The watchdog of the unit is as patient as the slowest Bot API; that of the test is not.
+/// The timeout of the watchdog in this test. The unit's own is for the slowest Bot API.
 const WATCHDOG: &str = "4s";
+
+/// Each step begins where the one before has ended.
+const STEPS: &[Step<Test>] = &[
+    (
+        "wrong answers are refused, and asked for again",
+        wrong_answers,
+    ),
+    ("a line that breaks before all is there", hosts::broken_line),
+    ("a wrong password for sudo", hosts::wrong_password),
+    ("a disk that keeps nothing", hosts::forgetful_disk),
+    (
+        "sudo takes no password although it asked, and the password is like a name",
+        hosts::password_left_in_the_pipe,
+    ),
+    ("from nothing to the first echo", first_deployment),
+    ("--status, --logs, the status line and the doctor", status),
+    (
+        "something in place of the Bot API names 300 hosts",
+        impostor::long_names_do_not_stop_the_watchdog,
+    ),
+    (
+        "a sudo that asks nothing, a cached ticket, no sudo",
+        hosts::free_sudo,
+    ),
+    ("root itself", hosts::root_itself),
+    ("shells that print", hosts::banners),
+    ("a server without SFTP", hosts::dropbear),
+    ("odd names of hosts and users", hosts::odd_names),
+    ("a full /tmp", hosts::full_tmp),
+    ("a reload as soon as it is ready", reload),
+    (
+        "another release under load: none lost, none refused",
+        under_load,
+    ),
+    ("the same release once more", twice),
+    ("a release is deployed without a watchdog", unwatched),
+    ("a release that crashes is rolled back", crashing),
+    (
+        "a release that cannot check the settings changes nothing",
+        broken_at_init,
+    ),
+    (
+        "a release that is ready but does not answer is rolled back",
+        mute,
+    ),
+    ("a release that hangs is rolled back", hanging),
+    ("a power cut while a release is tried", power_cut_on_trial),
+    (
+        "--rollback, and only three releases are kept, whatever the clock said",
+        roll_back,
+    ),
+    ("SIGKILL: systemd starts it again", killed),
+    ("SIGSTOP: the watchdog starts it again", stopped),
+    ("a power cut", power_cut),
+    (
+        "another program has the port at boot, and gives it back",
+        taken_port,
+    ),
+    ("the sandbox of the unit", sandbox),
+    ("the token is nowhere to be seen", token),
+    (
+        "a disk that fills up while a release is tried",
+        filled_on_trial,
+    ),
+    ("a full disk", full_disk),
+    ("a read-only root", read_only),
+    (
+        "the connection breaks while the binary is copied",
+        broken_copy,
+    ),
+    (
+        "the connection breaks while the release is switched",
+        broken_switch,
+    ),
+    ("--uninstall leaves nothing", uninstall),
+    ("a first release that crashes is removed", first_crashing),
+    ("from deploy.sh to the package", package::from_deploy),
+    (
+        "another package under load: none lost, none refused",
+        package::upgrade_under_load,
+    ),
+    (
+        "a package that is removed leaves its settings",
+        package::removal,
+    ),
+    ("from the package to deploy.sh", package::to_deploy),
+    ("a package that is purged leaves nothing", package::purge),
+    (
+        "from `apt install` to the first echo",
+        package::first_installation,
+    ),
+    ("`pihook init` once more", package::init_again),
+    (
+        "`pihook init` of a bot that does not start",
+        package::init_in_vain,
+    ),
+    ("a token that was revoked", package::revoked),
+];
 
 fn main() {
     let paths: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
@@ -63,103 +161,7 @@ fn main() {
         package: package.clone(),
     };
 
-    let steps: &[Step<Test>] = &[
-        (
-            "wrong answers are refused, and asked for again",
-            wrong_answers,
-        ),
-        ("a line that breaks before all is there", hosts::broken_line),
-        ("a wrong password for sudo", hosts::wrong_password),
-        ("a disk that keeps nothing", hosts::forgetful_disk),
-        (
-            "sudo takes no password although it asked, and the password is like a name",
-            hosts::password_left_in_the_pipe,
-        ),
-        ("from nothing to the first echo", first_deployment),
-        ("what it says of itself", status),
-        (
-            "something in place of the Bot API names 300 hosts",
-            impostor::names_keep_no_health_from_systemd,
-        ),
-        (
-            "a sudo that asks nothing, a cached ticket, no sudo",
-            hosts::free_sudo,
-        ),
-        ("root itself", hosts::root_itself),
-        ("shells that print", hosts::banners),
-        ("a server without SFTP", hosts::dropbear),
-        ("odd names of hosts and users", hosts::odd_names),
-        ("a full /tmp", hosts::full_tmp),
-        ("a reload as soon as it is ready", reload),
-        (
-            "another release under load: none lost, none refused",
-            under_load,
-        ),
-        ("the same release once more", twice),
-        ("a release is deployed without a watchdog", unwatched),
-        ("a release that crashes is rolled back", crashing),
-        (
-            "a release that cannot check the settings changes nothing",
-            broken_at_init,
-        ),
-        (
-            "a release that is ready but does not answer is rolled back",
-            mute,
-        ),
-        ("a release that hangs is rolled back", hanging),
-        ("a power cut while a release is tried", power_cut_on_trial),
-        (
-            "--rollback, and only three releases are kept, whatever the clock said",
-            back,
-        ),
-        ("SIGKILL", killed),
-        ("SIGSTOP: the watchdog", stopped),
-        ("a power cut", power_cut),
-        (
-            "another program has the port at boot, and gives it back",
-            taken_port,
-        ),
-        ("the sandbox", sandbox),
-        ("the token is nowhere to be seen", token),
-        (
-            "a disk that fills up while a release is tried",
-            filled_on_trial,
-        ),
-        ("a full disk", full_disk),
-        ("a read-only root", read_only),
-        (
-            "the connection breaks while the binary is copied",
-            broken_copy,
-        ),
-        (
-            "the connection breaks while the release is switched",
-            broken_switch,
-        ),
-        ("--uninstall leaves nothing", uninstall),
-        ("a first release that crashes is removed", first_crashing),
-        ("from deploy.sh to the package", package::from_deploy),
-        (
-            "another package under load: none lost, none refused",
-            package::upgrade_under_load,
-        ),
-        (
-            "a package that is removed leaves its settings",
-            package::removal,
-        ),
-        ("from the package to deploy.sh", package::to_deploy),
-        ("a package that is purged leaves nothing", package::purge),
-        (
-            "from `apt install` to the first echo",
-            package::first_installation,
-        ),
-        ("`pihook init` once more", package::init_again),
-        (
-            "`pihook init` of a bot that does not start",
-            package::init_in_vain,
-        ),
-        ("a token that was revoked", package::revoked),
-    ];
-    steps::run(&mut test, steps);
+    steps::run(&mut test, STEPS);
 }
 
 struct Test {
@@ -171,7 +173,7 @@ struct Test {
 }
 
 impl Test {
-    /// Somebody writes, and gets it back.
+    /// A user writes, and gets the text back.
     fn echo(&self) {
         let before = self.bot.sent().len();
         let text = format!("echo {before}");
@@ -199,12 +201,12 @@ impl Test {
         path.to_str().unwrap().to_owned()
     }
 
-    /// A program that passes for pihook until it is to run: then it does this, in C.
+    /// A program that is pihook for every command but `run`: then it does this, in C.
     fn stub(&self, run: &str) -> String {
         self.stub_of("execv(\"/real\", words);", run)
     }
 
-    /// Like [`Test::stub`]; and this is what its `pihook init` does.
+    /// Like [`Test::stub`]; its `pihook init` does `init`, in C.
     fn stub_of(&self, init: &str, run: &str) -> String {
         let path = self.pi.file("stub");
         fs::copy(&self.binary, self.pi.file("root/real")).unwrap();
@@ -223,7 +225,7 @@ impl Test {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Deploys it, and what was there before serves on.
+    /// Deploys a release that does not work: it is rolled back, and the one before serves on.
     fn is_rolled_back(&self, binary: &str) {
         let before = self.pi.current();
         let output = self.deploy(binary);
@@ -245,7 +247,7 @@ fn succeeds(output: &Output) -> String {
     text(output)
 }
 
-/// People who write all the time, each in a chat of his own.
+/// Messages to the bot in 20 chats, one after the other, until it ends.
 struct Load {
     bot: Bot,
     sent_before: usize,
@@ -256,9 +258,11 @@ struct Load {
 
 impl Load {
     fn start(bot: &Bot) -> Load {
-        let (sent_before, deliveries_before) = (bot.sent().len(), bot.deliveries().len());
+        let sent_before = bot.sent().len();
+        let deliveries_before = bot.deliveries().len();
         let stop = Arc::new(AtomicBool::new(false));
-        let (writer, stopped) = (bot.clone(), Arc::clone(&stop));
+        let stopped = Arc::clone(&stop);
+        let writer = bot.clone();
         let thread = thread::spawn(move || {
             let mut count = 0;
             while !stopped.load(Ordering::Relaxed) {
@@ -388,7 +392,7 @@ fn first_deployment(test: &mut Test) {
             .run("stat -c '%a %U' /etc/pihook/token /etc/pihook/pihook.toml"),
         "600 root\n644 root"
     );
-    // What the user writes is the user's.
+    // A later step finds this line: deploy.sh keeps what the user writes.
     test.pi.run("echo '# mine' >>/etc/pihook/pihook.toml");
     test.pi.run(&format!(
         "mkdir -p /etc/systemd/system/pihook.service.d
@@ -430,8 +434,7 @@ fn status(test: &mut Test) {
         said.contains("Listening on 0.0.0.0:8443.") && said.contains(": 200 in "),
         "{said}"
     );
-    // Nothing of what the doctor looks at is out of its sight, and the outside services are: there
-    // is no internet.
+    // The doctor sees everything that it checks, but for the outside services: there is no internet.
     let said = test
         .pi
         .run("/opt/pihook/current/pihook doctor --config /etc/pihook/pihook.toml");
@@ -508,7 +511,8 @@ fn crashing(test: &mut Test) {
 }
 
 fn broken_at_init(test: &mut Test) {
-    let (before, running) = (test.pi.current(), test.pi.property("InvocationID"));
+    let before = test.pi.current();
+    let running = test.pi.property("InvocationID");
     let output = test.deploy(&test.stub_of("abort();", "return 3;"));
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(
@@ -520,15 +524,16 @@ fn broken_at_init(test: &mut Test) {
         (test.pi.current(), test.pi.property("InvocationID")),
         (before, running)
     );
-    // One from before `pihook init` is taken all the same, as nothing is asked.
+    // A release from before `pihook init` is tried all the same: there is nothing to ask.
     test.is_rolled_back(&test.stub_of("return 64;", "return 3;"));
 }
 
+/// It is ready, but does not answer.
 fn mute(test: &mut Test) {
     test.is_rolled_back(&test.stub(READY));
 }
 
-/// Says that it is ready, and does nothing.
+/// In C: tells systemd that it is ready, and does nothing.
 const READY: &str = "struct sockaddr_un to = { AF_UNIX };
         strcpy(to.sun_path, getenv(\"NOTIFY_SOCKET\"));
         sendto(socket(AF_UNIX, SOCK_DGRAM, 0), \"READY=1\", 7, 0, (struct sockaddr *)&to, sizeof to);
@@ -554,14 +559,14 @@ fn power_cut_on_trial(test: &mut Test) {
     deployment.wait().unwrap();
 }
 
-fn back(test: &mut Test) {
+fn roll_back(test: &mut Test) {
     let second = test.pi.current();
     for suffix in [&b"33"[..], b"444"] {
         succeeds(&test.deploy(&test.other(suffix)));
     }
     let releases = || test.pi.run("ls /opt/pihook/releases").lines().count();
-    let (fourth, kept) = (test.pi.current(), releases());
-    assert_eq!(kept, 3);
+    let fourth = test.pi.current();
+    assert_eq!(releases(), 3);
     test.pi.run("touch --date=@60 /opt/pihook/current/");
     let third = succeeds(&test.pi.deploy(&["--rollback"], ""));
     test.echo();
@@ -573,7 +578,7 @@ fn back(test: &mut Test) {
         "{}",
         text(&output)
     );
-    // The third was rolled back from, and is not what ran before.
+    // The third release was rolled back: it is not the one that ran before the fourth.
     succeeds(&test.deploy(&test.other(b"444")));
     assert_eq!((test.pi.current(), releases()), (fourth.clone(), 2));
     succeeds(&test.pi.deploy(&["--rollback"], ""));
@@ -592,7 +597,8 @@ fn stopped(test: &mut Test) {
 }
 
 fn comes_back_from(signal: &str, test: &Test) {
-    let (restarts, doubtful) = (test.pi.property("NRestarts"), doubtful(test));
+    let restarts = test.pi.property("NRestarts");
+    let doubtful_before = doubtful(test);
     let load = Load::start(&test.bot);
     thread::sleep(Duration::from_millis(500));
     test.pi.signal(signal);
@@ -606,7 +612,7 @@ fn comes_back_from(signal: &str, test: &Test) {
     );
     let twice = load.end();
     assert!(
-        twice <= self::doubtful(test) - doubtful,
+        twice <= doubtful(test) - doubtful_before,
         "{twice} answers came twice"
     );
 }
@@ -640,38 +646,45 @@ fn taken_port(test: &mut Test) {
 }
 
 fn sandbox(test: &mut Test) {
-    let process = test.pi.property("MainPID");
-    let status = test.pi.run(&format!("cat /proc/{process}/status"));
-    let fact = |name: &str| {
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(&format!("{name}:")));
-        line.unwrap_or_default()
-            .split_whitespace()
-            .next()
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let process = Process::of_the_unit(test);
     assert_eq!(
-        (fact("NoNewPrivs").as_str(), fact("Seccomp").as_str()),
+        (
+            process.fact("NoNewPrivs").as_str(),
+            process.fact("Seccomp").as_str()
+        ),
         ("1", "2")
     );
-    assert_eq!(fact("THP_enabled"), "0");
+    assert_eq!(process.fact("THP_enabled"), "0");
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-        assert_eq!(fact(set), "0000000000000000", "{set}");
+        assert_eq!(process.fact(set), "0000000000000000", "{set}");
     }
-    let user = fact("Uid");
+    let user = process.fact("Uid");
     assert!(user.parse::<u32>().unwrap() >= 61184, "{user}");
-    let in_its_place = |command: &str| {
-        let enter = format!("nsenter --target {process} --mount --ipc");
-        test.pi.try_run(&format!(
-            "{enter} setpriv --reuid={user} --regid={user} --clear-groups {command}"
-        ))
-    };
-    let writable =
-        in_its_place("find / -path /proc -prune -o -type d -writable -print 2>/dev/null || true")
-            .unwrap();
-    let writable: BTreeSet<_> = writable.lines().collect();
+
+    sandboxed_files(test, &process);
+
+    let score = test
+        .pi
+        .run("systemd-analyze --no-pager security pihook.service | tail -n 1");
+    println!("          {score}");
+    let level = score.split("pihook.service: ").nth(1).unwrap();
+    let level: f64 = level.split(' ').next().unwrap().parse().unwrap();
+    assert!(level <= 1.5);
+
+    let memory = test.pi.property("MemoryCurrent");
+    println!(
+        "          VmRSS {} KiB, {} threads, MemoryCurrent {memory}",
+        process.fact("VmRSS"),
+        process.fact("Threads")
+    );
+}
+
+/// The unit's process writes its own folders alone, and reads no secret but its own.
+fn sandboxed_files(test: &Test, process: &Process) {
+    let folders = process
+        .run("find / -path /proc -prune -o -type d -writable -print 2>/dev/null || true")
+        .unwrap();
+    let writable: BTreeSet<_> = folders.lines().collect();
     assert_eq!(
         writable,
         BTreeSet::from([
@@ -681,38 +694,60 @@ fn sandbox(test: &mut Test) {
             "/var/tmp"
         ])
     );
-    in_its_place("touch /var/lib/pihook/x /run/pihook/x /tmp/x").unwrap();
+
+    process
+        .run("touch /var/lib/pihook/x /run/pihook/x /tmp/x")
+        .unwrap();
     test.pi
         .run("rm /var/lib/pihook/x /run/pihook/x && test ! -e /tmp/x");
+
     for secret in [
         "cat /etc/pihook/token",
         "ls /home",
         "ls /root",
         "cat /proc/1/environ",
     ] {
-        assert!(in_its_place(secret).is_err(), "{secret}");
+        assert!(process.run(secret).is_err(), "{secret}");
+    }
+}
+
+/// The main process of the unit.
+struct Process<'t> {
+    test: &'t Test,
+    id: String,
+    /// Its `/proc/PID/status`.
+    status: String,
+}
+
+impl Process<'_> {
+    fn of_the_unit(test: &Test) -> Process<'_> {
+        let id = test.pi.property("MainPID");
+        let status = test.pi.run(&format!("cat /proc/{id}/status"));
+        Process { test, id, status }
     }
 
-    let score = test
-        .pi
-        .run("systemd-analyze --no-pager security pihook.service | tail -n 1");
-    let level: f64 = score
-        .split("pihook.service: ")
-        .nth(1)
-        .unwrap()
-        .split(' ')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
-    println!("          {score}");
-    assert!(level <= 1.5);
-    let memory = test.pi.property("MemoryCurrent");
-    println!(
-        "          VmRSS {} KiB, {} threads, MemoryCurrent {memory}",
-        fact("VmRSS"),
-        fact("Threads")
-    );
+    /// The first word of a line of its status.
+    fn fact(&self, name: &str) -> String {
+        let start = format!("{name}:");
+        let line = self
+            .status
+            .lines()
+            .find_map(|line| line.strip_prefix(&start))
+            .unwrap_or_default();
+        line.split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// Runs a command as its user, among the files that it sees.
+    fn run(&self, command: &str) -> Result<String, String> {
+        let id = &self.id;
+        let user = self.fact("Uid");
+        self.test.pi.try_run(&format!(
+            "nsenter --target {id} --mount --ipc setpriv --reuid={user} --regid={user} --clear-groups {command}"
+        ))
+    }
 }
 
 fn token(test: &mut Test) {
@@ -785,7 +820,7 @@ fn full_disk(test: &mut Test) {
 
 fn read_only(test: &mut Test) {
     let other = test.other(b"55555");
-    // The journal would keep it from that.
+    // The disk cannot become read-only while the journal writes to it.
     test.pi
         .run("journalctl --relinquish-var && mount -o remount,ro / && ! touch /x 2>/dev/null");
     serves_through_a_restart(test);
@@ -892,7 +927,7 @@ fn first_crashing(test: &mut Test) {
 }
 
 /// Looks for the token and the password on the command line and in the environment of every
-/// process, all the time.
+/// process, again and again, until it ends.
 struct Watch {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Vec<PathBuf>>,

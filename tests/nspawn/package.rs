@@ -14,10 +14,10 @@ const ROUTER: &str = "May pihook ask your router to forward the port to this mac
 const HOME: &str = "Your public IPv4 address or domain name, if it never changes (press Enter if you do not know: \
                     pihook finds the address):";
 const INSTALL: &str = "DEBIAN_FRONTEND=noninteractive apt-get install -y /packages/pihook.deb";
-/// What a user has, and what the bot has made.
+/// Prints what an upgrade and a removal keep: the settings, the token and the certificate.
 const KEPT: &str = "cat /etc/pihook/pihook.toml /etc/pihook/token /var/lib/pihook/webhook_cert.pem";
 
-/// What `init` says at last, of a bot that gets updates.
+/// The last lines of `pihook init` for a bot that gets updates.
 fn it_runs() -> String {
     let version = env!("CARGO_PKG_VERSION");
     let name = "number_7205550123_bot";
@@ -36,7 +36,7 @@ pub fn from_deploy(test: &mut Test) {
     let kept = test.pi.run(KEPT);
     assert!(succeeds(&test.pi.deploy(&["--remove"], "")).contains("Its settings are kept"));
     assert_eq!(units(test), "");
-    // It has all that it needs, and starts by itself.
+    // The settings of deploy.sh are there: the package starts the bot without `pihook init`.
     let said = test.pi.run(INSTALL);
     assert!(!said.contains("pihook init"), "{said}");
     test.echo();
@@ -61,7 +61,8 @@ pub fn from_deploy(test: &mut Test) {
 }
 
 pub fn upgrade_under_load(test: &mut Test) {
-    let (tree, other) = (test.pi.file("tree"), test.other(b"2"));
+    let tree = test.pi.file("tree");
+    let other = test.other(b"2");
     let repack = format!(
         "dpkg-deb --raw-extract {package} {tree} && cp {other} {tree}/usr/bin/pihook &&
         sed -i 's/^Version: .*/&+1/' {tree}/DEBIAN/control && dpkg-deb --root-owner-group -Znone --build {tree} {new}",
@@ -78,7 +79,7 @@ pub fn upgrade_under_load(test: &mut Test) {
     assert_eq!(load.end(), 0);
     assert_ne!(test.pi.property("MainPID"), before);
     assert!(test.pi.run("dpkg --status pihook").contains("+1\n"));
-    // One that somebody has stopped stays so.
+    // An upgrade does not start a bot that somebody has stopped.
     test.pi.run("systemctl stop pihook.socket pihook.service");
     test.pi
         .run(&INSTALL.replace("install", "install --allow-downgrades"));
@@ -100,7 +101,7 @@ pub fn to_deploy(test: &mut Test) {
     let kept = test.pi.run(KEPT);
     succeeds(&test.deploy(&test.binary));
     test.echo();
-    // What the package has left is no longer its own.
+    // The settings belong to deploy.sh now: a purge of the package leaves them.
     test.pi.run("dpkg --purge pihook");
     test.echo();
     assert_eq!(test.pi.run(KEPT), kept);
@@ -121,11 +122,39 @@ pub fn purge(test: &mut Test) {
 }
 
 pub fn first_installation(test: &mut Test) {
-    // Telegram holds the webhook of before; another program may have it.
     let start = Instant::now();
     let said = test.pi.run(INSTALL);
     assert!(said.contains("Now run: sudo pihook init"), "{said}");
     let installed = start.elapsed();
+    waits_for_init(test);
+
+    let begin = Instant::now();
+    answer_the_questions(test);
+    let took = begin.elapsed();
+    test.echo();
+    println!(
+        "          apt install took {:.1} s, pihook init {:.1} s; {:.1} s from apt install to the first echo",
+        installed.as_secs_f64(),
+        took.as_secs_f64(),
+        (installed + begin.elapsed()).as_secs_f64()
+    );
+
+    assert_eq!(
+        test.pi
+            .run("stat -c '%a %U' /etc/pihook /etc/pihook/token /etc/pihook/pihook.toml"),
+        "755 root\n600 root\n644 root"
+    );
+    assert!(
+        test.pi
+            .run("pihook status")
+            .contains("delivery     webhook: Telegram reaches this Pi")
+    );
+    test.pi
+        .run("runuser -u pi -- pihook status 2>&1 | grep 'Run the command with sudo'");
+}
+
+/// A bot without settings does not run, and every command names `pihook init`.
+fn waits_for_init(test: &Test) {
     assert_eq!(test.pi.property("ActiveState"), "inactive");
     // Nothing has failed, and nothing tries again and again.
     test.pi.run("systemctl start pihook.socket pihook.service && ! systemctl is-failed pihook.socket pihook.service");
@@ -141,19 +170,22 @@ pub fn first_installation(test: &mut Test) {
         "{shown}"
     );
 
-    // Nobody answers for nothing.
+    // A user who may not write the settings is told so before any question.
     assert!(
         test.pi
             .try_run("runuser -u pi -- pihook init </dev/null")
             .unwrap_err()
             .contains("Run it with sudo.")
     );
+}
 
-    let begin = Instant::now();
+/// `pihook init` on a terminal, with a wrong answer for the token and for the host.
+fn answer_the_questions(test: &Test) {
+    // Telegram holds the webhook of the steps before: for the new bot it is that of another program.
     let answers = ["not-a-token", TOKEN, "n", "10.0.0.1", HOST];
     let (succeeded, shown) = test.pi.type_in_as_root("pihook init", &answers);
-    let took = begin.elapsed();
     assert!(succeeded, "{shown}");
+
     let (dialogue, code) = shown.split_at(shown.find("\x1b[30;107m").unwrap());
     assert_eq!(
         dialogue.replace("\r\n", "\n"),
@@ -178,29 +210,11 @@ pub fn first_installation(test: &mut Test) {
         code.contains("█▀▀▀▀▀█") && code.lines().all(is_of_the_code),
         "{code}"
     );
-    test.echo();
-    println!(
-        "          apt install took {:.1} s, pihook init {:.1} s; {:.1} s from apt install to the first echo",
-        installed.as_secs_f64(),
-        took.as_secs_f64(),
-        (installed + begin.elapsed()).as_secs_f64()
-    );
-    assert_eq!(
-        test.pi
-            .run("stat -c '%a %U' /etc/pihook /etc/pihook/token /etc/pihook/pihook.toml"),
-        "755 root\n600 root\n644 root"
-    );
-    assert!(
-        test.pi
-            .run("pihook status")
-            .contains("delivery     webhook: Telegram reaches this Pi")
-    );
-    test.pi
-        .run("runuser -u pi -- pihook status 2>&1 | grep 'Run the command with sudo'");
 }
 
 pub fn init_again(test: &mut Test) {
-    let (kept, running) = (test.pi.run(KEPT), test.pi.property("InvocationID"));
+    let kept = test.pi.run(KEPT);
+    let running = test.pi.property("InvocationID");
     let said = test.pi.run("pihook init </dev/null");
     assert_eq!(
         said + "\n",
@@ -210,7 +224,7 @@ pub fn init_again(test: &mut Test) {
         (test.pi.run(KEPT), test.pi.property("InvocationID")),
         (kept.clone(), running.clone())
     );
-    // One answer, one change; and a flag answers, too.
+    // An option changes its own setting alone.
     let said =
         test.pi.run("pihook init --host 80.100.95.21 --write-only </dev/null && pihook check | grep public_host");
     assert!(said.contains("80.100.95.21"), "{said}");
@@ -220,7 +234,8 @@ pub fn init_again(test: &mut Test) {
     assert_eq!(test.pi.run(KEPT), kept);
     assert_ne!(test.pi.property("InvocationID"), running);
     test.echo();
-    // systemd hands the unit one file alone, and its user could read no other.
+    // A token_file in the settings is refused: systemd hands the unit /etc/pihook/token alone, and
+    // the unit's user can read no other file of root's.
     test.pi.run("cd /etc/pihook && cp -p pihook.toml kept && sed -i 's/^# token_file/token_file/' pihook.toml");
     let said = test
         .pi
@@ -234,8 +249,8 @@ pub fn init_again(test: &mut Test) {
     assert_eq!(test.pi.run(KEPT), kept);
 }
 
-/// Of a start that fails, nothing that systemctl says is shown, and nobody waits for a bot that has
-/// ended.
+/// After a start that fails, `pihook init` shows the doctor's reason, or else names the log. It shows
+/// nothing that systemctl says, and does not wait for a bot that has ended.
 pub fn init_in_vain(test: &mut Test) {
     let stop = "systemctl stop pihook.socket pihook.service";
     test.pi.run(stop);
@@ -260,7 +275,7 @@ pub fn init_in_vain(test: &mut Test) {
     test.echo();
 }
 
-/// The end of the screen of an init that changes nothing.
+/// What the screen shows behind the questions of an init that changes nothing and fails.
 fn shown_in_vain(test: &Test) -> String {
     let begin = Instant::now();
     let (succeeded, shown) = test.pi.type_in_as_root("pihook init", &["", "", ""]);
@@ -285,7 +300,7 @@ fn shown_in_vain(test: &Test) -> String {
 }
 
 pub fn revoked(test: &mut Test) {
-    // Telegram has never heard of this one.
+    // The Bot API does not know this token.
     let kept = test.pi.run("cat /etc/pihook/token");
     test.pi.run(
         "echo 7205550124:AAGm4other-Xy9kQ2wRtL0pZ7sVbE3cJ5h >/etc/pihook/token && systemctl restart pihook.service",

@@ -1,4 +1,4 @@
-//! A Pi without a Pi: a Debian in a container, as somebody finds it who has just switched it on.
+//! The Pi of this test: a Debian in a container, as a user finds it after the first boot.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -11,10 +11,10 @@ pub const HOST: &str = "80.100.95.20";
 /// In one of Telegram's networks.
 pub const TELEGRAM: &str = "149.154.160.9";
 const PORT: &str = "2222";
-/// For sudo, which asks for it as on Raspberry Pi OS since 2026. No shell and no `read` leaves it
-/// as it is by accident.
+/// For sudo, which asks for it as on Raspberry Pi OS since 2026. A shell or a `read` that does not
+/// quote it changes it.
 pub const PASSWORD: &str = " nspawn \\p4ss\"word' $HOME * ";
-/// Root's, as sudo has it.
+/// The PATH that sudo gives root.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin";
 /// How long an event is awaited that comes at once on an idle machine.
 pub const SOON: Duration = Duration::from_secs(30);
@@ -30,15 +30,15 @@ const PROMPTS: [&str; 7] = [
     "the setting): ",
 ];
 
-/// A container that runs. Its disk is in memory, and goes with it.
+/// A container that runs. Its disk is in memory, and is lost with it.
 pub struct Pi {
     container: Child,
     work: PathBuf,
 }
 
 impl Pi {
-    /// Starts one from the disk `image`, which stays as it is. Whoever speaks for api.telegram.org
-    /// there is believed if `authority` has signed for it.
+    /// Starts a container from the disk `image`, which stays unchanged. It trusts a server as
+    /// api.telegram.org if `authority`, a PEM, has signed the server's certificate.
     pub fn start(image: &Path, work: &Path, authority: &str) -> Pi {
         fs::create_dir_all(work).unwrap();
         let script = format!(
@@ -82,16 +82,16 @@ impl Pi {
         pi
     }
 
-    /// The power goes.
+    /// Cuts the power.
     pub fn power_off(&mut self) {
-        // Its first process, and so all of them.
+        // The kernel ends all processes of a container with the first one.
         if let Some(init) = self.init() {
             let _ = Command::new("kill").args(["-KILL", &init]).status();
         }
         let _ = self.container.wait();
     }
 
-    /// The power is back.
+    /// Boots it again from the same disk.
     pub fn power_on(&mut self) {
         self.container = boot(&self.work);
         self.wait_booted();
@@ -109,13 +109,13 @@ impl Pi {
         });
     }
 
-    /// What a script says that root runs there.
+    /// Runs a script in the container as root, which must succeed. Returns what it prints.
     pub fn run(&self, script: &str) -> String {
         self.try_run(script)
             .unwrap_or_else(|said| panic!("{script}\n{said}"))
     }
 
-    /// Like [`Pi::run`]; what it says is an error if it fails.
+    /// Like [`Pi::run`]; if the script fails, the error is what it prints.
     pub fn try_run(&self, script: &str) -> Result<String, String> {
         self.try_run_with(script, b"")
     }
@@ -141,8 +141,8 @@ impl Pi {
         }
     }
 
-    /// `deploy/deploy.sh pi@… ARGUMENTS`; sudo's password is the first line of its standard input,
-    /// and this the rest.
+    /// Runs `deploy/deploy.sh pi@… ARGUMENTS`. Its standard input is sudo's password, and then
+    /// `input`.
     pub fn deploy(&self, arguments: &[&str], input: &str) -> Output {
         self.deploy_as(
             "pi@127.0.0.1",
@@ -152,12 +152,13 @@ impl Pi {
         )
     }
 
-    /// The same for another user, port, or way to write the host; this is its whole standard input.
+    /// Like [`Pi::deploy`] for another user, port, or form of the host; `input` is the whole standard
+    /// input.
     pub fn deploy_as(&self, host: &str, port: &str, arguments: &[&str], input: &str) -> Output {
         run(&mut self.command(host, port, arguments), input)
     }
 
-    /// [`Pi::deploy`], not waited for.
+    /// Like [`Pi::deploy`], but does not wait for the end.
     pub fn begin_deploy(&self, arguments: &[&str]) -> Child {
         let mut command = self.command("pi@127.0.0.1", PORT, arguments);
         let command = command
@@ -185,12 +186,13 @@ impl Pi {
             "--identity",
         ]);
         command.arg(self.work.join("key")).args(arguments);
-        // Variables that the caller exports.
+        // deploy.sh must not take its own variables from the environment.
         command.envs(["password", "answer", "answers"].map(|name| (name, "exported")));
         command
     }
 
-    /// `deploy.sh` on a terminal. For each prompt that it shows, the next of these is typed.
+    /// Runs `deploy.sh` on a terminal, and types the next of `answers` at each prompt. Returns whether
+    /// it succeeded, and the screen.
     pub fn type_in(&self, arguments: &[&str], answers: &[&str]) -> (bool, String) {
         let command = self.command("pi@127.0.0.1", PORT, arguments);
         let words: Vec<_> = command
@@ -205,8 +207,7 @@ impl Pi {
         )
     }
 
-    /// A command of root's there, on a terminal. For each prompt that it shows, the next of these
-    /// is typed.
+    /// Like [`Pi::type_in`] for a command that root runs in the container.
     pub fn type_in_as_root(&self, command: &str, answers: &[&str]) -> (bool, String) {
         let init = self.init().unwrap();
         // A pager would wait for a key for ever.
@@ -221,14 +222,14 @@ impl Pi {
         ))
     }
 
-    /// Sends it to the bot.
+    /// Sends a signal to the bot.
     pub fn signal(&self, signal: &str) {
         self.run(&format!(
             "kill -{signal} $(systemctl show --property MainPID --value pihook.service)"
         ));
     }
 
-    /// The release that runs.
+    /// The name of the release that runs.
     pub fn current(&self) -> String {
         self.run("basename \"$(readlink /opt/pihook/current)\"")
     }
@@ -243,7 +244,7 @@ impl Drop for Pi {
     fn drop(&mut self) {
         if thread::panicking() {
             let log = "journalctl --unit 'pihook*' --lines 500 | grep -v ': 200 in ' | tail -n 60; systemctl status 'pihook*'";
-            eprintln!("{}", self.try_run(log).unwrap_or_else(|why| why));
+            eprintln!("{}", self.try_run(log).unwrap_or_else(|error| error));
         }
         self.power_off();
     }
@@ -264,13 +265,14 @@ fn boot(work: &Path) -> Child {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    // A systemd of this machine's own would give the container a unit.
+    // Without systemd on this machine, nothing can give the container a unit of its own.
     if !Path::new("/run/systemd/system").exists() {
         nspawn.arg("--keep-unit");
     }
     nspawn.spawn().unwrap()
 }
 
+/// Runs a command on a terminal, and types the next of `answers` at each prompt.
 fn type_into(command: &str, answers: &[&str]) -> (bool, String) {
     let mut script = Command::new("script");
     script.args(["--quiet", "--return", "--flush", "--command", command]);
@@ -280,8 +282,10 @@ fn type_into(command: &str, answers: &[&str]) -> (bool, String) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let (mut shown, mut answers) = (Vec::new(), answers.iter());
+    let mut keyboard = child.stdin.take().unwrap();
+    let mut screen = child.stdout.take().unwrap();
+    let mut shown = Vec::new();
+    let mut answers = answers.iter();
     let mut byte = [0];
     while screen.read(&mut byte).unwrap_or(0) == 1 {
         shown.push(byte[0]);
@@ -304,7 +308,7 @@ fn type_into(command: &str, answers: &[&str]) -> (bool, String) {
     )
 }
 
-/// Runs it to its end, with this on its standard input.
+/// Runs a program to its end, with `input` on its standard input.
 pub fn run(command: &mut Command, input: impl AsRef<[u8]>) -> Output {
     command
         .stdin(Stdio::piped())
@@ -312,13 +316,13 @@ pub fn run(command: &mut Command, input: impl AsRef<[u8]>) -> Output {
         .stderr(Stdio::piped());
     let mut child = command
         .spawn()
-        .unwrap_or_else(|why| panic!("{command:?}: {why}"));
-    // Who does not read it misses nothing.
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    // A program that does not read its input may have ended already.
     let _ = child.stdin.take().unwrap().write_all(input.as_ref());
     child.wait_with_output().unwrap()
 }
 
-/// All that a program said.
+/// All that a program printed.
 pub fn text(output: &Output) -> String {
     format!(
         "{}{}",
