@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use super::token_conflict::Contest;
+use super::token_conflict::{Contest, STOP_OTHER};
 use crate::telegram::delivery_error::{self, Kind};
 use crate::telegram::types::WebhookInfo;
 
@@ -175,9 +175,9 @@ impl Health {
             return Verdict::Repair(why);
         }
         let advice = if is_contested {
-            "; only one program can use a token: stop the other program, or give it a token of its own"
+            format!("; only one program can use a token: {STOP_OTHER}")
         } else {
-            ""
+            String::new()
         };
         let words = format!("{why}, again{advice}; pihook sets the webhook again later");
         let problem = self.problem.insert(Problem {

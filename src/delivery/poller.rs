@@ -14,7 +14,7 @@ use super::poll_length::PollLength;
 use super::polled::PolledUpdates;
 use super::registration::Registration;
 use super::retry_pause::{RetryPause, token_pause};
-use super::token_conflict::Contest;
+use super::token_conflict::{Contest, STOP_OTHER};
 use crate::status::facts::Status;
 use crate::system::lock::lock;
 use crate::system::random::random;
@@ -35,7 +35,6 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// For the decision on a webhook of ours that somebody has set.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// What to do when two programs want the same updates.
-const ONE_PROGRAM: &str = "only one program can use a token: stop the other program, or get a token of its own for it from BotFather";
 const FOREIGN_WEBHOOK: &str = "another program, or an earlier run of this bot, has set a webhook";
 /// When only new settings can help.
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -353,7 +352,9 @@ impl Poller {
         } else {
             "pihook tries again in some seconds"
         };
-        let words = format!("another program polls with this token, too; {ONE_PROGRAM}; {plan}");
+        let words = format!(
+            "another program polls with this token, too; only one program can use a token: {STOP_OTHER}; {plan}"
+        );
         if self.settings.status.polling(bot, Some(words.clone())) {
             log::warn!("bot {bot}: {words}.");
         }
@@ -400,7 +401,9 @@ impl Poller {
     fn leave_to_webhook(&mut self, contest: &Contest, now: Instant) {
         self.not_before = Some(contest.next_look(now, random()));
         let bot = self.settings.client.bot();
-        let words = format!("{FOREIGN_WEBHOOK}, again; {ONE_PROGRAM}; pihook polls again later");
+        let words = format!(
+            "{FOREIGN_WEBHOOK}, again; only one program can use a token: {STOP_OTHER}; pihook polls again later"
+        );
         if self.settings.status.polling(bot, Some(words.clone())) {
             log::warn!("bot {bot}: {words}.");
         }

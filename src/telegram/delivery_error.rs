@@ -32,12 +32,12 @@ pub struct Explanation {
 /// The explanations of messages without an answer, by their first words. The first row that fits
 /// counts.
 const EXPLANATIONS: [(&str, Kind, &str, &str); 16] = [
-    ("Read timeout expired", Slow, SLOW, LOG),
+    ("Read timeout expired", Slow, SLOW, READ_LOG),
     ("Write timeout expired", Unreachable, SILENCE, FORWARD),
     ("Connection timed out", Unreachable, SILENCE, FORWARD),
     ("Connection refused", Unreachable, REFUSED, FORWARD_HERE),
     ("Connection reset by peer", Unreachable, RESET, ALLOW),
-    ("Broken pipe", Slow, CLOSED, LOG),
+    ("Broken pipe", Slow, CLOSED, READ_LOG),
     ("No route to host", Unreachable, NO_ROUTE, ADDRESS),
     ("Network is unreachable", Unreachable, NO_ROUTE, ADDRESS),
     ("Host is down", Unreachable, NO_ROUTE, ADDRESS),
@@ -79,7 +79,8 @@ const NO_TLS: &str = "the answer at this address and port is not the TLS that Te
                       answers, not this bot";
 const THEIRS: &str = "Telegram has an internal problem";
 
-const LOG: &str = "read the bot's log: `journalctl -u pihook`";
+/// Where a person finds more.
+pub(crate) const READ_LOG: &str = "read the bot's log: `journalctl -u pihook`";
 const SET: &str = "set this bot's webhook again: `pihook webhook set`";
 const CHECK: &str = "run `pihook check`: it shows errors of the certificate; if there are none, upload the \
                      certificate again: `pihook webhook set`";
@@ -98,7 +99,7 @@ const WAIT: &str = "wait: Telegram tries again by itself";
 #[must_use]
 pub fn explain(message: &str) -> Option<Explanation> {
     let (kind, cause, remedy) = match status(message) {
-        Some(503) => (Slow, BUSY, LOG),
+        Some(503) => (Slow, BUSY, READ_LOG),
         Some(403 | 404) => (Foreign, SECRET, SET),
         Some(408) => (Slow, INCOMPLETE, LINE),
         Some(413) => (Foreign, LARGE, RAISE),
