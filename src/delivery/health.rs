@@ -4,7 +4,7 @@ use std::fmt;
 use std::mem;
 use std::time::Instant;
 
-use super::token_conflict::TokenConflict;
+use super::token_conflict::{STOP_OTHER, TokenConflict};
 use crate::telegram::delivery_error::{self, Kind};
 use crate::telegram::types::WebhookInfo;
 
@@ -171,9 +171,9 @@ impl Health {
             return Verdict::Repair(reason);
         }
         let advice = if is_foreign {
-            "; only one program can use a token: stop the other program, or give it a token of its own"
+            format!("; only one program can use a token: {STOP_OTHER}")
         } else {
-            ""
+            String::new()
         };
         let words = format!("{reason}, again{advice}; pihook sets the webhook again later");
         self.problem(words, false)

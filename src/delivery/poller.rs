@@ -16,7 +16,7 @@ use super::poll_length::PollLength;
 use super::polled::PolledUpdates;
 use super::registration::Registration;
 use super::retry_pause::{RetryPause, token_pause};
-use super::token_conflict::TokenConflict;
+use super::token_conflict::{STOP_OTHER, TokenConflict};
 use crate::status::facts::Status;
 use crate::system::lock::lock;
 use crate::system::random::random;
@@ -36,8 +36,6 @@ const MAX_RETRY_INTERVAL: Duration = POLL_TIMEOUT;
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// The wait for the decision on a webhook of ours that somebody has set.
 const ADOPTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// The advice when two programs want the same updates.
-const ONE_PROGRAM: &str = "only one program can use a token: stop the other program, or get a token of its own for it from BotFather";
 const FOREIGN_WEBHOOK: &str = "another program, or an earlier run of this bot, has set a webhook";
 /// The wait when only an event brings something to do.
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
@@ -379,7 +377,9 @@ impl Poller {
         } else {
             "pihook tries again in some seconds"
         };
-        let words = format!("another program polls with this token, too; {ONE_PROGRAM}; {plan}");
+        let words = format!(
+            "another program polls with this token, too; only one program can use a token: {STOP_OTHER}; {plan}"
+        );
         if self.settings.status.polling(bot, Some(words.clone())) {
             log::warn!("bot {bot}: {words}.");
         }
@@ -428,7 +428,9 @@ impl Poller {
     fn leave_to_webhook(&mut self, token_conflict: &TokenConflict, now: Instant) {
         self.not_before = Some(token_conflict.next_look(now, random()));
         let bot = self.settings.client.bot();
-        let words = format!("{FOREIGN_WEBHOOK}, again; {ONE_PROGRAM}; pihook polls again later");
+        let words = format!(
+            "{FOREIGN_WEBHOOK}, again; only one program can use a token: {STOP_OTHER}; pihook polls again later"
+        );
         if self.settings.status.polling(bot, Some(words.clone())) {
             log::warn!("bot {bot}: {words}.");
         }

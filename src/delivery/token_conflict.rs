@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::system::pause::EscalatingPause;
 
+/// The advice when another program uses the token: only one program can.
+pub(crate) const STOP_OTHER: &str = "stop the other program, or give it a token of its own from BotFather (the other program can be on \
+                                     another computer)";
+
 /// The pauses between two repairs, in `watch_interval`s: 10 min to 6 h by default.
 const REPAIR_INTERVALS: (u32, u32) = (2, 72);
 

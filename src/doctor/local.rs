@@ -9,6 +9,7 @@ use super::finding::Doctor;
 use crate::certificate::{self, Certificate, CertificateError};
 use crate::config::{Config, PublicHost};
 use crate::delivery::endpoint;
+use crate::delivery::token_conflict::STOP_OTHER;
 use crate::home::address::{self, AddressError};
 use crate::home::route;
 use crate::home::router::Router;
@@ -17,6 +18,7 @@ use crate::home::upnp::{FindError, Gateway, UpnpError};
 use crate::secret::printable;
 use crate::status::report::{self, Report};
 use crate::system::files;
+use crate::telegram::delivery_error::READ_LOG;
 
 const CERTIFICATE: &str = "certificate";
 const ADDRESS: &str = "public address";
@@ -41,9 +43,6 @@ const BY_HAND: &str = "check in the router's settings that it forwards the port 
 const BY_HAND_OR_UPNP: &str = "check in the router's settings that it forwards the port to this Pi; or switch UPnP on there, and \
                                set port_mapping = \"auto\"";
 
-const OTHER_POLLER: &str = "stop the other program, which can be on another computer, or get a token of its own for it from \
-                            BotFather: only one program can use a token";
-const LOG: &str = "read the bot's log: `journalctl -u pihook`";
 /// Seconds after which a conflict is over for good. Another pihook looks more often.
 const RECENT_CONFLICT: u64 = 600;
 
@@ -104,14 +103,14 @@ pub(crate) fn polling(doctor: &mut Doctor, config: &Config) {
                 let found = format!(
                     "bot {id}: another program polls with this token; {seconds} s ago it took the bot's place"
                 );
-                doctor.bad(CHECK, found, OTHER_POLLER);
+                doctor.bad(CHECK, found, STOP_OTHER);
             }
             (Some(seconds), None) => {
                 let found =
                     format!("bot {id}: {seconds} s ago another program polled with this token");
-                doctor.warn(CHECK, found, OTHER_POLLER);
+                doctor.warn(CHECK, found, STOP_OTHER);
             }
-            (None, Some(problem)) => doctor.bad(CHECK, format!("bot {id}: {problem}"), LOG),
+            (None, Some(problem)) => doctor.bad(CHECK, format!("bot {id}: {problem}"), READ_LOG),
             (None, None) => doctor.good(CHECK, format!("bot {id}: getUpdates works")),
         }
     }

@@ -8,16 +8,16 @@ use super::finding::Doctor;
 use crate::config::{BotSettings, Config};
 use crate::delivery::health::Difference;
 use crate::delivery::registration::Registration;
+use crate::delivery::token_conflict::STOP_OTHER;
 use crate::system::clock::unix_now;
 use crate::telegram::client::{Api, Client};
 use crate::telegram::clock_skew;
-use crate::telegram::delivery_error;
+use crate::telegram::delivery_error::{self, READ_LOG};
 use crate::telegram::error::ApiError;
 use crate::telegram::proxy::{Proxy, host_of};
 use crate::telegram::types::WebhookInfo;
 
 const CHECK: &str = "webhook";
-const READ_LOG: &str = "read the bot's log: `journalctl -u pihook`";
 const SET_CLOCK: &str = "set the clock: `sudo timedatectl set-ntp true`";
 /// In seconds. A delivery error from longer ago is over.
 const RECENT_SECONDS: u64 = 3600;
@@ -126,7 +126,7 @@ pub(crate) fn webhook(doctor: &mut Doctor, registration: &Registration, here: Op
         Err(difference @ Difference::Other) => doctor.bad(
             CHECK,
             format!("bot {id}: {difference}, at {}", place(&info.url)),
-            "if another program set this webhook, stop that program, or give it a token of its own",
+            format!("if another program set this webhook, {STOP_OTHER}"),
         ),
         Err(difference) => doctor.bad(
             CHECK,
@@ -162,8 +162,9 @@ pub(crate) fn no_webhook(doctor: &mut Doctor, bot: &BotSettings, api: &Api) {
         Ok(info) => doctor.warn(
             CHECK,
             format!("bot {id}: a webhook is set, at {}, but the bot polls", place(&info.url)),
-            "wait some minutes: the bot may be testing the webhook; if it stays, another program set it: stop that \
-             program, or give it a token of its own",
+            format!(
+                "wait some minutes: the bot may be testing the webhook; if it stays, another program set it: {STOP_OTHER}"
+            ),
         ),
         Err(error) => doctor.bad(CHECK, format!("bot {id}: {error}"), "try again later"),
     }

@@ -1,6 +1,8 @@
 //! Delivery errors: Telegram's `last_error_message` in words that say what to do. The messages are
 //! those of tdlib/telegram-bot-api's `WebhookActor` and tdlib/td's HTTP client.
 
+use self::Kind::{Certificate, Foreign, Slow, Theirs, Unreachable};
+
 /// The kind of a delivery error. The bot decides on it what to do without a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -17,7 +19,7 @@ pub enum Kind {
 }
 
 /// The meaning of a message.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// Its kind.
     pub kind: Kind,
@@ -27,126 +29,30 @@ pub struct Explanation {
     pub remedy: &'static str,
 }
 
-const fn explanation(kind: Kind, cause: &'static str, remedy: &'static str) -> Explanation {
-    Explanation {
-        kind,
-        cause,
-        remedy,
-    }
-}
-
-/// The explanations, by the first words of the message. The first row that fits counts.
-const EXPLANATIONS: [(&str, Explanation); 29] = [
-    (
-        "Wrong response from the webhook: 503",
-        explanation(Kind::Slow, BUSY, LOG),
-    ),
-    (
-        "Wrong response from the webhook: 403",
-        explanation(Kind::Foreign, SECRET, SET),
-    ),
-    (
-        "Wrong response from the webhook: 404",
-        explanation(Kind::Foreign, SECRET, SET),
-    ),
-    (
-        "Wrong response from the webhook: 408",
-        explanation(Kind::Slow, INCOMPLETE, LINE),
-    ),
-    (
-        "Wrong response from the webhook: 413",
-        explanation(Kind::Foreign, LARGE, RAISE),
-    ),
-    (
-        "Wrong response from the webhook: 502",
-        explanation(Kind::Foreign, PROXY, BEHIND),
-    ),
-    (
-        "Wrong response from the webhook: 504",
-        explanation(Kind::Foreign, PROXY, BEHIND),
-    ),
-    (
-        "Wrong response from the webhook: ",
-        explanation(Kind::Foreign, FOREIGN, FORWARD_HERE),
-    ),
-    ("Read timeout expired", explanation(Kind::Slow, SLOW, LOG)),
-    (
-        "Write timeout expired",
-        explanation(Kind::Unreachable, SILENCE, FORWARD),
-    ),
-    (
-        "Connection timed out",
-        explanation(Kind::Unreachable, SILENCE, FORWARD),
-    ),
-    (
-        "Connection refused",
-        explanation(Kind::Unreachable, REFUSED, FORWARD_HERE),
-    ),
-    (
-        "Connection reset by peer",
-        explanation(Kind::Unreachable, RESET, ALLOW),
-    ),
-    ("Broken pipe", explanation(Kind::Slow, CLOSED, LOG)),
-    (
-        "No route to host",
-        explanation(Kind::Unreachable, NO_ROUTE, ADDRESS),
-    ),
-    (
-        "Network is unreachable",
-        explanation(Kind::Unreachable, NO_ROUTE, ADDRESS),
-    ),
-    (
-        "Host is down",
-        explanation(Kind::Unreachable, NO_ROUTE, ADDRESS),
-    ),
-    (
-        "SSL error {error:0A000126",
-        explanation(Kind::Unreachable, RESET, ALLOW),
-    ),
+/// The explanations of messages without an answer, by their first words. The first row that fits
+/// counts.
+const EXPLANATIONS: [(&str, Kind, &str, &str); 16] = [
+    ("Read timeout expired", Slow, SLOW, READ_LOG),
+    ("Write timeout expired", Unreachable, SILENCE, FORWARD),
+    ("Connection timed out", Unreachable, SILENCE, FORWARD),
+    ("Connection refused", Unreachable, REFUSED, FORWARD_HERE),
+    ("Connection reset by peer", Unreachable, RESET, ALLOW),
+    ("Broken pipe", Slow, CLOSED, READ_LOG),
+    ("No route to host", Unreachable, NO_ROUTE, ADDRESS),
+    ("Network is unreachable", Unreachable, NO_ROUTE, ADDRESS),
+    ("Host is down", Unreachable, NO_ROUTE, ADDRESS),
+    ("SSL error {error:0A000126", Unreachable, RESET, ALLOW),
     (
         "Can't connect to the webhook",
-        explanation(Kind::Unreachable, SILENCE, FORWARD),
+        Unreachable,
+        SILENCE,
+        FORWARD,
     ),
-    (
-        "SSL error {error:0A000086",
-        explanation(Kind::Certificate, CERTIFICATE, CHECK),
-    ),
-    (
-        "SSL error {error:1416F086",
-        explanation(Kind::Certificate, CERTIFICATE, CHECK),
-    ),
-    (
-        "SSL error {error:14090086",
-        explanation(Kind::Certificate, CERTIFICATE, CHECK),
-    ),
-    (
-        "SSL error ",
-        explanation(Kind::Foreign, NO_TLS, FORWARD_HERE),
-    ),
-    (
-        "Can't create an SSL",
-        explanation(Kind::Theirs, THEIRS, WAIT),
-    ),
-    (
-        "Bad Request",
-        explanation(Kind::Foreign, FOREIGN, FORWARD_HERE),
-    ),
-    (
-        "Not Implemented",
-        explanation(Kind::Foreign, FOREIGN, FORWARD_HERE),
-    ),
-    (
-        "HTTP Version Not Supported",
-        explanation(Kind::Foreign, FOREIGN, FORWARD_HERE),
-    ),
-    (
-        "Unsupported Media Type",
-        explanation(Kind::Foreign, FOREIGN, FORWARD_HERE),
-    ),
-    (
-        "Request Entity Too Large",
-        explanation(Kind::Foreign, FOREIGN, FORWARD_HERE),
-    ),
+    ("SSL error {error:0A000086", Certificate, CERTIFICATE, CHECK),
+    ("SSL error {error:1416F086", Certificate, CERTIFICATE, CHECK),
+    ("SSL error {error:14090086", Certificate, CERTIFICATE, CHECK),
+    ("SSL error ", Foreign, NO_TLS, FORWARD_HERE),
+    ("Can't create an SSL", Theirs, THEIRS, WAIT),
 ];
 
 const BUSY: &str = "the bot asked Telegram to send the update again later, because the Bot API did not accept the \
@@ -173,7 +79,8 @@ const NO_TLS: &str = "the answer at this address and port is not the TLS that Te
                       answers, not this bot";
 const THEIRS: &str = "Telegram has an internal problem";
 
-const LOG: &str = "read the bot's log: `journalctl -u pihook`";
+/// Where a person finds more.
+pub(crate) const READ_LOG: &str = "read the bot's log: `journalctl -u pihook`";
 const SET: &str = "set this bot's webhook again: `pihook webhook set`";
 const CHECK: &str = "run `pihook check`: it shows errors of the certificate; if there are none, upload the \
                      certificate again: `pihook webhook set`";
@@ -190,11 +97,25 @@ const WAIT: &str = "wait: Telegram tries again by itself";
 
 /// The meaning of a `last_error_message`; None when pihook does not know it.
 #[must_use]
-pub fn explain(message: &str) -> Option<&'static Explanation> {
-    let row = EXPLANATIONS
-        .iter()
-        .find(|(first_words, _)| message.starts_with(first_words));
-    row.map(|(_, explanation)| explanation)
+pub fn explain(message: &str) -> Option<Explanation> {
+    let (kind, cause, remedy) = match status(message) {
+        Some(503) => (Slow, BUSY, READ_LOG),
+        Some(403 | 404) => (Foreign, SECRET, SET),
+        Some(408) => (Slow, INCOMPLETE, LINE),
+        Some(413) => (Foreign, LARGE, RAISE),
+        Some(502 | 504) => (Foreign, PROXY, BEHIND),
+        _ if is_answer(message) => (Foreign, FOREIGN, FORWARD_HERE),
+        _ => {
+            let mut rows = EXPLANATIONS.into_iter();
+            let (_, kind, cause, remedy) = rows.find(|row| message.starts_with(row.0))?;
+            (kind, cause, remedy)
+        }
+    };
+    Some(Explanation {
+        kind,
+        cause,
+        remedy,
+    })
 }
 
 /// Before the status of an answer.
@@ -211,16 +132,18 @@ pub fn status(message: &str) -> Option<u16> {
         .ok()
 }
 
+/// What Telegram says when it cannot read an answer.
+const UNREADABLE: [&str; 5] = [
+    "Bad Request",
+    "Not Implemented",
+    "HTTP Version Not Supported",
+    "Unsupported Media Type",
+    "Request Entity Too Large",
+];
+
 /// Whether Telegram got an answer, good or bad: before that, it had accepted the certificate.
 #[must_use]
 pub fn is_answer(message: &str) -> bool {
-    const UNREADABLE: [&str; 5] = [
-        "Bad Request",
-        "Not Implemented",
-        "HTTP Version Not Supported",
-        "Unsupported Media Type",
-        "Request Entity Too Large",
-    ];
     message.starts_with(STATUS) || UNREADABLE.iter().any(|begin| message.starts_with(begin))
 }
 
