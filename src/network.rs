@@ -1,87 +1,63 @@
 //! Address blocks such as `149.154.160.0/20`, and the kinds of addresses.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
+use ipnet::IpNet;
+
 /// A block of addresses, IPv4 or IPv6, written `ADDRESS/PREFIX` or as one plain address.
-///
-/// IPv4 is kept as its IPv4-mapped IPv6 form, so that a dual-stack socket, which reports
-/// `::ffff:149.154.167.1`, and an IPv4 socket compare alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    address: u128,
-    /// Length in bits of the mapped form, 0 to 128.
-    prefix: u32,
-}
+pub struct Network(IpNet);
 
 impl Network {
-    /// Whether `peer` lies in this block.
+    /// Whether `peer` lies in this block. A dual-stack socket reports `::ffff:149.154.167.1` where
+    /// an IPv4 socket reports 149.154.167.1: both forms of an address lie in the same blocks.
     pub(crate) fn contains(&self, peer: IpAddr) -> bool {
-        (mapped(peer) ^ self.address) & prefix_bits(self.prefix) == 0
+        let canonical = peer.to_canonical();
+        let mapped = match canonical {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().into(),
+            IpAddr::V6(_) => canonical,
+        };
+        self.0.contains(&canonical) || self.0.contains(&mapped)
     }
 
     /// Whether this is everyone: `0.0.0.0/0` or `::/0`.
     pub(crate) fn is_everyone(&self) -> bool {
-        // The IPv4 addresses are a block of 96 bits of the mapped form.
-        self.prefix == 0 || (self.prefix == 96 && self.contains(Ipv4Addr::UNSPECIFIED.into()))
+        self.contains(Ipv4Addr::UNSPECIFIED.into()) && self.contains(Ipv4Addr::BROADCAST.into())
     }
-}
-
-/// An address in its IPv6 form.
-fn mapped(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(v6) => v6.to_bits(),
-    }
-}
-
-/// The mask of a prefix.
-fn prefix_bits(prefix: u32) -> u128 {
-    u128::MAX.checked_shl(128 - prefix).unwrap_or(0)
 }
 
 impl FromStr for Network {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
+        let (address, has_prefix) = match text.split_once('/') {
+            Some((address, _)) => (address, true),
+            None => (text, false),
         };
         let Ok(address) = address.parse::<IpAddr>() else {
             return Err("is not an IP address");
         };
+        if !has_prefix {
+            return Ok(Self(address.into()));
+        }
 
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix.map(str::parse::<u32>) {
-            None => bits,
-            Some(Ok(length)) if length <= bits => length,
-            Some(_) => {
-                return Err("has a wrong number after the /: use 0 to 32, or 0 to 128 with IPv6");
-            }
+        let Ok(network) = text.parse::<IpNet>() else {
+            return Err("has a wrong number after the /: use 0 to 32, or 0 to 128 with IPv6");
         };
-
-        let network = Self {
-            address: mapped(address),
-            prefix: prefix + 128 - bits,
-        };
-        if network.address & !prefix_bits(network.prefix) != 0 {
+        if network.network() != address {
             return Err(
                 "is not the first address of its network: write 10.0.0.0/8, not 10.0.0.1/8",
             );
         }
-        Ok(network)
+        Ok(Self(network))
     }
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let v6 = Ipv6Addr::from_bits(self.address);
-        match v6.to_ipv4_mapped() {
-            Some(v4) if self.prefix >= 96 => write!(f, "{v4}/{}", self.prefix - 96),
-            _ => write!(f, "{v6}/{}", self.prefix),
-        }
+        self.0.fmt(f)
     }
 }
 

@@ -58,7 +58,7 @@ fn a_redelivery_in_flight_gets_the_answer_of_the_first() {
 }
 
 #[test]
-fn a_quarter_of_the_workers_may_wait_for_an_update_in_flight() {
+fn a_quarter_of_the_workers_may_wait_for_a_redelivery_in_flight() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let home = Home::with(

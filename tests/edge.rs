@@ -14,8 +14,8 @@ use nix::sys::signal::Signal;
 use pihook::certificate::rollover::Rollover;
 use pihook::certificate::{self, CertificateFiles};
 use pihook::edge::accept::Edge;
-use pihook::edge::arrivals::Arrivals;
 use pihook::edge::connection::Shared;
+use pihook::edge::reach::Reach;
 use pihook::edge::slots::{Limits, Slots};
 use pihook::updates::handover::Handover;
 use rustls::version::{TLS12, TLS13};
@@ -279,10 +279,10 @@ fn an_idle_connection_ends_after_75_seconds() {
         shared: Arc::new(Shared {
             routes: Vec::new(),
             handover: Arc::new(Handover::new(home.folder.join("none"), 1)),
-            arrivals: Arc::new(Arrivals::default()),
+            reach: Arc::new(Reach::default()),
             slots: Mutex::new(Slots::new(limits)),
             rollover: Some(Arc::new(Rollover::new(Arc::new(tls)))),
-            observations: Vec::new(),
+            signals: Vec::new(),
         }),
     };
     let idle = runtime::Builder::new_current_thread()

@@ -63,7 +63,7 @@ fn silence(telegram: &Telegram, bot: &Bot) {
 }
 
 #[test]
-fn a_late_refusal_in_a_quiet_chat_is_no_reason_to_poll() {
+fn a_late_429_in_a_quiet_chat_is_no_reason_to_poll() {
     let (telegram, bot, _home, pihook) = reached("");
     let mut faults = 2;
     telegram.on_call(move |call: &Call| {
@@ -129,7 +129,7 @@ fn a_silent_close_is_tested_and_then_polled() {
 }
 
 #[test]
-fn where_the_settings_want_the_webhook_a_silent_close_is_told_until_something_arrives() {
+fn with_delivery_webhook_a_silent_close_is_a_warning_until_an_update_arrives() {
     let (telegram, bot, home, pihook) = reached("delivery = 'webhook'");
     silence(&telegram, &bot);
     bot.say(42, "hello");
@@ -143,7 +143,7 @@ fn where_the_settings_want_the_webhook_a_silent_close_is_told_until_something_ar
 }
 
 #[test]
-fn a_webhook_that_telegram_fails_to_set_for_long_is_polled() {
+fn a_setwebhook_that_keeps_failing_leads_to_polling() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     telegram.on_call(|call| (call.method == "setWebhook").then_some(Fault::Html(502)));
@@ -164,7 +164,7 @@ fn a_webhook_that_telegram_fails_to_set_for_long_is_polled() {
 }
 
 #[test]
-fn quiet_webhooks_are_looked_at_in_turn_and_one_that_delivers_seldom() {
+fn quiet_webhooks_are_checked_in_turn_and_one_that_delivers_rarely() {
     let telegram = telegram();
     let bots = [TOKEN, OTHER_TOKEN].map(|token| telegram.bot(token));
     let both = format!("[[bot]]\ntoken = '{TOKEN}'\n[[bot]]\ntoken = '{OTHER_TOKEN}'\n");

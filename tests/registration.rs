@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::common::peer;
 use crate::common::{HOST, Home, Pihook, SOON, TOKEN, eventually, settings, start, telegram, text};
 use nix::sys::signal::Signal;
 use simulated_telegram::{Bot, Call, Fault, Telegram};
@@ -41,7 +42,7 @@ fn registered(pihook: &Pihook) -> String {
 }
 
 #[test]
-fn the_old_webhook_goes_and_the_new_one_comes_with_its_certificate() {
+fn registration_deletes_the_old_webhook_and_uploads_the_certificate() {
     let (_telegram, bot, home, pihook) = start();
     registered(&pihook);
     assert_eq!(
@@ -69,7 +70,7 @@ fn the_old_webhook_goes_and_the_new_one_comes_with_its_certificate() {
 }
 
 #[test]
-fn a_restart_sets_nothing_again() {
+fn a_restart_does_not_set_the_webhook_again() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
@@ -86,7 +87,7 @@ fn a_restart_sets_nothing_again() {
 }
 
 #[test]
-fn a_change_of_settings_or_certificate_sets_it_again() {
+fn changed_settings_or_certificate_set_the_webhook_again() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
@@ -104,7 +105,7 @@ fn a_change_of_settings_or_certificate_sets_it_again() {
 }
 
 #[test]
-fn another_list_of_allowed_updates_reaches_telegram_at_the_next_start() {
+fn changed_allowed_updates_are_set_at_the_next_start() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
@@ -134,7 +135,7 @@ fn another_list_of_allowed_updates_reaches_telegram_at_the_next_start() {
 }
 
 #[test]
-fn a_webhook_that_someone_else_took_is_taken_back_at_the_start() {
+fn a_deleted_webhook_is_set_again_at_the_start() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
@@ -149,7 +150,7 @@ fn a_webhook_that_someone_else_took_is_taken_back_at_the_start() {
 }
 
 #[test]
-fn a_flood_limit_is_waited_out() {
+fn a_429_of_setwebhook_is_retried_after_its_retry_after() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     fail(&telegram, "setWebhook", 1, || {
@@ -164,7 +165,7 @@ fn a_flood_limit_is_waited_out() {
 }
 
 #[test]
-fn a_gateways_html_a_cut_line_and_a_silent_api_are_survived() {
+fn registration_is_retried_after_a_502_a_cut_connection_and_a_timeout() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let mut faults = vec![Fault::Hang, Fault::CutBefore, Fault::Html(502)];
@@ -187,11 +188,7 @@ fn a_gateways_html_a_cut_line_and_a_silent_api_are_survived() {
 
 #[test]
 fn the_bot_serves_while_the_api_cannot_be_reached() {
-    // A port where nobody listens: taken, and given back.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let (_socket, nobody) = peer::nobody();
     let home = Home::new(&format!("http://{nobody}"));
     let pihook = home.run();
     pihook.wait_logs(
@@ -204,7 +201,7 @@ fn the_bot_serves_while_the_api_cannot_be_reached() {
 }
 
 #[test]
-fn a_token_that_telegram_does_not_know_is_told_once_and_loudly() {
+fn an_unknown_token_is_logged_as_an_error() {
     let telegram = telegram();
     let home = Home::new(&telegram.api_url());
     let pihook = home.run();
@@ -229,7 +226,7 @@ fn a_new_certificate_is_uploaded_on_sighup() {
 }
 
 #[test]
-fn the_command_line_shows_sets_and_removes_it() {
+fn the_commands_of_webhook_show_set_and_delete_it() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
@@ -264,7 +261,7 @@ fn the_command_line_shows_sets_and_removes_it() {
 }
 
 #[test]
-fn what_telegram_says_of_a_webhook_cannot_steer_the_terminal() {
+fn webhook_info_prints_no_control_characters() {
     let telegram = telegram();
     telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
@@ -343,7 +340,7 @@ fn watching() -> (Telegram, Bot, Home, Pihook) {
 }
 
 #[test]
-fn what_another_program_sets_at_our_url_is_set_right_also_after_a_restart() {
+fn a_foreign_set_at_our_url_is_corrected_also_after_a_restart() {
     let other: [&[(&str, &str)]; 3] = [
         &[("allowed_updates", "[\"callback_query\"]")],
         &[
@@ -381,7 +378,7 @@ fn what_another_program_sets_at_our_url_is_set_right_also_after_a_restart() {
 }
 
 #[test]
-fn a_webhook_with_another_secret_is_set_again_when_requests_show_it() {
+fn a_foreign_set_with_another_secret_is_corrected_after_wrong_requests() {
     for secret in [&[("secret_token", "somebody-elses")][..], &[]] {
         let (telegram, bot, home, pihook) = start();
         registered(&pihook);
@@ -403,7 +400,7 @@ fn a_webhook_with_another_secret_is_set_again_when_requests_show_it() {
 }
 
 #[test]
-fn our_own_webhook_is_never_removed_before_it_is_replaced() {
+fn our_own_webhook_is_replaced_without_deletewebhook() {
     let (telegram, bot, home, pihook) = watching();
     let removals = || {
         bot.calls()
@@ -456,7 +453,7 @@ fn a_token_that_is_refused_once_is_tried_again() {
 }
 
 #[test]
-fn a_call_that_is_taken_revives_what_a_refused_token_had_ended() {
+fn a_good_call_retries_a_refused_token_early() {
     let (telegram, bot, _home, pihook) = watching();
     fail(&telegram, "getWebhookInfo", 1, || {
         error(404, "Not Found", None)
@@ -480,7 +477,7 @@ fn a_call_that_is_taken_revives_what_a_refused_token_had_ended() {
 }
 
 #[test]
-fn the_command_line_waits_as_long_as_telegram_asks() {
+fn webhook_set_waits_for_a_short_retry_after_and_fails_at_a_long_one() {
     let telegram = telegram();
     telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
@@ -507,7 +504,7 @@ fn the_command_line_waits_as_long_as_telegram_asks() {
 }
 
 #[test]
-fn the_new_webhook_meets_the_new_certificate_whatever_the_old_one_needed() {
+fn a_certificate_change_with_failed_sets_causes_no_tls_error() {
     for _ in 0..4 {
         let (telegram, bot, home, pihook) = watching();
         fail(&telegram, "setWebhook", 2, || Fault::Html(502));

@@ -82,7 +82,7 @@ fn a_group_that_became_a_supergroup_gets_its_reply() {
 }
 
 #[test]
-fn a_4xx_that_will_not_pass_is_logged_and_the_call_dropped() {
+fn a_permanent_4xx_is_logged_and_the_call_dropped() {
     let (telegram, bot, _home, pihook) = start();
     fail(
         &telegram,

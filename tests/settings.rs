@@ -532,8 +532,11 @@ fn an_unreadable_token_file_gets_the_advice_sudo() {
 #[test]
 fn a_taken_port_names_the_program_that_uses_it() {
     let home = Home::new("http://127.0.0.1:1");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let listen = format!("listen = '{}'", taken.local_addr().unwrap());
+    // Another program has the port: what this one listens at, any child of it holds, too, until it
+    // executes its program.
+    let other_home = Home::new("http://127.0.0.1:1");
+    let other = other_home.run();
+    let listen = format!("listen = '{}'", other.address);
     home.write(
         "pihook.toml",
         &home
@@ -543,7 +546,7 @@ fn a_taken_port_names_the_program_that_uses_it() {
     let output = home.pihook(&["run"]);
     let said = text(&output);
     assert!(
-        said.contains(&format!("(process {}) uses the port", std::process::id())),
+        said.contains(&format!("(process {}) uses the port", other.child.id())),
         "{said}"
     );
     assert!(

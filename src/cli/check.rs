@@ -10,15 +10,12 @@ use crate::delivery::endpoint;
 pub(super) fn check(options: &Options) -> Result<(), Failure> {
     let source = config::find(options.config.clone(), &environment)?;
     let (config, mut problems) = config::examine(&source, &environment);
-    match endpoint::check_files(&config) {
+    match endpoint::judge_files(&config) {
         // `run` serves it: a Pi may start in 1970.
         Err(error @ CertificateError::NotYetValid(_)) => warn(&error.to_string()),
-        Err(error) => problems.push(error.to_string()),
-        Ok(doubts) => {
-            for doubt in doubts {
-                warn(&doubt);
-            }
-        }
+        Err(error) => problems.push(error.to_string().into()),
+        Ok(Some(doubt)) => warn(&doubt),
+        Ok(None) => {}
     }
 
     print(config.to_string().trim_end())?;

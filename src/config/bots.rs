@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::file::Table;
-use super::problems::unreadable;
+use super::problems::{Problem, ProblemKind, unreadable};
 use super::settings::BotSettings;
 use super::source::{Environment, TOKEN_VARIABLE};
 use crate::secret::Secret;
@@ -85,13 +85,13 @@ fn token(
 ) -> Option<(Token, Option<PathBuf>)> {
     let found = token_text(table, folder, environment)?;
     let parsed = match found.text {
-        Ok(text) => Token::parse(&text),
+        Ok(text) => Token::parse(&text).map_err(Problem::from),
         Err(error) => Err(unreadable(&error)),
     };
     match parsed {
         Ok(token) => Some((token, found.file)),
         Err(what) => {
-            table.problem(&found.source, &what);
+            table.problem_of(what.kind, &found.source, &what.words);
             None
         }
     }
@@ -135,7 +135,8 @@ fn token_text(table: &mut Table, folder: &Path, environment: Environment) -> Opt
         let source = path.display().to_string();
         return Some(TokenText::read(path, source));
     }
-    table.problem(
+    table.problem_of(
+        ProblemKind::Missing(&["token", "token_file"]),
         "token_file",
         "is missing: put the token from @BotFather into a file named token next to the settings file",
     );

@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::hint;
+use super::problems::{Problem, ProblemKind};
 use crate::secret::mask;
 
 /// Where a key belongs that is in the wrong place; continues "move it".
@@ -19,7 +20,7 @@ const BELOW: &str = "below [[bot]]";
 pub(crate) struct Table<'t> {
     entries: DeTable<'t>,
     /// What is wrong, in the order in which it was found.
-    pub(crate) problems: Vec<String>,
+    pub(crate) problems: Vec<Problem>,
     name: String,
     text: &'t str,
     /// The line of its heading, if it has one.
@@ -77,23 +78,32 @@ impl<'t> Table<'t> {
 
     /// Notes a problem with a key that was read already, or is missing: `key` begins with its name.
     pub(crate) fn problem(&mut self, key: &str, what: &str) {
+        self.problem_of(ProblemKind::Other, key, what);
+    }
+
+    /// Like [`Table::problem`], of this kind.
+    pub(crate) fn problem_of(&mut self, kind: ProblemKind, key: &str, what: &str) {
         let name = key.split(' ').next().unwrap_or_default();
         let place = match self.known.get(name) {
             Some(place) => place.clone(),
             None => None,
         };
-        self.problem_at(place, &format!("{key} {what}"));
+        self.push(kind, place, &format!("{key} {what}"));
     }
 
     /// Notes a problem at this place, or else at the heading of the table.
     fn problem_at(&mut self, place: Option<Range<usize>>, what: &str) {
+        self.push(ProblemKind::Other, place, what);
+    }
+
+    fn push(&mut self, kind: ProblemKind, place: Option<Range<usize>>, what: &str) {
         let line = match self.line(place.or(self.heading.clone())) {
             Some(line) => format!(", line {line}"),
             None => String::new(),
         };
         let end = if what.ends_with('?') { "" } else { "." };
-        self.problems
-            .push(format!("{}{line}: {what}{end}", self.name));
+        let words = format!("{}{line}: {what}{end}", self.name);
+        self.problems.push(Problem { kind, words });
     }
 
     /// The number of the line at this place, from 1.
@@ -262,9 +272,10 @@ impl<'t> Table<'t> {
     fn unknown(&mut self, name: &str) -> String {
         if let Some((_, place)) = self.elsewhere.iter().find(|(known, _)| known == name) {
             // The key was reported as missing, but it only is in the wrong place.
-            let missing = format!("{}: {name} is missing", self.name);
-            self.problems
-                .retain(|problem| !problem.starts_with(&missing));
+            self.problems.retain(|problem| match problem.kind {
+                ProblemKind::Missing(keys) => !keys.contains(&name),
+                _ => true,
+            });
             return format!("{name} is in the wrong place: move it {place}");
         }
 

@@ -16,8 +16,8 @@ mod values;
 
 pub(crate) use self::api_url::is_own_api;
 pub(crate) use self::host::{PublicHost, public_host};
-pub use self::problems::Problems;
-pub(crate) use self::problems::WITH_SUDO;
+pub(crate) use self::problems::ProblemKind;
+pub use self::problems::{Problem, Problems};
 pub(crate) use self::read::{examine, load_from};
 pub use self::read::{examine_text, load};
 pub(crate) use self::settings::Delivery;

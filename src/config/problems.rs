@@ -3,25 +3,58 @@
 use std::fmt;
 use std::io;
 
-/// Everything that is wrong with a configuration, a sentence each.
-#[derive(Debug)]
-pub struct Problems(pub(crate) Vec<String>);
+/// One thing that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    pub(crate) kind: ProblemKind,
+    /// A sentence that says what is wrong, and what to do.
+    pub(crate) words: String,
+}
 
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n"))
+/// The kind of a problem, where something is decided on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ProblemKind {
+    /// All of these keys are missing, and one of them is needed.
+    Missing(&'static [&'static str]),
+    /// This user may not read a file.
+    Forbidden,
+    /// Anything else.
+    Other,
+}
+
+impl From<String> for Problem {
+    fn from(words: String) -> Self {
+        let kind = ProblemKind::Other;
+        Self { kind, words }
     }
 }
 
-/// The advice for a user that cannot read a file of the bot.
-pub(crate) const WITH_SUDO: &str = "run it with sudo, or as the user that the bot runs as";
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
+}
 
-/// Why a file cannot be read, and what to do; the text continues the file's name.
-pub(super) fn unreadable(error: &io::Error) -> String {
+/// Everything that is wrong with a configuration.
+#[derive(Debug)]
+pub struct Problems(pub(crate) Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<_> = self.0.iter().map(|problem| &*problem.words).collect();
+        f.write_str(&words.join("\n"))
+    }
+}
+
+/// Why a file cannot be read, and what to do; the words continue the file's name.
+pub(super) fn unreadable(error: &io::Error) -> Problem {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            format!("cannot be read ({error}): {WITH_SUDO}")
-        }
-        _ => format!("cannot be read: {error}"),
+        io::ErrorKind::PermissionDenied => Problem {
+            kind: ProblemKind::Forbidden,
+            words: format!(
+                "cannot be read ({error}): run it with sudo, or as the user that the bot runs as"
+            ),
+        },
+        _ => format!("cannot be read: {error}").into(),
     }
 }

@@ -10,7 +10,7 @@ use super::api_url::{TELEGRAM, api_url, is_own_api};
 use super::bots::bots;
 use super::file::Table;
 use super::host::{PublicHost, public_host};
-use super::problems::{Problems, unreadable};
+use super::problems::{Problem, Problems, unreadable};
 use super::settings::{Config, Delivery, TELEGRAMS_NETWORKS};
 use super::source::{Environment, Source, TOKEN_VARIABLE};
 use super::values::{address_service, delivery, listen, network, port_mapping, public_port, tls};
@@ -67,7 +67,7 @@ pub(crate) fn load_from(source: &Source, environment: Environment) -> Result<Con
 
 /// Like [`load_from`], but always returns settings: those that are wrong have their default, or are
 /// empty.
-pub(crate) fn examine(source: &Source, environment: Environment) -> (Config, Vec<String>) {
+pub(crate) fn examine(source: &Source, environment: Environment) -> (Config, Vec<Problem>) {
     let Source::File(path) = source else {
         return examine_defaults(environment);
     };
@@ -75,23 +75,23 @@ pub(crate) fn examine(source: &Source, environment: Environment) -> (Config, Vec
         Ok(text) => examine_text(path, &decode(&text), environment),
         Err(error) => {
             let (config, _) = examine_text(path, "", environment);
-            let problem = format!("{} {}.", path.display(), unreadable(&error));
+            let mut problem = unreadable(&error);
+            problem.words = format!("{} {problem}.", path.display());
             (config, vec![problem])
         }
     }
 }
 
 /// The settings without a file: all that is ours lies in one folder.
-fn examine_defaults(environment: Environment) -> (Config, Vec<String>) {
+fn examine_defaults(environment: Environment) -> (Config, Vec<Problem>) {
     let folder = own_folder(environment);
     // No file has this name; only its folder counts.
     let path = folder.clone().unwrap_or_default().join("-");
     let (mut config, mut problems) = examine_text(&path, "", environment);
 
     if folder.is_none() {
-        problems.push(
-            "The bot has no folder for its files. Set HOME or XDG_STATE_HOME, or write a settings file.".into(),
-        );
+        let words = "The bot has no folder for its files. Set HOME or XDG_STATE_HOME, or write a settings file.";
+        problems.push(words.to_owned().into());
     }
     config.own_folder = folder;
     (config, problems)
@@ -124,7 +124,7 @@ fn absolute(variable: &str, environment: Environment) -> Option<PathBuf> {
 
 /// Like [`examine`], where the file at `path` holds `text`.
 #[must_use]
-pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Config, Vec<String>) {
+pub fn examine_text(path: &Path, text: &str, environment: Environment) -> (Config, Vec<Problem>) {
     let mut table = Table::parse(path, text);
     // Where nothing could be read, nothing is missing.
     let unread = std::mem::take(&mut table.problems);

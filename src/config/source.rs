@@ -41,11 +41,12 @@ impl fmt::Display for Source {
 /// When there is neither, or root finds a file that is not root's.
 pub(crate) fn find(given: Option<PathBuf>, environment: Environment) -> Result<Source, Problems> {
     look(given, environment)?.ok_or_else(|| {
-        Problems(vec![format!(
+        let words = format!(
             "No settings found: neither {} exists. Write a settings file, give its path with --config, or put the bot's token into \
              {TOKEN_VARIABLE}.",
             PLACES.join(" nor ")
-        )])
+        );
+        Problems(vec![words.into()])
     })
 }
 
@@ -66,12 +67,13 @@ pub(crate) fn look(
     // The owner of the file decides where root sends the token.
     match found {
         Some(path) if unistd::geteuid().is_root() && !is_roots(&path) => {
-            Err(Problems(vec![format!(
+            let words = format!(
                 "pihook does not read {} in this folder as root, because other users can change the file or the folder. To use it \
              anyway, add --config ./{}.",
                 path.display(),
                 path.display()
-            )]))
+            );
+            Err(Problems(vec![words.into()]))
         }
         Some(path) => Ok(Some(Source::File(path))),
         None if environment(TOKEN_VARIABLE).is_some() => Ok(Some(Source::Defaults)),

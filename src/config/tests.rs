@@ -17,15 +17,19 @@ fn read(text: &str, variables: &[(&str, &str)]) -> (Config, Vec<String>) {
     let path = folder.join("pihook.toml");
     fs::write(&path, text).unwrap();
     let variables: HashMap<_, _> = variables.iter().copied().collect();
-    let (config, mut problems) = examine(&Source::File(path), &|name| {
+    let (config, problems) = examine(&Source::File(path), &|name| {
         variables.get(name).map(OsString::from)
     });
     fs::remove_dir_all(&folder).unwrap();
 
-    for problem in &mut problems {
-        *problem = problem.replace(&format!("{}/", folder.display()), "");
-    }
-    (config, problems)
+    let folder = format!("{}/", folder.display());
+    let problems = words(problems);
+    let problems = problems.iter().map(|words| words.replace(&folder, ""));
+    (config, problems.collect())
+}
+
+fn words(problems: Vec<Problem>) -> Vec<String> {
+    problems.into_iter().map(|problem| problem.words).collect()
 }
 
 /// A name of its own for each test and text.
@@ -288,6 +292,13 @@ fn a_setting_in_the_wrong_place_gets_its_right_place() {
         ),
         "{found:?}"
     );
+    for key in ["token_file = 'token'", "token = '1'"] {
+        let found = problems(&format!("{key}\n[[bot]]\npath = '/a'\n"));
+        assert!(
+            found.len() == 1 && found[0].contains("is in the wrong place"),
+            "it is not missing: {found:?}"
+        );
+    }
     let found = problems(&format!(
         "publichost = 'a.b'\nmax_connections = '40'\n[[bot]]\ntoken = '{TOKEN}'\n"
     ));
@@ -341,7 +352,7 @@ fn files_with_a_mark_or_in_utf16_are_read() {
             fs::write(folder.join("pihook.toml"), &settings).unwrap();
             fs::write(folder.join("token"), token).unwrap();
             let (config, problems) = examine(&Source::File(folder.join("pihook.toml")), &|_| None);
-            assert_eq!(problems, [""; 0]);
+            assert_eq!(words(problems), [""; 0]);
             assert_eq!(config.bots[0].token.expose(), TOKEN);
         }
     }
@@ -352,9 +363,10 @@ fn files_with_a_mark_or_in_utf16_are_read() {
 fn without_a_settings_file_all_lies_in_own_folder() {
     let read = |variables: &[(&str, &str)]| {
         let variables: HashMap<_, _> = variables.iter().copied().collect();
-        examine(&Source::Defaults, &|name| {
+        let (config, problems) = examine(&Source::Defaults, &|name| {
             variables.get(name).map(OsString::from)
-        })
+        });
+        (config, words(problems))
     };
     let token = ("TELEGRAM_BOT_TOKEN", TOKEN);
     for (variables, folder) in [

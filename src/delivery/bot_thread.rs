@@ -1,46 +1,47 @@
-//! The delivery of one bot's updates, a thread: it keeps the webhook, or it polls, as it is told. A
-//! webhook is set only once what was polled is dealt with.
+//! The thread of one bot: it keeps the webhook registered, or it polls, as it is told. It sets a
+//! webhook only once the workers have nothing left of what was polled.
 
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
+use super::bot_links::BotLinks;
 use super::look_turns::LookTurns;
-use super::monitor::{Callbacks, Keeper};
-use super::policy::Seen;
+use super::monitor::WebhookMonitor;
 use super::poller::{PollEvent, PollSettings, Poller};
 use super::registration::Registration;
-use super::token_conflict::Contest;
+use super::token_conflict::TokenConflict;
 
-/// Before a thread that cannot be started is tried again.
+/// The wait before a poller whose thread could not be started is tried again.
 const START_RETRY_INTERVAL: Duration = Duration::from_secs(5);
-/// Nothing is to be done.
+/// The wait when only a message brings something to do.
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// What the thread is to do from now on.
 pub(crate) enum Order {
-    /// Keep this webhook. With true, set it also if Telegram has it already.
+    /// Keep this webhook registered. With true, set it also if Telegram has it already.
     Webhook(Registration, bool),
     /// Poll. The webhook that would be ours is this one, if a host is known for it.
     Poll(Option<Registration>),
-    /// Deal with what was polled, take nothing new, and drop this then.
+    /// Take no new updates, and drop the sender when those that were polled have ended.
     End(Sender<()>),
 }
 
-enum Message {
+enum ThreadMessage {
     Order(Order),
-    /// See at once how it is.
+    /// Look at the webhook at once.
     Look,
-    /// Of the poller with this number.
+    /// From the poller with this number.
     Polled(u64, PollEvent),
 }
 
 /// The other end of the thread.
-pub(crate) struct BotDelivery(Sender<Message>);
+pub(crate) struct BotThread(Sender<ThreadMessage>);
 
-impl BotDelivery {
+impl BotThread {
     /// Starts the thread. It looks at the webhook at its `turns`, and at least once in each
     /// `interval`.
     ///
@@ -50,65 +51,71 @@ impl BotDelivery {
         settings: PollSettings,
         interval: Duration,
         turns: LookTurns,
-        callbacks: Callbacks,
+        links: BotLinks,
     ) -> io::Result<Self> {
         let (sender, messages) = mpsc::channel();
-        let news = sender.clone();
-        callbacks.observations.on_news(move || {
-            let _ = news.send(Message::Look);
+        let looks = sender.clone();
+        links.signals.on_news(move || {
+            let _ = looks.send(ThreadMessage::Look);
         });
+
         let name = format!("bot {}", settings.client.bot());
-        let mut delivery = Delivery {
+        let mut bot = BotLoop {
             settings: Arc::new(settings),
-            callbacks,
+            links,
             interval,
             turns,
-            contest: Contest::new(interval),
-            now: Now::Nothing,
+            token_conflict: TokenConflict::new(interval),
+            mode: Mode::Idle,
             next: None,
             pollers: 0,
             sender: sender.clone(),
         };
         thread::Builder::new()
             .name(name)
-            .spawn(move || delivery.run(&messages))?;
+            .spawn(move || bot.run(&messages))?;
         Ok(Self(sender))
     }
 
     /// Gives an order. Of two that wait, the later one counts.
     pub(crate) fn order(&self, order: Order) {
         // The thread lives as long as the program.
-        let _ = self.0.send(Message::Order(order));
+        let _ = self.0.send(ThreadMessage::Order(order));
     }
 }
 
-struct Delivery {
+/// What runs in the thread.
+struct BotLoop {
     settings: Arc<PollSettings>,
-    callbacks: Callbacks,
+    links: BotLinks,
     interval: Duration,
     turns: LookTurns,
-    contest: Contest,
-    now: Now,
-    /// What is to be done when nothing that was polled is in flight.
+    token_conflict: TokenConflict,
+    mode: Mode,
+    /// The order to follow when the workers have nothing left of what was polled.
     next: Option<Order>,
+    /// The number of the last poller: messages of those before it are ignored.
     pollers: u64,
-    sender: Sender<Message>,
+    /// For the pollers' messages to this thread.
+    sender: Sender<ThreadMessage>,
 }
 
-enum Now {
-    Nothing,
-    Webhook(Box<Keeper>),
+enum Mode {
+    Idle,
+    Webhook(Box<WebhookMonitor>),
     Polling(Box<Poller>),
 }
 
-impl Delivery {
-    fn run(&mut self, messages: &Receiver<Message>) {
+impl BotLoop {
+    fn run(&mut self, messages: &Receiver<ThreadMessage>) {
         loop {
             let pause = self.step();
             match messages.recv_timeout(pause) {
                 Ok(message) => {
-                    self.take(message);
-                    messages.try_iter().for_each(|message| self.take(message));
+                    self.handle(message);
+                    for message in messages.try_iter() {
+                        self.handle(message);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -116,76 +123,92 @@ impl Delivery {
         }
     }
 
-    fn take(&mut self, message: Message) {
-        match (message, &mut self.now) {
-            (Message::Order(Order::Poll(registration)), Now::Polling(poller))
+    fn handle(&mut self, message: ThreadMessage) {
+        match (message, &mut self.mode) {
+            // It polls already: only the webhook that would be ours can be another one.
+            (ThreadMessage::Order(Order::Poll(registration)), Mode::Polling(poller))
                 if self.next.is_none() =>
             {
-                registration
-                    .into_iter()
-                    .for_each(|registration| poller.know(registration));
+                if let Some(registration) = registration {
+                    poller.set_registration(registration);
+                }
             }
-            (Message::Order(order), _) => self.next = Some(order),
-            (Message::Polled(number, event), Now::Polling(poller)) if number == self.pollers => {
-                poller.take(event, &mut self.contest);
+            (ThreadMessage::Order(order), _) => self.next = Some(order),
+            (ThreadMessage::Polled(number, event), Mode::Polling(poller))
+                if number == self.pollers =>
+            {
+                poller.handle(event, &mut self.token_conflict);
             }
-            (Message::Look, Now::Webhook(keeper)) => keeper.look_now(),
-            // A poller that is gone; and one that polls sees for itself.
-            (Message::Polled(..) | Message::Look, _) => {}
+            (ThreadMessage::Look, Mode::Webhook(monitor)) => monitor.look_now(),
+            // The poller of the message is gone, or a poller needs no look: it calls all the time.
+            (ThreadMessage::Polled(..) | ThreadMessage::Look, _) => {}
         }
     }
 
-    /// Returns how long to wait for the next step.
+    /// Does what is to be done. Returns how long to wait for the next step.
     fn step(&mut self) -> Duration {
-        if self.next.is_some() {
-            if let Now::Polling(poller) = &mut self.now {
-                poller.stop();
-                if !poller.is_idle() {
-                    return NEVER;
-                }
+        if self.next.is_some() && !self.end_mode() {
+            return NEVER;
+        }
+        if let Some(order) = self.next.take()
+            && !self.follow(order)
+        {
+            return START_RETRY_INTERVAL;
+        }
+
+        match &mut self.mode {
+            Mode::Idle => NEVER,
+            Mode::Webhook(monitor) => {
+                monitor.step(&self.links, &self.settings.me, &mut self.token_conflict)
             }
-            if let Now::Polling(poller) = std::mem::replace(&mut self.now, Now::Nothing) {
-                poller.end();
+            Mode::Polling(poller) => poller.step(&self.links, &mut self.token_conflict),
+        }
+    }
+
+    /// Ends what the thread does now. False while workers still have updates of the poller: their
+    /// end is a message.
+    fn end_mode(&mut self) -> bool {
+        if let Mode::Polling(poller) = &mut self.mode {
+            poller.stop();
+            if !poller.is_idle() {
+                return false;
             }
         }
-        match self.next.take() {
-            None => {}
-            Some(Order::Webhook(registration, must_set)) => {
-                self.now = Now::Webhook(Box::new(Keeper::new(
-                    registration,
-                    self.interval,
-                    self.turns,
-                    must_set,
-                )));
+
+        if let Mode::Polling(poller) = mem::replace(&mut self.mode, Mode::Idle) {
+            poller.end();
+        }
+        true
+    }
+
+    /// Follows an order. False when no thread could be started for it: then it is the next one
+    /// again.
+    fn follow(&mut self, order: Order) -> bool {
+        match order {
+            Order::Webhook(registration, must_set) => {
+                let monitor =
+                    WebhookMonitor::new(registration, self.interval, self.turns, must_set);
+                self.mode = Mode::Webhook(Box::new(monitor));
             }
-            Some(Order::Poll(registration)) => match self.poller(registration.clone()) {
-                Ok(poller) => self.now = Now::Polling(Box::new(poller)),
-                Err(why) => {
-                    log::error!("pihook could not start a thread: {why}. pihook tries again.");
+            Order::Poll(registration) => match self.start_poller(registration.clone()) {
+                Ok(poller) => self.mode = Mode::Polling(Box::new(poller)),
+                Err(error) => {
+                    log::error!("pihook could not start a thread: {error}. pihook tries again.");
                     self.next = Some(Order::Poll(registration));
-                    return START_RETRY_INTERVAL;
+                    return false;
                 }
             },
-            Some(Order::End(done)) => drop(done),
+            Order::End(done) => drop(done),
         }
-        let Self {
-            callbacks,
-            contest,
-            settings,
-            ..
-        } = self;
-        match &mut self.now {
-            Now::Nothing => NEVER,
-            Now::Webhook(keeper) => keeper.step(callbacks, &settings.me, contest),
-            Now::Polling(poller) => poller.step(contest, &|| (callbacks.seen)(Seen::OwnWebhook)),
-        }
+        true
     }
 
-    fn poller(&mut self, registration: Option<Registration>) -> io::Result<Poller> {
+    fn start_poller(&mut self, registration: Option<Registration>) -> io::Result<Poller> {
         self.pollers += 1;
-        let (number, sender) = (self.pollers, self.sender.clone());
+        let number = self.pollers;
+        let sender = self.sender.clone();
         let send = move |event| {
-            let _ = sender.send(Message::Polled(number, event));
+            let _ = sender.send(ThreadMessage::Polled(number, event));
         };
         Poller::start(Arc::clone(&self.settings), registration, send)
     }

@@ -1,17 +1,16 @@
-//! The identity by which Telegram knows this bot: a host and a certificate. They change together,
-//! and are registered together. Where TLS ends elsewhere, the certificate is somebody else's, and
-//! there is a host alone.
+//! The endpoint by which Telegram knows this bot: a host and a certificate. They change together,
+//! and are registered together. Where TLS ends elsewhere, there is a host alone: the certificate
+//! belongs to the proxy or the tunnel.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 
-use super::bot_thread::{BotDelivery, Order};
-use super::reached::Reached;
+use super::bot_threads::BotThreads;
+use super::reached_note::ReachedNote;
 use super::registration::Registration;
 use crate::certificate::rollover::Rollover;
 use crate::certificate::{self, Certificate, CertificateError};
@@ -20,24 +19,31 @@ use crate::status::facts::Status;
 use crate::system::files;
 use crate::telegram::client::Api;
 
-/// Stands in the certificate until there is an address.
+/// The host that stands in the certificate until an address is known.
 const PLACEHOLDER_HOST: &str = "pihook.invalid";
-/// Between two looks at the certificate's dates: somebody can set the clock at any time.
+/// The longest wait between two looks at the certificate's dates: somebody can set the clock at any
+/// time.
 const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// Host and certificate as they are now. A change is registered, and rolled over at the edge.
-pub(crate) struct Identity<'c> {
+/// Host and certificate as they are now. A change is registered with Telegram; until Telegram has
+/// it, the edge can show the old certificate, too.
+pub(crate) struct Endpoint<'c> {
     config: &'c Config,
     /// None until the address is known.
     host: Option<String>,
     /// None where TLS ends elsewhere.
     tls: Option<Tls>,
-    registrar: Arc<Registrar>,
-    /// There is no webhook for now: nothing is registered.
+    api: Api,
+    /// The kinds of update that the bots want.
+    allowed_updates: &'static [&'static str],
+    threads: Arc<BotThreads>,
+    /// The bots poll for now: nothing is registered.
     is_polling: bool,
     /// The digests of the registrations that Telegram does not have yet.
     wanted: BTreeSet<String>,
-    reached: Reached,
+    reached_note: ReachedNote,
+    /// Shows the endpoint to a person.
+    status: Arc<Status>,
     is_expiry_logged: bool,
 }
 
@@ -84,6 +90,7 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared, CertificateError> {
     } else {
         make_first(config)?
     };
+
     let host = known_host(config, Some(&certificate));
     if let Some(host) = &host
         && certificate.is_ours()
@@ -92,6 +99,7 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared, CertificateError> {
         certificate = renew(host, config)?;
     }
     accept(&certificate, host.as_deref(), config)?;
+
     let rollover = Arc::new(Rollover::new(tls(&certificate)?));
     Ok(Prepared {
         host,
@@ -103,10 +111,8 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared, CertificateError> {
 }
 
 fn make_first(config: &Config) -> Result<Certificate, CertificateError> {
-    let (host, files) = (
-        config.public_host.given().unwrap_or(PLACEHOLDER_HOST),
-        &config.certificate_files,
-    );
+    let host = config.public_host.given().unwrap_or(PLACEHOLDER_HOST);
+    let files = &config.certificate_files;
     let made = certificate::renew(host, files)?;
     made.written?;
     log::info!(
@@ -125,47 +131,71 @@ pub(crate) fn known_host(config: &Config, certificate: Option<&Certificate>) -> 
     }
 }
 
-/// Whether `certificate` can serve at `host` under these settings. Returns what cannot be known of
-/// it, a sentence each.
+/// Whether `certificate` names `host` under these settings, and is valid.
 ///
 /// # Errors
-/// Why not.
-pub(crate) fn check_fit(
+/// Why it cannot.
+fn check_fit(
     config: &Config,
     certificate: &Certificate,
     host: Option<&str>,
-) -> Result<Vec<String>, CertificateError> {
+) -> Result<(), CertificateError> {
+    check_owner(config, certificate)?;
+    match host {
+        Some(host) => certificate.check(host, SystemTime::now()),
+        None => Ok(()),
+    }
+}
+
+/// Whether Telegram will accept `certificate` at `host` under these settings: this asks `openssl
+/// verify`. Returns a sentence where it cannot be known.
+///
+/// # Errors
+/// Why it cannot.
+pub(crate) fn judge(
+    config: &Config,
+    certificate: &Certificate,
+    host: Option<&str>,
+) -> Result<Option<String>, CertificateError> {
+    check_owner(config, certificate)?;
+    match host {
+        Some(host) => certificate.judge(host, SystemTime::now()),
+        None => Ok(None),
+    }
+}
+
+/// Only a certificate of ours follows the address.
+fn check_owner(config: &Config, certificate: &Certificate) -> Result<(), CertificateError> {
     if config.public_host == PublicHost::Auto && !certificate.is_ours() {
         return Err(CertificateError::NotOurs(
             config.certificate_files.certificate.clone(),
         ));
     }
-    host.map_or(Ok(Vec::new()), |host| {
-        certificate.check(host, SystemTime::now())
-    })
+    Ok(())
 }
 
-/// Whether the files hold a certificate that can serve under these settings, or none: then, and
-/// where one of ours does not fit, `pihook run` makes one. Returns what cannot be judged.
+/// Whether the files hold a certificate that Telegram will accept under these settings, or none:
+/// then, and where one of ours does not fit, `pihook run` makes one. Returns a sentence where it
+/// cannot be known.
 ///
 /// # Errors
-/// Why not.
-pub(crate) fn check_files(config: &Config) -> Result<Vec<String>, CertificateError> {
+/// Why it cannot.
+pub(crate) fn judge_files(config: &Config) -> Result<Option<String>, CertificateError> {
     if config.delivery == Delivery::Polling
         || !config.tls
         || !config.certificate_files.certificate.exists()
     {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let certificate = certificate::load(&config.certificate_files)?;
     if certificate.is_ours() {
-        Ok(Vec::new())
+        Ok(None)
     } else {
-        check_fit(config, &certificate, config.public_host.given())
+        judge(config, &certificate, config.public_host.given())
     }
 }
 
-/// Like [`check_fit`], but with a warning alone where the certificate serves all the same.
+/// Like [`check_fit`], but with a warning alone where the clock may be wrong.
 fn accept(
     certificate: &Certificate,
     host: Option<&str>,
@@ -173,12 +203,12 @@ fn accept(
 ) -> Result<(), CertificateError> {
     match check_fit(config, certificate, host) {
         // A Pi starts with a clock from the past, and Telegram has one of its own.
-        // And what stands behind the certificate is Telegram's to judge.
-        Err(why @ (CertificateError::NotYetValid(_) | CertificateError::Chain(_))) => {
-            log::warn!("{why} The bot uses this certificate anyway.");
+        Err(error @ CertificateError::NotYetValid(_)) => {
+            log::warn!("{error} The bot uses this certificate anyway.");
         }
-        checked => checked?.iter().for_each(|doubt| log::warn!("{doubt}")),
+        checked => checked?,
     }
+
     let key = &config.certificate_files.private_key;
     if files::is_world_accessible(key) {
         log::warn!(
@@ -193,21 +223,23 @@ fn renew(host: &str, config: &Config) -> Result<Certificate, CertificateError> {
     let renewed = certificate::renew(host, &config.certificate_files)?;
     match renewed.written {
         Ok(()) => log::info!("Made a new certificate for {host}."),
-        Err(why) => {
+        Err(error) => {
             log::warn!(
-                "The new certificate for {host} could not be saved, and is lost at the next restart: {why}"
+                "The new certificate for {host} could not be saved, and is lost at the next restart: {error}"
             );
         }
     }
     Ok(renewed.certificate)
 }
 
-impl<'c> Identity<'c> {
+impl<'c> Endpoint<'c> {
     /// Begins with what [`prepare`] found. Nothing is registered yet.
     pub(crate) fn new(
         config: &'c Config,
         prepared: Prepared,
-        registrar: Arc<Registrar>,
+        api: Api,
+        allowed_updates: &'static [&'static str],
+        threads: Arc<BotThreads>,
         status: Arc<Status>,
     ) -> Self {
         let Prepared { host, tls } = prepared;
@@ -215,10 +247,13 @@ impl<'c> Identity<'c> {
             config,
             host,
             tls,
-            registrar,
+            api,
+            allowed_updates,
+            threads,
             is_polling: false,
             wanted: BTreeSet::new(),
-            reached: Reached::new(&config.state_dir, status),
+            reached_note: ReachedNote::new(&config.state_dir, Arc::clone(&status)),
+            status,
             is_expiry_logged: false,
         }
     }
@@ -228,11 +263,11 @@ impl<'c> Identity<'c> {
         self.host.is_some()
     }
 
-    /// Has all bots poll, and registers nothing until [`Identity::try_webhook`].
+    /// Has all bots poll, and registers nothing until [`Endpoint::try_webhook`].
     pub(crate) fn poll(&mut self) {
         self.is_polling = true;
         self.wanted.clear();
-        // Nobody is left who knows the old certificate.
+        // Without a webhook, Telegram knows no old certificate.
         self.finish_rollover();
         self.register();
     }
@@ -243,21 +278,24 @@ impl<'c> Identity<'c> {
         self.order(true);
     }
 
-    /// The home has moved to `address`; [`Identity::renew`] has the certificate follow.
+    /// The home has moved to `address`; [`Endpoint::renew`] has the certificate follow.
     pub(crate) fn moved(&mut self, address: Ipv4Addr) {
         log::info!("This home's address is {address}.");
-        self.host = Some(address.to_string());
-        if self
-            .tls
-            .as_ref()
-            .is_some_and(|tls| tls.certificate.names(&address.to_string()))
-        {
+        let host = address.to_string();
+        let is_named = match &self.tls {
+            Some(tls) => tls.certificate.names(&host),
+            None => false,
+        };
+        self.host = Some(host);
+        if is_named {
             self.register();
         }
     }
 
     fn finish_rollover(&self) {
-        self.tls.iter().for_each(|tls| tls.rollover.finish());
+        if let Some(tls) = &self.tls {
+            tls.rollover.finish();
+        }
     }
 
     /// Takes the files' certificate in place of the one that is served, and registers it.
@@ -268,11 +306,12 @@ impl<'c> Identity<'c> {
         self.adopt(certificate::load(&self.config.certificate_files)?)
     }
 
-    /// Whether TLS ends here, so that there is a certificate.
+    /// Whether TLS ends here: then there is a certificate.
     pub(crate) fn has_certificate(&self) -> bool {
         self.tls.is_some()
     }
 
+    /// Serves the new certificate from now on, and registers it.
     fn adopt(&mut self, new: Certificate) -> Result<(), CertificateError> {
         let Some(shown) = &mut self.tls else {
             return Ok(());
@@ -288,18 +327,21 @@ impl<'c> Identity<'c> {
     /// Renews a certificate of ours that ends soon, or that is for another host. Returns how long
     /// to wait before the next look.
     pub(crate) fn renew(&mut self) -> Duration {
-        let (Some(host), Some(tls)) = (self.host.clone(), &self.tls) else {
+        let Some(host) = self.host.clone() else {
             return CHECK_INTERVAL;
         };
-        if tls.certificate.is_good_for(&host, SystemTime::now()) {
-            return tls
-                .certificate
-                .renewal(SystemTime::now())
-                .min(CHECK_INTERVAL);
+        let Some(tls) = &self.tls else {
+            return CHECK_INTERVAL;
+        };
+        let now = SystemTime::now();
+        if tls.certificate.is_good_for(&host, now) {
+            return tls.certificate.renewal(now).min(CHECK_INTERVAL);
         }
+
         if tls.certificate.is_ours() {
-            if let Err(why) = renew(&host, self.config).and_then(|new| self.adopt(new)) {
-                log::error!("pihook could not make a certificate for {host}: {why}");
+            let renewed = renew(&host, self.config).and_then(|new| self.adopt(new));
+            if let Err(error) = renewed {
+                log::error!("pihook could not make a certificate for {host}: {error}");
             }
         } else if !self.is_expiry_logged {
             self.is_expiry_logged = true;
@@ -310,10 +352,8 @@ impl<'c> Identity<'c> {
 
     /// Says what is wrong with the dates of a user's own certificate.
     fn log_expiry(&self, certificate: &Certificate) {
-        let (path, now) = (
-            self.config.certificate_files.certificate.display(),
-            SystemTime::now(),
-        );
+        let path = self.config.certificate_files.certificate.display();
+        let now = SystemTime::now();
         match certificate.begins_in(now) {
             Some(left) => log::warn!("{path}: {}", CertificateError::NotYetValid(left)),
             None if certificate.days(now) == 0 => {
@@ -333,43 +373,84 @@ impl<'c> Identity<'c> {
     pub(crate) fn registered(&mut self, digest: &str) {
         if self.wanted.remove(digest) && self.wanted.is_empty() {
             self.finish_rollover();
-            self.reached.registered();
+            self.reached_note.registered();
         }
     }
 
-    /// Whether the first call of Telegram's is awaited.
-    pub(crate) fn awaits_arrival(&self) -> bool {
-        self.reached.is_awaited()
+    /// Whether it would be news that Telegram reaches this Pi.
+    pub(crate) fn awaits_reach(&self) -> bool {
+        self.reached_note.is_awaited()
     }
 
-    /// Notes that Telegram gets in.
-    pub(crate) fn arrived(&mut self) {
-        self.reached.arrived();
+    /// Notes that Telegram has reached this Pi.
+    pub(crate) fn reached(&mut self) {
+        self.reached_note.reached();
     }
 
-    /// Registers host and certificate as they are now. While the bots poll, they only hear of it.
+    /// Registers host and certificate as they are now. While the bots poll, they only learn which
+    /// webhook would be theirs.
     pub(crate) fn register(&mut self) {
         self.order(false);
     }
 
     fn order(&mut self, must_set: bool) {
-        let (config, registrar) = (self.config, &self.registrar);
-        let registration = |index| {
-            let bot = config.bots.get(index)?;
-            Some(registrar.registration(config, bot, self.host.as_ref()?, self.tls.as_ref()))
-        };
+        let registrations = self.registrations();
         if self.is_polling {
-            registrar.poll(registration);
+            self.threads.poll(registrations);
             self.finish_rollover();
-            self.reached.begin(&BTreeSet::new());
-        } else if let Some(host) = &self.host {
-            self.wanted = registrar.register(registration, must_set);
-            self.reached.begin(&self.wanted);
-            let end = self.tls.as_ref().map(|tls| tls.certificate.end());
-            self.reached
-                .status
-                .serves(format!("{host}:{}", config.public_port), end);
+            self.reached_note.begin(&BTreeSet::new());
+            return;
         }
+        let Some(host) = &self.host else {
+            return;
+        };
+
+        let address = format!("{host}:{}", self.config.public_port);
+        let end = self.tls.as_ref().map(|tls| tls.certificate.end());
+        self.wanted = registrations
+            .iter()
+            .map(|registration| registration.digest().to_owned())
+            .collect();
+        self.threads.register(registrations, must_set);
+        self.reached_note.begin(&self.wanted);
+        self.status.serves(address, end);
+    }
+
+    /// One for each bot, in the order of the settings; none while the host is not known.
+    fn registrations(&self) -> Vec<Registration> {
+        let Some(host) = &self.host else {
+            return Vec::new();
+        };
+        let mut registrations = Vec::new();
+        for bot in &self.config.bots {
+            registrations.push(self.registration(bot, host));
+        }
+        registrations
+    }
+
+    fn registration(&self, bot: &BotSettings, host: &str) -> Registration {
+        let certificate = self.tls.as_ref().map(|tls| &tls.certificate);
+        let upload = certificate.and_then(|certificate| certificate.upload(host));
+        let registration = Registration::new(
+            self.config,
+            bot,
+            &self.api,
+            host,
+            upload,
+            self.allowed_updates,
+        );
+        let Some(certificate) = certificate else {
+            return registration;
+        };
+
+        let fault = match check_fit(self.config, certificate, Some(host)) {
+            // The clock here says nothing about Telegram's.
+            Ok(_) | Err(CertificateError::NotYetValid(_)) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        registration
+            .with_fault(fault)
+            .with_own_certificate(certificate.is_ours())
     }
 }
 
@@ -377,75 +458,5 @@ fn tls(certificate: &Certificate) -> Result<Arc<ServerConfig>, CertificateError>
     certificate
         .tls()
         .map(Arc::new)
-        .map_err(|why| CertificateError::Tls(why.to_string()))
-}
-
-/// The deliveries of all bots.
-pub(crate) struct Registrar {
-    /// The Bot API.
-    pub(crate) api: Api,
-    /// The kinds of update that the bots want.
-    pub(crate) allowed_updates: &'static [&'static str],
-    /// In the order of the settings.
-    pub(crate) bots: Vec<BotDelivery>,
-}
-
-impl Registrar {
-    fn registration(
-        &self,
-        config: &Config,
-        bot: &BotSettings,
-        host: &str,
-        tls: Option<&Tls>,
-    ) -> Registration {
-        let certificate = tls.map(|tls| &tls.certificate);
-        let upload = certificate.and_then(|certificate| certificate.upload(host));
-        let registration =
-            Registration::new(config, bot, &self.api, host, upload, self.allowed_updates);
-        let fault =
-            certificate.and_then(|certificate| check_fit(config, certificate, Some(host)).err());
-        // The clock here says nothing about Telegram's.
-        let fault = fault.filter(|why| !matches!(why, CertificateError::NotYetValid(_)));
-        registration
-            .with_fault(fault.map(|why| why.to_string()))
-            .with_own_certificate(certificate.is_some_and(Certificate::is_ours))
-    }
-
-    /// Hands each bot its registration. Returns their digests.
-    fn register(
-        &self,
-        registration: impl Fn(usize) -> Option<Registration>,
-        must_set: bool,
-    ) -> BTreeSet<String> {
-        let mut digests = BTreeSet::new();
-        for (index, bot) in self.bots.iter().enumerate() {
-            let Some(wanted) = registration(index) else {
-                continue;
-            };
-            digests.insert(wanted.digest().to_owned());
-            bot.order(Order::Webhook(wanted, must_set));
-        }
-        digests
-    }
-
-    /// Has each bot poll; `registration` is the webhook that would be its own.
-    pub(crate) fn poll(&self, registration: impl Fn(usize) -> Option<Registration>) {
-        for (index, bot) in self.bots.iter().enumerate() {
-            bot.order(Order::Poll(registration(index)));
-        }
-    }
-
-    /// Ends it: what was polled is dealt with, and nothing new is taken. Whether that was so within
-    /// `limit`.
-    pub(crate) fn end(&self, limit: Duration) -> bool {
-        let (done, all_done) = mpsc::channel::<()>();
-        for bot in &self.bots {
-            bot.order(Order::End(done.clone()));
-        }
-        drop(done);
-        matches!(
-            all_done.recv_timeout(limit),
-            Err(mpsc::RecvTimeoutError::Disconnected)
-        )
-    }
+        .map_err(|error| CertificateError::Tls(error.to_string()))
 }

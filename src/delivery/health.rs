@@ -1,9 +1,10 @@
 //! The health of a registered webhook, by what Telegram says of it. Pure.
 
 use std::fmt;
+use std::mem;
 use std::time::Instant;
 
-use super::token_conflict::Contest;
+use super::token_conflict::TokenConflict;
 use crate::telegram::delivery_error::{self, Kind};
 use crate::telegram::types::WebhookInfo;
 
@@ -37,14 +38,14 @@ impl fmt::Display for Difference {
     }
 }
 
-/// A judgement of a webhook, and what to do.
+/// How a webhook is, and what to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Nothing is wrong.
     Well,
     /// The webhook is to be set again, for this reason.
     Repair(String),
-    /// Telegram does not deliver, or has another webhook.
+    /// Something is wrong that another set cannot help now.
     Problem(Problem),
 }
 
@@ -53,32 +54,33 @@ pub(crate) enum Verdict {
 pub(crate) struct Problem {
     /// What is wrong.
     pub(crate) words: String,
-    /// Whether Telegram's calls do not arrive.
+    /// Whether Telegram's calls do not reach the bot.
     pub(crate) is_unreachable: bool,
 }
 
 /// What is remembered from one look to the next.
 #[derive(Default)]
 pub(crate) struct Health {
-    /// The error that was told last.
+    /// The error that Telegram showed at the last look.
     last_error: DeliveryError,
+    /// How many updates waited then.
     pending: u64,
+    /// What a person was told of, until it is over.
     problem: Option<Problem>,
 }
 
 /// An error's date, and Telegram's words.
 type DeliveryError = (Option<i64>, Option<String>);
 
-fn error(info: &WebhookInfo) -> DeliveryError {
+fn last_error(info: &WebhookInfo) -> DeliveryError {
     (info.last_error_date, info.last_error_message.clone())
 }
 
 impl Health {
-    /// The webhook was found as it should be. What went wrong before is over, unless something
-    /// still waits.
+    /// The webhook was found as it should be. Its last error is over, unless updates still wait.
     pub(crate) fn found(&mut self, info: &WebhookInfo) {
         if info.pending_update_count == 0 {
-            self.last_error = error(info);
+            self.last_error = last_error(info);
         }
     }
 
@@ -98,98 +100,97 @@ impl Health {
     pub(crate) fn assess(
         &mut self,
         info: &WebhookInfo,
-        (agrees, fault): (Result<(), Difference>, Option<&str>),
-        contest: &mut Contest,
+        agrees: Result<(), Difference>,
+        fault: Option<&str>,
+        conflict: &mut TokenConflict,
         now: Instant,
     ) -> Verdict {
-        let last = error(info);
-        let message = info
-            .last_error_message
-            .as_deref()
-            .filter(|_| last != self.last_error);
-        self.last_error = last;
-        let was_pending = std::mem::replace(&mut self.pending, info.pending_update_count);
+        let error = last_error(info);
+        let is_error_new = error != self.last_error;
+        self.last_error = error;
+        let was_pending = mem::replace(&mut self.pending, info.pending_update_count);
+
         if let Err(difference) = agrees {
-            return self.repair(
-                difference.to_string(),
-                is_contested(difference),
-                contest,
-                now,
-            );
+            let is_foreign = is_of_another_program(difference);
+            return self.repair(difference.to_string(), is_foreign, conflict, now);
         }
-        contest.won();
-        let explained = message.and_then(delivery_error::explain);
-        let is_certificate =
-            explained.is_some_and(|explanation| explanation.kind == Kind::Certificate);
-        if let (true, Some(message), Some(fault)) = (is_certificate, message, fault) {
+        conflict.resolved();
+
+        let message = match &info.last_error_message {
+            Some(message) if is_error_new => message,
+            _ => return self.assess_pending(info.pending_update_count, was_pending),
+        };
+        let kind = delivery_error::explain(message).map(|explanation| explanation.kind);
+        match (kind, fault) {
             // The same certificate again would be refused again.
-            let words = format!(
-                "Telegram could not deliver an update: \"{message}\": {}",
-                fault.trim_end_matches('.')
-            );
-            self.problem = Some(Problem {
-                words,
-                is_unreachable: false,
-            });
-        } else if is_certificate {
-            return self.repair(
-                undelivered(message.unwrap_or_default()),
-                false,
-                contest,
-                now,
-            );
-        } else if let Some(message) = message {
-            let is_unreachable =
-                explained.is_some_and(|explanation| explanation.kind == Kind::Unreachable);
-            self.problem = Some(Problem {
-                words: undelivered(message),
-                is_unreachable,
-            });
-        } else if info.pending_update_count == 0 {
-            // What waited has been delivered since.
-            self.problem = None;
-        } else if self.problem.is_none()
-            && info.pending_update_count >= BACKLOG.max(was_pending + 1)
-            && was_pending > 0
-        {
-            let words = format!(
-                "{} updates wait at Telegram, and the number grows: run `pihook doctor`",
-                info.pending_update_count
-            );
-            self.problem = Some(Problem {
-                words,
-                is_unreachable: false,
-            });
+            (Some(Kind::Certificate), Some(fault)) => {
+                let words = format!(
+                    "Telegram could not deliver an update: \"{message}\": {}",
+                    fault.trim_end_matches('.')
+                );
+                self.problem(words, false)
+            }
+            (Some(Kind::Certificate), None) => {
+                self.repair(undelivered(message), false, conflict, now)
+            }
+            (kind, _) => self.problem(undelivered(message), kind == Some(Kind::Unreachable)),
         }
-        self.problem.clone().map_or(Verdict::Well, Verdict::Problem)
     }
 
+    /// Assesses the updates that wait, where Telegram tells no new error.
+    fn assess_pending(&mut self, pending: u64, was_pending: u64) -> Verdict {
+        if pending == 0 {
+            // What waited has been delivered since.
+            self.problem = None;
+            return Verdict::Well;
+        }
+        if let Some(problem) = &self.problem {
+            return Verdict::Problem(problem.clone());
+        }
+
+        // Many that come at once are a burst. Only a number that grows is a backlog.
+        let is_growing = was_pending > 0 && pending > was_pending;
+        if pending < BACKLOG || !is_growing {
+            return Verdict::Well;
+        }
+        let words = format!(
+            "{pending} updates wait at Telegram, and the number grows: run `pihook doctor`"
+        );
+        self.problem(words, false)
+    }
+
+    /// Has the webhook set again, where the pauses between repairs allow it now.
     fn repair(
         &mut self,
-        why: String,
-        is_contested: bool,
-        contest: &mut Contest,
+        reason: String,
+        is_foreign: bool,
+        conflict: &mut TokenConflict,
         now: Instant,
     ) -> Verdict {
-        if contest.may_repair(is_contested, now) {
-            return Verdict::Repair(why);
+        if conflict.may_repair(is_foreign, now) {
+            return Verdict::Repair(reason);
         }
-        let advice = if is_contested {
+        let advice = if is_foreign {
             "; only one program can use a token: stop the other program, or give it a token of its own"
         } else {
             ""
         };
-        let words = format!("{why}, again{advice}; pihook sets the webhook again later");
-        let problem = self.problem.insert(Problem {
+        let words = format!("{reason}, again{advice}; pihook sets the webhook again later");
+        self.problem(words, false)
+    }
+
+    fn problem(&mut self, words: String, is_unreachable: bool) -> Verdict {
+        let problem = Problem {
             words,
-            is_unreachable: false,
-        });
-        Verdict::Problem(problem.clone())
+            is_unreachable,
+        };
+        self.problem = Some(problem.clone());
+        Verdict::Problem(problem)
     }
 }
 
 /// Whether another program sets this webhook, too.
-fn is_contested(difference: Difference) -> bool {
+fn is_of_another_program(difference: Difference) -> bool {
     match difference {
         Difference::Other | Difference::Settings | Difference::Secret => true,
         Difference::Missing | Difference::Certificate => false,
@@ -223,16 +224,19 @@ mod tests {
         }
     }
 
-    fn scene() -> (Instant, Health, Contest) {
-        (Instant::now(), Health::default(), Contest::new(INTERVAL))
+    fn scene() -> (Instant, Health, TokenConflict) {
+        (
+            Instant::now(),
+            Health::default(),
+            TokenConflict::new(INTERVAL),
+        )
     }
 
     #[test]
-    fn an_error_is_told_while_it_is_news_or_something_waits() {
-        let (now, mut health, mut contest) = scene();
-        let mut assess = |pending, error| {
-            health.assess(&info(pending, error), (Ok(()), None), &mut contest, now)
-        };
+    fn a_delivery_error_is_a_problem_while_it_is_new_or_updates_wait() {
+        let (now, mut health, mut conflict) = scene();
+        let mut assess =
+            |pending, error| health.assess(&info(pending, error), Ok(()), None, &mut conflict, now);
         let timeout = Some((1000, "Connection timed out"));
         assert_eq!(assess(0, None), Verdict::Well);
         assert!(
@@ -260,21 +264,21 @@ mod tests {
     }
 
     #[test]
-    fn what_went_wrong_before_the_start_is_no_news() {
+    fn a_delivery_error_from_before_the_start_is_no_problem() {
         let old = info(0, Some((1000, "Connection refused")));
-        let (now, mut health, mut contest) = scene();
+        let (now, mut health, mut conflict) = scene();
         health.found(&old);
         assert_eq!(
-            health.assess(&old, (Ok(()), None), &mut contest, now),
+            health.assess(&old, Ok(()), None, &mut conflict, now),
             Verdict::Well
         );
     }
 
     #[test]
-    fn a_pile_that_grows_is_told() {
-        let (now, mut health, mut contest) = scene();
+    fn a_growing_backlog_is_a_problem() {
+        let (now, mut health, mut conflict) = scene();
         let mut assess =
-            |pending| health.assess(&info(pending, None), (Ok(()), None), &mut contest, now);
+            |pending| health.assess(&info(pending, None), Ok(()), None, &mut conflict, now);
         assert_eq!(
             [assess(10), assess(19), assess(0), assess(500)],
             [const { Verdict::Well }; 4],
@@ -289,15 +293,16 @@ mod tests {
 
     #[test]
     fn two_programs_do_not_fight_over_a_webhook() {
-        let (start, mut health, mut contest) = scene();
+        let (start, mut health, mut conflict) = scene();
         // Somebody takes it again at once, all day long, and it is looked at every 5 min.
         let mut repairs = Vec::new();
         for minute in (0..24 * 60).step_by(5) {
             let now = start + Duration::from_secs(minute * 60);
             match health.assess(
                 &info(0, None),
-                (Err(Difference::Other), None),
-                &mut contest,
+                Err(Difference::Other),
+                None,
+                &mut conflict,
                 now,
             ) {
                 Verdict::Repair(_) => repairs.push(minute),
@@ -316,8 +321,9 @@ mod tests {
         assert!(matches!(
             health.assess(
                 &info(0, None),
-                (Err(Difference::Missing), None),
-                &mut contest,
+                Err(Difference::Missing),
+                None,
+                &mut conflict,
                 later
             ),
             Verdict::Repair(_)
@@ -326,8 +332,9 @@ mod tests {
         assert!(matches!(
             health.assess(
                 &info(0, None),
-                (Err(Difference::Missing), None),
-                &mut contest,
+                Err(Difference::Missing),
+                None,
+                &mut conflict,
                 soon
             ),
             Verdict::Repair(_)
@@ -335,12 +342,18 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_known_to_be_refused_is_not_uploaded_again() {
-        let (now, mut health, mut contest) = scene();
+    fn a_certificate_with_a_known_fault_is_not_uploaded_again() {
+        let (now, mut health, mut conflict) = scene();
         let failed = "SSL error {error:0A000086:SSL routines::certificate verify failed}";
-        let fault = (Ok(()), Some("its issuer has expired."));
+        let fault = Some("its issuer has expired.");
         for date in [1000, 1001, 1001] {
-            let verdict = health.assess(&info(1, Some((date, failed))), fault, &mut contest, now);
+            let verdict = health.assess(
+                &info(1, Some((date, failed))),
+                Ok(()),
+                fault,
+                &mut conflict,
+                now,
+            );
             let Verdict::Problem(Problem {
                 words,
                 is_unreachable: false,
@@ -356,20 +369,27 @@ mod tests {
             );
         }
         assert_eq!(
-            health.assess(&info(0, Some((1001, failed))), fault, &mut contest, now),
+            health.assess(
+                &info(0, Some((1001, failed))),
+                Ok(()),
+                fault,
+                &mut conflict,
+                now
+            ),
             Verdict::Well
         );
     }
 
     #[test]
-    fn a_wrong_certificate_is_uploaded_again_but_not_for_ever() {
-        let (now, mut health, mut contest) = scene();
+    fn a_refused_certificate_is_uploaded_again_once() {
+        let (now, mut health, mut conflict) = scene();
         let failed = "SSL error {error:0A000086:SSL routines::certificate verify failed}";
         assert!(matches!(
             health.assess(
                 &info(1, Some((1000, failed))),
-                (Ok(()), None),
-                &mut contest,
+                Ok(()),
+                None,
+                &mut conflict,
                 now
             ),
             Verdict::Repair(_)
@@ -377,8 +397,9 @@ mod tests {
         health.set();
         let again = health.assess(
             &info(1, Some((1001, failed))),
-            (Ok(()), None),
-            &mut contest,
+            Ok(()),
+            None,
+            &mut conflict,
             now + INTERVAL,
         );
         assert!(

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 /// Looks follow each other in a `watch_interval` divided by this: 1 min by default.
 const LOOK_DIVISOR: u32 = 5;
 
-/// The turns of one bot among all.
+/// The times at which it is one bot's turn.
 #[derive(Clone, Copy)]
 pub(crate) struct LookTurns {
     first: Instant,
@@ -13,7 +13,7 @@ pub(crate) struct LookTurns {
 }
 
 impl LookTurns {
-    /// For the bot at this place among so many; `start` is the same for all.
+    /// The turns of the bot at place `index` among `bots`; `start` is the same for all of them.
     pub(crate) fn new(start: Instant, interval: Duration, index: usize, bots: usize) -> Self {
         let gap = interval / LOOK_DIVISOR;
         let times = |count: usize| gap.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));

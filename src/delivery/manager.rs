@@ -1,122 +1,150 @@
-//! The change-over between webhook and polling: does for all bots what the switch decides, and says
-//! so.
+//! The manager of the delivery: does for all bots what the policy decides between webhook and
+//! polling, and says so.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::endpoint::{Identity, Registrar};
-use super::policy::{Change, Reason, Seen, Switch};
+use super::bot_threads::BotThreads;
+use super::endpoint::Endpoint;
+use super::manager_message::ManagerMessage;
+use super::policy::{Decision, DeliveryPolicy, Event, Reason};
 use super::polling_note::PollingNote;
 use crate::config::{Config, Delivery};
-use crate::edge::arrivals::Arrivals;
+use crate::edge::reach::Reach;
 use crate::status::facts::Status;
 
 /// How the updates of all bots come.
-pub(crate) struct ChangeOver<'c> {
+pub(crate) struct DeliveryManager<'c> {
     /// None where the settings have decided.
-    switch: Option<Switch>,
+    policy: Option<DeliveryPolicy>,
     /// None where there is no webhook at all.
-    pub(crate) identity: Option<Identity<'c>>,
+    pub(crate) endpoint: Option<Endpoint<'c>>,
     note: PollingNote,
     status: Arc<Status>,
-    arrivals: Arc<Arrivals>,
+    reach: Arc<Reach>,
 }
 
-impl<'c> ChangeOver<'c> {
-    /// Begins as the settings say, or as it was before the start.
-    pub(crate) fn begin(
+impl<'c> DeliveryManager<'c> {
+    /// Has the bots begin as the settings say, or as they did before the start.
+    pub(crate) fn start(
         config: &'c Config,
-        identity: Option<Identity<'c>>,
-        registrar: &Registrar,
+        endpoint: Option<Endpoint<'c>>,
+        threads: &BotThreads,
         status: Arc<Status>,
-        arrivals: Arc<Arrivals>,
+        reach: Arc<Reach>,
     ) -> Self {
-        let (note, now) = (PollingNote::new(config), Instant::now());
-        let before = note.read().filter(|_| config.delivery == Delivery::Auto);
-        let mut this = Self {
-            switch: None,
-            identity,
-            note,
+        let mut manager = Self {
+            policy: None,
+            endpoint,
+            note: PollingNote::new(config),
             status,
-            arrivals,
+            reach,
         };
-        let here = |switch: Switch| {
-            if config.tls {
-                switch
-            } else {
-                switch.behind_proxy()
-            }
+        let Some(endpoint) = &mut manager.endpoint else {
+            threads.poll(Vec::new());
+            manager.show_polling(&Reason::Settings);
+            return manager;
         };
-        match (&mut this.identity, before) {
-            (None, _) => {
-                registrar.poll(|_| None);
-                this.say_polling(&Reason::Settings);
-            }
-            (Some(identity), Some(words)) => {
-                identity.poll();
-                this.switch = Some(here(Switch::polling(config.watch_interval, now)));
-                this.say_polling(&Reason::Before(words));
-            }
-            (Some(identity), None) => {
-                identity.register();
-                let switch = here(Switch::new(identity.has_host(), config.watch_interval, now));
-                this.switch = Some(switch).filter(|_| config.delivery == Delivery::Auto);
-            }
+        if config.delivery != Delivery::Auto {
+            endpoint.register();
+            return manager;
         }
-        this
+
+        let now = Instant::now();
+        let interval = config.watch_interval;
+        let policy = if let Some(words) = manager.note.read() {
+            endpoint.poll();
+            manager.show_polling(&Reason::Before(words));
+            DeliveryPolicy::polling(interval, now)
+        } else {
+            endpoint.register();
+            DeliveryPolicy::new(endpoint.has_host(), interval, now)
+        };
+        manager.policy = Some(if config.tls {
+            policy
+        } else {
+            policy.behind_proxy()
+        });
+        manager
     }
 
-    /// Whether arrivals matter now.
-    pub(crate) fn awaits_arrival(&self) -> bool {
-        self.switch.as_ref().is_some_and(Switch::awaits_arrival)
-            || self.identity.as_ref().is_some_and(Identity::awaits_arrival)
+    /// Whether it would be news that Telegram reaches this Pi.
+    pub(crate) fn awaits_reach(&self) -> bool {
+        let policy_awaits = self
+            .policy
+            .as_ref()
+            .is_some_and(DeliveryPolicy::awaits_reach);
+        let endpoint_awaits = self.endpoint.as_ref().is_some_and(Endpoint::awaits_reach);
+        policy_awaits || endpoint_awaits
     }
 
-    /// Takes in that Telegram, or somebody with path and secret, got in.
-    pub(crate) fn arrived(&mut self) {
-        if let Some(identity) = self
-            .identity
-            .as_mut()
-            .filter(|identity| identity.awaits_arrival())
+    /// Notes that Telegram has reached this Pi.
+    pub(crate) fn reached(&mut self) {
+        if let Some(endpoint) = &mut self.endpoint
+            && endpoint.awaits_reach()
         {
-            identity.arrived();
+            endpoint.reached();
         }
-        self.see(Seen::Arrival);
+        self.handle_event(Event::Reached);
     }
 
-    /// Takes in that Telegram has taken the webhook of the bot at this place. Before that there had
-    /// been so many arrivals: those since count, also when they were faster than this news.
-    pub(crate) fn set(&mut self, bot: usize, arrived_before: u64) {
-        let has_arrived = self.arrivals.of(bot).count() > arrived_before;
-        self.see(Seen::Set(has_arrived));
+    /// Notes that time has passed.
+    pub(crate) fn time_passed(&mut self) {
+        self.handle_event(Event::Time);
     }
 
-    /// When to say that time has passed.
+    /// When to call [`DeliveryManager::time_passed`].
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.switch.as_ref()?.due()
+        self.policy.as_ref()?.due()
     }
 
-    /// Takes in what was seen.
-    pub(crate) fn see(&mut self, seen: Seen) {
-        let (Some(switch), Some(identity)) = (&mut self.switch, &mut self.identity) else {
+    /// Does what a thread's message asks for.
+    pub(crate) fn handle(&mut self, message: ManagerMessage) {
+        match message {
+            ManagerMessage::Registered(digest) => {
+                if let Some(endpoint) = &mut self.endpoint {
+                    endpoint.registered(&digest);
+                }
+            }
+            ManagerMessage::Moved(address) => {
+                if let Some(endpoint) = &mut self.endpoint {
+                    endpoint.moved(address);
+                    self.handle_event(Event::Address);
+                }
+            }
+            ManagerMessage::Set {
+                bot,
+                reached_before,
+            } => {
+                // Telegram connects before it answers setWebhook: it may have come before this
+                // message.
+                let is_reached = self.reach.of(bot).count() > reached_before;
+                self.handle_event(Event::Set(is_reached));
+            }
+            ManagerMessage::Event(event) => self.handle_event(event),
+        }
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        let Some(policy) = &mut self.policy else {
             return;
         };
-        match switch.see(seen, Instant::now()) {
+        let Some(endpoint) = &mut self.endpoint else {
+            return;
+        };
+        match policy.handle(event, Instant::now()) {
             None => {}
-            Some(Change::Try) => {
+            Some(Decision::Try) => {
                 log::info!("pihook tries the webhook.");
-                identity.try_webhook();
+                endpoint.try_webhook();
             }
-            Some(Change::Poll(reason)) => {
-                identity.poll();
-                let source = self
-                    .arrivals
-                    .last_from_home()
-                    .filter(|_| reason == Reason::NothingArrives);
-                self.explain(&source.map_or(reason, Reason::RewrittenSource));
+            Some(Decision::Poll(reason)) => {
+                endpoint.poll();
+                let reason = self.reason_seen_here(reason);
+                self.explain(&reason);
             }
-            Some(Change::Explain(reason)) => self.explain(&reason),
-            Some(Change::Proven) => {
+            Some(Decision::Explain(reason)) => self.explain(&reason),
+            Some(Decision::Reachable) => {
                 log::info!("Telegram reaches this Pi: updates arrive by webhook.");
                 self.note.write(None);
                 self.status.polling_reason(None);
@@ -124,12 +152,21 @@ impl<'c> ChangeOver<'c> {
         }
     }
 
-    fn explain(&self, reason: &Reason) {
-        self.note.write(Some(&reason.to_string()));
-        self.say_polling(reason);
+    /// A better reason, where connections from the home's own network explain why Telegram does not
+    /// reach this Pi.
+    fn reason_seen_here(&self, reason: Reason) -> Reason {
+        match self.reach.last_from_home() {
+            Some(source) if reason == Reason::NotReached => Reason::RewrittenSource(source),
+            _ => reason,
+        }
     }
 
-    fn say_polling(&self, reason: &Reason) {
+    fn explain(&self, reason: &Reason) {
+        self.note.write(Some(&reason.to_string()));
+        self.show_polling(reason);
+    }
+
+    fn show_polling(&self, reason: &Reason) {
         log::info!("Updates arrive by polling: {reason}.");
         self.status.polling_reason(Some(reason.to_string()));
     }

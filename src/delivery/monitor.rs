@@ -1,66 +1,37 @@
-//! Keeps one bot's webhook registered: tries until it succeeds, and watches the webhook from then
-//! on.
+//! The monitor of one bot's webhook: registers it, and looks at it from then on.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::bot_links::BotLinks;
 use super::health::{Difference, Health, Problem, Verdict};
 use super::look_turns::LookTurns;
-use super::policy::Seen;
-use super::reachability::{ARRIVAL_TIMEOUT, Look, Obstacle, Reachability};
+use super::policy::Event;
+use super::reachability::{Look, Obstacle, REACH_TIMEOUT, Reachability};
 use super::registration::{Registered, Registration, RegistrationError};
 use super::retry_pause::{RetryPause, token_pause};
-use super::token_conflict::Contest;
-use crate::edge::arrivals::{Arrivals, Arrived};
-use crate::status::facts::Status;
+use super::token_conflict::TokenConflict;
+use crate::edge::reach::ReachRecord;
 use crate::telegram::cached_me::CachedMe;
 use crate::telegram::error::{ApiError, NEW_TOKEN};
 use crate::telegram::types::WebhookInfo;
-use crate::updates::observations::Observations;
 
+/// The longest wait between two tries to register the webhook.
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(300);
-/// After so many refusals of the token, one after the other, nobody waits for this bot any more.
+/// Where news is likely, the next look comes in a `watch_interval` divided by this: 30 s by default.
+const SOON_DIVISOR: u32 = 10;
+/// After so many refusals of the token, one after the other, the other bots' change of certificate
+/// no longer waits for this bot.
 const TOKEN_REFUSALS: u32 = 3;
-/// A longer wait that a 429 asks for is a refusal: meanwhile the bot had better poll.
+/// When a 429 asks for a longer wait, in seconds, it counts as a refusal, and the bots poll.
 const LONGEST_FLOOD_WAIT: u64 = 10;
-/// When setWebhook fails for longer, and the bot has no request meanwhile, the bot had better poll,
-/// too.
+/// The bots poll also when setWebhook fails for longer, and the bot has no request meanwhile.
 const SET_PATIENCE: Duration = Duration::from_secs(30);
-/// What a person is told when a test has shown that nothing gets in.
+/// What a person is told when a test has shown that Telegram does not reach the bot.
 const SILENCE: &str = "updates wait at Telegram, but Telegram's calls do not reach this Pi, and Telegram shows no error: \
                        a firewall, a tunnel or a proxy may close the connections. Run `pihook doctor`";
 
-/// Called as the webhook's state changes.
-pub(crate) struct Callbacks {
-    /// The bot, by its place in the settings.
-    pub(crate) index: usize,
-    /// Shows the webhook's state to a person.
-    pub(crate) status: Arc<Status>,
-    /// What shows that Telegram gets in.
-    pub(crate) arrivals: Arc<Arrivals>,
-    /// What the webhook notices of this bot.
-    pub(crate) observations: Arc<Observations>,
-    /// Called when the webhook may be set at once: Telegram connects before it answers.
-    pub(crate) setting: Box<dyn Fn() + Send>,
-    /// Gets the digest of a registration that Telegram has, or that the token can hardly bring
-    /// about.
-    pub(crate) registered: Box<dyn Fn(&str) + Send>,
-    /// Called when Telegram has taken the webhook, with the number of arrivals before that.
-    pub(crate) set: Box<dyn Fn(u64) + Send>,
-    /// Gets what decides on webhook or polling. False when the settings have decided.
-    pub(crate) seen: Box<dyn Fn(Seen) -> bool + Send>,
-    /// Called when Telegram's calls do not arrive: the address may have changed.
-    pub(crate) unreachable: Box<dyn Fn() + Send>,
-}
-
-impl Callbacks {
-    fn arrived(&self) -> Arrived {
-        self.arrivals.of(self.index)
-    }
-}
-
 /// One bot's webhook.
-pub(crate) struct Keeper {
+pub(crate) struct WebhookMonitor {
     registration: Registration,
     interval: Duration,
     turns: LookTurns,
@@ -72,21 +43,22 @@ pub(crate) struct Keeper {
     is_identified: bool,
     /// The webhook is to be set even if Telegram shows the right one.
     must_set: bool,
-    /// Since when setWebhook fails, and how many requests of the bot there had been.
+    /// Since when setWebhook fails, and how many requests the bot had had then.
     failing: Option<(Instant, u64)>,
-    /// How often the token was refused since it last was not.
+    /// How often the token was refused, one time after the other.
     token_refusals: u32,
+    /// When the last look was.
     looked: Option<Instant>,
-    /// How many arrivals there had been at the last look, or when it was left out.
-    arrived_before: u64,
-    /// None: at once.
+    /// How often Telegram had reached the bot at the last look, or when one was left out.
+    reached_before: u64,
+    /// None when the next step must look at once.
     next_look: Option<Instant>,
 }
 
-impl Keeper {
-    /// Registers this, and looks at it from then on: at each of its `turns` where nothing has
-    /// arrived since the one before, and otherwise once in each `interval`. With `must_set` it is
-    /// set also if Telegram has it already.
+impl WebhookMonitor {
+    /// Registers this webhook, and looks at it from then on: at each of its `turns` where Telegram
+    /// has not reached the bot since the one before, and otherwise once in each `interval`. With
+    /// `must_set` it is set also if Telegram has it already.
     pub(crate) fn new(
         registration: Registration,
         interval: Duration,
@@ -106,37 +78,37 @@ impl Keeper {
             failing: None,
             token_refusals: 0,
             looked: None,
-            arrived_before: 0,
+            reached_before: 0,
             next_look: None,
         }
     }
 
-    /// The next step looks, whatever has arrived.
+    /// The next step looks, also where Telegram has just reached the bot.
     pub(crate) fn look_now(&mut self) {
         self.next_look = None;
     }
 
-    /// One step: registers, or checks. Returns how long to wait before the next one.
+    /// Registers the webhook, or looks at it. Returns how long to wait before the next step.
     pub(crate) fn step(
         &mut self,
-        callbacks: &Callbacks,
+        links: &BotLinks,
         me: &CachedMe,
-        contest: &mut Contest,
+        token_conflict: &mut TokenConflict,
     ) -> Duration {
         let now = Instant::now();
         if self.is_registered {
-            let pause = self.look_in_time(callbacks, contest, now);
+            let pause = self.look_in_time(links, token_conflict, now);
             self.next_look = Some(Instant::now() + pause);
             return pause;
         }
-        match contest.lost_until() {
+        match token_conflict.lost_until() {
             Some(until) if now < until => until - now,
             lost => {
                 if lost.is_some() {
                     // What follows takes the bot from another program.
-                    contest.may_repair(true, now);
+                    token_conflict.may_repair(true, now);
                 }
-                let pause = self.register(callbacks, me);
+                let pause = self.register(links, me);
                 self.next_look = Some(Instant::now() + pause);
                 pause
             }
@@ -146,29 +118,30 @@ impl Keeper {
     /// Looks, if it is time to, and if there is something to be seen.
     fn look_in_time(
         &mut self,
-        callbacks: &Callbacks,
-        contest: &mut Contest,
+        links: &BotLinks,
+        token_conflict: &mut TokenConflict,
         now: Instant,
     ) -> Duration {
         let Some(next) = self.next_look else {
-            return self.look(callbacks, contest);
+            return self.look(links, token_conflict);
         };
         if now < next {
             return next - now;
         }
-        let count = callbacks.arrived().count();
-        let has_arrived = std::mem::replace(&mut self.arrived_before, count) < count;
+        let count = links.reach_record().count();
+        let is_reached = count > self.reached_before;
+        self.reached_before = count;
         let is_recent = self
             .looked
             .is_some_and(|looked| now.saturating_duration_since(looked) < self.interval);
-        if has_arrived
+        if is_reached
             && is_recent
             && !self.health.has_problem()
             && !self.reachability.is_unreachable()
         {
             return self.turns.next_in(now);
         }
-        self.look(callbacks, contest)
+        self.look(links, token_conflict)
     }
 
     /// Updates come as soon as the webhook is set, and the bot can handle none before it knows who
@@ -181,43 +154,50 @@ impl Keeper {
         Ok(())
     }
 
-    fn register(&mut self, callbacks: &Callbacks, me: &CachedMe) -> Duration {
-        let before = callbacks.arrived().count();
-        (callbacks.setting)();
-        let done = self.identify(me).and_then(|()| match self.must_set {
-            true => self.registration.set().map(Registered::Set),
-            false => self.registration.ensure(),
-        });
-        match done {
+    fn register(&mut self, links: &BotLinks, me: &CachedMe) -> Duration {
+        let before = links.reach_record().count();
+        links.before_set();
+        match self.try_register(me) {
             Ok(done) => {
-                self.registered(&done, before, callbacks);
+                self.registered(&done, before, links);
                 if self.reachability.is_tested() {
-                    return ARRIVAL_TIMEOUT;
+                    return REACH_TIMEOUT;
                 }
                 // Telegram calls at once, and so knows soon what is wrong.
-                self.interval / 10
+                self.interval / SOON_DIVISOR
             }
             Err(error) => match error.api_error() {
-                Some(refusal) if refusal.token_is_refused() => self.refused(refusal, callbacks),
-                _ => self.not_registered(&error, callbacks),
+                Some(refusal) if refusal.token_is_refused() => self.refused(refusal, links),
+                _ => self.not_registered(&error, links),
             },
         }
     }
 
-    /// Telegram has the webhook; before that there had been so many arrivals.
-    fn registered(&mut self, done: &Registered, before: u64, callbacks: &Callbacks) {
+    fn try_register(&mut self, me: &CachedMe) -> Result<Registered, RegistrationError> {
+        self.identify(me)?;
+        if self.must_set {
+            let info = self.registration.set()?;
+            Ok(Registered::Set(info))
+        } else {
+            self.registration.ensure()
+        }
+    }
+
+    /// Notes that Telegram has the webhook, and had reached the bot so often before.
+    fn registered(&mut self, done: &Registered, before: u64, links: &BotLinks) {
         let bot = self.registration.bot();
-        callbacks.status.webhook(bot, None);
+        links.status.webhook(bot, None);
         self.token_refusals = 0;
         self.failing = None;
         self.retry_pause.reset();
-        let arrived = callbacks.arrived();
+        let reach = links.reach_record();
         self.looked = Some(Instant::now());
-        self.arrived_before = arrived.count();
+        self.reached_before = reach.count();
+
         match done {
             Registered::Unchanged(info) => {
                 self.health.found(info);
-                let look = self.look_at(info, arrived);
+                let look = self.look_at(info, reach);
                 self.reachability.found(&look);
                 log::info!("bot {bot}: the webhook is registered, and unchanged.");
             }
@@ -225,19 +205,19 @@ impl Keeper {
                 self.health.set();
                 self.reachability
                     .set(before, info.pending_update_count > 0, Instant::now());
-                callbacks.observations.right_secret();
+                links.signals.right_secret();
                 log::info!("bot {bot}: the webhook is registered.");
-                (callbacks.set)(before);
+                links.set(before);
             }
         }
-        (callbacks.registered)(self.registration.digest());
+        links.registered(self.registration.digest());
         self.is_registered = true;
         self.must_set = false;
     }
 
-    fn not_registered(&mut self, error: &RegistrationError, callbacks: &Callbacks) -> Duration {
+    fn not_registered(&mut self, error: &RegistrationError, links: &BotLinks) -> Duration {
         let bot = self.registration.bot();
-        callbacks
+        links
             .status
             .webhook(bot, Some(format!("the webhook is not registered: {error}")));
         let pause = self.retry_pause.after(error.api_error());
@@ -246,120 +226,110 @@ impl Keeper {
             pause.as_secs()
         );
         if error.api_error().is_some_and(is_final) {
-            (callbacks.seen)(Seen::Refused(error.to_string()));
+            links.report(Event::Refused(error.to_string()));
         } else if let RegistrationError::Set(refusal) = error {
-            let requests = callbacks.arrived().requests;
-            if !matches!(refusal, ApiError::Unreachable(_))
+            let requests = links.reach_record().requests;
+            if !matches!(refusal, ApiError::Unreachable(_) | ApiError::WrongClock(_))
                 && self.fails_for_long(requests, Instant::now())
             {
-                (callbacks.seen)(Seen::NotSet(error.to_string()));
+                links.report(Event::NotSet(error.to_string()));
             }
         }
         pause
     }
 
-    /// Takes in that setWebhook has failed, when there had been so many requests. Whether it has
-    /// for long, without a request.
+    /// Notes that setWebhook has failed, when there had been so many requests. Whether it has failed
+    /// for long, without a request meanwhile.
     fn fails_for_long(&mut self, requests: u64, now: Instant) -> bool {
-        let (since, count) = self
-            .failing
-            .filter(|(_, count)| *count == requests)
-            .unwrap_or((now, requests));
-        self.failing = Some((since, count));
+        let since = match self.failing {
+            Some((since, count)) if count == requests => since,
+            _ => now,
+        };
+        self.failing = Some((since, requests));
         now.saturating_duration_since(since) >= SET_PATIENCE
     }
 
-    /// One answer decides nothing: it is tried again, and a call that Telegram takes meanwhile
-    /// revives it at once.
-    fn refused(&mut self, why: &ApiError, callbacks: &Callbacks) -> Duration {
+    /// Notes that the Bot API refused the token. One answer decides nothing: the token is tried
+    /// again, at once when the Bot API accepts another call with it.
+    fn refused(&mut self, error: &ApiError, links: &BotLinks) -> Duration {
         let bot = self.registration.bot();
         let pause = token_pause(self.token_refusals);
         self.is_registered = false;
         self.token_refusals = self.token_refusals.saturating_add(1);
-        callbacks.observations.token_refused();
+        links.signals.token_refused();
         if self.token_refusals >= TOKEN_REFUSALS {
-            // The other bots' rollover must not wait for this one.
-            (callbacks.registered)(self.registration.digest());
+            // The other bots' change of certificate must not wait for this bot.
+            links.registered(self.registration.digest());
         }
-        if callbacks
+        if links
             .status
-            .webhook(bot, Some(format!("{why}. {NEW_TOKEN}")))
+            .webhook(bot, Some(format!("{error}. {NEW_TOKEN}")))
         {
-            log::error!("bot {bot}: {why}. {NEW_TOKEN} pihook tries again, at growing intervals.");
+            log::error!(
+                "bot {bot}: {error}. {NEW_TOKEN} pihook tries again, at growing intervals."
+            );
         }
+        links.status.token_refused(bot);
         pause
     }
 
-    fn look_at<'l>(&self, info: &'l WebhookInfo, arrived: Arrived) -> Look<'l> {
+    fn look_at<'l>(&self, info: &'l WebhookInfo, reach: ReachRecord) -> Look<'l> {
         Look {
             info,
-            arrived,
+            reach,
             has_own_certificate: self.registration.has_own_certificate(),
             now: Instant::now(),
             telegram_time: self.registration.telegram_time(),
         }
     }
 
-    fn look(&mut self, callbacks: &Callbacks, contest: &mut Contest) -> Duration {
+    fn look(&mut self, links: &BotLinks, token_conflict: &mut TokenConflict) -> Duration {
         let info = match self.registration.info() {
             Ok(info) => info,
-            Err(RegistrationError::Api(why)) if why.token_is_refused() => {
-                return self.refused(&why, callbacks);
+            Err(RegistrationError::Api(error)) if error.token_is_refused() => {
+                return self.refused(&error, links);
             }
-            // While the Bot API cannot be reached there is nothing new to know; the updates' log
-            // has it.
+            // While the Bot API cannot be reached there is nothing new to know; the workers log
+            // that.
             Err(_) => return self.turns.next_in(Instant::now()),
         };
         self.token_refusals = 0;
-        let arrived = callbacks.arrived();
+        let reach = links.reach_record();
         self.looked = Some(Instant::now());
-        self.arrived_before = arrived.count();
-        let is_secret_wrong = callbacks.observations.is_secret_wrong();
-        let agrees = self.registration.agrees(&info);
-        let agrees = agrees.and(if is_secret_wrong {
-            Err(Difference::Secret)
-        } else {
-            Ok(())
-        });
+        self.reached_before = reach.count();
 
-        let look = self.look_at(&info, arrived);
-        let obstacle = self.reachability.look(&look).filter(|_| agrees.is_ok());
-        let verdict = self.health.assess(
-            &info,
-            (agrees, self.registration.fault()),
-            contest,
-            Instant::now(),
-        );
+        let mut agrees = self.registration.agrees(&info);
+        if agrees.is_ok() && links.signals.is_secret_wrong() {
+            agrees = Err(Difference::Secret);
+        }
+        let mut obstacle = self.reachability.look(&self.look_at(&info, reach));
+        if agrees.is_err() {
+            // It is an obstacle of another webhook.
+            obstacle = None;
+        }
+        let fault = self.registration.fault();
+        let verdict = self
+            .health
+            .assess(&info, agrees, fault, token_conflict, Instant::now());
+
+        let bot = self.registration.bot();
         if let Verdict::Repair(reason) = &verdict {
-            log::warn!(
-                "bot {}: {reason}. pihook sets the webhook again.",
-                self.registration.bot()
-            );
+            log::warn!("bot {bot}: {reason}. pihook sets the webhook again.");
             return self.set_again();
         }
-        if obstacle == Some(Obstacle::Silence) && contest.may_repair(false, Instant::now()) {
+        if obstacle == Some(Obstacle::Silence) && token_conflict.may_repair(false, Instant::now()) {
             log::info!(
-                "bot {}: updates wait at Telegram, but nothing arrives. pihook sets the webhook again, as a test.",
-                self.registration.bot()
+                "bot {bot}: updates wait at Telegram, but nothing arrives. pihook sets the webhook again, as a test."
             );
             return self.set_again();
         }
-        self.tell(verdict, callbacks);
-        match obstacle {
-            Some(Obstacle::Error(message)) => {
-                (callbacks.unreachable)();
-                (callbacks.seen)(Seen::Undelivered(message));
-            }
-            Some(Obstacle::FailedTest) => {
-                (callbacks.unreachable)();
-                (callbacks.seen)(Seen::NothingArrives);
-            }
-            Some(Obstacle::Silence) | None => {}
-        }
-        // While something waits, it may be that nothing gets in any more.
+        self.show(verdict, links);
+        report_obstacle(obstacle, links);
+
+        // While something waits, Telegram may no longer reach the bot: the next look is soon.
         let is_waited_for = info.pending_update_count > 0 && agrees.is_ok();
         if is_waited_for {
-            self.interval / 10
+            self.interval / SOON_DIVISOR
         } else {
             self.turns.next_in(Instant::now())
         }
@@ -372,7 +342,7 @@ impl Keeper {
     }
 
     /// Shows a person how the webhook is.
-    fn tell(&self, verdict: Verdict, callbacks: &Callbacks) {
+    fn show(&self, verdict: Verdict, links: &BotLinks) {
         let bot = self.registration.bot();
         let problem = match verdict {
             Verdict::Problem(problem) => Some(problem),
@@ -384,7 +354,7 @@ impl Keeper {
         };
         match problem {
             None => {
-                if callbacks.status.webhook(bot, None) {
+                if links.status.webhook(bot, None) {
                     log::info!("bot {bot}: the webhook works again.");
                 }
             }
@@ -393,14 +363,25 @@ impl Keeper {
                 is_unreachable,
             }) => {
                 if is_unreachable {
-                    (callbacks.unreachable)();
+                    links.unreachable();
                 }
-                if callbacks.status.webhook(bot, Some(words.clone())) {
+                if links.status.webhook(bot, Some(words.clone())) {
                     log::warn!("bot {bot}: {words}.");
                 }
             }
         }
     }
+}
+
+/// Reports what keeps updates from arriving. Silence is not reported: a test decides on it first.
+fn report_obstacle(obstacle: Option<Obstacle>, links: &BotLinks) {
+    let event = match obstacle {
+        Some(Obstacle::Error(message)) => Event::Undelivered(message),
+        Some(Obstacle::FailedTest) => Event::NotReached,
+        Some(Obstacle::Silence) | None => return,
+    };
+    links.unreachable();
+    links.report(event);
 }
 
 /// Whether Telegram will not take this webhook, however often it is asked.
@@ -422,7 +403,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_telegram_will_never_take_is_told_from_what_passes() {
+    fn a_final_refusal_of_set_webhook_is_told_from_a_passing_one() {
         let refused = |code, retry_after| {
             is_final(&ApiError::Refused {
                 code,

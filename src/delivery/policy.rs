@@ -1,4 +1,5 @@
-//! Webhook or polling: one decision for the whole program, made by what is seen. Pure.
+//! Webhook or polling: one decision for the whole program, made by the events that threads report.
+//! Pure.
 //!
 //! All bots share one port and one certificate, and a TLS handshake names no bot. So all bots use
 //! the webhook, or all poll.
@@ -7,13 +8,14 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::reachability::ARRIVAL_TIMEOUT;
+use super::reachability::REACH_TIMEOUT;
 use crate::system::pause::EscalatingPause;
 use crate::telegram::delivery_error::{self, Explanation, Kind};
 
-/// For this home's address, at the start.
+/// At the start, the bots poll when this home's address is not known after this time.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(20);
-/// For setting the webhook while the bots do not poll: longer than what is in flight then.
+/// A try of the webhook ends when nothing can be set in this time: longer than the updates in flight
+/// take, which are waited for first.
 const SET_TIMEOUT: Duration = Duration::from_secs(60);
 /// Tries of the webhook follow each other in 2 to 72 `watch_interval`s: 10 min to 6 h by default.
 const TRY_INTERVALS: (u32, u32) = (2, 72);
@@ -21,29 +23,30 @@ const TRY_INTERVALS: (u32, u32) = (2, 72);
 /// by default.
 const HINT_DIVISOR: u32 = 5;
 
-/// What was seen.
+/// Something happened that can decide on webhook or polling.
 #[derive(Clone, Debug)]
-pub(crate) enum Seen {
+pub(crate) enum Event {
     /// The home's address is known.
     Address,
-    /// The provider shares one address among customers (CGNAT), so that nothing can get in.
+    /// The provider shares one address among customers (CGNAT), so that Telegram cannot
+    /// reach this Pi.
     SharedAddress,
-    /// It does not, or no longer.
+    /// The provider shares no address, or no longer.
     OwnAddress,
     /// The address, the way to the router or the router's mapping has changed.
     Hint,
-    /// Telegram has taken a webhook. Whether it called since we began to set it.
+    /// Telegram has accepted a webhook. With true, it has reached this Pi since we began to set it.
     Set(bool),
-    /// Telegram will not take this webhook, and why.
+    /// Telegram refuses this webhook for good; its words.
     Refused(String),
-    /// setWebhook fails for long, and why.
+    /// setWebhook fails for long; the Bot API's words.
     NotSet(String),
-    /// Telegram, or somebody with path and secret, got in.
-    Arrival,
-    /// Telegram could not deliver since the last arrival, and updates wait; Telegram's words.
+    /// Telegram has reached this Pi, by a handshake or by a request with path and secret.
+    Reached,
+    /// Telegram could not deliver since it last reached the bot, and updates wait; Telegram's words.
     Undelivered(String),
     /// Updates wait, and a webhook that was set as a test has brought none of them.
-    NothingArrives,
+    NotReached,
     /// Somebody has set our webhook while we poll.
     OwnWebhook,
     /// Time has passed.
@@ -53,8 +56,8 @@ pub(crate) enum Seen {
 /// Why the bots poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// Nothing arrived in time.
-    NothingArrives,
+    /// Telegram has not reached this Pi in time.
+    NotReached,
     /// The same, but for connections from this address of the home, which `allow_from` does not
     /// name.
     RewrittenSource(IpAddr),
@@ -62,7 +65,7 @@ pub(crate) enum Reason {
     Undelivered(String),
     /// The same, where a reverse proxy or a tunnel stands before us.
     NotPassedOn(String),
-    /// Nothing arrived in time, and such a one stands before us.
+    /// Nothing came in time, and a reverse proxy or a tunnel stands before us.
     NothingPassedOn,
     /// setWebhook fails for another reason than the webhook; the Bot API's words.
     NotSet(String),
@@ -70,11 +73,11 @@ pub(crate) enum Reason {
     SharedAddress,
     /// No address is known.
     NoAddress,
-    /// Telegram's words.
+    /// Telegram refuses the webhook; its words.
     Refused(String),
     /// The settings say so.
     Settings,
-    /// It was so before the start; the words of then.
+    /// They polled before the start; the words of then.
     Before(String),
 }
 
@@ -105,11 +108,11 @@ fn remedy_at_proxy(message: &str) -> &'static str {
 }
 
 impl fmt::Display for Reason {
-    /// Why, and what would make it direct.
+    /// The reason, and what to do to use the webhook.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const FORWARD: &str = "to use the webhook, forward the port to this Pi in the router's settings, or set port_mapping = \"auto\"";
         match self {
-            Self::NothingArrives => write!(
+            Self::NotReached => write!(
                 f,
                 "Telegram's calls do not reach this Pi; {FORWARD}; if the port is forwarded already, check that no \
                  firewall closes the connections"
@@ -135,29 +138,29 @@ impl fmt::Display for Reason {
                  public IPv4 address",
             ),
             Self::NoAddress => f.write_str("this home's address is not known; to use the webhook, run `pihook doctor`"),
-            Self::Refused(why) => write!(f, "Telegram refuses the webhook ({why}); run `pihook doctor`"),
+            Self::Refused(error) => write!(f, "Telegram refuses the webhook ({error}); run `pihook doctor`"),
             Self::Settings => f.write_str("the settings have delivery = \"polling\""),
             Self::Before(words) => f.write_str(words),
         }
     }
 }
 
-/// What to do.
+/// What the bots do now.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum Decision {
     /// All bots stop to poll, and set their webhooks.
     Try,
     /// All bots remove their webhooks, and poll.
     Poll(Reason),
-    /// They poll already, and now it is known why.
+    /// They poll already, and now the reason is known.
     Explain(Reason),
-    /// The webhook is proven.
-    Proven,
+    /// Telegram reaches the webhook, so it stays.
+    Reachable,
 }
 
 /// How updates come now, and when that may change.
-pub(crate) struct Switch {
-    state: State,
+pub(crate) struct DeliveryPolicy {
+    phase: Phase,
     tries: EscalatingPause,
     hint_pause: Duration,
     /// TLS ends here, so that Telegram's first connection is seen, which comes with the set and
@@ -167,11 +170,11 @@ pub(crate) struct Switch {
     is_hinted: bool,
 }
 
-enum State {
+enum Phase {
     Webhook {
-        /// Telegram got in since the webhook was set last.
-        is_proven: bool,
-        /// The bots poll when nothing is seen until then.
+        /// Telegram has reached this Pi since the webhook was set last.
+        is_reached: bool,
+        /// The bots poll, for this reason, when nothing is seen until then.
         deadline: Option<(Instant, Reason)>,
     },
     Polling {
@@ -179,15 +182,19 @@ enum State {
     },
 }
 
-impl Switch {
+impl DeliveryPolicy {
     /// The webhook comes first; where `is_host_known` is false, an address must be found for it.
     /// Looks at the home follow each other in `interval`.
     pub(crate) fn new(is_host_known: bool, interval: Duration, now: Instant) -> Self {
         let (first, longest) = TRY_INTERVALS;
-        let deadline = (!is_host_known).then(|| (now + ADDRESS_TIMEOUT, Reason::NoAddress));
+        let deadline = if is_host_known {
+            None
+        } else {
+            Some((now + ADDRESS_TIMEOUT, Reason::NoAddress))
+        };
         Self {
-            state: State::Webhook {
-                is_proven: false,
+            phase: Phase::Webhook {
+                is_reached: false,
                 deadline,
             },
             tries: EscalatingPause::new(interval * first, interval * longest),
@@ -200,13 +207,13 @@ impl Switch {
 
     /// The bots polled before the start, and go on.
     pub(crate) fn polling(interval: Duration, now: Instant) -> Self {
-        let mut switch = Self::new(true, interval, now);
-        switch.poll(now, Reason::Settings);
-        switch
+        let mut policy = Self::new(true, interval, now);
+        policy.poll(now, Reason::Settings);
+        policy
     }
 
-    /// The same, where TLS ends elsewhere: only an update shows that Telegram gets in, and only its
-    /// words that it does not.
+    /// The same, where TLS ends elsewhere: only an update shows that Telegram reaches the bot, and
+    /// only Telegram's own words show that it does not.
     pub(crate) fn behind_proxy(self) -> Self {
         Self {
             sees_handshakes: false,
@@ -214,112 +221,139 @@ impl Switch {
         }
     }
 
-    /// Whether arrivals matter now.
-    pub(crate) fn awaits_arrival(&self) -> bool {
+    /// Whether it would be news that Telegram reaches this Pi.
+    pub(crate) fn awaits_reach(&self) -> bool {
         matches!(
-            self.state,
-            State::Webhook {
-                is_proven: false,
+            self.phase,
+            Phase::Webhook {
+                is_reached: false,
                 ..
             }
         )
     }
 
-    /// When to say that time has passed.
+    /// When to report [`Event::Time`].
     pub(crate) fn due(&self) -> Option<Instant> {
-        match &self.state {
-            State::Webhook { deadline, .. } => deadline.as_ref().map(|(deadline, _)| *deadline),
-            State::Polling { since } if self.is_hinted => Some(*since + self.hint_pause),
+        match &self.phase {
+            Phase::Webhook { deadline, .. } => deadline.as_ref().map(|(deadline, _)| *deadline),
+            Phase::Polling { since } if self.is_hinted => Some(*since + self.hint_pause),
             // A provider's shared address does not open up with time.
-            State::Polling { .. } if self.is_shared => None,
-            State::Polling { .. } => self.tries.end(),
+            Phase::Polling { .. } if self.is_shared => None,
+            Phase::Polling { .. } => self.tries.end(),
         }
     }
 
-    /// Takes in what was seen.
-    pub(crate) fn see(&mut self, seen: Seen, now: Instant) -> Option<Change> {
+    /// Decides what to do after `event`; None when nothing changes.
+    pub(crate) fn handle(&mut self, event: Event, now: Instant) -> Option<Decision> {
         let was_shared = self.is_shared;
-        match &seen {
-            Seen::SharedAddress => self.is_shared = true,
-            Seen::OwnAddress if self.is_shared => {
+        self.note_home(&event);
+
+        match self.phase {
+            Phase::Webhook { .. } => self.handle_at_webhook(event, now),
+            Phase::Polling { .. } if self.is_shared && !was_shared => {
+                Some(Decision::Explain(Reason::SharedAddress))
+            }
+            Phase::Polling { .. } => {
+                let is_due = self.due().is_some_and(|due| due <= now);
+                if is_due || matches!(event, Event::OwnWebhook) {
+                    Some(self.try_webhook(now))
+                } else {
+                    None
+                }
+            }
+        }
+    }
+
+    /// Remembers what an event says of the home, for the next try of the webhook.
+    fn note_home(&mut self, event: &Event) {
+        match event {
+            Event::SharedAddress => self.is_shared = true,
+            Event::OwnAddress if self.is_shared => {
                 self.is_shared = false;
                 self.is_hinted = true;
             }
-            Seen::Hint | Seen::Address => self.is_hinted = true,
+            Event::Hint | Event::Address => self.is_hinted = true,
             _ => {}
         }
-        match &mut self.state {
-            State::Webhook {
-                is_proven,
-                deadline,
-            } => match seen {
-                Seen::Address if matches!(deadline, Some((_, Reason::NoAddress))) => {
-                    *deadline = None;
-                    None
-                }
-                Seen::Set(has_arrived) => {
-                    *is_proven = has_arrived;
-                    let must_arrive = self.sees_handshakes && !has_arrived;
-                    *deadline =
-                        must_arrive.then(|| (now + ARRIVAL_TIMEOUT, Reason::NothingArrives));
-                    has_arrived.then_some(Change::Proven)
-                }
-                Seen::Arrival if !*is_proven => {
-                    *is_proven = true;
-                    *deadline = None;
-                    Some(Change::Proven)
-                }
-                Seen::SharedAddress if !*is_proven => Some(self.poll(now, Reason::SharedAddress)),
-                Seen::Time => {
-                    let (_, reason) = deadline.take_if(|(deadline, _)| *deadline <= now)?;
-                    Some(self.poll(now, reason))
-                }
-                seen => self.obstacle(seen).map(|reason| self.poll(now, reason)),
-            },
-            State::Polling { .. } if self.is_shared && !was_shared => {
-                Some(Change::Explain(Reason::SharedAddress))
+    }
+
+    /// Decides while the bots use the webhook.
+    fn handle_at_webhook(&mut self, event: Event, now: Instant) -> Option<Decision> {
+        let Phase::Webhook {
+            is_reached,
+            deadline,
+        } = &mut self.phase
+        else {
+            return None;
+        };
+
+        match event {
+            Event::Address if matches!(deadline, Some((_, Reason::NoAddress))) => {
+                *deadline = None;
+                None
             }
-            State::Polling { .. } => {
-                let is_due =
-                    matches!(seen, Seen::OwnWebhook) || self.due().is_some_and(|due| due <= now);
-                is_due.then(|| self.try_webhook(now))
+            Event::Set(was_reached) => {
+                *is_reached = was_reached;
+                *deadline = None;
+                if was_reached {
+                    return Some(Decision::Reachable);
+                }
+                // Behind a proxy no handshake can show it, and updates may come much later.
+                if self.sees_handshakes {
+                    *deadline = Some((now + REACH_TIMEOUT, Reason::NotReached));
+                }
+                None
+            }
+            Event::Reached if !*is_reached => {
+                *is_reached = true;
+                *deadline = None;
+                Some(Decision::Reachable)
+            }
+            Event::SharedAddress if !*is_reached => Some(self.poll(now, Reason::SharedAddress)),
+            Event::Time => {
+                let (_, reason) = deadline.take_if(|(deadline, _)| *deadline <= now)?;
+                Some(self.poll(now, reason))
+            }
+            event => {
+                let reason = self.obstacle(event)?;
+                Some(self.poll(now, reason))
             }
         }
     }
 
-    /// Why the bots poll from now on; None where what was seen is no reason to.
-    fn obstacle(&self, seen: Seen) -> Option<Reason> {
-        match seen {
-            Seen::Undelivered(message) if self.sees_handshakes => {
+    /// The reason for which the bots poll after this event; None where it is no reason to.
+    fn obstacle(&self, event: Event) -> Option<Reason> {
+        match event {
+            Event::Undelivered(message) if self.sees_handshakes => {
                 Some(Reason::Undelivered(message))
             }
-            Seen::Undelivered(message) => Some(Reason::NotPassedOn(message)),
-            Seen::NothingArrives if self.sees_handshakes => Some(Reason::NothingArrives),
-            Seen::NothingArrives => Some(Reason::NothingPassedOn),
-            Seen::Refused(error) => Some(Reason::Refused(error)),
-            Seen::NotSet(error) => Some(Reason::NotSet(error)),
+            Event::Undelivered(message) => Some(Reason::NotPassedOn(message)),
+            Event::NotReached if self.sees_handshakes => Some(Reason::NotReached),
+            Event::NotReached => Some(Reason::NothingPassedOn),
+            Event::Refused(error) => Some(Reason::Refused(error)),
+            Event::NotSet(error) => Some(Reason::NotSet(error)),
             _ => None,
         }
     }
 
-    fn poll(&mut self, now: Instant, reason: Reason) -> Change {
+    fn poll(&mut self, now: Instant, reason: Reason) -> Decision {
         self.tries.begin(now);
         self.is_hinted = false;
-        self.state = State::Polling { since: now };
-        Change::Poll(if self.is_shared {
+        self.phase = Phase::Polling { since: now };
+        Decision::Poll(if self.is_shared {
             Reason::SharedAddress
         } else {
             reason
         })
     }
 
-    fn try_webhook(&mut self, now: Instant) -> Change {
+    fn try_webhook(&mut self, now: Instant) -> Decision {
         self.is_hinted = false;
-        self.state = State::Webhook {
-            is_proven: false,
-            deadline: Some((now + SET_TIMEOUT, Reason::NothingArrives)),
+        self.phase = Phase::Webhook {
+            is_reached: false,
+            deadline: Some((now + SET_TIMEOUT, Reason::NotReached)),
         };
-        Change::Try
+        Decision::Try
     }
 }
 
@@ -332,7 +366,7 @@ mod tests {
 
     struct Scene {
         start: Instant,
-        switch: Switch,
+        policy: DeliveryPolicy,
     }
 
     impl Scene {
@@ -340,7 +374,7 @@ mod tests {
             let start = Instant::now();
             Self {
                 start,
-                switch: Switch::new(is_host_known, INTERVAL, start),
+                policy: DeliveryPolicy::new(is_host_known, INTERVAL, start),
             }
         }
 
@@ -348,68 +382,71 @@ mod tests {
         fn polling() -> Self {
             let mut scene = Self::new(true);
             assert_eq!(
-                scene.see(0, Seen::Undelivered("x".into())),
-                Some(Change::Poll(Reason::Undelivered("x".into())))
+                scene.handle(0, Event::Undelivered("x".into())),
+                Some(Decision::Poll(Reason::Undelivered("x".into())))
             );
             scene
         }
 
-        fn see(&mut self, second: u64, seen: Seen) -> Option<Change> {
-            self.switch
-                .see(seen, self.start + Duration::from_secs(second))
+        fn handle(&mut self, second: u64, event: Event) -> Option<Decision> {
+            self.policy
+                .handle(event, self.start + Duration::from_secs(second))
         }
 
         fn due(&self) -> Option<u64> {
-            self.switch.due().map(|due| (due - self.start).as_secs())
+            self.policy.due().map(|due| (due - self.start).as_secs())
         }
     }
 
-    fn polls(reason: Reason) -> Option<Change> {
-        Some(Change::Poll(reason))
+    fn polls(reason: Reason) -> Option<Decision> {
+        Some(Decision::Poll(reason))
     }
 
     #[test]
-    fn ten_seconds_without_an_arrival_after_the_set_and_the_bots_poll() {
+    fn not_reached_in_10_s_after_the_set_the_bots_poll() {
         let mut scene = Scene::new(true);
         assert_eq!(
             scene.due(),
             None,
             "while the Bot API cannot be reached there is nothing to poll"
         );
-        assert_eq!(scene.see(5, Seen::Set(false)), None);
-        assert_eq!(
-            (scene.due(), scene.switch.awaits_arrival()),
-            (Some(15), true)
-        );
-        assert_eq!(scene.see(14, Seen::Time), None);
-        assert_eq!(scene.see(15, Seen::Time), polls(Reason::NothingArrives));
-        assert_eq!(scene.see(16, Seen::Time), None);
+        assert_eq!(scene.handle(5, Event::Set(false)), None);
+        assert_eq!((scene.due(), scene.policy.awaits_reach()), (Some(15), true));
+        assert_eq!(scene.handle(14, Event::Time), None);
+        assert_eq!(scene.handle(15, Event::Time), polls(Reason::NotReached));
+        assert_eq!(scene.handle(16, Event::Time), None);
     }
 
     #[test]
-    fn behind_a_proxy_silence_is_no_reason_to_poll_and_an_error_is() {
+    fn behind_a_proxy_only_an_error_is_a_reason_to_poll() {
         let mut scene = Scene::new(true);
-        scene.switch = scene.switch.behind_proxy();
-        assert_eq!((scene.see(1, Seen::Set(false)), scene.due()), (None, None));
-        assert_eq!(scene.see(10_000, Seen::Time), None);
-        assert_eq!(scene.see(10_001, Seen::Arrival), Some(Change::Proven));
+        scene.policy = scene.policy.behind_proxy();
         assert_eq!(
-            scene.see(10_002, Seen::Undelivered("502".into())),
+            (scene.handle(1, Event::Set(false)), scene.due()),
+            (None, None)
+        );
+        assert_eq!(scene.handle(10_000, Event::Time), None);
+        assert_eq!(
+            scene.handle(10_001, Event::Reached),
+            Some(Decision::Reachable)
+        );
+        assert_eq!(
+            scene.handle(10_002, Event::Undelivered("502".into())),
             polls(Reason::NotPassedOn("502".into()))
         );
         // A test shows it, too.
         let mut silent = Scene::new(true);
-        silent.switch = silent.switch.behind_proxy();
+        silent.policy = silent.policy.behind_proxy();
         assert_eq!(
-            silent.see(1, Seen::NothingArrives),
+            silent.handle(1, Event::NotReached),
             polls(Reason::NothingPassedOn)
         );
         // It is tried again, and believed until the next error.
-        assert_eq!(scene.see(10_602, Seen::Time), Some(Change::Try));
+        assert_eq!(scene.handle(10_602, Event::Time), Some(Decision::Try));
         assert_eq!(
             (
                 scene.due(),
-                scene.see(10_603, Seen::Set(false)),
+                scene.handle(10_603, Event::Set(false)),
                 scene.due()
             ),
             (Some(10_662), None, None)
@@ -417,119 +454,123 @@ mod tests {
     }
 
     #[test]
-    fn an_arrival_proves_the_webhook_until_it_is_set_again() {
+    fn a_webhook_is_reachable_from_the_first_call_until_it_is_set_again() {
         let mut scene = Scene::new(true);
-        assert_eq!(scene.see(1, Seen::Set(false)), None);
-        assert_eq!(scene.see(2, Seen::Arrival), Some(Change::Proven));
+        assert_eq!(scene.handle(1, Event::Set(false)), None);
+        assert_eq!(scene.handle(2, Event::Reached), Some(Decision::Reachable));
         assert_eq!(
             (
-                scene.see(3, Seen::Arrival),
+                scene.handle(3, Event::Reached),
                 scene.due(),
-                scene.switch.awaits_arrival()
+                scene.policy.awaits_reach()
             ),
             (None, None, false)
         );
-        assert_eq!(scene.see(100, Seen::Time), None);
+        assert_eq!(scene.handle(100, Event::Time), None);
         // The next bot's, which Telegram called before it answered.
         assert_eq!(
-            (scene.see(101, Seen::Set(true)), scene.due()),
-            (Some(Change::Proven), None)
+            (scene.handle(101, Event::Set(true)), scene.due()),
+            (Some(Decision::Reachable), None)
         );
         // A repair that does not help.
-        assert_eq!(scene.see(200, Seen::Set(false)), None);
-        assert_eq!(scene.see(210, Seen::Time), polls(Reason::NothingArrives));
+        assert_eq!(scene.handle(200, Event::Set(false)), None);
+        assert_eq!(scene.handle(210, Event::Time), polls(Reason::NotReached));
     }
 
     #[test]
-    fn what_is_not_delivered_or_not_taken_is_polled_also_when_it_was_proven() {
-        for (seen, reason) in [
+    fn an_undelivered_update_or_a_refused_set_makes_a_reachable_webhook_poll() {
+        for (event, reason) in [
             (
-                Seen::Undelivered("no".into()),
+                Event::Undelivered("no".into()),
                 Reason::Undelivered("no".into()),
             ),
-            (Seen::NothingArrives, Reason::NothingArrives),
-            (Seen::Refused("no".into()), Reason::Refused("no".into())),
-            (Seen::NotSet("no".into()), Reason::NotSet("no".into())),
+            (Event::NotReached, Reason::NotReached),
+            (Event::Refused("no".into()), Reason::Refused("no".into())),
+            (Event::NotSet("no".into()), Reason::NotSet("no".into())),
         ] {
             let mut scene = Scene::new(true);
-            scene.see(1, Seen::Set(true));
-            assert_eq!(scene.see(1000, seen.clone()), polls(reason));
-            assert_eq!(scene.see(1001, seen), None, "they poll already");
+            scene.handle(1, Event::Set(true));
+            assert_eq!(scene.handle(1000, event.clone()), polls(reason));
+            assert_eq!(scene.handle(1001, event), None, "they poll already");
         }
     }
 
     #[test]
-    fn without_an_address_within_twenty_seconds_the_bots_poll() {
+    fn without_an_address_in_20_s_the_bots_poll() {
         let mut scene = Scene::new(false);
         assert_eq!(scene.due(), Some(20));
-        assert_eq!(scene.see(20, Seen::Time), polls(Reason::NoAddress));
+        assert_eq!(scene.handle(20, Event::Time), polls(Reason::NoAddress));
         // Found at last; not at once after the last change.
         assert_eq!(
-            (scene.see(21, Seen::Address), scene.due()),
+            (scene.handle(21, Event::Address), scene.due()),
             (None, Some(80))
         );
-        assert_eq!(scene.see(80, Seen::Time), Some(Change::Try));
+        assert_eq!(scene.handle(80, Event::Time), Some(Decision::Try));
 
         let mut scene = Scene::new(false);
-        assert_eq!((scene.see(19, Seen::Address), scene.due()), (None, None));
-        assert_eq!(scene.see(20, Seen::Set(false)), None);
         assert_eq!(
-            (scene.see(21, Seen::Address), scene.due()),
+            (scene.handle(19, Event::Address), scene.due()),
+            (None, None)
+        );
+        assert_eq!(scene.handle(20, Event::Set(false)), None);
+        assert_eq!(
+            (scene.handle(21, Event::Address), scene.due()),
             (None, Some(30)),
             "an address changes no other deadline"
         );
     }
 
     #[test]
-    fn behind_a_shared_address_only_a_hint_leads_back() {
+    fn behind_a_shared_address_only_a_hint_leads_back_to_the_webhook() {
         let mut scene = Scene::new(false);
         assert_eq!(
-            scene.see(1, Seen::SharedAddress),
+            scene.handle(1, Event::SharedAddress),
             polls(Reason::SharedAddress)
         );
         assert_eq!(scene.due(), None);
-        assert_eq!(scene.see(86400, Seen::Time), None);
+        assert_eq!(scene.handle(86400, Event::Time), None);
         assert_eq!(
-            scene.see(86401, Seen::SharedAddress),
+            scene.handle(86401, Event::SharedAddress),
             None,
             "that is no news"
         );
-        assert_eq!(scene.see(86402, Seen::OwnAddress), Some(Change::Try));
-        assert_eq!(scene.see(86403, Seen::OwnAddress), None);
-        // Where Telegram gets in all the same, it is as good as any.
+        assert_eq!(scene.handle(86402, Event::OwnAddress), Some(Decision::Try));
+        assert_eq!(scene.handle(86403, Event::OwnAddress), None);
+        // Where Telegram reaches this Pi all the same, the webhook stays.
         let mut scene = Scene::new(true);
-        scene.see(1, Seen::Set(true));
-        assert_eq!(scene.see(2, Seen::SharedAddress), None);
+        scene.handle(1, Event::Set(true));
+        assert_eq!(scene.handle(2, Event::SharedAddress), None);
         assert_eq!(
-            scene.see(3, Seen::Undelivered("x".into())),
+            scene.handle(3, Event::Undelivered("x".into())),
             polls(Reason::SharedAddress),
             "the reason that lasts"
         );
     }
 
     #[test]
-    fn a_shared_address_that_is_found_later_explains_why_the_bots_poll() {
+    fn a_shared_address_found_while_polling_is_explained() {
         let mut scene = Scene::polling();
         assert_eq!(
-            scene.see(5, Seen::SharedAddress),
-            Some(Change::Explain(Reason::SharedAddress))
+            scene.handle(5, Event::SharedAddress),
+            Some(Decision::Explain(Reason::SharedAddress))
         );
         assert_eq!(
-            (scene.see(6, Seen::SharedAddress), scene.due()),
+            (scene.handle(6, Event::SharedAddress), scene.due()),
             (None, None)
         );
     }
 
     #[test]
-    fn the_webhook_is_tried_again_ever_more_seldom() {
+    fn the_webhook_is_tried_again_at_growing_intervals() {
         let mut scene = Scene::polling();
-        let (mut tries, mut second) = (Vec::new(), 0);
+        let mut tries = Vec::new();
+        let mut second = 0;
         while second < 3 * 86400 {
             second = scene.due().unwrap();
-            assert_eq!(scene.see(second - 1, Seen::Time), None);
-            if scene.see(second, Seen::Time) == Some(Change::Try) {
+            assert_eq!(scene.handle(second - 1, Event::Time), None);
+            if scene.handle(second, Event::Time) == Some(Decision::Try) {
                 tries.push(second / MINUTE);
-                assert_eq!(scene.see(second, Seen::Set(false)), None);
+                assert_eq!(scene.handle(second, Event::Set(false)), None);
             }
         }
         assert_eq!(tries[..7], [10, 30, 70, 150, 310, 630, 991]);
@@ -540,47 +581,50 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_is_followed_once_and_not_all_the_time() {
+    fn a_hint_is_followed_once_and_a_minute_after_the_last_try() {
         let mut scene = Scene::polling();
-        assert_eq!((scene.see(5, Seen::Hint), scene.due()), (None, Some(60)));
-        assert_eq!(scene.see(59, Seen::Hint), None);
-        assert_eq!(scene.see(60, Seen::Time), Some(Change::Try));
+        assert_eq!(
+            (scene.handle(5, Event::Hint), scene.due()),
+            (None, Some(60))
+        );
+        assert_eq!(scene.handle(59, Event::Hint), None);
+        assert_eq!(scene.handle(60, Event::Time), Some(Decision::Try));
         // What is hinted at during the try is known by its end.
-        assert_eq!(scene.see(61, Seen::Hint), None);
-        assert_eq!(scene.see(62, Seen::Set(false)), None);
-        assert_eq!(scene.see(72, Seen::Time), polls(Reason::NothingArrives));
-        assert_eq!(scene.see(73, Seen::Time), None);
-        assert_eq!(scene.see(200, Seen::Hint), Some(Change::Try));
-        assert_eq!(scene.see(201, Seen::Arrival), Some(Change::Proven));
+        assert_eq!(scene.handle(61, Event::Hint), None);
+        assert_eq!(scene.handle(62, Event::Set(false)), None);
+        assert_eq!(scene.handle(72, Event::Time), polls(Reason::NotReached));
+        assert_eq!(scene.handle(73, Event::Time), None);
+        assert_eq!(scene.handle(200, Event::Hint), Some(Decision::Try));
+        assert_eq!(scene.handle(201, Event::Reached), Some(Decision::Reachable));
     }
 
     #[test]
-    fn a_try_in_which_nothing_can_be_set_ends() {
+    fn a_try_that_cannot_set_the_webhook_ends_in_polling() {
         let mut scene = Scene::polling();
-        assert_eq!(scene.see(100, Seen::Hint), Some(Change::Try));
+        assert_eq!(scene.handle(100, Event::Hint), Some(Decision::Try));
         assert_eq!(scene.due(), Some(160));
-        assert_eq!(scene.see(160, Seen::Time), polls(Reason::NothingArrives));
+        assert_eq!(scene.handle(160, Event::Time), polls(Reason::NotReached));
     }
 
     #[test]
-    fn our_own_webhook_that_somebody_sets_is_tried_at_once() {
+    fn our_own_webhook_set_by_somebody_is_tried_at_once() {
         let mut scene = Scene::polling();
-        assert_eq!(scene.see(1, Seen::OwnWebhook), Some(Change::Try));
-        assert_eq!(scene.see(2, Seen::OwnWebhook), None);
+        assert_eq!(scene.handle(1, Event::OwnWebhook), Some(Decision::Try));
+        assert_eq!(scene.handle(2, Event::OwnWebhook), None);
     }
 
     #[test]
-    fn who_polled_before_the_start_goes_on() {
+    fn bots_that_polled_before_the_start_go_on_polling() {
         let start = Instant::now();
-        let switch = Switch::polling(INTERVAL, start);
-        assert!(!switch.awaits_arrival());
-        assert_eq!(switch.due(), Some(start + 2 * INTERVAL));
+        let policy = DeliveryPolicy::polling(INTERVAL, start);
+        assert!(!policy.awaits_reach());
+        assert_eq!(policy.due(), Some(start + 2 * INTERVAL));
     }
 
     #[test]
-    fn each_reason_says_what_would_make_it_direct() {
+    fn each_reason_to_poll_says_what_to_do() {
         for (reason, words) in [
-            (Reason::NothingArrives, "forward the port"),
+            (Reason::NotReached, "forward the port"),
             (
                 Reason::Undelivered("Connection timed out".into()),
                 "port_mapping",

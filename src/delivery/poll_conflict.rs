@@ -1,15 +1,16 @@
-//! Another program that polls with our token. Of two long polls, Telegram ends the older one with a
+//! The conflict with another program that polls with our token. Of two long polls, Telegram ends the older one with a
 //! 409; a page that is there at once goes to both. So a 409 can be somebody's single call, or the
-//! begin of a fight in which both programs answer the same updates. Two of us must come to an end
-//! of it, too: chance decides which one gives way. Pure.
+//! begin of a fight in which both programs answer the same updates. When both programs are pihook,
+//! the fight must end, too: chance decides which one gives way. Pure.
+//! `token_conflict` has the conflict over a webhook.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::token_conflict::{between, next_look};
 
-/// A conflict is over when so long was polled without a 409. Two of us ask at least once in this
-/// time.
+/// A conflict is over when the bot has polled for so long without a 409. A second pihook asks at
+/// least once in this time.
 const CALM: Duration = Duration::from_secs(30);
 /// The bot gives way when 409s have come for this long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,12 +23,12 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 /// back while we wait.
 const HANDLING: Duration = Duration::from_secs(3);
 
-/// What is known of the other program.
+/// What is known of the other program that polls.
 pub(crate) struct PollConflict {
     /// When the first 409 came; None without a conflict.
     since: Option<Instant>,
     has_given_way: bool,
-    /// Before this nothing is asked.
+    /// The poller asks nothing before this time.
     next_try: Option<Instant>,
     ownership: Ownership,
 }
@@ -53,7 +54,7 @@ pub(crate) enum PageOwner {
 }
 
 impl PollConflict {
-    /// Nobody else was seen.
+    /// No other program was seen yet.
     pub(crate) fn new() -> Self {
         Self {
             since: None,
@@ -74,19 +75,19 @@ impl PollConflict {
         self.has_given_way
     }
 
-    /// Before this nothing is asked; None when it never had to wait.
+    /// The poller asks nothing before this time; None without a conflict.
     pub(crate) fn next_try(&self) -> Option<Instant> {
         self.next_try
     }
 
     /// When the conflict is over, if no 409 comes.
     pub(crate) fn end(&self) -> Option<Instant> {
-        self.since
-            .and(self.next_try)
-            .map(|next_try| next_try + CALM)
+        self.since?;
+        Some(self.next_try? + CALM)
     }
 
-    /// The other program has shown itself at `now`. Any number is `random`.
+    /// The other program has shown itself at `now`, by a 409 or by a page that it confirmed. `random`
+    /// is any number.
     pub(crate) fn refused(&mut self, now: Instant, random: u64) {
         let since = *self.since.get_or_insert(now);
         self.has_given_way |= now.saturating_duration_since(since) >= PATIENCE;
@@ -99,15 +100,15 @@ impl PollConflict {
         self.ownership = Ownership::Unknown;
     }
 
-    /// Whose the page with these updates is, which came at `now`, so long after it was asked for.
-    /// One that is unknown is asked for again at [`PollConflict::next_try`].
+    /// Judges whose the updates of this page are; it came at `now`, and was waited for so long. One
+    /// whose owner is unknown is asked for again at [`PollConflict::next_try`].
     pub(crate) fn judge(
         &mut self,
         page: &BTreeSet<i64>,
         waited: Duration,
         now: Instant,
     ) -> PageOwner {
-        // Whoever waits for an update gets it alone.
+        // An update that comes while a program waits for it goes to that program alone.
         let is_waited_for = page.is_empty() || waited >= AT_ONCE;
         let is_abandoned = match &self.ownership {
             Ownership::Ours => true,
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_409_is_over_in_half_a_minute_and_two_of_them_too() {
+    fn a_poll_conflict_is_over_30_s_after_the_last_409() {
         let start = Instant::now();
         let mut conflict = PollConflict::new();
         assert!(!conflict.is_on() && conflict.next_try().is_none() && !conflict.ends(start));
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bot_gives_way_when_409s_have_come_for_a_minute_and_looks_every_minute_or_two() {
+    fn the_bot_gives_way_after_a_minute_of_409s_and_looks_every_minute_or_two() {
         let start = Instant::now();
         let mut conflict = PollConflict::new();
         for seconds in [0, 20, 40, 59] {
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn updates_that_the_other_program_may_have_are_left_to_it() {
+    fn a_page_that_the_other_program_may_have_is_left_to_it() {
         let start = Instant::now();
         let at_once = SECOND / 10;
         let refused = || {

@@ -8,11 +8,12 @@ use crate::system::pause::EscalatingPause;
 use crate::telegram::client::LONGEST_POLL;
 use crate::telegram::error::ApiError;
 
-/// In seconds. What cuts even this is taken for an outage.
+/// In seconds. When even such a poll is cut, it is taken for an outage.
 const SHORTEST_POLL: u32 = 5;
-/// A call that broke sooner was not cut while it waited.
+/// A call that ended sooner was not cut while it waited.
 const LASTED: Duration = Duration::from_secs(2);
-/// Before the longest poll is tried again after a cut: the network may be another one by then.
+/// The wait after a cut before the longest poll is tried again: the network may be another one by
+/// then. It doubles up to the longest one.
 const FIRST_RETRY: Duration = Duration::from_secs(600);
 const MAX_RETRY: Duration = Duration::from_secs(6 * 3600);
 
@@ -39,9 +40,9 @@ impl PollLength {
         self.seconds
     }
 
-    /// A poll ended with `error` at `now`, after it had lasted this long. Whether it was cut while
-    /// it waited. Then the next one is shorter and may follow at once. Where polls cannot be
-    /// shorter, it is a failure like others.
+    /// Notes that a poll ended with `error` at `now`, after it had lasted this long. Whether it was
+    /// cut while it waited: then the next one is shorter and may follow at once. A poll that is the
+    /// shortest already has failed instead.
     pub(crate) fn was_cut(&mut self, error: &ApiError, lasted: Duration, now: Instant) -> bool {
         if lasted < LASTED || !is_cut(error) || self.seconds == SHORTEST_POLL {
             return false;
@@ -62,7 +63,7 @@ fn is_cut(error: &ApiError) -> bool {
         ApiError::Refused {
             code, retry_after, ..
         } => *code >= 500 && retry_after.is_none(),
-        ApiError::TooLarge | ApiError::Unreachable(_) => false,
+        ApiError::TooLarge | ApiError::Unreachable(_) | ApiError::WrongClock(_) => false,
     }
 }
 
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_broke_while_it_waited_was_cut() {
+    fn only_a_poll_that_broke_while_it_waited_was_cut() {
         let now = Instant::now();
         let words = String::new;
         for (error, milliseconds, expected) in [
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_poll_that_cannot_be_shorter_fails_and_the_longest_is_tried_again_ever_more_seldom() {
+    fn the_shortest_poll_fails_and_the_longest_is_tried_again_at_growing_intervals() {
         let start = Instant::now();
         let reset = ApiError::Unanswered(String::new());
         let lasted = Duration::from_secs(5);

@@ -1,8 +1,8 @@
 //! The updates that getUpdates has returned, and what became of each: which one goes to a worker
 //! next, and which offset comes next. Pure.
 //!
-//! Telegram forgets what lies before an offset. So the offset is the lowest update that is not
-//! through yet, and what comes after it is known already when the page is returned again.
+//! Telegram forgets the updates before an offset. So the offset is the lowest update that is not
+//! done yet, and what comes after it is known already when the page is returned again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::telegram::queue::{QueuedUpdate, UpdateQueue};
 /// The most updates that a page can have.
 const PAGE: usize = 100;
 
-/// What Telegram keeps, and we know of.
+/// The updates that Telegram still keeps, as far as getUpdates has returned them.
 pub(crate) struct PolledUpdates {
     known: BTreeMap<i64, Polled>,
-    /// Behind the last page.
+    /// The offset behind the last page.
     next: Option<i64>,
     /// The most updates that the next page may have.
     limit: usize,
@@ -26,18 +26,19 @@ pub(crate) struct PolledUpdates {
     limited: Option<i64>,
 }
 
+/// One update that getUpdates has returned.
 struct Polled {
     queue: UpdateQueue,
-    state: State,
+    state: UpdateState,
 }
 
-enum State {
-    /// Not before then, if it was put off.
+enum UpdateState {
+    /// It waits for a worker. With a time, it was deferred and waits until then.
     Waiting(Arc<str>, Option<Instant>),
     /// A worker has it.
     InFlight(Arc<str>),
-    /// It is dealt with; Telegram does not know it yet.
-    Through,
+    /// It is done. Telegram may not know that yet.
+    Done,
 }
 
 impl PolledUpdates {
@@ -55,11 +56,14 @@ impl PolledUpdates {
     /// The offset and the limit of the next call; there is no offset at first, and after an empty
     /// page.
     pub(crate) fn next_page(&mut self) -> (Option<i64>, usize) {
-        let lowest = self
+        let open = self
             .known
             .iter()
-            .find(|(_, update)| !matches!(update.state, State::Through));
-        let offset = lowest.map(|(id, _)| *id).or(self.next);
+            .find(|(_, update)| !matches!(update.state, UpdateState::Done));
+        let offset = match open {
+            Some((lowest, _)) => Some(*lowest),
+            None => self.next,
+        };
         if offset != self.limited {
             // Another page may be smaller.
             self.readable = PAGE.min(2 * self.readable);
@@ -82,9 +86,9 @@ impl PolledUpdates {
         self.limit = (self.limit / 2).max(1);
     }
 
-    /// Takes in what the call of [`PolledUpdates::next_page`] returned. Returns how many updates
-    /// are new.
-    pub(crate) fn take_page(&mut self, page: Vec<QueuedUpdate>) -> usize {
+    /// Inserts what the call with [`PolledUpdates::next_page`] returned. Returns how many updates are
+    /// new.
+    pub(crate) fn insert_page(&mut self, page: Vec<QueuedUpdate>) -> usize {
         if page.len() < self.limit.min(self.readable) {
             // That was all that waits, and it could be read.
             self.readable = PAGE;
@@ -93,71 +97,70 @@ impl PolledUpdates {
 
         let ids: BTreeSet<i64> = page.iter().map(|update| update.id).collect();
         let last = ids.last().copied();
-        // What Telegram has no longer is confirmed, or has expired. Of what lies behind the page it
-        // said nothing.
+        // Updates that are missing from the page are confirmed, or have expired. Those behind the
+        // page are not, since Telegram said nothing of them.
         self.known.retain(|id, update| {
-            matches!(update.state, State::InFlight(_))
+            matches!(update.state, UpdateState::InFlight(_))
                 || ids.contains(id)
                 || last.is_some_and(|last| *id > last)
         });
         self.next = last.map(|last| last.saturating_add(1));
+
         let before = self.known.len();
         for QueuedUpdate { id, queue, body } in page {
             self.known.entry(id).or_insert(Polled {
                 queue,
-                state: State::Waiting(body.into(), None),
+                state: UpdateState::Waiting(body.into(), None),
             });
         }
         self.known.len() - before
     }
 
     /// The next update for a worker: the first of a queue of which no other is in flight.
-    pub(crate) fn take(&mut self, now: Instant) -> Option<(i64, Arc<str>)> {
-        let id = self
-            .firsts()
-            .find(|(_, due)| due.is_none_or(|due| due <= now))
-            .map(|(id, _)| id)?;
+    pub(crate) fn next_for_worker(&mut self, now: Instant) -> Option<(i64, Arc<str>)> {
+        let (id, _) = self
+            .queue_heads()
+            .find(|(_, due)| due.is_none_or(|due| due <= now))?;
         let update = self.known.get_mut(&id)?;
-        let State::Waiting(body, _) = &update.state else {
+        let UpdateState::Waiting(body, _) = &update.state else {
             return None;
         };
         let body = Arc::clone(body);
-        update.state = State::InFlight(Arc::clone(&body));
+        update.state = UpdateState::InFlight(Arc::clone(&body));
         Some((id, body))
     }
 
-    /// When the next update that was put off is due.
+    /// When the next deferred update is due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.firsts().filter_map(|(_, due)| due).min()
+        self.queue_heads().filter_map(|(_, due)| due).min()
     }
 
     /// The first update of each queue, unless it is in flight, and when it is due.
-    fn firsts(&self) -> impl Iterator<Item = (i64, Option<Instant>)> {
+    fn queue_heads(&self) -> impl Iterator<Item = (i64, Option<Instant>)> {
         let mut seen = BTreeSet::new();
-        self.known.iter().filter_map(move |(id, update)| {
-            if matches!(update.state, State::Through) || !seen.insert(&update.queue) {
-                return None;
-            }
-            match update.state {
-                State::Waiting(_, due) => Some((*id, due)),
-                _ => None,
-            }
-        })
+        self.known
+            .iter()
+            .filter_map(move |(id, update)| match update.state {
+                UpdateState::Done => None,
+                _ if !seen.insert(&update.queue) => None,
+                UpdateState::Waiting(_, due) => Some((*id, due)),
+                UpdateState::InFlight(_) => None,
+            })
     }
 
-    /// A worker has dealt with it.
-    pub(crate) fn through(&mut self, id: i64) {
+    /// A worker has done it.
+    pub(crate) fn done(&mut self, id: i64) {
         if let Some(update) = self.known.get_mut(&id) {
-            update.state = State::Through;
+            update.state = UpdateState::Done;
         }
     }
 
-    /// A worker has put it off.
-    pub(crate) fn put_off(&mut self, id: i64, until: Instant) {
+    /// A worker has deferred it until then.
+    pub(crate) fn defer(&mut self, id: i64, until: Instant) {
         if let Some(update) = self.known.get_mut(&id)
-            && let State::InFlight(body) = &update.state
+            && let UpdateState::InFlight(body) = &update.state
         {
-            update.state = State::Waiting(Arc::clone(body), Some(until));
+            update.state = UpdateState::Waiting(Arc::clone(body), Some(until));
         }
     }
 
@@ -165,23 +168,23 @@ impl PolledUpdates {
     pub(crate) fn in_flight(&self) -> usize {
         self.known
             .values()
-            .filter(|update| matches!(update.state, State::InFlight(_)))
+            .filter(|update| matches!(update.state, UpdateState::InFlight(_)))
             .count()
     }
 
-    /// Whether nothing is left to be done.
-    pub(crate) fn is_all_through(&self) -> bool {
+    /// Whether all known updates are done.
+    pub(crate) fn is_all_done(&self) -> bool {
         self.known
             .values()
-            .all(|update| matches!(update.state, State::Through))
+            .all(|update| matches!(update.state, UpdateState::Done))
     }
 
-    /// Whether something is through and Telegram does not know it: another call must say so.
+    /// Whether an update is done and Telegram does not know it: another call must say so.
     pub(crate) fn is_unconfirmed(&self) -> bool {
-        self.known
-            .values()
-            .next()
-            .is_some_and(|update| matches!(update.state, State::Through))
+        match self.known.first_key_value() {
+            Some((_, lowest)) => matches!(lowest.state, UpdateState::Done),
+            None => false,
+        }
     }
 }
 
@@ -204,157 +207,167 @@ mod tests {
         page(&ids.map(|id| (id, id)).collect::<Vec<_>>())
     }
 
-    fn taken(polled: &mut PolledUpdates, now: Instant) -> Vec<i64> {
-        std::iter::from_fn(|| polled.take(now).map(|(id, _)| id)).collect()
+    fn handed_out(polled: &mut PolledUpdates, now: Instant) -> Vec<i64> {
+        std::iter::from_fn(|| polled.next_for_worker(now).map(|(id, _)| id)).collect()
     }
 
     #[test]
-    fn the_first_call_has_no_offset_and_later_ones_the_lowest_that_is_not_through() {
-        let (mut polled, now) = (PolledUpdates::new(), Instant::now());
+    fn the_first_call_has_no_offset_and_later_ones_the_lowest_that_is_not_done() {
+        let mut polled = PolledUpdates::new();
+        let now = Instant::now();
         assert_eq!(polled.next_page(), (None, 100));
-        assert_eq!(polled.take_page(chats_of_their_own(5..8)), 3);
+        assert_eq!(polled.insert_page(chats_of_their_own(5..8)), 3);
         assert_eq!(polled.next_page(), (Some(5), 100));
-        assert_eq!(taken(&mut polled, now), [5, 6, 7]);
-        polled.through(6);
+        assert_eq!(handed_out(&mut polled, now), [5, 6, 7]);
+        polled.done(6);
         assert_eq!(
             (polled.next_page().0, polled.is_unconfirmed()),
             (Some(5), false),
-            "6 is behind one that is not through"
+            "6 is behind one that is not done"
         );
-        polled.through(5);
+        polled.done(5);
         assert_eq!(
             (polled.next_page().0, polled.is_unconfirmed()),
             (Some(7), true)
         );
-        assert_eq!(polled.take_page(chats_of_their_own(7..8)), 0);
-        assert!(!polled.is_all_through() && !polled.is_unconfirmed());
-        polled.through(7);
-        assert!(polled.is_all_through() && polled.is_unconfirmed());
+        assert_eq!(polled.insert_page(chats_of_their_own(7..8)), 0);
+        assert!(!polled.is_all_done() && !polled.is_unconfirmed());
+        polled.done(7);
+        assert!(polled.is_all_done() && polled.is_unconfirmed());
         assert_eq!(polled.next_page().0, Some(8));
         // Confirmed; a numbering that begins elsewhere after a quiet week is not missed.
-        assert_eq!(polled.take_page(Vec::new()), 0);
+        assert_eq!(polled.insert_page(Vec::new()), 0);
         assert!(!polled.is_unconfirmed());
         assert_eq!(polled.next_page().0, None);
     }
 
     #[test]
-    fn one_at_a_time_of_a_queue_and_all_queues_at_once() {
-        let (mut polled, now) = (PolledUpdates::new(), Instant::now());
-        polled.take_page(page(&[(1, 7), (2, 8), (3, 7), (4, 7), (5, 9)]));
-        assert_eq!(taken(&mut polled, now), [1, 2, 5]);
+    fn a_queue_has_one_update_in_flight_and_queues_go_side_by_side() {
+        let mut polled = PolledUpdates::new();
+        let now = Instant::now();
+        polled.insert_page(page(&[(1, 7), (2, 8), (3, 7), (4, 7), (5, 9)]));
+        assert_eq!(handed_out(&mut polled, now), [1, 2, 5]);
         assert_eq!(polled.in_flight(), 3);
-        polled.through(1);
-        assert_eq!(taken(&mut polled, now), [3]);
-        polled.through(2);
-        assert_eq!(taken(&mut polled, now), [0; 0]);
+        polled.done(1);
+        assert_eq!(handed_out(&mut polled, now), [3]);
+        polled.done(2);
+        assert_eq!(handed_out(&mut polled, now), [0; 0]);
     }
 
     #[test]
-    fn what_is_put_off_holds_its_queue_and_no_other() {
-        let (mut polled, now) = (PolledUpdates::new(), Instant::now());
-        polled.take_page(page(&[(1, 7), (2, 7), (3, 8)]));
-        assert_eq!(taken(&mut polled, now), [1, 3]);
+    fn a_deferred_update_holds_its_queue_and_no_other() {
+        let mut polled = PolledUpdates::new();
+        let now = Instant::now();
+        polled.insert_page(page(&[(1, 7), (2, 7), (3, 8)]));
+        assert_eq!(handed_out(&mut polled, now), [1, 3]);
         let due = now + Duration::from_secs(60);
-        polled.put_off(1, due);
-        polled.through(3);
+        polled.defer(1, due);
+        polled.done(3);
         assert_eq!(
             (
-                taken(&mut polled, now),
+                handed_out(&mut polled, now),
                 polled.next_due(),
                 polled.in_flight()
             ),
             (vec![], Some(due), 0)
         );
-        let (id, body) = polled.take(due).unwrap();
+        let (id, body) = polled.next_for_worker(due).unwrap();
         assert_eq!((id, body.contains("\"update_id\":1")), (1, true));
-        polled.through(1);
-        assert_eq!(taken(&mut polled, now), [2]);
+        polled.done(1);
+        assert_eq!(handed_out(&mut polled, now), [2]);
     }
 
     #[test]
-    fn behind_one_that_is_put_off_99_go_on_and_then_all_wait() {
-        let (mut polled, now) = (PolledUpdates::new(), Instant::now());
+    fn behind_a_deferred_update_99_go_on_and_then_all_wait() {
+        let mut polled = PolledUpdates::new();
+        let now = Instant::now();
         // Telegram has 150.
-        polled.take_page(chats_of_their_own(1..101));
-        for id in taken(&mut polled, now) {
+        polled.insert_page(chats_of_their_own(1..101));
+        for id in handed_out(&mut polled, now) {
             if id == 1 {
-                polled.put_off(1, now + Duration::from_secs(60));
+                polled.defer(1, now + Duration::from_secs(60));
             } else {
-                polled.through(id);
+                polled.done(id);
             }
         }
         for _ in 0..3 {
             assert_eq!(polled.next_page(), (Some(1), 100));
             assert_eq!(
-                polled.take_page(chats_of_their_own(1..101)),
+                polled.insert_page(chats_of_their_own(1..101)),
                 0,
                 "known, and not handled again"
             );
-            assert_eq!(taken(&mut polled, now), [0; 0]);
+            assert_eq!(handed_out(&mut polled, now), [0; 0]);
         }
         assert!(!polled.is_unconfirmed());
-        assert_eq!(taken(&mut polled, now + Duration::from_secs(60)), [1]);
-        polled.through(1);
+        assert_eq!(handed_out(&mut polled, now + Duration::from_secs(60)), [1]);
+        polled.done(1);
         assert_eq!(polled.next_page(), (Some(101), 100));
-        assert_eq!(polled.take_page(chats_of_their_own(101..151)), 50);
-        assert_eq!(taken(&mut polled, now).len(), 50);
+        assert_eq!(polled.insert_page(chats_of_their_own(101..151)), 50);
+        assert_eq!(handed_out(&mut polled, now).len(), 50);
     }
 
     #[test]
-    fn what_telegram_has_given_up_is_given_up() {
-        let (mut polled, now) = (PolledUpdates::new(), Instant::now());
-        polled.take_page(page(&[(1, 7), (2, 8), (3, 9)]));
-        assert_eq!(taken(&mut polled, now), [1, 2, 3]);
-        polled.put_off(1, now);
-        polled.put_off(3, now);
+    fn an_update_that_telegram_no_longer_returns_is_forgotten() {
+        let mut polled = PolledUpdates::new();
+        let now = Instant::now();
+        polled.insert_page(page(&[(1, 7), (2, 8), (3, 9)]));
+        assert_eq!(handed_out(&mut polled, now), [1, 2, 3]);
+        polled.defer(1, now);
+        polled.defer(3, now);
         // 1 has expired, 2 too, but a worker has it. What lies behind a shorter page is still
         // there.
-        polled.take_page(page(&[]));
-        assert_eq!((taken(&mut polled, now), polled.in_flight()), (vec![], 1));
-        polled.through(2);
+        polled.insert_page(page(&[]));
+        assert_eq!(
+            (handed_out(&mut polled, now), polled.in_flight()),
+            (vec![], 1)
+        );
+        polled.done(2);
         assert_eq!(polled.next_page().0, None);
-        polled.take_page(page(&[(4, 7), (5, 8)]));
-        polled.take_page(page(&[(4, 7)]));
-        assert_eq!(taken(&mut polled, now), [4, 5]);
+        polled.insert_page(page(&[(4, 7), (5, 8)]));
+        polled.insert_page(page(&[(4, 7)]));
+        assert_eq!(handed_out(&mut polled, now), [4, 5]);
     }
 
     #[test]
     fn a_page_that_is_too_large_is_halved_until_its_offset_moves() {
-        let (mut polled, now) = (PolledUpdates::new(), Instant::now());
+        let mut polled = PolledUpdates::new();
+        let now = Instant::now();
         let limits: Vec<_> = (0..8)
             .map(|_| (polled.next_page().1, polled.too_large()))
             .collect();
         let halved = [100, 50, 25, 12, 6, 3];
         assert_eq!(limits[..6], halved.map(|limit| (limit, true)));
         assert_eq!(limits[6..], [(1, false), (1, false)], "less is no page");
-        polled.take_page(chats_of_their_own(1..2));
+        polled.insert_page(chats_of_their_own(1..2));
         assert_eq!(
             polled.next_page(),
             (Some(1), 2),
             "the first offset there is"
         );
-        polled.take_page(chats_of_their_own(1..3));
+        polled.insert_page(chats_of_their_own(1..3));
         assert_eq!(
             polled.next_page(),
             (Some(1), 2),
             "the same offset has the same large page"
         );
-        for id in taken(&mut polled, now) {
-            polled.through(id);
+        for id in handed_out(&mut polled, now) {
+            polled.done(id);
         }
         // With each page that gets through, the next one may be larger; one that is not full was
         // all there is.
         assert_eq!(polled.next_page(), (Some(3), 4));
-        polled.take_page(chats_of_their_own(3..6));
+        polled.insert_page(chats_of_their_own(3..6));
         assert_eq!(polled.next_page(), (Some(3), 100));
     }
 
     #[test]
-    fn a_page_that_came_ends_what_failures_have_halved() {
-        let (mut polled, now) = (PolledUpdates::new(), Instant::now());
-        polled.take_page(chats_of_their_own(1..2));
-        for id in taken(&mut polled, now) {
-            polled.put_off(id, now + Duration::from_secs(240));
+    fn a_page_after_failures_restores_the_limit() {
+        let mut polled = PolledUpdates::new();
+        let now = Instant::now();
+        polled.insert_page(chats_of_their_own(1..2));
+        for id in handed_out(&mut polled, now) {
+            polled.defer(id, now + Duration::from_secs(240));
         }
         let limits: Vec<_> = (0..9)
             .map(|_| {
@@ -363,7 +376,7 @@ mod tests {
             })
             .collect();
         assert_eq!(limits, [50, 25, 12, 6, 3, 1, 1, 1, 1]);
-        polled.take_page(chats_of_their_own(1..2));
+        polled.insert_page(chats_of_their_own(1..2));
         assert_eq!(
             polled.next_page(),
             (Some(1), 100),
@@ -375,7 +388,7 @@ mod tests {
         polled.no_page();
         polled.no_page();
         assert_eq!(polled.next_page(), (Some(1), 25));
-        polled.take_page(chats_of_their_own(1..26));
+        polled.insert_page(chats_of_their_own(1..26));
         assert_eq!(polled.next_page(), (Some(1), 50));
     }
 }

@@ -1,5 +1,5 @@
-//! The note that this home polls, and why: it outlives a restart, so that no start tries what did
-//! not work before.
+//! The note that the bots poll, with the reason: it outlives a restart, so that no start tries a
+//! webhook that did not work before.
 
 use std::fs;
 use std::io;
@@ -9,7 +9,7 @@ use super::policy::Reason;
 use crate::config::{Config, Delivery};
 use crate::system::files;
 
-/// Why the bots poll, by the settings and the note; None when they do not.
+/// The reason for which the bots poll, by the settings and the note; None when they do not poll.
 pub(crate) fn reason(config: &Config) -> Option<String> {
     match config.delivery {
         Delivery::Polling => Some(Reason::Settings.to_string()),
@@ -18,9 +18,10 @@ pub(crate) fn reason(config: &Config) -> Option<String> {
     }
 }
 
-/// The file, and what it is about: with other settings, what was seen before says nothing.
+/// The note's file. With other settings, a note from before says nothing.
 pub(crate) struct PollingNote {
     file: PathBuf,
+    /// The settings that decide whether a webhook can work; the file's first line.
     about: String,
 }
 
@@ -42,34 +43,37 @@ impl PollingNote {
         }
     }
 
-    /// Why the bots poll; None when they did not, or with other settings.
+    /// The noted reason; None when the bots did not poll, or with other settings.
     pub(crate) fn read(&self) -> Option<String> {
         let text = fs::read_to_string(&self.file).ok()?;
         let (about, reason) = text.split_once('\n')?;
-        (about == self.about).then(|| reason.trim_end().to_owned())
+        if about != self.about {
+            return None;
+        }
+        Some(reason.trim_end().to_owned())
     }
 
-    /// Notes that the bots poll, and why; with None, that they do not.
+    /// Notes that the bots poll for this reason; with None, that they do not poll.
     pub(crate) fn write(&self, reason: Option<&str>) {
         let written = match reason {
             Some(reason) => {
                 files::write_note(&self.file, format!("{}\n{reason}\n", self.about).as_bytes())
             }
-            None => fs::remove_file(&self.file).or_else(|why| match why.kind() {
-                io::ErrorKind::NotFound => Ok(()),
-                _ => Err(why),
-            }),
+            None => match fs::remove_file(&self.file) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            },
         };
-        if let Err(why) = written {
-            warn_unwritten(&self.file, &why);
+        if let Err(error) = written {
+            warn_unwritten(&self.file, &error);
         }
     }
 }
 
-/// Says what is lost with a note of whether Telegram gets in.
-pub(super) fn warn_unwritten(file: &Path, why: &io::Error) {
+/// Warns that a note of whether Telegram reaches the bots could not be written.
+pub(super) fn warn_unwritten(file: &Path, error: &io::Error) {
     log::warn!(
-        "{} could not be written: {why}. After a restart, the bot must find out again whether Telegram reaches it.",
+        "{} could not be written: {error}. After a restart, the bot must find out again whether Telegram reaches it.",
         file.display()
     );
 }

@@ -1,33 +1,32 @@
 //! Whether Telegram's calls still reach one bot's webhook: judged at each look, by what Telegram
-//! says and by what has arrived. Pure.
+//! says and by how it has reached the bot. Pure.
 
 use std::time::{Duration, Instant};
 
-use crate::edge::arrivals::Arrived;
+use crate::edge::reach::ReachRecord;
 use crate::telegram::delivery_error;
 use crate::telegram::types::WebhookInfo;
 
-/// Telegram connects before it answers setWebhook, and sends at once what waits. Later than this,
-/// nothing comes any more.
-pub(crate) const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// So long an update waits without an arrival before that means something: Telegram opens
-/// connections 2 s after one another.
+/// Telegram connects before it answers setWebhook, and sends the waiting updates at once. If it has
+/// not reached the bot in this time, it cannot.
+pub(crate) const REACH_TIMEOUT: Duration = Duration::from_secs(10);
+/// An update can wait for less than this while nothing is wrong: Telegram opens connections 2 s after
+/// one another.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Seconds that an answer can take on its way to Telegram, and that whole seconds can be wrong by.
+/// An answer can take so many seconds on its way to Telegram; and dates are in whole seconds.
 const LATENCY: i64 = 2;
 
 /// What one look at a webhook shows.
 pub(crate) struct Look<'l> {
     /// What Telegram says of the webhook.
     pub(crate) info: &'l WebhookInfo,
-    /// What had arrived when Telegram had said so.
-    pub(crate) arrived: Arrived,
-    /// Nobody else has the certificate that Telegram accepts: whatever answers with it, is this
-    /// bot.
+    /// How Telegram had reached the bot then.
+    pub(crate) reach: ReachRecord,
+    /// Nobody else has the certificate that Telegram accepts: only this bot answers with it.
     pub(crate) has_own_certificate: bool,
-    /// When it was.
+    /// The time of the look.
     pub(crate) now: Instant,
-    /// The same by Telegram's clock: Unix time in seconds.
+    /// The time of the look by Telegram's clock: Unix time in seconds.
     pub(crate) telegram_time: i64,
 }
 
@@ -36,8 +35,8 @@ pub(crate) struct Look<'l> {
 pub(crate) enum Obstacle {
     /// Telegram could not deliver since the last exchange; Telegram's words.
     Error(String),
-    /// Updates wait, nothing arrives, and Telegram tells no error. Whether that is an obstacle, a
-    /// set of the webhook shows.
+    /// Updates wait, nothing arrives, and Telegram tells no error. A set of the webhook as a test
+    /// shows whether that is an obstacle.
     Silence,
     /// The webhook was set, updates wait, and still nothing arrives.
     FailedTest,
@@ -47,10 +46,11 @@ pub(crate) enum Obstacle {
 #[derive(Default)]
 pub(crate) struct Reachability {
     last: Option<LastLook>,
-    /// Since when updates wait, and nothing shows why.
+    /// Since when updates wait without an explanation.
     silent_since: Option<Instant>,
-    /// When the webhook was set while updates waited, if nothing has arrived since.
+    /// When the webhook was set while updates waited, if Telegram has not reached the bot since.
     test_begun: Option<Instant>,
+    /// A test has failed, and Telegram has not reached the bot since.
     is_unreachable: bool,
 }
 
@@ -64,30 +64,31 @@ struct LastLook {
 impl LastLook {
     fn of(look: &Look<'_>) -> Self {
         let Look {
-            info, arrived, now, ..
+            info, reach, now, ..
         } = look;
         Self {
             error: (info.last_error_date, info.last_error_message.clone()),
-            count: arrived.count(),
-            is_in_flight: arrived.in_flight > 0,
+            count: reach.count(),
+            is_in_flight: reach.in_flight > 0,
             at: *now,
         }
     }
 }
 
 impl Reachability {
-    /// The webhook was found as it should be: what went wrong before is no sign.
+    /// The webhook was found as it should be: an error from before says nothing.
     pub(crate) fn found(&mut self, look: &Look<'_>) {
-        let silent_since = (look.info.pending_update_count > 0).then_some(look.now);
         *self = Self {
             last: Some(LastLook::of(look)),
-            silent_since,
             ..Self::default()
         };
+        if look.info.pending_update_count > 0 {
+            self.silent_since = Some(look.now);
+        }
     }
 
-    /// The webhook was set, and with the old one its errors are gone. Before that there had been
-    /// `count` arrivals. Where updates wait, this is a test.
+    /// The webhook was set, and with the old one its errors are gone. Telegram had reached the bot
+    /// `count` times before. Where updates wait, this is a test.
     pub(crate) fn set(&mut self, count: u64, is_waited_for: bool, now: Instant) {
         let last = LastLook {
             error: (None, None),
@@ -95,12 +96,13 @@ impl Reachability {
             is_in_flight: false,
             at: now,
         };
-        let test_begun = is_waited_for.then_some(now);
         *self = Self {
             last: Some(last),
-            test_begun,
             ..Self::default()
         };
+        if is_waited_for {
+            self.test_begun = Some(now);
+        }
     }
 
     /// Whether a set of the webhook is a test whose end is not known yet.
@@ -108,72 +110,86 @@ impl Reachability {
         self.test_begun.is_some()
     }
 
-    /// A test has failed, and nothing has arrived since.
+    /// Whether a test has failed, and Telegram has not reached the bot since.
     pub(crate) fn is_unreachable(&self) -> bool {
         self.is_unreachable
     }
 
-    /// Takes in a look. Returns what keeps updates from arriving, as far as this look shows it.
+    /// Judges a look. Returns what keeps updates from arriving, as far as this look shows it.
     pub(crate) fn look(&mut self, look: &Look<'_>) -> Option<Obstacle> {
         let seen = LastLook::of(look);
         let last = self.last.replace(LastLook::of(look))?;
 
-        let has_arrived = seen.count > last.count;
+        let is_reached = seen.count > last.count;
         let is_nothing_waiting = look.info.pending_update_count == 0;
-        if has_arrived || is_nothing_waiting {
+        if is_reached || is_nothing_waiting {
             self.test_begun = None;
             self.is_unreachable = false;
         }
 
         let is_in_flight = seen.is_in_flight || last.is_in_flight;
         let is_error_new = seen.error != last.error;
-        let is_due = look.arrived.due.is_some_and(|due| look.now < due);
-        if is_nothing_waiting || is_in_flight || is_error_new || has_arrived || is_due {
+        // Telegram may wait before it delivers again what we refused.
+        let may_wait = look.reach.due.is_some_and(|due| look.now < due);
+        if is_nothing_waiting || is_in_flight || is_error_new || is_reached || may_wait {
             self.silent_since = None;
         }
+
         if is_nothing_waiting || is_in_flight {
             return None;
         }
         if is_error_new {
             let message = look.info.last_error_message.clone()?;
-            return (!shows_the_way_open(look, &message, last.at))
-                .then_some(Obstacle::Error(message));
+            if is_reached_despite(look, &message, last.at) {
+                return None;
+            }
+            return Some(Obstacle::Error(message));
         }
-        if has_arrived || is_due {
+        if is_reached || may_wait {
             None
         } else {
             self.silence(look.now)
         }
     }
 
-    /// Updates wait, and nothing shows why.
+    /// Judges a silence: updates wait without an explanation.
     fn silence(&mut self, now: Instant) -> Option<Obstacle> {
         if let Some(begun) = self.test_begun {
-            let is_over = now.saturating_duration_since(begun) >= ARRIVAL_TIMEOUT;
-            if is_over {
-                self.test_begun = None;
-                self.is_unreachable = true;
+            if now.saturating_duration_since(begun) < REACH_TIMEOUT {
+                return None;
             }
-            return is_over.then_some(Obstacle::FailedTest);
+            self.test_begun = None;
+            self.is_unreachable = true;
+            return Some(Obstacle::FailedTest);
         }
+
         let since = *self.silent_since.get_or_insert(now);
-        (now.saturating_duration_since(since) >= SILENCE_TIMEOUT).then_some(Obstacle::Silence)
+        if now.saturating_duration_since(since) < SILENCE_TIMEOUT {
+            return None;
+        }
+        Some(Obstacle::Silence)
     }
 }
 
-/// Whether an error that is new since `last_look` shows itself that Telegram gets in, or is no
-/// newer than the last exchange.
-fn shows_the_way_open(look: &Look<'_>, message: &str, last_look: Instant) -> bool {
+/// Whether Telegram reaches the bot despite an error that is new since `last_look`: the error itself
+/// shows it, or the error is no newer than the last exchange.
+fn is_reached_despite(look: &Look<'_>, message: &str, last_look: Instant) -> bool {
     if look.has_own_certificate && delivery_error::is_answer(message) {
         return true;
     }
+    // It can be the status that we ourselves gave Telegram.
     let latency = Duration::from_secs(LATENCY.unsigned_abs());
-    let answered =
-        delivery_error::status(message).and_then(|status| look.arrived.refused.get(&status));
-    if answered.is_some_and(|answered| *answered + latency >= last_look) {
+    if let Some(status) = delivery_error::status(message)
+        && let Some(refused) = look.reach.refused.get(&status)
+        && *refused + latency >= last_look
+    {
         return true;
     }
-    let (Some(error_second), Some(end)) = (look.info.last_error_date, look.arrived.last) else {
+
+    let Some(error_second) = look.info.last_error_date else {
+        return false;
+    };
+    let Some(end) = look.reach.last else {
         return false;
     };
     let age = look.now.saturating_duration_since(end).as_secs();
@@ -193,7 +209,7 @@ mod tests {
 
     /// What happens, in seconds since the start.
     #[derive(Clone, Copy)]
-    enum Event {
+    enum Step {
         /// A request begins.
         Begins,
         /// It is answered with this status, and is due again after so many seconds.
@@ -209,7 +225,7 @@ mod tests {
         /// A look finds this.
         Look(Option<Expected>),
     }
-    use Event::{Answered, Begins, Fails, Handshake, Set, Wait};
+    use Step::{Answered, Begins, Fails, Handshake, Set, Wait};
 
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Expected {
@@ -217,10 +233,10 @@ mod tests {
         Silence,
         FailedTest,
     }
-    const OPEN: Event = Event::Look(None);
-    const ERROR: Event = Event::Look(Some(Expected::Error));
-    const SILENCE: Event = Event::Look(Some(Expected::Silence));
-    const FAILED: Event = Event::Look(Some(Expected::FailedTest));
+    const OPEN: Step = Step::Look(None);
+    const ERROR: Step = Step::Look(Some(Expected::Error));
+    const SILENCE: Step = Step::Look(Some(Expected::Silence));
+    const FAILED: Step = Step::Look(Some(Expected::FailedTest));
 
     fn info() -> WebhookInfo {
         WebhookInfo {
@@ -242,10 +258,10 @@ mod tests {
     }
 
     impl Moment {
-        fn of<'l>(&self, info: &'l WebhookInfo, arrived: &Arrived) -> Look<'l> {
+        fn of<'l>(&self, info: &'l WebhookInfo, reach: &ReachRecord) -> Look<'l> {
             Look {
                 info,
-                arrived: arrived.clone(),
+                reach: reach.clone(),
                 has_own_certificate: self.has_own_certificate,
                 now: self.now,
                 telegram_time: self.telegram_time,
@@ -255,58 +271,58 @@ mod tests {
 
     /// Something happens at Telegram, or between Telegram and here.
     fn happens(
-        event: Event,
+        event: Step,
         second: u64,
         now: Instant,
         info: &mut WebhookInfo,
-        arrived: &mut Arrived,
+        reach: &mut ReachRecord,
     ) {
         match event {
             Begins => {
-                arrived.requests += 1;
-                arrived.in_flight += 1;
+                reach.requests += 1;
+                reach.in_flight += 1;
             }
             Answered(status, due) => {
-                arrived.in_flight -= 1;
-                arrived.last = Some(now);
-                arrived.due = arrived.due.max(Some(now + Duration::from_secs(due)));
-                arrived.refused.insert(status, now);
+                reach.in_flight -= 1;
+                reach.last = Some(now);
+                reach.due = reach.due.max(Some(now + Duration::from_secs(due)));
+                reach.refused.insert(status, now);
             }
             Handshake => {
-                arrived.handshakes += 1;
-                arrived.last = Some(now);
+                reach.handshakes += 1;
+                reach.last = Some(now);
             }
             Wait(count) => info.pending_update_count = count,
             Fails(message) => {
                 info.last_error_date = Some(START.saturating_add_unsigned(second));
                 info.last_error_message = Some(message.into());
             }
-            Set | Event::Look(_) => {}
+            Set | Step::Look(_) => {}
         }
     }
 
     /// Plays the events of a webhook that was found as it should be at the start.
-    fn play(name: &str, has_own_certificate: bool, events: &[(u64, Event)]) {
+    fn play(name: &str, has_own_certificate: bool, events: &[(u64, Step)]) {
         let start = Instant::now();
         let mut info = info();
-        let mut arrived = Arrived::default();
+        let mut reach = ReachRecord::default();
         let mut reachability = Reachability::default();
         let look = |second: u64| Moment {
             now: start + Duration::from_secs(second),
             telegram_time: START.saturating_add_unsigned(second),
             has_own_certificate,
         };
-        reachability.found(&look(0).of(&info, &arrived));
+        reachability.found(&look(0).of(&info, &reach));
         for (second, event) in events {
             let now = start + Duration::from_secs(*second);
             match *event {
                 Set => {
                     info.last_error_date = None;
                     info.last_error_message = None;
-                    reachability.set(arrived.count(), info.pending_update_count > 0, now);
+                    reachability.set(reach.count(), info.pending_update_count > 0, now);
                 }
-                Event::Look(expected) => {
-                    let found = reachability.look(&look(*second).of(&info, &arrived));
+                Step::Look(expected) => {
+                    let found = reachability.look(&look(*second).of(&info, &reach));
                     let found = found.map(|obstacle| match obstacle {
                         Obstacle::Error(_) => Expected::Error,
                         Obstacle::Silence => Expected::Silence,
@@ -314,7 +330,7 @@ mod tests {
                     });
                     assert_eq!(found, expected, "{name}: {second} s");
                 }
-                event => happens(event, *second, now, &mut info, &mut arrived),
+                event => happens(event, *second, now, &mut info, &mut reach),
             }
         }
     }
@@ -354,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_with_a_certificate_that_others_may_have_shows_nothing() {
+    fn an_answer_with_a_shared_certificate_is_an_error_unless_we_gave_it() {
         let nas = "Wrong response from the webhook: 404 Not Found";
         let events: &[_] = &[(30, OPEN), (40, Wait(1)), (40, Fails(nas))];
         let with = |last| [events, &[(60, last)]].concat();
@@ -437,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_while_updates_wait_is_tested_and_a_test_without_an_arrival_has_failed() {
+    fn silence_while_updates_wait_is_tested_and_a_silent_test_has_failed() {
         let silent = [
             (30, OPEN),
             (40, Wait(30)),
@@ -446,7 +462,7 @@ mod tests {
             (90, SILENCE),
             (90, Set),
         ];
-        let then = |more: &[(u64, Event)]| [&silent, more].concat();
+        let then = |more: &[(u64, Step)]| [&silent, more].concat();
         play(
             "nothing arrives",
             false,
@@ -485,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_that_is_explained_is_none() {
+    fn a_silence_with_an_explanation_is_no_obstacle() {
         let due: &[_] = &[
             (10, Wait(1)),
             (10, Begins),
@@ -497,7 +513,7 @@ mod tests {
             (311, OPEN),
             (330, SILENCE),
         ];
-        play("what we put off ourselves", true, due);
+        play("an update that we deferred ourselves", true, due);
         play(
             "another's handshake",
             true,
@@ -525,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_at_the_start_is_silent_since_then() {
+    fn silence_is_counted_from_the_start_where_updates_wait() {
         let start = Instant::now();
         let info = WebhookInfo {
             pending_update_count: 1,
@@ -533,7 +549,7 @@ mod tests {
         };
         let look = |second| Look {
             info: &info,
-            arrived: Arrived::default(),
+            reach: ReachRecord::default(),
             has_own_certificate: true,
             now: start + Duration::from_secs(second),
             telegram_time: START,
@@ -545,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_wrong_here_does_not_matter() {
+    fn an_error_date_is_compared_by_telegrams_clock() {
         let now = Instant::now();
         let info = WebhookInfo {
             pending_update_count: 1,
@@ -553,20 +569,20 @@ mod tests {
             last_error_message: Some(REFUSED.into()),
             ..info()
         };
-        let arrived = Arrived {
+        let reach = ReachRecord {
             last: now.checked_sub(Duration::from_secs(10)),
             refused: BTreeMap::new(),
-            ..Arrived::default()
+            ..ReachRecord::default()
         };
         let opens = |telegram_time| {
             let look = Look {
                 info: &info,
-                arrived: arrived.clone(),
+                reach: reach.clone(),
                 has_own_certificate: true,
                 now,
                 telegram_time,
             };
-            shows_the_way_open(&look, REFUSED, now)
+            is_reached_despite(&look, REFUSED, now)
         };
         assert!(opens(START + 12) && opens(START + 8) && !opens(START + 7));
     }

@@ -36,7 +36,7 @@ pub(crate) struct Registration {
     certificate: Option<String>,
     /// Pihook made the certificate for itself, so that nobody else has it.
     has_own_certificate: bool,
-    /// Why Telegram cannot take the certificate, by our own check.
+    /// What our own check finds wrong with the certificate.
     fault: Option<String>,
     /// Holds a digest of what was set last, and of what Telegram showed of it then, so that no
     /// secret lies there.
@@ -67,7 +67,7 @@ impl From<&WebhookInfo> for ShownSettings {
     }
 }
 
-/// How a registration came about.
+/// How Telegram came to have the registration.
 #[derive(Debug)]
 pub(crate) enum Registered {
     /// Telegram had it already: this is what Telegram says of it.
@@ -90,10 +90,10 @@ pub(crate) enum RegistrationError {
 impl fmt::Display for RegistrationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Api(why) | Self::Set(why) => why.fmt(f),
-            Self::Disagrees(what) => write!(
+            Self::Api(error) | Self::Set(error) => error.fmt(f),
+            Self::Disagrees(difference) => write!(
                 f,
-                "Telegram accepted the webhook, but then reports another one: {what}"
+                "Telegram accepted the webhook, but then reports another one: {difference}"
             ),
         }
     }
@@ -128,27 +128,25 @@ impl Registration {
         certificate: Option<String>,
         allowed_updates: &'static [&'static str],
     ) -> Self {
-        let (url, secret_token) = (config.webhook_url(bot, host), bot.token.secret_token());
+        let url = config.webhook_url(bot, host);
+        // The order of the kinds says nothing.
+        let mut kinds = allowed_updates.to_vec();
+        kinds.sort_unstable();
+        kinds.dedup();
         let parts = [
             &config.api_url,
             bot.token.expose(),
             url.expose(),
             &config.max_connections.to_string(),
             certificate.as_deref().unwrap_or_default(),
-            // Their order says nothing.
-            &allowed_updates
-                .iter()
-                .copied()
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect::<Vec<_>>()
-                .join(","),
+            &kinds.join(","),
         ];
-        let digest = hex(digest::digest(&digest::SHA256, parts.join("\n").as_bytes()).as_ref());
+        let digest = sha256(&parts.join("\n"));
+
         Self {
             client: Client::new(api.clone(), bot.token.clone()),
             url,
-            secret_token,
+            secret_token: bot.token.secret_token(),
             max_connections: config.max_connections,
             allowed_updates,
             certificate,
@@ -160,7 +158,7 @@ impl Registration {
         }
     }
 
-    /// The same, where our own check has found this to be wrong with the certificate.
+    /// The same, with what our own check finds wrong with the certificate.
     pub(crate) fn with_fault(self, fault: Option<String>) -> Self {
         Self { fault, ..self }
     }
@@ -173,7 +171,7 @@ impl Registration {
         }
     }
 
-    /// Whether nobody but pihook has the certificate: whatever answers with it, is this bot.
+    /// Whether nobody but pihook has the certificate: then only this bot answers with it.
     pub(crate) fn has_own_certificate(&self) -> bool {
         self.has_own_certificate
     }
@@ -183,7 +181,8 @@ impl Registration {
         self.client.telegram_time()
     }
 
-    /// What setting the webhook again cannot help: why Telegram refuses the certificate.
+    /// What our own check finds wrong with the certificate: setting the webhook again cannot help
+    /// that.
     pub(crate) fn fault(&self) -> Option<&str> {
         self.fault.as_deref()
     }
@@ -194,14 +193,17 @@ impl Registration {
     /// What the Bot API said, or that it says two different things.
     pub(crate) fn ensure(&self) -> Result<Registered, RegistrationError> {
         if !self.may_be_ours() {
-            return self.set_in_place_of(None).map(Registered::Set);
+            let info = self.set_in_place_of(None)?;
+            return Ok(Registered::Set(info));
         }
+
         let info = self.client.webhook_info()?;
         if self.agrees(&info).is_ok() && self.is_noted(&info) {
             *lock(&self.shown) = Some(ShownSettings::from(&info));
             return Ok(Registered::Unchanged(info));
         }
-        self.set_in_place_of(Some(&info)).map(Registered::Set)
+        let info = self.set_in_place_of(Some(&info))?;
+        Ok(Registered::Set(info))
     }
 
     /// Sets the webhook, whatever was set before. Telegram connects to it at once. Returns what
@@ -225,18 +227,22 @@ impl Registration {
         &self,
         before: Option<&WebhookInfo>,
     ) -> Result<WebhookInfo, RegistrationError> {
-        match before.filter(|before| self.has_path(&before.url)) {
-            None => self.client.delete_webhook()?,
-            Some(before) if self.may_be_the_same(before) => self.set_another()?,
-            Some(_) => {}
+        match before {
+            Some(before) if self.has_path(&before.url) => {
+                if self.may_be_the_same(before) {
+                    self.set_another()?;
+                }
+            }
+            _ => self.client.delete_webhook()?,
         }
+
         self.set_with(self.max_connections)?;
         let info = self.client.webhook_info()?;
         *lock(&self.shown) = Some(ShownSettings::from(&info));
         self.agrees(&info).map_err(RegistrationError::Disagrees)?;
-        if let Err(why) = self.write_note(&info) {
+        if let Err(error) = self.write_note(&info) {
             log::warn!(
-                "{} could not be written: {why}. At the next start, the bot sets the webhook again.",
+                "{} could not be written: {error}. At the next start, the bot sets the webhook again.",
                 self.note.display()
             );
         }
@@ -247,10 +253,11 @@ impl Registration {
     /// connect.
     fn may_be_the_same(&self, before: &WebhookInfo) -> bool {
         let has_certificate = self.certificate.is_some() || before.has_custom_certificate;
-        let has_other_connections = before
-            .max_connections
-            .is_some_and(|shown| shown != u32::from(self.max_connections));
-        !has_certificate && self.has_url(&before.url) && !has_other_connections
+        let has_our_connections = match before.max_connections {
+            Some(shown) => shown == u32::from(self.max_connections),
+            None => true,
+        };
+        !has_certificate && self.has_url(&before.url) && has_our_connections
     }
 
     /// Sets the webhook with another number of connections, so that the next set is a new one to
@@ -299,8 +306,8 @@ impl Registration {
 
     /// Whether this is the URL of our webhook, perhaps at an earlier address of this home.
     fn has_path(&self, url: &str) -> bool {
-        let path = |url: &str| url.splitn(4, '/').nth(3).unwrap_or_default().to_owned();
-        Secret::from(path(self.url.expose())).matches(path(url).as_bytes())
+        let our_path = Secret::from(path(self.url.expose()).to_owned());
+        our_path.matches(path(url).as_bytes())
     }
 
     /// A digest of all that is registered, to tell one registration from another.
@@ -338,20 +345,22 @@ impl Registration {
         if info.has_custom_certificate != self.certificate.is_some() {
             return Err(Difference::Certificate);
         }
+
         let mut seen = ShownSettings::from(info);
         if self.certificate.is_none()
             && seen.max_connections == Some(self.other_connections().into())
         {
-            // A set of ours between its two calls, perhaps of another process, or one whose second
-            // call failed.
+            // A set of ours is between its two calls, perhaps in another process, or its second call
+            // failed.
             seen.max_connections = Some(self.max_connections.into());
         }
         let is_other = match &*lock(&self.shown) {
             Some(shown) => *shown != seen,
             // Another process has set it; what it noted may be of other settings.
-            None => seen
-                .max_connections
-                .is_some_and(|seen| seen != u32::from(self.max_connections)),
+            None => match seen.max_connections {
+                Some(seen) => seen != u32::from(self.max_connections),
+                None => false,
+            },
         };
         if is_other {
             Err(Difference::Settings)
@@ -377,10 +386,19 @@ impl Registration {
 
     fn note_of(&self, info: &WebhookInfo) -> String {
         let all = format!("{}\n{:?}", self.digest, ShownSettings::from(info));
-        hex(digest::digest(&digest::SHA256, all.as_bytes()).as_ref())
+        sha256(&all)
     }
 
     fn write_note(&self, info: &WebhookInfo) -> io::Result<()> {
         files::write_note(&self.note, format!("{}\n", self.note_of(info)).as_bytes())
     }
+}
+
+/// What follows the host and the port in a URL, without its first slash.
+fn path(url: &str) -> &str {
+    url.splitn(4, '/').nth(3).unwrap_or_default()
+}
+
+fn sha256(text: &str) -> String {
+    hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())
 }

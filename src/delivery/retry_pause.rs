@@ -9,7 +9,7 @@ const FIRST_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// rarest.
 const MAX_RETRY_AFTER: u64 = 3600;
 
-/// While Telegram says that it does not know the token: it can be mistaken.
+/// The waits while Telegram says that it does not know the token: it can be mistaken.
 const FIRST_TOKEN_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 const MAX_TOKEN_RETRY_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -20,7 +20,7 @@ pub(crate) fn token_pause(refusals_before: u32) -> Duration {
         .min(MAX_TOKEN_RETRY_INTERVAL)
 }
 
-/// They double from 1 s to a longest one, or are what a 429 asks for.
+/// The waits of one kind of call: they double from 1 s to a longest one, or are what a 429 asks for.
 pub(crate) struct RetryPause {
     longest: Duration,
     last: Option<Duration>,
@@ -35,7 +35,7 @@ impl RetryPause {
         }
     }
 
-    /// How long to wait after this error; None is one of our own making.
+    /// How long to wait after this error; None where it is no error of the Bot API.
     pub(crate) fn after(&mut self, error: Option<&ApiError>) -> Duration {
         if let Some(ApiError::Refused {
             retry_after: Some(seconds),
@@ -44,14 +44,15 @@ impl RetryPause {
         {
             return Duration::from_secs((*seconds).clamp(1, MAX_RETRY_AFTER));
         }
-        let pause = self
-            .last
-            .map_or(FIRST_RETRY_INTERVAL, |last| self.longest.min(last * 2));
+        let pause = match self.last {
+            Some(last) => self.longest.min(last * 2),
+            None => FIRST_RETRY_INTERVAL,
+        };
         self.last = Some(pause);
         pause
     }
 
-    /// It has succeeded.
+    /// The call has succeeded.
     pub(crate) fn reset(&mut self) {
         self.last = None;
     }
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_limit_and_give_way_to_telegrams_own() {
+    fn retry_pauses_double_up_to_a_limit_and_a_retry_after_is_obeyed() {
         let mut retry_pause = RetryPause::new(Duration::from_secs(300));
         let gone = ApiError::Unreachable(String::new());
         let seconds: Vec<_> = (0..11)
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_token_is_tried_ever_more_seldom_and_for_ever() {
+    fn a_refused_token_is_tried_again_at_growing_intervals_without_end() {
         let seconds: Vec<_> = [0, 1, 2, 8, 9, 1000, u32::MAX]
             .map(|before| token_pause(before).as_secs())
             .into();

@@ -1,5 +1,6 @@
-//! What another program does with our token. It is taken back at growing intervals: two programs
-//! must not fight. Pure.
+//! The conflict with another program that has our token and sets or removes the bot's webhook. The
+//! bot repairs that at growing intervals: two programs must not fight. Pure.
+//! `poll_conflict` has the conflict with a program that polls.
 
 use std::time::{Duration, Instant};
 
@@ -22,15 +23,15 @@ pub(crate) fn between((shortest, longest): (u64, u64), random: u64) -> Duration 
     Duration::from_millis(shortest + random % (longest - shortest + 1))
 }
 
-/// One bot's repairs.
-pub(crate) struct Contest {
+/// One bot's repairs of what another program did.
+pub(crate) struct TokenConflict {
     repairs: EscalatingPause,
-    /// Another program has the bot, and keeps it until the pause is over.
+    /// Another program has the bot, and keeps it until the pause between two repairs is over.
     is_lost: bool,
 }
 
-impl Contest {
-    /// Nobody else has been seen yet. Looks follow each other in `interval`.
+impl TokenConflict {
+    /// No other program has been seen yet. `interval` is the `watch_interval`.
     pub(crate) fn new(interval: Duration) -> Self {
         let (first, longest) = REPAIR_INTERVALS;
         Self {
@@ -39,8 +40,8 @@ impl Contest {
         }
     }
 
-    /// Something is wrong at `now`; `is_foreign` when another program did it. Whether it may be
-    /// repaired.
+    /// Notes that something is wrong at `now`; `is_foreign` when another program did it. Whether it
+    /// may be repaired now: a repair is counted then.
     pub(crate) fn may_repair(&mut self, is_foreign: bool, now: Instant) -> bool {
         let is_allowed = self.repairs.is_over(now);
         if is_allowed {
@@ -50,8 +51,8 @@ impl Contest {
         is_allowed
     }
 
-    /// The bot is ours.
-    pub(crate) fn won(&mut self) {
+    /// Nothing is wrong: the bot is ours.
+    pub(crate) fn resolved(&mut self) {
         self.is_lost = false;
     }
 
@@ -59,12 +60,19 @@ impl Contest {
     /// before it is time for a repair. Any number is `random`.
     pub(crate) fn next_look(&self, now: Instant, random: u64) -> Instant {
         let look = now + next_look(random);
-        self.lost_until().map_or(look, |until| until.min(look))
+        match self.lost_until() {
+            Some(until) => until.min(look),
+            None => look,
+        }
     }
 
-    /// Until when the bot is left to another program.
+    /// The end of the time for which the bot is left to another program; None when it is not.
     pub(crate) fn lost_until(&self) -> Option<Instant> {
-        self.repairs.end().filter(|_| self.is_lost)
+        if self.is_lost {
+            self.repairs.end()
+        } else {
+            None
+        }
     }
 }
 
@@ -73,25 +81,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bot_is_left_to_another_program_for_ever_longer() {
-        let (start, interval) = (Instant::now(), Duration::from_secs(300));
+    fn repairs_of_a_token_conflict_come_at_growing_intervals() {
+        let start = Instant::now();
+        let interval = Duration::from_secs(300);
         let at = |seconds: u64| start + Duration::from_secs(seconds);
-        let mut contest = Contest::new(interval);
-        assert!(contest.may_repair(true, start) && contest.lost_until().is_none());
-        assert!(!contest.may_repair(true, at(599)));
-        assert_eq!(contest.lost_until(), Some(at(600)));
+        let mut conflict = TokenConflict::new(interval);
+        assert!(conflict.may_repair(true, start) && conflict.lost_until().is_none());
+        assert!(!conflict.may_repair(true, at(599)));
+        assert_eq!(conflict.lost_until(), Some(at(600)));
         // It is looked at every minute or two, and when it may be taken back.
         let milliseconds = |time: Instant| time.saturating_duration_since(start).as_millis();
         let looks = [(30, 0), (30, 60_000), (530, 0), (545, 0)];
         let looks =
-            looks.map(|(seconds, random)| milliseconds(contest.next_look(at(seconds), random)));
+            looks.map(|(seconds, random)| milliseconds(conflict.next_look(at(seconds), random)));
         assert_eq!(looks, [90_000, 150_000, 590_000, 600_000]);
-        assert!(contest.may_repair(true, at(600)));
-        assert_eq!(contest.lost_until(), None, "it was taken back");
-        assert!(!contest.may_repair(false, at(601)));
-        assert_eq!(contest.lost_until(), None, "nobody took it");
-        assert!(!contest.may_repair(true, at(1799)));
-        contest.won();
-        assert_eq!(contest.lost_until(), None);
+        assert!(conflict.may_repair(true, at(600)));
+        assert_eq!(conflict.lost_until(), None, "it was taken back");
+        assert!(!conflict.may_repair(false, at(601)));
+        assert_eq!(conflict.lost_until(), None, "nobody took it");
+        assert!(!conflict.may_repair(true, at(1799)));
+        conflict.resolved();
+        assert_eq!(conflict.lost_until(), None);
     }
 }

@@ -31,8 +31,7 @@ const OTHER_PROGRAM: &str = "if this program is the bot, restart the bot; if not
 /// Checks the port, and the bot behind it.
 pub(crate) fn examine(doctor: &mut Doctor, config: &Config, certificate: Option<&Certificate>) {
     let owners = port::owners(config.listen.port());
-    let is_of_systemd = owners.iter().all(|owner| owner.starts_with("systemd "));
-    if !owners.is_empty() && is_of_systemd {
+    if owners.are_systemd {
         // The doctor must not connect: systemd would start the bot.
         let found = "systemd keeps the port open, but the bot is not running";
         return doctor.not_running(CHECK, found);
@@ -47,11 +46,8 @@ pub(crate) fn examine(doctor: &mut Doctor, config: &Config, certificate: Option<
         }
     };
 
-    let program = if owners.is_empty() {
-        "a program of another user".to_owned()
-    } else {
-        owners.join(" and ")
-    };
+    let program = owners.words;
+    let program = program.unwrap_or("a program of another user".to_owned());
     let found = format!("{program} listens at {}", config.listen);
     if certificate.is_none() && config.tls {
         return doctor.warn(CHECK, found, CERTIFICATE_FIRST);

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use self::finding::Doctor;
 pub(crate) use self::finding::Finding;
-use crate::config::{self, BotSettings, Config, Delivery, Environment};
+use crate::config::{self, BotSettings, Config, Delivery, Environment, ProblemKind};
 use crate::delivery::endpoint;
 use crate::delivery::polling_note;
 use crate::delivery::registration::Registration;
@@ -128,12 +128,12 @@ fn settings(
 
     let (config, problems) = config::examine(&source, environment);
     for problem in &problems {
-        let remedy = if problem.contains(config::WITH_SUDO) {
+        let remedy = if problem.kind == ProblemKind::Forbidden {
             "run the doctor with sudo: then it checks the rest, too".to_owned()
         } else {
             format!("correct it in {source}: then the doctor checks the rest, too")
         };
-        doctor.bad(CHECK, problem, remedy);
+        doctor.bad(CHECK, &problem.words, remedy);
     }
     if !problems.is_empty() {
         return None;

@@ -12,6 +12,7 @@ use crate::system::clock::unix_now;
 use crate::telegram::client::{Api, Client};
 use crate::telegram::clock_skew;
 use crate::telegram::delivery_error;
+use crate::telegram::error::ApiError;
 use crate::telegram::proxy::{Proxy, host_of};
 use crate::telegram::types::WebhookInfo;
 
@@ -48,7 +49,7 @@ pub(crate) fn reach(doctor: &mut Doctor, config: &Config, api: &Api) -> bool {
             true
         }
         Err(error) => {
-            unreachable(doctor, &look_up, proxy, error.to_string());
+            unreachable(doctor, &look_up, proxy, &error);
             false
         }
     }
@@ -64,10 +65,9 @@ fn clock(doctor: &mut Doctor, date: Option<&str>) {
 }
 
 /// Says why the Bot API, or the proxy before it, cannot be reached.
-fn unreachable(doctor: &mut Doctor, look_up: &LookUp, proxy: Option<&Proxy>, error: String) {
-    // A wrong clock makes each certificate invalid.
-    if error.contains(clock_skew::WRONG) {
-        return doctor.bad("clock", error, SET_CLOCK);
+fn unreachable(doctor: &mut Doctor, look_up: &LookUp, proxy: Option<&Proxy>, error: &ApiError) {
+    if let ApiError::WrongClock(_) = error {
+        return doctor.bad("clock", error.to_string(), SET_CLOCK);
     }
     look_up.tell(doctor);
     let remedy = match proxy {
@@ -78,7 +78,7 @@ fn unreachable(doctor: &mut Doctor, look_up: &LookUp, proxy: Option<&Proxy>, err
             "check that the proxy runs, and that it lets this machine connect to the Bot API"
         }
     };
-    doctor.bad("Bot API", error, remedy);
+    doctor.bad("Bot API", error.to_string(), remedy);
 }
 
 /// Checks whether Telegram accepts each token. Returns the bots with an accepted one.

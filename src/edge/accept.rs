@@ -118,7 +118,7 @@ impl Edge {
         if !is_at_home(address) {
             return;
         }
-        self.shared.arrivals.closed_from_home(address);
+        self.shared.reach.closed_from_home(address);
         FROM_HOME.warn(format_args!(
             "Connection from {address} closed: this address is not in allow_from. If {address} is your \
              router, and it puts its own address in place of Telegram's, add \"{address}\" to allow_from."

@@ -14,15 +14,15 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 
-use super::arrivals::{Arrivals, Exchange};
 use super::auth::{self, Authorized, Route};
+use super::reach::{Exchange, Reach};
 use super::request::{self, Head, Refusal};
 use super::slots::{Slot, Slots, Stage};
 use crate::certificate::rollover::Rollover;
 use crate::system::lock::lock;
 use crate::system::random::random;
 use crate::updates::handover::{ANSWER_TIMEOUT, Handover, Recipient};
-use crate::updates::observations::Observations;
+use crate::updates::webhook_signals::WebhookSignals;
 
 /// The TLS handshake, and the head of a request from its first byte on.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,10 +62,10 @@ pub struct Shared {
     /// The certificate of new connections. It can be changed at any time. None where TLS ends
     /// before us, in a reverse proxy.
     pub rollover: Option<Arc<Rollover>>,
-    /// What shows that Telegram gets in.
-    pub arrivals: Arc<Arrivals>,
+    /// Notes that Telegram has reached us.
+    pub reach: Arc<Reach>,
     /// One for each bot, by its place in the settings.
-    pub observations: Vec<Arc<Observations>>,
+    pub signals: Vec<Arc<WebhookSignals>>,
 }
 
 impl Shared {
@@ -73,9 +73,9 @@ impl Shared {
         lock(&self.slots)
     }
 
-    fn observations_of(&self, recipient: Option<Recipient>) -> Option<&Observations> {
+    fn signals_of(&self, recipient: Option<Recipient>) -> Option<&WebhookSignals> {
         match recipient {
-            Some(Recipient::Bot(index)) => self.observations.get(index).map(AsRef::as_ref),
+            Some(Recipient::Bot(index)) => self.signals.get(index).map(AsRef::as_ref),
             Some(Recipient::Probe) | None => None,
         }
     }
@@ -153,7 +153,7 @@ impl Session<'_> {
             Err(error) => !self.is_stranger && is_alert(error) && rollover.rejected(&shown),
         };
         if is_reached {
-            self.shared.arrivals.handshake();
+            self.shared.reach.handshake();
         }
         accepted
     }
@@ -209,12 +209,12 @@ impl Session<'_> {
     }
 
     fn note_wrong_secret(&self, recipient: Option<Recipient>) {
-        if let Some(observations) = self.shared.observations_of(recipient) {
-            observations.wrong_secret(now());
+        if let Some(signals) = self.shared.signals_of(recipient) {
+            signals.wrong_secret(now());
         }
         if let Some(Recipient::Bot(index)) = recipient {
             self.shared
-                .arrivals
+                .reach
                 .refused(Some(index), Refusal::WrongSecret.status());
         }
     }
@@ -232,8 +232,8 @@ impl Session<'_> {
         let authorized = self.head(connection, Instant::now() + HEAD_TIMEOUT).await;
         let authorized = authorized.inspect_err(|error| self.note_refusal(error))?;
         self.advance(Stage::Authenticated);
-        if let Some(observations) = self.shared.observations_of(Some(authorized.recipient)) {
-            observations.right_secret();
+        if let Some(signals) = self.shared.signals_of(Some(authorized.recipient)) {
+            signals.right_secret();
         }
 
         // The doctor's health check is known by its body alone, and does not show that Telegram
@@ -303,7 +303,7 @@ impl Session<'_> {
     /// A request with path and secret has come; None when it is our own probe's.
     fn begin(&self, recipient: Recipient) -> Option<Exchange<'_>> {
         match recipient {
-            Recipient::Bot(index) => Some(self.shared.arrivals.begin(index)),
+            Recipient::Bot(index) => Some(self.shared.reach.begin(index)),
             Recipient::Probe => None,
         }
     }
@@ -315,7 +315,7 @@ impl Session<'_> {
         if let SessionError::Refused { refusal, .. } = error
             && is_known
         {
-            self.shared.arrivals.refused(None, refusal.status());
+            self.shared.reach.refused(None, refusal.status());
         }
     }
 }

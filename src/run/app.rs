@@ -1,4 +1,5 @@
-//! The program while it runs: the parts that its threads share, and what starts each thread.
+//! The program while it runs: the parts that its threads share, and the methods that start the
+//! threads.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -9,24 +10,25 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::capacity::Capacity;
 use super::error::{RunError, system};
-use super::event::Event;
 use super::watchdog::Watchdog;
 use crate::bot::Bot;
 use crate::certificate::rollover::Rollover;
 use crate::config::{BotSettings, Config, Delivery};
-use crate::delivery::bot_thread::BotDelivery;
+use crate::delivery::bot_links::BotLinks;
+use crate::delivery::bot_thread::BotThread;
+use crate::delivery::bot_threads::BotThreads;
 use crate::delivery::endpoint::Prepared;
 use crate::delivery::look_turns::LookTurns;
-use crate::delivery::monitor::Callbacks;
-use crate::delivery::policy::Seen;
+use crate::delivery::manager_message::ManagerMessage;
+use crate::delivery::policy::Event;
 use crate::delivery::poller::{PollDeadline, PollSettings};
 use crate::edge::accept::Edge;
-use crate::edge::arrivals::Arrivals;
 use crate::edge::auth::Route;
 use crate::edge::connection::Shared;
 use crate::edge::probe::{self, Probe};
+use crate::edge::reach::Reach;
 use crate::edge::slots::Slots;
-use crate::home::watch::{Hint, HomeNews, HomeWatch};
+use crate::home::watch::{HomeNews, HomeWatch};
 use crate::status::facts::Status;
 use crate::system::runtime_dir;
 use crate::telegram::cached_me::CachedMe;
@@ -35,7 +37,7 @@ use crate::updates::dedup::DedupWindow;
 use crate::updates::deferred_calls::DeferredCalls;
 use crate::updates::handover::{Handover, Recipient};
 use crate::updates::in_flight::InFlight;
-use crate::updates::observations::Observations;
+use crate::updates::webhook_signals::WebhookSignals;
 use crate::updates::worker::{ServedBot, Worker};
 use crate::updates::worker_pool::WorkerPool;
 
@@ -48,14 +50,14 @@ pub(super) struct App<'c> {
     pub(super) runtime: Runtime,
     pub(super) api: Api,
     pub(super) status: Arc<Status>,
-    pub(super) arrivals: Arc<Arrivals>,
+    pub(super) reach: Arc<Reach>,
     pub(super) handover: Arc<Handover>,
     /// Where the workers listen.
     pub(super) socket: PathBuf,
-    /// The way to the supervisor.
-    pub(super) events: UnboundedSender<Event>,
+    /// The way to the manager of the delivery.
+    pub(super) manager: UnboundedSender<ManagerMessage>,
     pub(super) allowed_updates: &'static [&'static str],
-    /// The watchdog's way in: nobody else knows it.
+    /// The path and secret of the watchdog's test requests; nobody else knows them.
     pub(super) probe_route: Route,
     /// In the order of the settings.
     bots: Vec<BotParts>,
@@ -64,18 +66,18 @@ pub(super) struct App<'c> {
 /// What the threads share of one bot.
 struct BotParts {
     me: Arc<CachedMe>,
-    observations: Arc<Observations>,
+    signals: Arc<WebhookSignals>,
 }
 
 impl<'c> App<'c> {
-    /// Makes the parts. No thread runs yet.
+    /// Makes the parts. `manager` is the way to the manager of the delivery. No thread runs yet.
     ///
     /// # Errors
     /// What the machine refuses.
     pub(super) fn new(
         config: &'c Config,
         allowed_updates: &'static [&'static str],
-        events: UnboundedSender<Event>,
+        manager: UnboundedSender<ManagerMessage>,
     ) -> Result<Self, RunError> {
         let capacity = Capacity::of(config)?;
         let runtime = runtime::Builder::new_current_thread()
@@ -89,20 +91,23 @@ impl<'c> App<'c> {
         let api = Api::new(&config.api_url, config.proxy.as_ref(), connections);
         let socket = config.runtime_dir.join(runtime_dir::SOCKET);
         let handover = Handover::new(socket.clone(), capacity.workers);
-        let bots = config.bots.iter().map(|bot| bot_parts(config, bot));
+        let mut bots = Vec::new();
+        for bot in &config.bots {
+            bots.push(BotParts::new(config, bot));
+        }
 
         Ok(Self {
             config,
             runtime,
             api,
             status: Arc::default(),
-            arrivals: Arc::default(),
+            reach: Arc::default(),
             handover: Arc::new(handover),
             socket,
-            events,
+            manager,
             allowed_updates,
             probe_route,
-            bots: bots.collect(),
+            bots,
             capacity,
         })
     }
@@ -112,10 +117,8 @@ impl<'c> App<'c> {
     /// # Errors
     /// When their socket cannot be opened.
     pub(super) fn start_workers(&self, bot: Arc<dyn Bot>) -> Result<(), RunError> {
-        let listener = runtime_dir::listen_at(&self.socket).map_err(system(format!(
-            "Cannot open the socket {}",
-            self.socket.display()
-        )))?;
+        let no_socket = format!("Cannot open the socket {}", self.socket.display());
+        let listener = runtime_dir::listen_at(&self.socket).map_err(system(no_socket))?;
         let workers = self.capacity.workers;
         let answers = Arc::clone(&self.handover.answers);
         let worker = Worker::new(
@@ -138,7 +141,7 @@ impl<'c> App<'c> {
                 dedup: dedup_window(&self.config.runtime_dir.join(dedup_file)),
                 deferred: DeferredCalls::default(),
                 in_flight: InFlight::default(),
-                observations: Arc::clone(&parts.observations),
+                signals: Arc::clone(&parts.signals),
             });
         }
         served
@@ -153,13 +156,13 @@ impl<'c> App<'c> {
         port: u16,
         prepared: &Prepared,
     ) -> Result<Option<HomeWatch>, RunError> {
-        let events = self.events.clone();
+        let manager = self.manager.clone();
         let tell = move |news| {
-            let _ = events.send(match news {
-                HomeNews::Moved(address) => Event::Moved(address),
-                HomeNews::Shared(true) => Event::Seen(Seen::SharedAddress),
-                HomeNews::Shared(false) => Event::Seen(Seen::OwnAddress),
-                HomeNews::Changed => Event::Seen(Seen::Hint),
+            let _ = manager.send(match news {
+                HomeNews::Moved(address) => ManagerMessage::Moved(address),
+                HomeNews::Shared(true) => ManagerMessage::Event(Event::SharedAddress),
+                HomeNews::Shared(false) => ManagerMessage::Event(Event::OwnAddress),
+                HomeNews::Changed => ManagerMessage::Event(Event::Hint),
             });
         };
         let status = Arc::clone(&self.status);
@@ -175,77 +178,59 @@ impl<'c> App<'c> {
         &self,
         rollover: Option<&Arc<Rollover>>,
         home: Option<&HomeWatch>,
-    ) -> Result<(Vec<BotDelivery>, Vec<Arc<PollDeadline>>), RunError> {
+    ) -> Result<(BotThreads, Vec<Arc<PollDeadline>>), RunError> {
         let mut threads = Vec::new();
         let mut deadlines = Vec::new();
         let start = Instant::now();
-        for (index, bot) in self.config.bots.iter().enumerate() {
-            let deadline = Arc::new(PollDeadline::default());
-            let settings = PollSettings {
-                index,
-                client: Client::new(self.api.clone(), bot.token.clone()),
-                me: Arc::clone(&self.bots[index].me),
-                allowed_updates: self.allowed_updates,
-                max_in_flight: self.config.max_connections.into(),
-                handover: Arc::clone(&self.handover),
-                runtime: self.runtime.handle().clone(),
-                status: Arc::clone(&self.status),
-                deadline: Arc::clone(&deadline),
-            };
-            let callbacks = self.callbacks(index, rollover.cloned(), home);
-            let interval = self.config.watch_interval;
-            let turns = LookTurns::new(start, interval, index, self.config.bots.len());
-            let thread = BotDelivery::start(settings, interval, turns, callbacks)
-                .map_err(system(NO_THREAD))?;
+        let interval = self.config.watch_interval;
+        let bots = self.config.bots.len();
+        for index in 0..bots {
+            let settings = self.poll_settings(index);
+            deadlines.push(Arc::clone(&settings.deadline));
 
-            threads.push(thread);
-            deadlines.push(deadline);
+            let turns = LookTurns::new(start, interval, index, bots);
+            let links = self.links(index, rollover.cloned(), home);
+            let thread = BotThread::start(settings, interval, turns, links);
+            threads.push(thread.map_err(system(NO_THREAD))?);
         }
-        Ok((threads, deadlines))
+        Ok((BotThreads::new(threads), deadlines))
     }
 
-    fn callbacks(
+    fn poll_settings(&self, bot: usize) -> PollSettings {
+        PollSettings {
+            index: bot,
+            client: Client::new(self.api.clone(), self.config.bots[bot].token.clone()),
+            me: Arc::clone(&self.bots[bot].me),
+            allowed_updates: self.allowed_updates,
+            max_in_flight: self.config.max_connections.into(),
+            handover: Arc::clone(&self.handover),
+            runtime: self.runtime.handle().clone(),
+            status: Arc::clone(&self.status),
+            deadline: Arc::default(),
+        }
+    }
+
+    fn links(
         &self,
         bot: usize,
         rollover: Option<Arc<Rollover>>,
         home: Option<&HomeWatch>,
-    ) -> Callbacks {
-        let registered = self.events.clone();
-        let set = self.events.clone();
-        let seen = self.events.clone();
-        let hints = home.map(HomeWatch::hints);
-        let is_decided = self.config.delivery != Delivery::Auto;
-        Callbacks {
+    ) -> BotLinks {
+        BotLinks {
             index: bot,
             status: Arc::clone(&self.status),
-            arrivals: Arc::clone(&self.arrivals),
-            observations: Arc::clone(&self.bots[bot].observations),
-            setting: Box::new(move || {
-                if let Some(rollover) = &rollover {
-                    rollover.show_new();
-                }
-            }),
-            registered: Box::new(move |digest| {
-                let _ = registered.send(Event::Registered(digest.to_owned()));
-            }),
-            set: Box::new(move |arrived_before| {
-                let _ = set.send(Event::Set {
-                    bot,
-                    arrived_before,
-                });
-            }),
-            seen: Box::new(move |what| !is_decided && seen.send(Event::Seen(what)).is_ok()),
-            unreachable: Box::new(move || {
-                if let Some(hints) = &hints {
-                    let _ = hints.send(Hint::CheckNow);
-                }
-            }),
+            reach: Arc::clone(&self.reach),
+            signals: Arc::clone(&self.bots[bot].signals),
+            rollover,
+            manager: self.manager.clone(),
+            home: home.map(HomeWatch::hints),
+            is_decided: self.config.delivery != Delivery::Auto,
         }
     }
 
-    /// What serves the webhook.
+    /// The edge, which serves the webhook of all bots.
     pub(super) fn edge(&self, rollover: Option<Arc<Rollover>>) -> Edge {
-        let observations = self.bots.iter().map(|bot| Arc::clone(&bot.observations));
+        let signals = self.bots.iter().map(|bot| Arc::clone(&bot.signals));
         Edge {
             allow_from: self.config.allow_from.clone(),
             known: self.config.known(),
@@ -254,8 +239,8 @@ impl<'c> App<'c> {
                 handover: Arc::clone(&self.handover),
                 slots: Mutex::new(Slots::new(self.capacity.limits)),
                 rollover,
-                arrivals: Arc::clone(&self.arrivals),
-                observations: observations.collect(),
+                reach: Arc::clone(&self.reach),
+                signals: signals.collect(),
             }),
         }
     }
@@ -293,22 +278,27 @@ impl<'c> App<'c> {
     }
 }
 
-fn bot_parts(config: &Config, bot: &BotSettings) -> BotParts {
-    let id = bot.token.id();
-    let note = config.state_dir.join(format!("me-{id}"));
-    BotParts {
-        me: Arc::new(CachedMe::load(note, id)),
-        observations: Arc::default(),
+impl BotParts {
+    fn new(config: &Config, bot: &BotSettings) -> Self {
+        let id = bot.token.id();
+        let note = config.state_dir.join(format!("me-{id}"));
+        Self {
+            me: Arc::new(CachedMe::load(note, id)),
+            signals: Arc::default(),
+        }
     }
 }
 
-/// The file's window; without the file, one that ends with the process.
+/// The dedup window in this file; where the file cannot be used, one that ends with the process.
 fn dedup_window(path: &Path) -> DedupWindow {
-    DedupWindow::open(path).unwrap_or_else(|error| {
-        log::info!(
-            "Cannot keep the list of answered updates across a restart: {}: {error}.",
-            path.display()
-        );
-        DedupWindow::in_memory()
-    })
+    match DedupWindow::open(path) {
+        Ok(window) => window,
+        Err(error) => {
+            log::info!(
+                "Cannot keep the list of answered updates across a restart: {}: {error}.",
+                path.display()
+            );
+            DedupWindow::in_memory()
+        }
+    }
 }

@@ -18,7 +18,7 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config(why) | Self::System(why) => f.write_str(why),
+            Self::Config(sentence) | Self::System(sentence) => f.write_str(sentence),
         }
     }
 }
@@ -42,7 +42,7 @@ impl From<RuntimeDirError> for RunError {
     }
 }
 
-/// An error of the operating system: what failed, and its reason.
+/// Makes the error for a refusal of the operating system; `what` says which step failed.
 pub(super) fn system(what: impl fmt::Display) -> impl FnOnce(io::Error) -> RunError {
-    move |why| RunError::System(format!("{what}: {why}."))
+    move |error| RunError::System(format!("{what}: {error}."))
 }

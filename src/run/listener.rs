@@ -19,21 +19,23 @@ pub(super) fn listen(config: &Config) -> Result<Option<TcpListener>, RunError> {
         }
         return Ok(None);
     }
-    let own = || TcpListener::bind(config.listen).map_err(|why| not_bound(config.listen, &why));
-    given.map_or_else(own, Ok).map(Some)
+    let listener = match given {
+        Some(listener) => listener,
+        None => {
+            TcpListener::bind(config.listen).map_err(|error| not_bound(config.listen, &error))?
+        }
+    };
+    Ok(Some(listener))
 }
 
-/// Why the bot cannot listen there, and what to do.
-fn not_bound(listen: SocketAddr, why: &io::Error) -> RunError {
+/// The error for a port that the bot cannot listen on, with what to do.
+fn not_bound(listen: SocketAddr, error: &io::Error) -> RunError {
     let port = listen.port();
-    let advice = match why.kind() {
+    let advice = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            let owners = port::owners(port);
-            let by = if owners.is_empty() {
-                "A program of another user (run `sudo ss -ltnp` to see it)".into()
-            } else {
-                owners.join(" and ")
-            };
+            let by = port::owners(port)
+                .words
+                .unwrap_or("A program of another user (run `sudo ss -ltnp` to see it)".to_owned());
             format!("{by} uses the port. Stop that program, or set another port in `listen`.")
         }
         io::ErrorKind::PermissionDenied => format!(
@@ -42,14 +44,9 @@ fn not_bound(listen: SocketAddr, why: &io::Error) -> RunError {
         io::ErrorKind::AddrNotAvailable => {
             "This machine does not have the address. Set listen = \"0.0.0.0:8443\".".into()
         }
-        _ => {
-            return system(format!("Cannot listen on {listen}"))(io::Error::new(
-                why.kind(),
-                why.to_string(),
-            ));
-        }
+        _ => return RunError::System(format!("Cannot listen on {listen}: {error}.")),
     };
-    RunError::System(format!("Cannot listen on {listen}: {why}. {advice}"))
+    RunError::System(format!("Cannot listen on {listen}: {error}. {advice}"))
 }
 
 /// Where `listener` listens. Without TLS, it must be a private address.
@@ -63,7 +60,7 @@ pub(super) fn address(listener: &TcpListener, config: &Config) -> Result<SocketA
             address.port()
         )));
     }
-    // Only a socket of systemd's can have another; 0 is any.
+    // Only a socket from systemd can have another port. Port 0 in `listen` means any port.
     if ![0, address.port()].contains(&config.listen.port()) {
         log::warn!(
             "systemd listens on port {}, so `listen` has no effect. Set ListenStream= in pihook.socket instead.",

@@ -4,7 +4,6 @@
 mod app;
 mod capacity;
 mod error;
-mod event;
 mod listener;
 mod supervisor;
 mod watchdog;
@@ -14,7 +13,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use self::app::App;
 pub use self::error::RunError;
@@ -22,13 +21,15 @@ use self::listener::{address, listen};
 use self::supervisor::{Supervised, serve};
 use crate::bot::Bot;
 use crate::config::Config;
-use crate::delivery::endpoint::{self, Identity, Prepared, Registrar};
-use crate::delivery::manager::ChangeOver;
+use crate::delivery::bot_threads::BotThreads;
+use crate::delivery::endpoint::{self, Endpoint, Prepared};
+use crate::delivery::manager::DeliveryManager;
+use crate::delivery::manager_message::ManagerMessage;
 use crate::edge::probe::Probe;
 use crate::system::runtime_dir;
 use crate::updates::panic;
 
-/// Where the webhook is served. There is none where the bots only poll.
+/// Where the webhook is served, and with which certificate. There is none where the bots only poll.
 struct Webhook {
     listener: TcpListener,
     address: SocketAddr,
@@ -43,6 +44,7 @@ struct Webhook {
 pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     panic::end_process_on_panic();
     make_own_folder(config)?;
+
     let listener = listen(config)?;
     // The lock comes before the certificate: two instances must not both make one.
     let _lock = runtime_dir::lock(&config.runtime_dir)?;
@@ -56,8 +58,8 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     };
 
     log_proxy(config);
-    let (events, received) = unbounded_channel();
-    let app = App::new(config, bot.allowed_updates(), events)?;
+    let (manager, messages) = unbounded_channel();
+    let app = App::new(config, bot.allowed_updates(), manager)?;
     app.start_workers(bot)?;
 
     let home = match &webhook {
@@ -67,38 +69,14 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     let rollover = webhook
         .as_ref()
         .and_then(|webhook| webhook.prepared.rollover());
-    let (bots, deadlines) = app.start_bot_threads(rollover.as_ref(), home.as_ref())?;
+    let (threads, deadlines) = app.start_bot_threads(rollover.as_ref(), home.as_ref())?;
     let probe = webhook
         .as_ref()
         .map(|webhook| Probe::new(webhook.address, &app.probe_route, config.tls));
     app.start_watchdog(probe, deadlines)?;
 
-    let registrar = Arc::new(Registrar {
-        api: app.api.clone(),
-        allowed_updates: app.allowed_updates,
-        bots,
-    });
-    let (identity, served) = match webhook {
-        Some(webhook) => {
-            let status = Arc::clone(&app.status);
-            let identity = Identity::new(config, webhook.prepared, Arc::clone(&registrar), status);
-            (Some(identity), Some((app.edge(rollover), webhook.listener)))
-        }
-        None => (None, None),
-    };
-    let changeover = ChangeOver::begin(
-        config,
-        identity,
-        &registrar,
-        Arc::clone(&app.status),
-        Arc::clone(&app.arrivals),
-    );
-    let supervised = Supervised {
-        events: received,
-        changeover,
-        registrar,
-    };
-    serve(&app, served, supervised)?;
+    let supervised = supervised(&app, webhook, Arc::new(threads), messages);
+    serve(&app, supervised)?;
 
     if let Some(home) = home {
         home.end();
@@ -107,22 +85,56 @@ pub fn run(config: &Config, bot: Arc<dyn Bot>) -> Result<(), RunError> {
     Ok(())
 }
 
+/// Has the bots register their webhooks, or poll, and gives the supervisor what it needs.
+fn supervised<'c>(
+    app: &App<'c>,
+    webhook: Option<Webhook>,
+    threads: Arc<BotThreads>,
+    messages: UnboundedReceiver<ManagerMessage>,
+) -> Supervised<'c> {
+    let mut edge = None;
+    let mut endpoint = None;
+    if let Some(webhook) = webhook {
+        edge = Some((app.edge(webhook.prepared.rollover()), webhook.listener));
+        endpoint = Some(Endpoint::new(
+            app.config,
+            webhook.prepared,
+            app.api.clone(),
+            app.allowed_updates,
+            Arc::clone(&threads),
+            Arc::clone(&app.status),
+        ));
+    }
+
+    let manager = DeliveryManager::start(
+        app.config,
+        endpoint,
+        &threads,
+        Arc::clone(&app.status),
+        Arc::clone(&app.reach),
+    );
+    Supervised {
+        edge,
+        messages,
+        manager,
+        threads,
+    }
+}
+
 fn log_proxy(config: &Config) {
     if let Some(proxy) = &config.proxy {
         log::info!("Calls to the Bot API go through the proxy {proxy}.");
     }
 }
 
-/// Makes the folder that all of ours lies in, for this user alone.
+/// Makes the folder that holds all of pihook's files, for this user alone.
 fn make_own_folder(config: &Config) -> Result<(), RunError> {
     let Some(folder) = &config.own_folder else {
         return Ok(());
     };
-    let made = fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder);
-    made.map_err(|error| {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(folder).map_err(|error| {
         RunError::Config(format!(
             "Cannot create the folder {}: {error}. Set XDG_STATE_HOME to a folder where this user can write, or \
              write a settings file.",

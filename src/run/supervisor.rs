@@ -1,4 +1,4 @@
-//! The supervisor: serves, acts on signals and on the messages of the threads.
+//! The supervisor: serves, and acts on signals, on the messages of the threads, and on time.
 
 use std::io;
 use std::net::TcpListener;
@@ -13,17 +13,17 @@ use tokio::time::{sleep, sleep_until, timeout};
 
 use super::app::App;
 use super::error::{RunError, system};
-use super::event::Event;
-use crate::delivery::endpoint::{Identity, Registrar};
-use crate::delivery::manager::ChangeOver;
-use crate::delivery::policy::Seen;
+use crate::delivery::bot_threads::BotThreads;
+use crate::delivery::endpoint::Endpoint;
+use crate::delivery::manager::DeliveryManager;
+use crate::delivery::manager_message::ManagerMessage;
 use crate::edge::accept::Edge;
-use crate::edge::arrivals::Arrivals;
+use crate::edge::reach::Reach;
 use crate::system::systemd;
 
-/// For what is in flight when a signal stops us.
+/// The longest wait, when a signal stops us, for the updates in progress.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Where there is no certificate.
+/// The wait between two looks at the certificate's dates, where there is no certificate.
 const NOTHING_TO_RENEW: Duration = Duration::from_secs(86400);
 
 /// The signals that we act on.
@@ -45,35 +45,66 @@ impl Signals {
 
 /// What the supervisor works with.
 pub(super) struct Supervised<'c> {
-    pub(super) events: UnboundedReceiver<Event>,
-    pub(super) changeover: ChangeOver<'c>,
-    pub(super) registrar: Arc<Registrar>,
+    /// None where the bots only poll: then nothing listens.
+    pub(super) edge: Option<(Edge, TcpListener)>,
+    pub(super) messages: UnboundedReceiver<ManagerMessage>,
+    pub(super) manager: DeliveryManager<'c>,
+    pub(super) threads: Arc<BotThreads>,
 }
 
-/// Tells systemd that updates are served, and serves them until a signal comes. Without a webhook
-/// nothing listens.
-pub(super) fn serve(
-    app: &App<'_>,
-    webhook: Option<(Edge, TcpListener)>,
-    supervised: Supervised<'_>,
-) -> Result<(), RunError> {
+/// Tells systemd that updates are served, and serves them until a signal comes.
+pub(super) fn serve(app: &App<'_>, supervised: Supervised<'_>) -> Result<(), RunError> {
+    let Supervised {
+        edge,
+        messages,
+        mut manager,
+        threads,
+    } = supervised;
     app.runtime.block_on(async {
-        // Before systemd hears that we are ready, and may send one.
-        let signals = Signals::listen().map_err(system("Cannot receive signals"))?;
-        let (stop, mut stopped) = watch::channel(false);
-        let serving = match webhook {
-            Some((edge, listener)) => {
-                let listener =
-                    asynchronous(listener).map_err(system("Cannot use the listening socket"))?;
-                tokio::spawn(edge.serve(listener, stopped))
-            }
-            None => tokio::spawn(async move { drop(stopped.wait_for(|stop| *stop).await) }),
-        };
+        // systemd may send a signal as soon as it hears that we are ready.
+        let mut signals = Signals::listen().map_err(system("Cannot receive signals"))?;
+        let (stop, stopped) = watch::channel(false);
+        let mut serving = start_edge(edge, stopped)?;
         systemd::ready();
         systemd::show(&*app.status);
-        supervise(serving, stop, signals, &app.arrivals, supervised).await;
+
+        tokio::select! {
+            () = supervise(&mut manager, messages, &app.reach, &mut signals) => {}
+            // Serving ends only after `stop`. If it ends earlier, the process ends, too.
+            _ = &mut serving => return Ok(()),
+        }
+        log::info!("Stopping. The bot finishes the updates in progress first.");
+        systemd::stopping();
+        stop.send_replace(true);
+        finish(serving, threads).await;
         Ok(())
     })
+}
+
+/// Has the edge serve until `stopped`. Where there is none, the task only waits for that.
+fn start_edge(
+    edge: Option<(Edge, TcpListener)>,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>, RunError> {
+    let Some((edge, listener)) = edge else {
+        return Ok(tokio::spawn(async move {
+            let _ = stopped.wait_for(|is_stopped| *is_stopped).await;
+        }));
+    };
+    let listener = asynchronous(listener).map_err(system("Cannot use the listening socket"))?;
+    Ok(tokio::spawn(edge.serve(listener, stopped)))
+}
+
+/// Waits until the updates in progress are finished, but no longer than [`SHUTDOWN_TIMEOUT`].
+async fn finish(serving: JoinHandle<()>, threads: Arc<BotThreads>) {
+    let ending = spawn_blocking(move || threads.end(SHUTDOWN_TIMEOUT));
+    let (served, ended) = tokio::join!(timeout(SHUTDOWN_TIMEOUT, serving), ending);
+    if served.is_err() || !ended.unwrap_or_default() {
+        log::warn!(
+            "Some updates were not finished in {} s. Telegram will send them again.",
+            SHUTDOWN_TIMEOUT.as_secs()
+        );
+    }
 }
 
 /// The listener as tokio has it.
@@ -84,93 +115,58 @@ fn asynchronous(listener: TcpListener) -> io::Result<tokio::net::TcpListener> {
     Ok(listener)
 }
 
-/// Serves, follows the home's address, renews the certificate, changes between webhook and polling,
-/// reloads on SIGHUP, and stops on SIGTERM or SIGINT.
+/// Follows the home's address, renews the certificate, changes between webhook and polling, and
+/// reloads on SIGHUP, until SIGTERM or SIGINT comes.
 async fn supervise(
-    mut serving: JoinHandle<()>,
-    stop: watch::Sender<bool>,
-    mut signals: Signals,
-    arrivals: &Arrivals,
-    supervised: Supervised<'_>,
+    manager: &mut DeliveryManager<'_>,
+    mut messages: UnboundedReceiver<ManagerMessage>,
+    reach: &Reach,
+    signals: &mut Signals,
 ) {
-    let Supervised {
-        mut events,
-        mut changeover,
-        registrar,
-    } = supervised;
-    // How many arrivals there were when the wait for one began.
-    let (mut arrivals_before, mut is_awaited) = (arrivals.count(), false);
+    // How often Telegram had reached us when the wait for the next time began.
+    let mut reached_before = reach.count();
+    let mut is_awaited = false;
     loop {
-        let renewal = changeover
-            .identity
-            .as_mut()
-            .map_or(NOTHING_TO_RENEW, Identity::renew);
+        let renewal = match &mut manager.endpoint {
+            Some(endpoint) => endpoint.renew(),
+            None => NOTHING_TO_RENEW,
+        };
         if !is_awaited {
-            arrivals_before = arrivals.count();
+            reached_before = reach.count();
         }
-        is_awaited = changeover.awaits_arrival();
-        let due = changeover.due().unwrap_or_else(|| Instant::now() + renewal);
+        is_awaited = manager.awaits_reach();
+        let due = manager.due().unwrap_or_else(|| Instant::now() + renewal);
+
         tokio::select! {
-            _ = signals.reload.recv() => reload(changeover.identity.as_mut()),
-            Some(event) = events.recv() => take(event, &mut changeover),
-            () = arrivals.after(arrivals_before), if is_awaited => {
-                // While one is still awaited, it is the next one.
-                arrivals_before = arrivals.count();
-                changeover.arrived();
+            _ = signals.reload.recv() => reload(manager.endpoint.as_mut()),
+            Some(message) = messages.recv() => manager.handle(message),
+            () = reach.after(reached_before), if is_awaited => {
+                // If the next round still awaits it, it must be a later one.
+                reached_before = reach.count();
+                manager.reached();
             }
-            () = sleep_until(due.into()) => changeover.see(Seen::Time),
+            () = sleep_until(due.into()) => manager.time_passed(),
             () = sleep(renewal) => {}
-            _ = signals.stop.recv() => break,
-            _ = signals.interrupt.recv() => break,
-            // Serving ends only after `stop`. If it ends earlier, the process ends, too.
-            _ = &mut serving => return,
+            _ = signals.stop.recv() => return,
+            _ = signals.interrupt.recv() => return,
         }
-    }
-    log::info!("Stopping. The bot finishes the updates in progress first.");
-    systemd::stopping();
-    stop.send_replace(true);
-    let ending = spawn_blocking(move || registrar.end(SHUTDOWN_TIMEOUT));
-    let (served, ended) = tokio::join!(timeout(SHUTDOWN_TIMEOUT, serving), ending);
-    if served.is_err() || !ended.unwrap_or_default() {
-        log::warn!(
-            "Some updates were not finished in {} s. Telegram will send them again.",
-            SHUTDOWN_TIMEOUT.as_secs()
-        );
     }
 }
 
-fn take(event: Event, changeover: &mut ChangeOver<'_>) {
-    match (event, &mut changeover.identity) {
-        (Event::Registered(digest), Some(identity)) => identity.registered(&digest),
-        (Event::Moved(address), Some(identity)) => {
-            identity.moved(address);
-            changeover.see(Seen::Address);
-        }
-        (
-            Event::Set {
-                bot,
-                arrived_before,
-            },
-            _,
-        ) => changeover.set(bot, arrived_before),
-        (Event::Seen(seen), _) => changeover.see(seen),
-        _ => {}
-    }
-}
-
-fn reload(identity: Option<&mut Identity<'_>>) {
-    match identity
-        .filter(|identity| identity.has_certificate())
-        .map(Identity::reload)
-    {
-        None => {
+fn reload(endpoint: Option<&mut Endpoint<'_>>) {
+    let endpoint = match endpoint {
+        Some(endpoint) if endpoint.has_certificate() => endpoint,
+        _ => {
             log::info!(
                 "There is no certificate to reload: the bots use polling, or the settings have tls = \"off\"."
             );
+            return;
         }
-        Some(Ok(())) => log::info!("The certificate was reloaded."),
-        Some(Err(why)) => {
-            log::error!("The certificate was not reloaded, and the old one stays in use: {why}");
+    };
+    match endpoint.reload() {
+        Ok(()) => log::info!("The certificate was reloaded."),
+        Err(error) => {
+            log::error!("The certificate was not reloaded, and the old one stays in use: {error}");
         }
     }
 }

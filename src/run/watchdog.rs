@@ -13,11 +13,11 @@ use crate::status::facts::Status;
 use crate::system::systemd;
 use crate::updates::handover::{Handover, Recipient};
 
-/// What tells that the bot is well.
+/// The watchdog's thread, and the parts that it asks.
 pub(super) struct Watchdog {
     /// None where there is no webhook: then only a worker is asked.
     pub(super) probe: Option<Probe>,
-    /// Each bot's.
+    /// One for each bot: the time by which its poll must have returned.
     pub(super) deadlines: Vec<Arc<PollDeadline>>,
     pub(super) handover: Arc<Handover>,
     pub(super) runtime: Handle,
@@ -41,7 +41,7 @@ impl Watchdog {
     }
 
     fn watch(&self, timeout: Duration) {
-        // Soon again at first: much happens at the start that a person wants to see.
+        // The first pauses are short: at the start, the status that systemd shows changes often.
         let mut pause = timeout.min(Duration::from_secs(4)) / 4;
         loop {
             if self.is_alive() {

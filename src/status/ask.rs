@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use super::report::{self, Report};
 use crate::config::Config;
 use crate::system::terminal;
-use crate::telegram::error::NEW_TOKEN;
 
 /// Time for Telegram's first call, or for the first getUpdates.
 const WORKS_TIMEOUT: Duration = Duration::from_secs(45);
@@ -49,10 +48,9 @@ pub(crate) fn wait(config: &Config) -> Option<Report> {
     }
 }
 
-/// Whether waiting changes nothing: the bot works, or its token is refused.
+/// Whether waiting changes nothing: the bot works, or a token is refused.
 fn is_final(report: &Report) -> bool {
-    let problem = report.problem().unwrap_or_default();
-    report.works || problem.contains(NEW_TOKEN)
+    report.works || report.bots.iter().any(|bot| bot.token_is_refused)
 }
 
 /// A sentence that says that the bot runs and where to write to, and the bot's link, if its name is
@@ -122,6 +120,7 @@ mod tests {
                 id: 7,
                 name,
                 problem: None,
+                token_is_refused: false,
                 conflict_ago: None,
             }],
             ..Report::default()
@@ -154,5 +153,20 @@ mod tests {
             ))
         );
         assert!(running(None).unwrap_err().contains("not running"));
+    }
+
+    #[test]
+    fn waiting_ends_at_a_refused_token_and_at_no_other_problem() {
+        let report = |token_is_refused| Report {
+            bots: vec![BotReport {
+                id: 7,
+                name: None,
+                problem: Some("get a new token".into()),
+                token_is_refused,
+                conflict_ago: None,
+            }],
+            ..Report::default()
+        };
+        assert!(is_final(&report(true)) && !is_final(&report(false)));
     }
 }

@@ -1,7 +1,7 @@
 //! The status of the running bot: all threads note their facts here. `systemctl status` shows them in
 //! one line, and `pihook status` as a report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -22,6 +22,8 @@ struct Facts {
     webhooks: BTreeMap<u64, Option<String>>,
     /// The problem of each bot that polls, by its id; None when all is well.
     polls: BTreeMap<u64, Option<String>>,
+    /// The bots whose token Telegram refuses: that is their problem.
+    refused_tokens: BTreeSet<u64>,
     /// When another program last polled with a bot's token.
     conflicts: BTreeMap<u64, Instant>,
     /// The reason why the bots poll; None when they do not.
@@ -45,6 +47,7 @@ impl Default for Facts {
             last_answered: None,
             webhooks: BTreeMap::new(),
             polls: BTreeMap::new(),
+            refused_tokens: BTreeSet::new(),
             conflicts: BTreeMap::new(),
             polling_reason: None,
             home: None,
@@ -78,6 +81,7 @@ impl Status {
     pub(crate) fn webhook(&self, bot: u64, problem: Option<String>) -> bool {
         let mut facts = self.facts();
         facts.polls.remove(&bot);
+        facts.refused_tokens.remove(&bot);
         let before = facts.webhooks.insert(bot, problem.clone());
         let is_new = before != Some(problem.clone());
         if is_new {
@@ -91,12 +95,18 @@ impl Status {
     pub(crate) fn polling(&self, bot: u64, problem: Option<String>) -> bool {
         let mut facts = self.facts();
         facts.webhooks.remove(&bot);
+        facts.refused_tokens.remove(&bot);
         let before = facts.polls.insert(bot, problem.clone());
         let is_new = before != Some(problem.clone());
         if is_new {
             facts.note_trouble(problem);
         }
         is_new
+    }
+
+    /// Notes that the problem of this bot, which was noted before, is its token.
+    pub(crate) fn token_refused(&self, bot: u64) {
+        self.facts().refused_tokens.insert(bot);
     }
 
     /// Notes that another program polls with this bot's token.
@@ -144,6 +154,7 @@ impl Status {
                 id: *id,
                 name: name(*id).as_deref().map(one_line),
                 problem: problem.as_deref().map(one_line),
+                token_is_refused: facts.refused_tokens.contains(id),
                 conflict_ago: facts.conflicts.get(id).map(|last| last.elapsed().as_secs()),
             });
         }
@@ -296,6 +307,18 @@ mod tests {
             (report.delivery.as_str(), report.delivery_reason.as_str()),
             ("polling", "nothing arrives")
         );
+    }
+
+    #[test]
+    fn a_refused_token_is_told_from_other_problems() {
+        let status = Status::default();
+        let is_refused = || status.report(|_| None).bots[0].token_is_refused;
+        status.webhook(7, Some("no network".into()));
+        assert!(!is_refused());
+        status.token_refused(7);
+        assert!(is_refused());
+        status.polling(7, None);
+        assert!(!is_refused());
     }
 
     #[test]

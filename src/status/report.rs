@@ -87,6 +87,9 @@ pub(crate) struct BotReport {
     pub(crate) name: Option<String>,
     /// None when all is well.
     pub(crate) problem: Option<String>,
+    /// Whether the problem is the token, which Telegram refuses: only another token helps.
+    #[serde(default)]
+    pub(crate) token_is_refused: bool,
     /// Since another program last polled with its token.
     #[serde(default)]
     pub(crate) conflict_ago: Option<u64>,
@@ -251,12 +254,14 @@ mod tests {
                     id: 7,
                     name: Some("my_bot".into()),
                     problem: None,
+                    token_is_refused: false,
                     conflict_ago: None,
                 },
                 BotReport {
                     id: 8,
                     name: None,
                     problem: Some("the token is refused".into()),
+                    token_is_refused: true,
                     conflict_ago: Some(3),
                 },
             ],

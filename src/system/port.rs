@@ -3,13 +3,22 @@
 use std::fs;
 use std::path::Path;
 
-/// The programs that listen at a port, each as `NAME (process ID)`. Only root sees those of other
-/// users.
-pub(crate) fn owners(port: u16) -> Vec<String> {
+/// The programs that listen at a port. Only root sees those of other users.
+pub(crate) struct Owners {
+    /// Each as `NAME (process ID)`; None where there is none to see.
+    pub(crate) words: Option<String>,
+    /// Whether there is one to see, and systemd is the only one: it starts a unit when somebody
+    /// connects.
+    pub(crate) are_systemd: bool,
+}
+
+/// The programs that listen at `port`.
+pub(crate) fn owners(port: u16) -> Owners {
     let mut sockets = listening("/proc/net/tcp", port);
     sockets.extend(listening("/proc/net/tcp6", port));
 
     let mut owners = Vec::new();
+    let mut are_systemd = true;
     for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let folder = process.path();
         if !has_one_open(&folder, &sockets) {
@@ -17,11 +26,17 @@ pub(crate) fn owners(port: u16) -> Vec<String> {
         }
         // A process that has ended meanwhile listens no longer.
         if let Ok(name) = fs::read_to_string(folder.join("comm")) {
+            let name = name.trim_end();
             let id = process.file_name();
-            owners.push(format!("{} (process {})", name.trim_end(), id.display()));
+            are_systemd &= name == "systemd";
+            owners.push(format!("{name} (process {})", id.display()));
         }
     }
-    owners
+
+    Owners {
+        are_systemd: are_systemd && !owners.is_empty(),
+        words: (!owners.is_empty()).then(|| owners.join(" and ")),
+    }
 }
 
 /// Whether the process with this folder in /proc has one of these sockets open.

@@ -20,38 +20,17 @@ fn utf16(bytes: &[u8], read: fn([u8; 2]) -> u16) -> String {
     String::from_utf16_lossy(&units)
 }
 
-/// The known word that a person meant by `word`, if one is similar.
+/// The known word that a person meant by `word`, if one is similar. Only the first 40 letters of
+/// `word` count.
 pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let word: String = word.chars().take(40).collect();
     let distances = known
         .into_iter()
-        .map(|known| (distance(word, known), known));
+        .map(|known| (strsim::osa_distance(&word, known), known));
     let (distance, nearest) = distances.min()?;
     // One slip, and one more for each six letters.
     let tolerated = 1 + nearest.len() / 6;
     (distance <= tolerated).then_some(nearest)
-}
-
-/// How many letters are inserted, removed, changed, or swapped with the next (the distance of
-/// Damerau and Levenshtein, without overlaps). Only the first 40 letters of `one` count.
-fn distance(one: &str, other: &str) -> usize {
-    let one: Vec<_> = one.chars().take(40).collect();
-    let other: Vec<_> = other.chars().collect();
-    // rows[i][j] is the distance of the first i letters of one from the first j of the other.
-    let mut rows = vec![(0..=other.len()).collect::<Vec<_>>()];
-    for (i, a) in one.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, b) in other.iter().enumerate() {
-            let mut best = (rows[i][j] + usize::from(a != b))
-                .min(rows[i][j + 1] + 1)
-                .min(row[j] + 1);
-            if i > 0 && j > 0 && *a == other[j - 1] && one[i - 1] == *b {
-                best = best.min(rows[i - 1][j - 1] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[one.len()][other.len()]
 }
 
 #[cfg(test)]

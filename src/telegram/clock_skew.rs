@@ -41,9 +41,6 @@ pub(crate) fn skew(date: &str, now: SystemTime) -> Option<String> {
     Some(format!("{} {side} Telegram's clock", words(off)))
 }
 
-/// The words of [`explain`] by which the doctor knows that the clock is the cause.
-pub(crate) const WRONG: &str = "the clock is wrong";
-
 /// The reason why a server's certificate failed, if this machine's clock may be the cause.
 pub(crate) fn explain(error: &rustls::Error) -> Option<String> {
     let rustls::Error::InvalidCertificate(reason) = error else {
@@ -60,7 +57,7 @@ pub(crate) fn explain(error: &rustls::Error) -> Option<String> {
     let off = words(distance(now, limit)?);
     let date = httpdate::fmt_http_date(now);
     Some(format!(
-        "the server's certificate is {fault} if this machine's clock is right ({date}): probably {WRONG} by \
+        "the server's certificate is {fault} if this machine's clock is right ({date}): probably the clock is wrong by \
          {off} or more; set the clock: sudo timedatectl set-ntp true"
     ))
 }

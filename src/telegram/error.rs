@@ -37,6 +37,9 @@ pub enum ApiError {
     TooLarge,
     /// There is no connection, so the call was not carried out.
     Unreachable(String),
+    /// The same, probably because this machine's clock is wrong: a certificate that is valid today
+    /// is not valid by this clock.
+    WrongClock(String),
     /// A connection broke before the first byte of the answer. A kept connection does so when it
     /// died while the network was down. Most likely the call was not carried out, and another
     /// connection will work.
@@ -44,6 +47,37 @@ pub enum ApiError {
     /// The call was sent, but no whole answer came back: it may have been carried out.
     Unanswered(String),
 }
+
+/// A refusal on which something is decided.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    OldQuery,
+    Token,
+    UnknownMethod,
+    WebhookConflict,
+    PollConflict,
+}
+
+/// The refusals, by their code and by words of their description in lower case. Where two have the
+/// same code, Telegram tells them apart by words alone. The first row that fits counts.
+const REFUSALS: [(u16, &str, Refusal); 6] = [
+    (400, "query is too old", Refusal::OldQuery),
+    (401, "", Refusal::Token),
+    (404, "method not found", Refusal::UnknownMethod),
+    // A gateway in front of the Bot API can also answer it for an unknown method.
+    (404, "", Refusal::Token),
+    (409, "webhook", Refusal::WebhookConflict),
+    (409, "", Refusal::PollConflict),
+];
+
+/// The words of ureq's HTTP and SOCKS connectors when the proxy wants another user or password.
+/// They have no code for it.
+const PROXY_REFUSALS: [&str; 4] = [
+    "proxy server responded 407/407",
+    "no acceptable auth methods",
+    "unknown auth method",
+    "password authentication failed",
+];
 
 impl ApiError {
     /// Whether the Bot API itself works, and this is its answer.
@@ -53,41 +87,44 @@ impl ApiError {
 
     /// Whether the token is wrong or revoked: nothing will work until it is changed.
     pub(crate) fn token_is_refused(&self) -> bool {
-        match self {
-            Self::Refused { code: 401, .. } => true,
-            Self::Refused { code: 404, .. } => !self.is_unknown_method(),
-            _ => false,
-        }
+        self.refusal() == Some(Refusal::Token)
     }
 
     /// Whether updates cannot be polled because a webhook is set, or is being set.
     pub(crate) fn is_webhook_conflict(&self) -> bool {
-        self.refused_with(409, "webhook")
+        self.refusal() == Some(Refusal::WebhookConflict)
     }
 
     /// Whether another program polls with this token.
     pub(crate) fn is_poll_conflict(&self) -> bool {
-        self.refused_with(409, "") && !self.is_webhook_conflict()
+        self.refusal() == Some(Refusal::PollConflict)
     }
 
-    /// Whether the Bot API says that it has no such method. A plain "Not Found" means a wrong token,
-    /// although a gateway in front of the Bot API can also answer it for an unknown method.
+    /// Whether the Bot API says that it has no such method.
     pub(crate) fn is_unknown_method(&self) -> bool {
-        self.refused_with(404, "method not found")
+        self.refusal() == Some(Refusal::UnknownMethod)
     }
 
     /// Whether the bot's answer to a query came too late, or there never was such a query.
     pub(crate) fn is_old_query(&self) -> bool {
-        self.refused_with(400, "query is too old")
+        self.refusal() == Some(Refusal::OldQuery)
     }
 
-    fn refused_with(&self, status: u16, words: &str) -> bool {
-        match self {
-            Self::Refused {
-                code, description, ..
-            } => *code == status && description.to_ascii_lowercase().contains(words),
-            _ => false,
+    fn refusal(&self) -> Option<Refusal> {
+        let Self::Refused {
+            code, description, ..
+        } = self
+        else {
+            return None;
+        };
+
+        let description = description.to_ascii_lowercase();
+        for (of_code, words, refusal) in REFUSALS {
+            if of_code == *code && description.contains(words) {
+                return Some(refusal);
+            }
         }
+        None
     }
 }
 
@@ -137,21 +174,17 @@ fn io(error: &io::Error) -> ApiError {
 }
 
 fn tls(error: &rustls::Error) -> ApiError {
-    let reason = clock_skew::explain(error).unwrap_or_else(|| error.to_string());
+    if let Some(reason) = clock_skew::explain(error) {
+        return ApiError::WrongClock(format!("TLS failed: {reason}"));
+    }
     // rustls quotes all names of a wrong certificate: they need bounds.
-    ApiError::Unreachable(printable(&format!("TLS failed: {reason}")))
+    ApiError::Unreachable(printable(&format!("TLS failed: {error}")))
 }
 
 /// The reason why there is no connection through the proxy; with the remedy where the proxy wants
-/// another user or password. The words are those of ureq's HTTP and SOCKS connectors.
+/// another user or password.
 fn proxy_reason(reason: &str) -> String {
-    let wants_user = [
-        "407",
-        "no acceptable auth methods",
-        "unknown auth method",
-        "authentication failed",
-    ];
-    if wants_user.iter().any(|words| reason.contains(words)) {
+    if PROXY_REFUSALS.contains(&reason) {
         return "the proxy refuses the user and password; write the right ones into the proxy's URL: \
                 http://user:password@…"
             .into();
@@ -183,7 +216,9 @@ impl fmt::Display for ApiError {
                 write!(f, "the answer is not from the Bot API (status {status})")
             }
             Self::TooLarge => f.write_str("the Bot API's answer is too long"),
-            Self::Unreachable(reason) => write!(f, "the Bot API cannot be reached: {reason}"),
+            Self::Unreachable(reason) | Self::WrongClock(reason) => {
+                write!(f, "the Bot API cannot be reached: {reason}")
+            }
             Self::StaleConnection(reason) => {
                 write!(f, "the connection to the Bot API was lost: {reason}")
             }

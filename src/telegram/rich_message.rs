@@ -1,14 +1,11 @@
 //! The text of a rich message (Bot API 10.1), which has blocks within blocks, and texts within texts.
 //! Pure.
 
-use std::collections::HashMap;
-
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// Code points of the longest text that sendMessage takes.
 const TEXT_LIMIT: usize = 4096;
-/// Levels of blocks and texts within each other that are read; deeper ones are left out.
-const LEVELS: usize = 32;
 /// The types of block that hold text. A block of another type is left out: a later Bot API can give
 /// the same fields another meaning.
 const KNOWN_BLOCKS: [&str; 22] = [
@@ -47,147 +44,92 @@ const BLOCK_TEXTS: [&str; 6] = [
 /// The fields of a piece of text that hold another text. A piece has one of them.
 const TEXT_PARTS: [&str; 4] = ["text", "texts", "alternative_text", "expression"];
 
-type Fields<'r> = HashMap<String, &'r RawValue>;
-
 /// The text of a rich message, a line for each block, without formatting; at most 4096 code points.
+/// Empty where the JSON has more than 127 levels: `serde_json` does not read them.
 pub(crate) fn text(rich_message: &RawValue) -> String {
-    let mut text = Text {
-        all: String::new(),
-        left: TEXT_LIMIT,
-    };
-    if let Some(blocks) = fields(rich_message).get("blocks") {
-        text.blocks(blocks, LEVELS);
+    let message: Value = serde_json::from_str(rich_message.get()).unwrap_or_default();
+    let mut text = String::new();
+    for block in items(&message["blocks"]) {
+        push_block(&mut text, block);
     }
-    text.all.trim().to_owned()
+
+    let beginning: String = text.chars().take(TEXT_LIMIT).collect();
+    beginning.trim().to_owned()
 }
 
-/// The text as far as it was read.
-struct Text {
-    all: String,
-    /// Code points that may still follow.
-    left: usize,
-}
-
-impl Text {
-    fn push(&mut self, text: &str) {
-        let before = self.all.len();
-        self.all.extend(text.chars().take(self.left));
-        self.left -= self.all[before..].chars().count();
-    }
-
-    /// Ends the line, if one has begun.
-    fn end_line(&mut self) {
-        if !self.all.is_empty() && !self.all.ends_with('\n') {
-            self.push("\n");
-        }
-    }
-
-    fn blocks(&mut self, blocks: &RawValue, levels: usize) {
-        for block in items(blocks) {
-            self.block(block, levels);
-        }
-    }
-
-    fn block(&mut self, block: &RawValue, levels: usize) {
-        if levels == 0 || self.left == 0 {
-            return;
-        }
-        let fields = fields(block);
-        // The items of a list are blocks without a type.
-        if let Some(kind) = string(&fields, "type")
-            && !KNOWN_BLOCKS.contains(&kind.as_str())
-        {
-            return;
-        }
-
-        for name in BLOCK_TEXTS {
-            if let Some(part) = fields.get(name) {
-                self.inline(part, levels - 1);
-                self.end_line();
+/// Adds the lines of a block, or of an item of a list: an item has a label, and no type.
+fn push_block(text: &mut String, block: &Value) {
+    match block["type"].as_str() {
+        Some(kind) if !KNOWN_BLOCKS.contains(&kind) => return,
+        Some(_) => {}
+        None => {
+            if let Some(label) = block["label"].as_str() {
+                text.push_str(label);
+                text.push(' ');
             }
         }
-        if let Some(blocks) = fields.get("blocks") {
-            self.blocks(blocks, levels - 1);
-        }
-        if let Some(list) = fields.get("items") {
-            for item in items(list) {
-                self.item(item, levels - 1);
-            }
-        }
-        if let Some(table) = fields.get("cells") {
-            for row in items(table) {
-                self.row(row, levels - 1);
-            }
-        }
-        self.end_line();
     }
 
-    fn item(&mut self, item: &RawValue, levels: usize) {
-        if let Some(label) = string(&fields(item), "label") {
-            self.push(&label);
-            self.push(" ");
+    for name in BLOCK_TEXTS {
+        if let Some(part) = block.get(name) {
+            push_inline(text, part);
+            end_line(text);
         }
-        self.block(item, levels);
-        self.end_line();
     }
-
-    fn row(&mut self, row: &RawValue, levels: usize) {
-        for (number, cell) in items(row).into_iter().enumerate() {
+    for name in ["blocks", "items"] {
+        for part in items(&block[name]) {
+            push_block(text, part);
+        }
+    }
+    for row in items(&block["cells"]) {
+        for (number, cell) in items(row).iter().enumerate() {
             if number > 0 {
-                self.push(" | ");
+                text.push_str(" | ");
             }
-            self.inline(cell, levels);
+            push_inline(text, cell);
         }
-        self.end_line();
+        end_line(text);
     }
+    end_line(text);
+}
 
-    /// A text: a string, a list of texts, or an object around one.
-    fn inline(&mut self, text: &RawValue, levels: usize) {
-        if levels == 0 || self.left == 0 {
-            return;
-        }
-        match text.get().as_bytes().first() {
-            Some(b'"') => self.push(&read::<String>(text).unwrap_or_default()),
-            Some(b'[') => {
-                for text in items(text) {
-                    self.inline(text, levels - 1);
-                }
+/// Adds a text: a string, a list of texts, or an object around one.
+fn push_inline(text: &mut String, part: &Value) {
+    match part {
+        Value::String(words) => text.push_str(words),
+        Value::Array(parts) => {
+            for part in parts {
+                push_inline(text, part);
             }
-            Some(b'{') => {
-                let fields = fields(text);
-                if let Some(part) = TEXT_PARTS.iter().find_map(|name| fields.get(*name)) {
-                    self.inline(part, levels - 1);
-                }
-            }
-            _ => {}
         }
+        Value::Object(fields) => {
+            if let Some(part) = TEXT_PARTS.iter().find_map(|name| fields.get(*name)) {
+                push_inline(text, part);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
-/// Reads one level of JSON. Deeper levels stay raw until they are read themselves, so that no depth
-/// overflows the stack.
-fn read<'r, T: serde::Deserialize<'r>>(json: &'r RawValue) -> Option<T> {
-    serde_json::from_str(json.get()).ok()
+/// Ends the line, if one has begun.
+fn end_line(text: &mut String) {
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
 }
 
-fn fields(object: &RawValue) -> Fields<'_> {
-    read(object).unwrap_or_default()
-}
-
-/// A field that is a string.
-fn string(fields: &Fields<'_>, name: &str) -> Option<String> {
-    let field = fields.get(name)?;
-    read(field)
-}
-
-fn items(list: &RawValue) -> Vec<&RawValue> {
-    read(list).unwrap_or_default()
+/// The items of a list; none where the value is not one.
+fn items(list: &Value) -> &[Value] {
+    list.as_array().map_or(&[], Vec::as_slice)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
+
+    /// Of blocks within each other, each of which is two levels of JSON.
+    const LEVELS: usize = 63;
 
     fn text_of(blocks: &Value) -> String {
         text(&serde_json::value::to_raw_value(&json!({ "blocks": blocks })).unwrap())

@@ -6,7 +6,7 @@
 //! an update twice, and [`in_flight`] gives a second delivery the answer of the first. [`retry`]
 //! decides what happens after a call that failed, and [`deferred_calls`] keeps the deferred calls
 //! until Telegram delivers the update again. [`panic`] ends the process when the bot panics.
-//! [`observations`] are for whoever keeps the webhook registered.
+//! [`webhook_signals`] are for the thread that keeps the webhook registered.
 
 pub(crate) mod answers;
 pub(crate) mod body_budget;
@@ -14,9 +14,9 @@ pub mod dedup;
 pub(crate) mod deferred_calls;
 pub mod handover;
 pub(crate) mod in_flight;
-pub mod observations;
 pub(crate) mod panic;
 pub(crate) mod pipeline;
 pub(crate) mod retry;
+pub mod webhook_signals;
 pub(crate) mod worker;
 pub(crate) mod worker_pool;

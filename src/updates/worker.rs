@@ -14,9 +14,9 @@ use super::answers::{Answers, RETRY_SOON, UpdateOutcome};
 use super::dedup::{Claim, Claimed, DedupWindow};
 use super::deferred_calls::DeferredCalls;
 use super::in_flight::InFlight;
-use super::observations::Observations;
 use super::panic;
 use super::retry::{self, Attempts, NextStep, Outage};
+use super::webhook_signals::WebhookSignals;
 use crate::bot::{Bot, MAX_CALLS};
 use crate::secret::{mask, printable};
 use crate::status::facts::Status;
@@ -55,7 +55,7 @@ pub(crate) struct ServedBot {
     /// The updates that are being handled.
     pub(crate) in_flight: InFlight<UpdateOutcome>,
     /// What the thread that keeps the webhook registered has to know.
-    pub(crate) observations: Arc<Observations>,
+    pub(crate) signals: Arc<WebhookSignals>,
 }
 
 /// What all worker threads share.
@@ -324,7 +324,7 @@ impl Worker {
             };
             let Err(error) = client.make_call(call.method(), parameters) else {
                 self.outage.ended();
-                task.served.observations.call_taken();
+                task.served.signals.token_accepted();
                 return CallOutcome::Done;
             };
 

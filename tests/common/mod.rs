@@ -216,7 +216,8 @@ impl Home {
             }
             .into()
         };
-        (params.not_before, params.not_after) = (date(first), date(last));
+        params.not_before = date(first);
+        params.not_after = date(last);
         self.write(
             "certs/webhook_cert.pem",
             &params.self_signed(&key).unwrap().pem(),
@@ -476,8 +477,8 @@ pub fn tool(program: &str, arguments: &[&str], folder: &Path) -> Output {
         .current_dir(folder)
         .stdin(Stdio::null())
         .output();
-    output.unwrap_or_else(|why| {
-        panic!("this test needs the command {program} ({why}): apt install {program}")
+    output.unwrap_or_else(|error| {
+        panic!("this test needs the command {program} ({error}): apt install {program}")
     })
 }
 

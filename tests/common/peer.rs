@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::libc;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, setsockopt, sockopt};
@@ -31,6 +31,21 @@ pub fn connect(source: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
     Ok(tcp)
 }
 
+/// An address where nobody listens, and the socket that keeps others from doing so.
+pub fn nobody() -> (OwnedFd, SocketAddr) {
+    let socket = socket::socket(
+        AddressFamily::Inet,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .unwrap();
+    let any_port = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+    socket::bind(socket.as_raw_fd(), &SockaddrIn::from(any_port)).unwrap();
+    let bound: SockaddrIn = socket::getsockname(socket.as_raw_fd()).unwrap();
+    (socket, SocketAddrV4::from(bound).into())
+}
+
 /// Has the connection end with a reset, in place of a goodbye, when it is dropped.
 pub fn reset_when_dropped(tcp: &TcpStream) {
     setsockopt(
@@ -50,7 +65,7 @@ pub fn wait_end(mut tcp: &TcpStream) {
         match tcp.read(&mut [0; 4096]) {
             Ok(0) => return,
             Ok(_) => {}
-            Err(why) if why.kind() == io::ErrorKind::WouldBlock => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 panic!("it was not ended within {SOON:?}")
             }
             Err(_) => return,
@@ -65,6 +80,6 @@ pub fn is_ended(tcp: &TcpStream) -> bool {
     tcp.set_nonblocking(false).unwrap();
     match read {
         Ok(bytes) => bytes == 0,
-        Err(why) => why.kind() != io::ErrorKind::WouldBlock,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
     }
 }

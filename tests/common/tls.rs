@@ -122,7 +122,9 @@ impl Tls {
     /// Sends `bytes` again and again, up to `most` in all, for as long as they are taken. Returns
     /// how many were, and what had been answered.
     pub fn flood(mut self, bytes: &[u8], most: usize) -> (usize, String) {
-        let (connection, mut tcp, mut sent) = (&mut self.0.conn, &self.0.sock, 0);
+        let connection = &mut self.0.conn;
+        let mut tcp = &self.0.sock;
+        let mut sent = 0;
         while sent < most
             && connection.writer().write_all(bytes).is_ok()
             && connection.write_tls(&mut tcp).is_ok()

@@ -5,6 +5,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use simulated_telegram::Bot;
+
 use crate::common::{Home, Pihook, TOKEN};
 use crate::internet::Internet;
 use crate::lab::{Lab, run};
@@ -35,7 +37,23 @@ pub fn main() {
         run(command);
     }
     remember_for(COMMON_MEMORY);
+
     let bot = internet.telegram.bot(TOKEN);
+    let pihook = Pihook::start_polling(command(&home, &internet));
+    pihook.wait_log("updates arrive by polling");
+
+    echo_with_the_common_memory(&bot, &pihook);
+    echo_after_lost_probes(&bot, &pihook);
+    echo_with_the_short_memory(&bot, &pihook);
+    assert!(
+        !pihook.log().iter().any(|line| line.contains("[WARN]")),
+        "{:#?}",
+        pihook.log()
+    );
+}
+
+/// pihook on the Pi, in an environment that names the token and the roots alone.
+fn command(home: &Home, internet: &Internet) -> Command {
     let there = home.command_of("pihook", &["run"]);
     let mut command = Command::new("ip");
     command.args(["netns", "exec", "pi", "env", "-i"]);
@@ -45,28 +63,22 @@ pub fn main() {
         .arg(there.get_program())
         .args(there.get_args())
         .current_dir(&home.folder);
-    let pihook = Pihook::start_polling(command);
-    pihook.wait_log("updates arrive by polling");
+    command
+}
 
-    let echo_after = |pause: u64| {
-        thread::sleep(Duration::from_secs(pause));
-        let start = Instant::now();
-        let before = bot.sent().len();
-        bot.say(42, "hello");
-        bot.wait_sent(before + 1, Duration::from_secs(60)).unwrap();
-        start.elapsed()
-    };
-
-    let times = PAUSES.map(echo_after);
+fn echo_with_the_common_memory(bot: &Bot, pihook: &Pihook) {
+    let times = PAUSES.map(|pause| echo_after(bot, pause));
     row("a router that forgets after 30 s", &times);
     assert!(
         times.iter().all(|time| *time < AT_ONCE),
         "{times:?} {:#?}",
         pihook.log()
     );
+}
 
-    // The first three of the probes that begin after 15 s of silence are lost. The poll outlives
-    // it: after a cut it would be shorter.
+/// The first three of the probes that begin after 15 s of silence are lost. The poll outlives
+/// it: after a cut it would be shorter.
+fn echo_after_lost_probes(bot: &Bot, pihook: &Pihook) {
     thread::sleep(Duration::from_secs(14));
     run("ip netns exec router nft add table inet loss");
     run(
@@ -74,7 +86,8 @@ pub fn main() {
     );
     thread::sleep(Duration::from_secs(3));
     run("ip netns exec router nft delete table inet loss");
-    let time = echo_after(10);
+
+    let time = echo_after(bot, 10);
     let polls: Vec<_> = bot
         .calls()
         .into_iter()
@@ -90,22 +103,30 @@ pub fn main() {
         pihook.log()
     );
     row("… and three lost probes", &[time]);
+}
 
+fn echo_with_the_short_memory(bot: &Bot, pihook: &Pihook) {
     remember_for(SHORT_MEMORY);
-    echo_after(0);
+    echo_after(bot, 0);
     thread::sleep(Duration::from_secs(ADAPTATION));
-    let times = [7, 9, 12].map(echo_after);
+
+    let times = [7, 9, 12].map(|pause| echo_after(bot, pause));
     row("a router that forgets after 8 s", &times);
     assert!(
         times.iter().all(|time| *time < AT_ONCE),
         "{times:?} {:#?}",
         pihook.log()
     );
-    assert!(
-        !pihook.log().iter().any(|line| line.contains("[WARN]")),
-        "{:#?}",
-        pihook.log()
-    );
+}
+
+/// The time from a message to its answer, after so many seconds of silence.
+fn echo_after(bot: &Bot, pause: u64) -> Duration {
+    thread::sleep(Duration::from_secs(pause));
+    let start = Instant::now();
+    let before = bot.sent().len();
+    bot.say(42, "hello");
+    bot.wait_sent(before + 1, Duration::from_secs(60)).unwrap();
+    start.elapsed()
 }
 
 fn remember_for(seconds: u64) {

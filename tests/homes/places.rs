@@ -588,45 +588,74 @@ pub fn silent_name_servers() {
     };
     // They take the questions, and that is all.
     let silent = ["8.8.100.251", "8.8.100.252"];
-    let _silent = silent.map(|address| {
+    let _silent_sockets = silent.map(|address| {
         run(&format!("ip addr add {address}/24 dev outside"));
         UdpSocket::bind((address, 53)).unwrap()
     });
-    for (number, (what, count, options)) in [
-        ("one silent name server", 1, ""),
-        ("two of them", 2, ""),
-        ("one that is awaited for 22 s", 1, "options timeout:22\n"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let servers = silent
-            .iter()
-            .take(count)
-            .chain(&["8.8.100.253"])
-            .map(|server| format!("nameserver {server}\n"));
-        scene.home.write(
-            "resolv.conf",
-            &format!("{}{options}", servers.collect::<String>()),
-        );
+    for (number, case) in SILENT_NAME_SERVERS.iter().enumerate() {
+        case.write_resolv_conf(&scene, &silent);
         // As at the very first start.
         scene.pihook = None;
         let _ = fs::remove_dir_all(scene.home.folder.join(".local"));
         scene.bot.say(1, "hello");
         let start = Instant::now();
         scene.start();
+
+        let what = case.what;
         let sent = scene
             .bot
             .wait_sent(number + 1, PATIENCE)
-            .unwrap_or_else(|why| panic!("{what}: {why}: {:#?}", scene.log()));
+            .unwrap_or_else(|error| panic!("{what}: {error}: {:#?}", scene.log()));
         assert_eq!(sent[number].text, "hello");
         println!(
             "row:    | {what:42} |          | {:5.1} s",
             start.elapsed().as_secs_f64()
         );
-        if options.is_empty() {
+        case.check_commands(&scene);
+    }
+}
+
+/// Some name servers that are silent, before one that answers.
+struct SilentNameServers {
+    what: &'static str,
+    count: usize,
+    /// Further lines of resolv.conf.
+    options: &'static str,
+}
+
+const SILENT_NAME_SERVERS: [SilentNameServers; 3] = [
+    SilentNameServers {
+        what: "one silent name server",
+        count: 1,
+        options: "",
+    },
+    SilentNameServers {
+        what: "two of them",
+        count: 2,
+        options: "",
+    },
+    SilentNameServers {
+        what: "one that is awaited for 22 s",
+        count: 1,
+        options: "options timeout:22\n",
+    },
+];
+
+impl SilentNameServers {
+    fn write_resolv_conf(&self, scene: &Scene, silent: &[&str]) {
+        let mut text = String::new();
+        for server in silent.iter().take(self.count).chain(&["8.8.100.253"]) {
+            text += &format!("nameserver {server}\n");
+        }
+        text += self.options;
+        scene.home.write("resolv.conf", &text);
+    }
+
+    /// The commands that make one call and end, and the doctor's words.
+    fn check_commands(&self, scene: &Scene) {
+        if self.options.is_empty() {
             let output = scene.command(&["webhook", "info"]).output().unwrap();
-            assert!(output.status.success(), "{what}: {}", text(&output));
+            assert!(output.status.success(), "{}: {}", self.what, text(&output));
             let slow = "! DNS: api.telegram.org is found, but only after ";
             println!(
                 "{}",

@@ -218,18 +218,19 @@ fn check(
     };
 
     let (config, mut problems) = config::examine_text(path, &text, &with_token);
-    match endpoint::check_files(&config) {
+    match endpoint::judge_files(&config) {
         // A Pi may start in 1970.
         Err(error @ CertificateError::NotYetValid(_)) => terminal::say(&error.to_string()),
-        Err(error) => problems.push(error.to_string()),
-        Ok(_) => {}
+        Err(error) => problems.push(error.to_string().into()),
+        Ok(Some(doubt)) => terminal::say(&doubt),
+        Ok(None) => {}
     }
     if problems.is_empty() {
         Ok(())
     } else {
         Err(InitError::new(format!(
             "{}\nThe settings are wrong.",
-            problems.join("\n")
+            config::Problems(problems)
         )))
     }
 }
@@ -294,7 +295,7 @@ mod tests {
         let text = template(Path::new(unit::SETTINGS)).unwrap();
         let token = |name: &str| (name == config::TOKEN_VARIABLE).then(|| "1:a".into());
         let (config, problems) = config::examine_text(Path::new(unit::SETTINGS), &text, &token);
-        assert_eq!(problems, Vec::<String>::new());
+        assert_eq!(problems, []);
         let files = &config.certificate_files;
         assert_eq!(
             [&files.certificate, &files.private_key, &config.state_dir]

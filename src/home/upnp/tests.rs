@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::*;
+use crate::home::router_sockets;
 
 const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 1);
 
@@ -63,16 +64,16 @@ struct Device {
 impl Device {
     /// Starts it; `answer` makes the answer to a call from the path, the action and the body.
     fn start(
-        number: u8,
         target: &'static str,
         answer: impl Fn(&str, &str, &str) -> Vec<u8> + Send + 'static,
     ) -> Self {
-        let address = Ipv4Addr::new(127, 53, 19, number);
-        let search = UdpSocket::bind((address, 1900)).unwrap();
+        let (address, search, nat_pmp) = router_sockets();
         let web = TcpListener::bind((address, 0)).unwrap();
         let port = web.local_addr().unwrap().port();
 
         thread::spawn(move || {
+            // It is silent there.
+            let _nat_pmp = nat_pmp;
             let mut buffer = [0; 1500];
             while let Ok((length, from)) = search.recv_from(&mut buffer) {
                 if String::from_utf8_lossy(&buffer[..length]).contains(&format!("ST: {target}\r\n"))
@@ -159,8 +160,8 @@ fn error(code: u32) -> Vec<u8> {
 
 #[test]
 fn a_router_is_found_by_each_search_target() {
-    for (number, target) in (1..).zip(TARGETS) {
-        let device = Device::start(number, target, |path, action, _| match (path, action) {
+    for target in TARGETS {
+        let device = Device::start(target, |path, action, _| match (path, action) {
             ("/desc/root.xml", _) => services(&["/ctl"]),
             _ => value("NewExternalIPAddress", "80.100.95.20"),
         });
@@ -176,8 +177,8 @@ fn a_router_is_found_by_each_search_target() {
 
 #[test]
 fn a_router_without_a_public_address_has_no_address() {
-    for (number, said, address) in [(90, "0.0.0.0", Some(Ipv4Addr::UNSPECIFIED)), (91, "", None)] {
-        let device = Device::start(number, IGD, move |path, _, _| match path {
+    for (said, address) in [("0.0.0.0", Some(Ipv4Addr::UNSPECIFIED)), ("", None)] {
+        let device = Device::start(IGD, move |path, _, _| match path {
             "/desc/root.xml" => services(&["/ctl"]),
             _ => value("NewExternalIPAddress", said),
         });
@@ -192,8 +193,8 @@ fn a_router_without_a_public_address_has_no_address() {
 
 #[test]
 fn a_refused_lease_is_replaced_by_a_permanent_mapping() {
-    for (number, code) in (10..).zip(LEASE_REFUSED) {
-        let device = Device::start(number, IGD, move |path, _, body| match path {
+    for code in LEASE_REFUSED {
+        let device = Device::start(IGD, move |path, _, body| match path {
             "/desc/root.xml" => services(&["/ctl"]),
             _ if body.contains("<NewLeaseDuration>0<") => http("<x:AddPortMappingResponse/>"),
             _ => error(code),
@@ -205,7 +206,7 @@ fn a_refused_lease_is_replaced_by_a_permanent_mapping() {
         assert_eq!(device.actions().len(), 2, "{code}");
     }
     // Whatever else it says stands in the message.
-    let device = Device::start(16, IGD, |path, _, _| {
+    let device = Device::start(IGD, |path, _, _| {
         if path == "/ctl" {
             error(606)
         } else {
@@ -221,8 +222,8 @@ fn a_refused_lease_is_replaced_by_a_permanent_mapping() {
 
 #[test]
 fn of_several_services_the_connected_one_is_asked() {
-    for (number, urls) in [(20, ["/down", "/up"]), (21, ["/up", "/down"])] {
-        let device = Device::start(number, IGD, move |path, action, _| match (path, action) {
+    for urls in [["/down", "/up"], ["/up", "/down"]] {
+        let device = Device::start(IGD, move |path, action, _| match (path, action) {
             ("/desc/root.xml", _) => services(&urls),
             ("/up", "GetExternalIPAddress") => value("NewExternalIPAddress", "80.100.95.20"),
             ("/down", "GetExternalIPAddress") => value("NewExternalIPAddress", "0.0.0.0"),
@@ -237,8 +238,8 @@ fn of_several_services_the_connected_one_is_asked() {
 
 #[test]
 fn a_relative_control_url_is_tried_from_both() {
-    for (number, there) in [(30, "/ctl/wan"), (31, "/desc/ctl/wan")] {
-        let device = Device::start(number, IGD, move |path, _, _| match path {
+    for there in ["/ctl/wan", "/desc/ctl/wan"] {
+        let device = Device::start(IGD, move |path, _, _| match path {
             "/desc/root.xml" => services(&["ctl/wan"]),
             path if path == there => value("NewExternalIPAddress", "80.100.95.20"),
             _ => b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnone".to_vec(),
@@ -252,8 +253,8 @@ fn a_relative_control_url_is_tried_from_both() {
 
 #[test]
 fn an_answer_with_a_wrong_content_length_is_read() {
-    for (number, change) in [(40, 1000), (41, -20)] {
-        let device = Device::start(number, IGD, move |path, _, _| {
+    for change in [1000, -20] {
+        let device = Device::start(IGD, move |path, _, _| {
             let answer = if path == "/ctl" {
                 value("NewExternalIPAddress", "80.100.95.20")
             } else {
@@ -277,27 +278,25 @@ fn an_unclear_router_is_told_from_a_silent_one() {
         Gateway::find(Ipv4Addr::new(127, 53, 19, 250)).err(),
         Some(FindError::Silent)
     );
-    for (number, answer, words) in [
+    for (answer, words) in [
         (
-            50,
             http("<html>Please log in</html>"),
             "lists no service for port forwarding: \"<html>Please log in</html>\"",
         ),
         (
-            51,
             b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec(),
             "404 Not Found",
         ),
-        (52, b"\0".to_vec(), "its description cannot be read"),
+        (b"\0".to_vec(), "its description cannot be read"),
     ] {
-        let device = Device::start(number, IGD, move |_, _, _| answer.clone());
+        let device = Device::start(IGD, move |_, _, _| answer.clone());
         let Some(FindError::Unclear(reason)) = Gateway::find(device.address).err() else {
             panic!("{words}")
         };
         assert!(reason.contains(words), "{words}: {reason}");
     }
     // Nor is what it says to a call thrown away.
-    let device = Device::start(53, IGD, |path, _, _| {
+    let device = Device::start(IGD, |path, _, _| {
         if path == "/ctl" {
             http("Busy\n")
         } else {

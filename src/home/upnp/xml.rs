@@ -1,16 +1,11 @@
-//! Reads what routers answer. A strict parser reads what is XML; a scan finds the few elements that
-//! are needed in everything else.
+//! Reads what routers answer: XML, and much that is no XML. A scan finds the few elements that are
+//! needed. A parser of XML would refuse many of these documents as a whole.
 //!
-//! Both see a document as a list of elements, each with the text at its beginning. The caller
-//! bounds the length of the document.
-
-use roxmltree::Document;
+//! A document is a list of elements, each with the text at its beginning. The caller bounds the
+//! length of the document.
 
 use crate::system::text;
 
-/// The namespaces of a document that the parser reads: its work grows with the cube of these, and a
-/// router has use for a handful.
-const MAX_NAMESPACES: usize = 32;
 /// The services of a description that are read: a router has a handful.
 const MAX_SERVICES: usize = 64;
 /// The characters of an element's name that are kept.
@@ -98,16 +93,6 @@ fn text_of<'e>(all: &'e [Element], wanted: &str) -> Option<&'e str> {
     None
 }
 
-/// All elements of a document.
-fn elements(bytes: &[u8]) -> Vec<Element> {
-    let text = decode(bytes);
-    let text = text.trim_matches(is_padding);
-    match strict(text) {
-        Some(elements) => elements,
-        None => scan(text),
-    }
-}
-
 /// Whether a character is blank; some routers pad with NUL.
 fn is_padding(c: char) -> bool {
     c.is_whitespace() || c == '\0'
@@ -137,29 +122,13 @@ fn decode(bytes: &[u8]) -> String {
     }
 }
 
-/// What a parser reads; None where the text is no XML, or costs too much work.
-fn strict(text: &str) -> Option<Vec<Element>> {
-    if text.matches("xmlns").count() > MAX_NAMESPACES {
-        return None;
-    }
-    let document = Document::parse(text).ok()?;
-
-    let mut elements = Vec::new();
-    for node in document.descendants() {
-        if node.is_element() {
-            let name = node.tag_name().name().to_ascii_lowercase();
-            let value = node.text().unwrap_or_default().trim().to_owned();
-            elements.push((name, value));
-        }
-    }
-    Some(elements)
-}
-
-/// Reads tag by tag, and forgives everything: prefixes that nobody declared, raw `&`, a document
-/// type, elements and tags without an end.
-fn scan(text: &str) -> Vec<Element> {
+/// All elements of a document. Reads tag by tag, and forgives everything: prefixes that nobody
+/// declared, raw `&`, a document type, elements and tags without an end. Only a `>` in an attribute
+/// is read wrongly: the elements that are needed have no such attribute.
+fn elements(bytes: &[u8]) -> Vec<Element> {
+    let text = decode(bytes);
     let mut found: Vec<Element> = Vec::new();
-    let mut rest = text;
+    let mut rest = text.as_str();
     // Whether the text of the last element is being read. It ends at the next tag.
     let mut is_open = false;
     while let Some(start) = rest.find('<') {

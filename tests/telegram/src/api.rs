@@ -81,23 +81,18 @@ impl Call {
         if text.is_empty() {
             return default;
         }
-        let digits = text
-            .strip_prefix('-')
-            .unwrap_or(&text)
-            .bytes()
-            .take_while(u8::is_ascii_digit);
-        let number = digits
-            .fold(0, |number: u32, digit| {
-                number
-                    .wrapping_mul(10)
-                    .wrapping_add(u32::from(digit - b'0'))
-            })
-            .cast_signed();
-        let number = if text.starts_with('-') {
-            number.wrapping_neg()
-        } else {
-            number
-        };
+        let is_negative = text.starts_with('-');
+        let digits = text.strip_prefix('-').unwrap_or(&text);
+        let mut number = 0_u32;
+        for digit in digits.bytes().take_while(u8::is_ascii_digit) {
+            let units = u32::from(digit - b'0');
+            number = number.wrapping_mul(10).wrapping_add(units);
+        }
+        let mut number = number.cast_signed();
+        if is_negative {
+            number = number.wrapping_neg();
+        }
+
         i64::from(number).clamp(low, high)
     }
 
@@ -243,72 +238,94 @@ async fn serve_call(shared: &Arc<Shared>, request: Request) -> Served {
         }
     };
 
-    let fault = match ask(&shared.on_call, &call) {
-        Some(Fault::Late(pause, fault)) => {
-            tokio::time::sleep(pause).await;
-            Some(*fault)
-        }
-        fault => fault,
-    };
+    let mut fault = ask(&shared.on_call, &call);
+    if let Some(Fault::Late(pause, late)) = fault {
+        tokio::time::sleep(pause).await;
+        fault = Some(*late);
+    }
     call.fault.clone_from(&fault);
-    let is_at_once = matches!(
-        fault,
-        None | Some(Fault::CutAfter | Fault::CutInside(_) | Fault::CutWaiting(_))
-    );
-    let carry_out = |account: &mut Account, place: usize| {
-        account.calls[place].carried_out = Some(Instant::now());
-        methods::carry_out(shared, &token, account, &call)
-    };
-    // In one step: a test that sees a call also sees its effect.
-    let (place, answer) = shared.account(&token, |account| {
-        account.calls.push(call.clone());
-        let place = account.calls.len() - 1;
-        let answer = if is_at_once {
-            carry_out(account, place)
-        } else {
-            Answer::ok("true")
-        };
-        (place, answer)
-    });
 
-    let mut limit = match fault {
-        Some(Fault::CutBefore | Fault::CutAfter) => Some(0),
-        Some(Fault::CutInside(bytes)) => Some(bytes),
-        Some(Fault::Raw(_)) => Some(usize::MAX),
-        _ => None,
-    };
-    let answer = match fault {
-        None | Some(Fault::CutBefore | Fault::CutAfter | Fault::CutInside(_)) => answer,
-        Some(Fault::CutWaiting(patience)) => {
-            match ready_within(patience, answer, shared, &token).await {
-                Some(answer) => answer,
-                None => {
-                    limit = Some(0);
-                    Answer::raw(String::new())
-                }
-            }
-        }
-        Some(Fault::Error {
-            code,
-            description,
-            retry_after,
-            migrate_to_chat_id,
-        }) => Answer::with_parameters(code, &description, retry_after, migrate_to_chat_id),
-        Some(Fault::Html(code)) => Answer::html(code),
-        Some(Fault::Stall(pause)) => {
-            tokio::time::sleep(pause).await;
-            shared.account(&token, |account| carry_out(account, place))
-        }
-        // One late fault within another.
-        Some(Fault::Late(..) | Fault::Hang) => std::future::pending().await,
-        Some(Fault::Body(code, body)) => Answer::new(code, body),
-        Some(Fault::Raw(bytes)) => Answer::raw(bytes),
+    let (place, answer) = record(shared, &token, &call);
+    let answer = apply(fault.as_ref(), answer, shared, &token, place).await;
+    let (answer, limit) = match answer {
+        Some(answer) => (answer, limit(fault.as_ref())),
+        None => (Answer::raw(String::new()), Some(0)),
     };
     let answer = polling::ready(answer, shared, &token).await;
     Served {
         answer,
         limit,
         call: Some((token, place)),
+    }
+}
+
+/// Adds the call to the bot's, and carries it out unless its fault prevents or delays that. Returns
+/// its place in the list of calls, and its answer. In one step: a test that sees a call also sees
+/// its effect.
+fn record(shared: &Arc<Shared>, token: &str, call: &Call) -> (usize, Answer) {
+    let is_at_once = matches!(
+        call.fault,
+        None | Some(Fault::CutAfter | Fault::CutInside(_) | Fault::CutWaiting(_))
+    );
+    shared.account(token, |account| {
+        account.calls.push(call.clone());
+        let place = account.calls.len() - 1;
+        let answer = if is_at_once {
+            carry_out(shared, token, account, place)
+        } else {
+            Answer::ok("true")
+        };
+        (place, answer)
+    })
+}
+
+/// Carries out the call at this place in the list of calls.
+fn carry_out(shared: &Arc<Shared>, token: &str, account: &mut Account, place: usize) -> Answer {
+    account.calls[place].carried_out = Some(Instant::now());
+    let call = account.calls[place].clone();
+    methods::carry_out(shared, token, account, &call)
+}
+
+/// What is answered with this fault, in place of `answer`; None when the connection is cut because
+/// the answer is not there in time.
+async fn apply(
+    fault: Option<&Fault>,
+    answer: Answer,
+    shared: &Arc<Shared>,
+    token: &str,
+    place: usize,
+) -> Option<Answer> {
+    let answer = match fault {
+        None | Some(Fault::CutBefore | Fault::CutAfter | Fault::CutInside(_)) => answer,
+        Some(Fault::CutWaiting(patience)) => {
+            return ready_within(*patience, answer, shared, token).await;
+        }
+        Some(Fault::Error {
+            code,
+            description,
+            retry_after,
+            migrate_to_chat_id,
+        }) => Answer::with_parameters(*code, description, *retry_after, *migrate_to_chat_id),
+        Some(Fault::Html(code)) => Answer::html(*code),
+        Some(Fault::Stall(pause)) => {
+            tokio::time::sleep(*pause).await;
+            shared.account(token, |account| carry_out(shared, token, account, place))
+        }
+        // One late fault within another.
+        Some(Fault::Late(..) | Fault::Hang) => std::future::pending().await,
+        Some(Fault::Body(code, body)) => Answer::new(*code, body.clone()),
+        Some(Fault::Raw(bytes)) => Answer::raw(bytes.clone()),
+    };
+    Some(answer)
+}
+
+/// After how many bytes of the answer this fault cuts the connection.
+fn limit(fault: Option<&Fault>) -> Option<usize> {
+    match fault {
+        Some(Fault::CutBefore | Fault::CutAfter) => Some(0),
+        Some(Fault::CutInside(bytes)) => Some(*bytes),
+        Some(Fault::Raw(_)) => Some(usize::MAX),
+        _ => None,
     }
 }
 
@@ -319,40 +336,47 @@ async fn ready_within(
     shared: &Arc<Shared>,
     token: &str,
 ) -> Option<Answer> {
-    let (shared, token) = (Arc::clone(shared), token.to_owned());
+    let shared = Arc::clone(shared);
+    let token = token.to_owned();
     let ready = tokio::spawn(async move { polling::ready(answer, &shared, &token).await });
     tokio::time::timeout(patience, ready).await.ok()?.ok()
 }
 
 fn read_call(shared: &Shared, request: &Request) -> Result<(String, Call), Answer> {
-    let (path, query) = request
-        .target
-        .split_once('?')
-        .unwrap_or((&request.target, ""));
-    let not_found = || Answer::error(404, "Not Found");
-    let (token, method) = path
-        .strip_prefix("/bot")
-        .and_then(|rest| rest.split_once('/'))
-        .ok_or_else(not_found)?;
-    let is_form = !request
-        .content_type
-        .to_ascii_lowercase()
-        .contains("multipart/form-data");
+    let target = request.target.as_str();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let Some((token, method)) = token_and_method(path) else {
+        return Err(Answer::error(404, "Not Found"));
+    };
+
+    let content_type = request.content_type.to_ascii_lowercase();
+    let is_form = !content_type.contains("multipart/form-data");
     if is_form && request.body.len() > 1024 * 1024 {
         return Err(Answer::new(413, String::new()));
     }
-    let is_id = |id: &str| id.parse::<u64>().is_ok() && !id.starts_with('0');
-    if token.len() > 80 || !token.split_once(':').is_some_and(|(id, _)| is_id(id)) {
+
+    let id = token.split_once(':').and_then(|(id, _)| bot_id(id));
+    let Some(bot) = id.filter(|_| token.len() <= 80) else {
         return Err(Answer::error(401, "Unauthorized: invalid token specified"));
-    }
+    };
     if !shared.knows(token) {
         return Err(Answer::error(401, "Unauthorized"));
     }
+
     let parameters = Parameters::read(query, &request.content_type, &request.body);
-    let bot = token
-        .split(':')
-        .next()
-        .and_then(|id| id.parse().ok())
-        .unwrap_or(0);
     Ok((token.to_owned(), Call::new(bot, method, parameters)))
+}
+
+fn token_and_method(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix("/bot")?.split_once('/')
+}
+
+/// The bot that the text before a token's colon names; 0 is one with a larger number than Telegram
+/// gives.
+fn bot_id(text: &str) -> Option<i64> {
+    let number: u64 = text.parse().ok()?;
+    if text.starts_with('0') {
+        return None;
+    }
+    Some(i64::try_from(number).unwrap_or(0))
 }

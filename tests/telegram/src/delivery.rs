@@ -106,18 +106,24 @@ impl Settings {
 
     /// Whether no packet gets there.
     pub fn is_shut(&self, shared: &Shared) -> bool {
-        let by_ip = self
-            .fixed_ip()
-            .is_some_and(|ip| shared.is_shut(&ip.to_string(), self.target.port));
-        by_ip || shared.is_shut(&self.target.host, self.target.port)
+        let port = self.target.port;
+        if let Some(ip) = self.fixed_ip()
+            && shared.is_shut(&ip.to_string(), port)
+        {
+            return true;
+        }
+        shared.is_shut(&self.target.host, port)
     }
 
     /// Where the internet has this webhook now.
     pub fn address(&self, shared: &Shared) -> Option<SocketAddr> {
-        let fixed = self
-            .fixed_ip()
-            .and_then(|ip| shared.route(&ip.to_string(), self.target.port));
-        fixed.or_else(|| shared.route(&self.target.host, self.target.port))
+        let port = self.target.port;
+        if let Some(ip) = self.fixed_ip()
+            && let Some(address) = shared.route(&ip.to_string(), port)
+        {
+            return Some(address);
+        }
+        shared.route(&self.target.host, port)
     }
 }
 
@@ -162,13 +168,21 @@ impl Pace {
 
     /// When the next event may be.
     fn next(&self, now: Instant) -> Instant {
-        self.full
-            .and_then(|full| (full + self.step).checked_sub(self.step * self.burst))
-            .map_or(now, |next| next.max(now))
+        let Some(full) = self.full else {
+            return now;
+        };
+        match (full + self.step).checked_sub(self.step * self.burst) {
+            Some(next) => next.max(now),
+            None => now,
+        }
     }
 
     fn count(&mut self, now: Instant) {
-        self.full = Some(self.full.map_or(now, |full| full.max(now)) + self.step);
+        let full = match self.full {
+            Some(full) => full.max(now),
+            None => now,
+        };
+        self.full = Some(full + self.step);
     }
 }
 
@@ -252,7 +266,7 @@ impl Pool {
             tokio::select! {
                 Some(report) = self.reports.1.recv() => {
                     let is_lost = report.1.is_err();
-                    self.take(report);
+                    self.handle(report);
                     self.load();
                     // Telegram loads twice after a lost connection.
                     if is_lost {
@@ -281,20 +295,13 @@ impl Pool {
             .shared
             .look(&self.token, |account| account.queues.loaded());
         let wanted = loaded.min(self.settings.max_connections);
-        let window = self.shared.options.scaled(10.0);
-        let is_warm = self.last_success.is_some_and(|last| now < last + window);
-        let wanted = if is_warm {
+        let wanted = if self.is_warm(now) {
             wanted.max(1)
         } else {
             wanted.min(1)
         };
         while self.lines.len() < wanted {
-            let pace = if is_warm {
-                &mut self.warm
-            } else {
-                &mut self.cold
-            };
-            let next = pace.next(now);
+            let next = self.pace(now).next(now);
             if next > now {
                 return Some(next);
             }
@@ -303,16 +310,23 @@ impl Pool {
         None
     }
 
-    fn open(&mut self, now: Instant) {
-        let is_warm = self
-            .last_success
-            .is_some_and(|last| now < last + self.shared.options.scaled(10.0));
-        if is_warm {
+    /// An update was delivered just now.
+    fn is_warm(&self, now: Instant) -> bool {
+        let window = self.shared.options.scaled(10.0);
+        self.last_success.is_some_and(|last| now < last + window)
+    }
+
+    /// How fast connections may be opened now.
+    fn pace(&mut self, now: Instant) -> &mut Pace {
+        if self.is_warm(now) {
             &mut self.warm
         } else {
             &mut self.cold
         }
-        .count(now);
+    }
+
+    fn open(&mut self, now: Instant) {
+        self.pace(now).count(now);
         let id = self.next_line;
         self.next_line += 1;
         let (jobs, queue) = mpsc::unbounded_channel();
@@ -339,7 +353,7 @@ impl Pool {
                 return None;
             }
             let begun = self.shared.account(&self.token, |account| {
-                let (update, attempt) = account.queues.take(now)?;
+                let (update, attempt) = account.queues.start_next(now)?;
                 let delivery = Delivery {
                     bot: account.id,
                     update_id: update.id,
@@ -380,19 +394,17 @@ impl Pool {
         }
     }
 
-    fn take(&mut self, report: Report) {
+    fn handle(&mut self, report: Report) {
         let (id, result) = report;
         let Some(open) = self.lines.get_mut(&id) else {
             return;
         };
         let busy = open.busy.take();
         let is_over = match &result {
-            Ok((response, address)) => {
-                response.close
-                    || self
-                        .settings
-                        .address(&self.shared)
-                        .is_some_and(|now| now != *address)
+            Ok((response, _)) if response.close => true,
+            Ok((_, address)) => {
+                let route = self.settings.address(&self.shared);
+                route.is_some_and(|route| route != *address)
             }
             Err(_) => true,
         };
@@ -426,12 +438,12 @@ impl Pool {
             match &result {
                 Ok((response, _)) if response.is_success() => account.queues.delivered(queue),
                 _ => {
-                    let retry_after = result
-                        .as_ref()
-                        .map_or(0, |(response, _)| response.retry_after());
-                    account
-                        .queues
-                        .failed(queue, retry_after, self.shared.options.speed, now);
+                    let retry_after = match &result {
+                        Ok((response, _)) => response.retry_after(),
+                        Err(_) => 0,
+                    };
+                    let speed = self.shared.options.speed;
+                    account.queues.failed(queue, retry_after, speed, now);
                 }
             }
         });
@@ -458,7 +470,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_but_410_for_long_enough_is_gone_for_good() {
+    fn a_webhook_that_answers_410_alone_for_long_is_deleted() {
         let start = Instant::now();
         let mut gone = Gone::default();
         let mut after = |seconds: u64, code: u16| {
@@ -475,7 +487,8 @@ mod tests {
 
     #[test]
     fn a_pace_has_a_burst_and_then_a_step() {
-        let (start, step) = (Instant::now(), Duration::from_secs(1));
+        let start = Instant::now();
+        let step = Duration::from_secs(1);
         let mut pace = Pace::new(step, 3);
         for _ in 0..3 {
             assert_eq!(pace.next(start), start);

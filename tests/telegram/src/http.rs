@@ -229,15 +229,17 @@ impl<'de> Visitor<'de> for Collect<'_> {
     }
 }
 
+/// The byte that two hexadecimal digits at the begin of `text` name.
+fn hex_byte(text: &[u8]) -> Option<u8> {
+    let digits = std::str::from_utf8(text.get(..2)?).ok()?;
+    u8::from_str_radix(digits, 16).ok()
+}
+
 fn decode(text: &[u8]) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&first, others)) = rest.split_first() {
-        let escaped = others
-            .get(..2)
-            .and_then(|hex| std::str::from_utf8(hex).ok())
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        match (first, escaped) {
+        match (first, hex_byte(others)) {
             (b'%', Some(byte)) => {
                 bytes.push(byte);
                 rest = &others[2..];

@@ -48,11 +48,13 @@ pub(crate) fn edit_markup(account: &mut Account, call: &Call) -> Result<Value> {
 pub(crate) fn delete(account: &mut Account, call: &Call) -> Result<Value> {
     let id = call.integer("message_id", 0, 0, i64::from(i32::MAX));
     let chat = chat(account, call)?;
-    let texts = account.chats.get_mut(&chat).map(|chat| &mut chat.texts);
-    texts
-        .and_then(|texts| texts.remove(&id))
-        .map(|_| Value::Bool(true))
-        .ok_or("message to delete not found")
+    let Some(chat) = account.chats.get_mut(&chat) else {
+        return Err("message to delete not found");
+    };
+    match chat.texts.remove(&id) {
+        Some(_) => Ok(Value::Bool(true)),
+        None => Err("message to delete not found"),
+    }
 }
 
 /// The chat that a call is about.

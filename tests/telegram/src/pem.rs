@@ -85,7 +85,8 @@ fn block<'a>(
     lines: &mut impl Iterator<Item = &'a str>,
 ) -> Result<Block, &'static str> {
     let end = format!("-----END {label}-----");
-    let (mut before, mut after) = (String::new(), None);
+    let mut before = String::new();
+    let mut after = None;
     let mut is_short = false;
     loop {
         let line = lines.next().ok_or(BAD_END)?;
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_openssl_takes_is_taken() {
+    fn certificates_that_openssl_reads_are_read() {
         assert_eq!(load(|_| ()), Ok(1));
         assert_eq!(load(|lines| lines[0].insert(0, '\u{feff}')), Ok(1));
         assert_eq!(
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_openssl_refuses_is_refused_in_its_words() {
+    fn certificates_that_openssl_refuses_are_refused_in_its_words() {
         let bad_base64 = Err(format!("{BAD_BASE64}{UNREADABLE}"));
         let bad_end = Err(format!("{BAD_END}{UNREADABLE}"));
         let nothing = Err(NOTHING.to_owned());

@@ -28,10 +28,8 @@ pub(crate) fn get_updates(shared: &Shared, account: &mut Account, call: &Call) -
     kinds::set(&mut account.allowed_updates, call);
     let now = Instant::now();
     // Who asks the same again and again has to wait.
-    if let Some((_, then)) = account
-        .polling
-        .previous
-        .filter(|(previous, _)| *previous == offset)
+    if let Some((previous, then)) = account.polling.previous
+        && previous == offset
     {
         if timeout < 3 && now < then + options.scaled(3.0) {
             timeout = 3;
@@ -122,11 +120,8 @@ fn conflict(account: &mut Account, description: &str, options: &Options) -> Answ
 
 /// Ends a long poll that is waiting.
 pub(crate) fn abort(account: &mut Account, description: &str, options: &Options) {
-    if let Some(waiting) = account
-        .polling
-        .waiting
-        .take()
-        .filter(|waiting| !waiting.is_closed())
+    if let Some(waiting) = account.polling.waiting.take()
+        && !waiting.is_closed()
     {
         // Whoever asked may be gone by now.
         let _ = waiting.send(conflict(account, description, options));
@@ -166,12 +161,15 @@ fn page(account: &mut Account, offset: i64, limit: usize) -> Vec<Update> {
         account.confirmed.entry(update.id).or_insert(now);
     }
     account.queues.confirm(offset, now);
+
+    let mut page = Vec::new();
     let mut left = MAX_PAGE;
-    let mut page = account.queues.from(offset, limit);
-    let count = page.iter().take_while(|update| {
+    for update in account.queues.from(offset, limit) {
         left -= update.body.len() as i64;
-        left > 0
-    });
-    page.truncate(count.count());
+        if left <= 0 {
+            break;
+        }
+        page.push(update);
+    }
     page
 }

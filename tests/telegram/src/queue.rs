@@ -119,8 +119,8 @@ impl Queues {
         self.due.first().map(|(due, _)| *due)
     }
 
-    /// Takes the first update that is due, and which attempt this is, from 1: it is on its way now.
-    pub fn take(&mut self, now: Instant) -> Option<(Update, u32)> {
+    /// The first update that is due, and which attempt this is, from 1: it is on its way now.
+    pub fn start_next(&mut self, now: Instant) -> Option<(Update, u32)> {
         let (due, queue) = *self.due.first()?;
         if due > now {
             return None;
@@ -235,7 +235,7 @@ mod tests {
         for turn in 1.. {
             let now = start + Duration::from_secs(turn);
             queues.load(limit, now);
-            let Some((update, _)) = queues.take(now) else {
+            let Some((update, _)) = queues.start_next(now) else {
                 break;
             };
             order.push(update.queue);
@@ -251,7 +251,7 @@ mod tests {
         queues.load(2, now);
         let mut waits = Vec::new();
         for seconds in retry_after {
-            queues.take(now).expect("due");
+            queues.start_next(now).expect("due");
             queues.failed(1, *seconds, 1.0, now);
             let due = queues.next_due().expect("scheduled");
             waits.push((due - now).as_secs());
@@ -281,38 +281,38 @@ mod tests {
         let now = Instant::now();
         let mut queues = queues(&[(1, 1), (1, 2)], now);
         queues.load(3, now);
-        queues.take(now).unwrap();
+        queues.start_next(now).unwrap();
         queues.failed(1, 86401, 1.0, now);
-        assert_eq!(queues.take(now).unwrap().0.id, 2);
+        assert_eq!(queues.start_next(now).unwrap().0.id, 2);
         assert_eq!(queues.len(), 1);
     }
 
     #[test]
-    fn one_at_a_time_within_a_queue_and_no_more_queues_than_loaded() {
+    fn a_queue_sends_one_update_at_a_time() {
         let now = Instant::now();
         let mut queues = queues(&[(7, 1), (5, 2), (6, 3), (7, 4)], now);
         queues.load(2, now);
         assert_eq!(
-            queues.take(now).unwrap().0.queue,
+            queues.start_next(now).unwrap().0.queue,
             5,
             "of two that are due, the queue with the lower number"
         );
-        assert_eq!(queues.take(now).unwrap().0.queue, 7);
-        assert!(queues.take(now).is_none());
+        assert_eq!(queues.start_next(now).unwrap().0.queue, 7);
+        assert!(queues.start_next(now).is_none());
         queues.load(2, now);
         assert_eq!(queues.loaded(), 2);
         queues.delivered(5);
         queues.load(2, now);
-        assert_eq!(queues.take(now).unwrap().0.queue, 6);
+        assert_eq!(queues.start_next(now).unwrap().0.queue, 6);
         queues.delivered(7);
         queues.load(2, now);
-        assert_eq!(queues.take(now).unwrap().0.id, 4);
+        assert_eq!(queues.start_next(now).unwrap().0.id, 4);
         queues.reset();
         assert_eq!((queues.len(), queues.loaded()), (2, 0));
     }
 
     #[test]
-    fn a_chat_that_writes_after_a_flood_waits_for_all_of_it() {
+    fn a_chat_that_writes_after_a_flood_of_another_waits_for_all_of_it() {
         let now = Instant::now();
         let mut updates: Vec<(i64, i64)> = (0..30).map(|id| (8, id)).collect();
         // A chat with a lower number, so that not its number decides.
@@ -352,13 +352,20 @@ mod tests {
         queues.push(update(1, 1, now + DAY));
         queues.push(update(1, 2, now + Duration::from_secs(1)));
         queues.load(3, now);
-        queues.take(now).unwrap();
+        queues.start_next(now).unwrap();
         queues.delivered(1);
-        assert_eq!(queues.take(now + Duration::from_secs(2)).unwrap().0.id, 2);
+        assert_eq!(
+            queues
+                .start_next(now + Duration::from_secs(2))
+                .unwrap()
+                .0
+                .id,
+            2
+        );
     }
 
     #[test]
-    fn the_size_is_of_the_updates_that_are_left() {
+    fn the_size_of_a_queue_counts_the_updates_that_are_left() {
         let now = Instant::now();
         let mut queues = Queues::default();
         for id in 0..3 {
@@ -368,7 +375,7 @@ mod tests {
             });
         }
         queues.load(4, now);
-        queues.take(now).unwrap();
+        queues.start_next(now).unwrap();
         queues.delivered(0);
         assert_eq!(queues.size(), 8);
         queues.confirm(2, now);

@@ -56,14 +56,12 @@ impl Response {
             .headers()
             .find(|(name, _)| name.eq_ignore_ascii_case("retry-after"))
             .map_or("", |(_, value)| value);
-        let seconds = text
-            .parse::<i32>()
-            .ok()
-            .filter(|seconds| seconds.to_string() == text);
-        seconds
-            .map_or(0, |seconds| seconds.clamp(0, 3600))
-            .unsigned_abs()
-            .into()
+        match text.parse::<i32>() {
+            Ok(seconds) if seconds.to_string() == text => {
+                seconds.clamp(0, 3600).unsigned_abs().into()
+            }
+            _ => 0,
+        }
     }
 
     /// The first response in `input` and its length in bytes; `None` until it is complete. An
@@ -183,12 +181,12 @@ impl Response {
 
 /// The number that `text` begins with; 0 when it begins with none.
 fn leading_number(text: &str) -> u64 {
-    let digits = text.bytes().take_while(u8::is_ascii_digit);
-    digits.fold(0, |number: u64, digit| {
-        number
-            .wrapping_mul(10)
-            .wrapping_add(u64::from(digit - b'0'))
-    })
+    let mut number = 0_u64;
+    for digit in text.bytes().take_while(u8::is_ascii_digit) {
+        let units = u64::from(digit - b'0');
+        number = number.wrapping_mul(10).wrapping_add(units);
+    }
+    number
 }
 
 /// A chunked body that begins `input`, and its length with the chunk framing. What cannot be read
@@ -210,10 +208,13 @@ pub(crate) fn read_chunks(input: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Unre
         let Some(line) = line else {
             return Ok(None);
         };
-        let digits = rest[..line]
-            .iter()
-            .map_while(|byte| char::from(*byte).to_digit(16));
-        let size = digits.fold(0, |size: usize, digit| size * 16 + digit as usize);
+        let mut size = 0;
+        for byte in &rest[..line] {
+            let Some(digit) = char::from(*byte).to_digit(16) else {
+                break;
+            };
+            size = size * 16 + digit as usize;
+        }
         at += line + 2;
         let Some(chunk) = input.get(at..at + size + 2) else {
             return Ok(None);
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn framing_is_by_length_or_chunks_alone() {
+    fn a_response_is_framed_by_content_length_or_chunks_alone() {
         let (response, length) = read("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhiHTTP/1.1");
         assert_eq!(
             (response.code, response.body.as_slice(), length),
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_has_telegrams_words() {
+    fn an_unreadable_response_has_telegrams_error() {
         let message = |text: &str| Response::read(text.as_bytes()).unwrap_err().1;
         assert_eq!(
             message("HTTP/2 200 OK\r\n\r\n"),
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn closing_and_retry_after_are_read() {
+    fn connection_close_and_retry_after_are_read() {
         assert!(read("HTTP/1.0 200 OK\r\n\r\n").0.close);
         assert!(read("HTTP/1.1 200 OK\r\nConnection: Close\r\n\r\n").0.close);
         assert!(
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_what_digits_begin_it_and_without_a_body_an_encoding_does_not_matter() {
+    fn a_content_length_is_its_leading_digits() {
         for length in ["junk", "-5", "", "0x10", "+2"] {
             let text = format!(
                 "HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: {length}\r\n\r\n"
@@ -356,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_have_no_trailer_and_sizes_that_are_not_read_end_them() {
+    fn chunks_have_no_trailer_and_an_unreadable_size_ends_them() {
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n";
         let length = |body: &str| read(&format!("{chunked}{body}")).1 - chunked.len();
         assert_eq!(length("0\r\nA: b\r\n\r\n"), 5);
@@ -371,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_too_many_in_any_type_that_contains_json() {
+    fn json_parameters_above_1_mib_are_refused() {
         let large = |kind: &str| {
             format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: 1048577\r\n\r\n")
         };

@@ -93,13 +93,17 @@ impl Shared {
     /// The address of a URL's host. A name has the one that a test gave it, or that of all names
     /// without one.
     pub fn resolve(&self, host: &str) -> Option<IpAddr> {
-        let literal = host.trim_matches(['[', ']']).parse().ok();
-        let known = || lock(&self.names).get(host).copied().map(IpAddr::V4);
-        literal.or_else(known).or_else(|| match host {
+        if let Ok(literal) = host.trim_matches(['[', ']']).parse() {
+            return Some(literal);
+        }
+        if let Some(address) = lock(&self.names).get(host) {
+            return Some(IpAddr::V4(*address));
+        }
+        match host {
             "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
             _ if host.ends_with(".invalid") => None,
             _ => Some(SOMEWHERE.into()),
-        })
+        }
     }
 
     /// Waits until `ready` has something, no longer than `within`.
@@ -114,9 +118,10 @@ impl Shared {
             if let Some(result) = ready(&mut state) {
                 return Some(result);
             }
-            let left = end
-                .checked_duration_since(Instant::now())
-                .filter(|left| !left.is_zero())?;
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
             state = self
                 .changed
                 .wait_timeout(state, left)

@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_body_is_apart_from_its_head_and_some_small_ones_are() {
+    fn a_large_body_gets_a_tls_record_of_its_own() {
         let mut blocks = Blocks::default();
         assert_eq!(blocks.split(157, 200_000), [157, 200_000]);
         assert_eq!(blocks.split(157, 3939), [4096], "a block is just filled");

@@ -219,24 +219,19 @@ impl Verifier {
             .tbs_certificate
             .subject_public_key_info
             .subject_public_key;
-        let algorithms = self
-            .algorithms
-            .mapping
-            .iter()
-            .find(|(scheme, _)| *scheme == signed.scheme);
-        let mut algorithms = algorithms
-            .into_iter()
-            .flat_map(|(_, algorithms)| algorithms.iter());
-        let is_valid = algorithms.any(|algorithm| {
-            algorithm
-                .verify_signature(key.raw_bytes(), message, signed.signature())
-                .is_ok()
-        });
-        if is_valid {
-            Ok(HandshakeSignatureValid::assertion())
-        } else {
-            Err(CertificateError::BadSignature.into())
+        for (scheme, algorithms) in self.algorithms.mapping {
+            if *scheme != signed.scheme {
+                continue;
+            }
+            for algorithm in *algorithms {
+                let verified =
+                    algorithm.verify_signature(key.raw_bytes(), message, signed.signature());
+                if verified.is_ok() {
+                    return Ok(HandshakeSignatureValid::assertion());
+                }
+            }
         }
+        Err(CertificateError::BadSignature.into())
     }
 
     fn name_fits(&self, certificate: &Certificate, host: &ServerName<'_>) -> bool {
@@ -259,26 +254,18 @@ impl Verifier {
             }
             _ => return false,
         };
-        let mut names = alternatives
-            .iter()
-            .filter_map(|name| match name {
-                GeneralName::DnsName(name) => Some(name.as_str()),
-                _ => None,
-            })
-            .peekable();
-        if names.peek().is_some() {
-            return names.any(|name| is_match(name, &host));
+
+        let mut has_dns_name = false;
+        for name in &alternatives {
+            if let GeneralName::DnsName(name) = name {
+                has_dns_name = true;
+                if is_match(name.as_str(), &host) {
+                    return true;
+                }
+            }
         }
-        let parts = certificate
-            .tbs_certificate
-            .subject
-            .0
-            .iter()
-            .flat_map(|part| part.0.iter());
-        let mut common = parts
-            .filter(|part| part.oid == COMMON_NAME)
-            .filter_map(names::text);
-        common.any(|name| is_match(&name, &host))
+        // With alternatives, the common name does not count.
+        !has_dns_name && common_name_fits(certificate, &host)
     }
 }
 
@@ -347,6 +334,19 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
+}
+
+fn common_name_fits(certificate: &Certificate, host: &str) -> bool {
+    let subject = &certificate.tbs_certificate.subject;
+    for attribute in subject.0.iter().flat_map(|part| part.0.iter()) {
+        if attribute.oid == COMMON_NAME
+            && let Some(name) = names::text(attribute)
+            && is_match(&name, host)
+        {
+            return true;
+        }
+    }
+    false
 }
 
 fn is_self_signed(certificate: &Certificate) -> bool {

@@ -70,13 +70,11 @@ impl Wish<'_> {
         {
             return Err("secret token contains unallowed characters".into());
         }
-        match self
-            .certificate
-            .map(<[u8]>::len)
-            .filter(|size| *size > MAX_CERTIFICATE)
-        {
-            Some(size) => Err(format!("certificate size is too big ({size} bytes)")),
-            None => Ok(target),
+        match self.certificate.map(<[u8]>::len) {
+            Some(size) if size > MAX_CERTIFICATE => {
+                Err(format!("certificate size is too big ({size} bytes)"))
+            }
+            _ => Ok(target),
         }
     }
 

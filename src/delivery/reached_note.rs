@@ -11,17 +11,17 @@ use crate::status::facts::Status;
 use crate::system::files;
 
 /// The verdict on the registrations of all bots.
-pub(super) struct Reached {
+pub(super) struct ReachedNote {
     /// Holds the digests of the registrations that Telegram has reached.
     note: PathBuf,
     digests: String,
     is_reached: bool,
-    /// Shows it to a person.
-    pub(super) status: Arc<Status>,
+    /// Shows the verdict to a person.
+    status: Arc<Status>,
 }
 
-impl Reached {
-    /// Of a bot that keeps its state in this folder.
+impl ReachedNote {
+    /// The note in this folder, without a verdict yet.
     pub(super) fn new(state_dir: &Path, status: Arc<Status>) -> Self {
         Self {
             note: state_dir.join("reached"),
@@ -33,30 +33,34 @@ impl Reached {
 
     /// The registrations of these digests are wanted from now on.
     pub(super) fn begin(&mut self, digests: &BTreeSet<String>) {
-        self.digests = digests.iter().map(|digest| format!("{digest}\n")).collect();
+        self.digests.clear();
+        for digest in digests {
+            self.digests.push_str(digest);
+            self.digests.push('\n');
+        }
         self.set(false);
     }
 
-    /// Telegram has them. When they are those that it reached before the start, the verdict of then
-    /// holds.
+    /// Telegram has all of them. When they are the ones that it reached before the start, the verdict
+    /// from then holds.
     pub(super) fn registered(&mut self) {
         if self.is_noted() {
             self.set(true);
         }
     }
 
-    /// Whether a call would be news.
+    /// Whether it would be news that Telegram reaches this Pi.
     pub(super) fn is_awaited(&self) -> bool {
         !self.is_reached && !self.digests.is_empty()
     }
 
-    /// Telegram gets in.
-    pub(super) fn arrived(&mut self) {
+    /// Notes that Telegram has reached this Pi.
+    pub(super) fn reached(&mut self) {
         self.set(true);
         if !self.is_noted()
-            && let Err(why) = files::write_note(&self.note, self.digests.as_bytes())
+            && let Err(error) = files::write_note(&self.note, self.digests.as_bytes())
         {
-            warn_unwritten(&self.note, &why);
+            warn_unwritten(&self.note, &error);
         }
     }
 
@@ -75,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_verdict_holds_for_the_same_registrations_and_outlives_the_process() {
+    fn the_reached_note_holds_for_the_same_registrations_and_outlives_the_process() {
         let folder = std::env::temp_dir().join(format!("pihook-reached-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let digests = |names: &[&str]| {
@@ -84,27 +88,27 @@ mod tests {
                 .map(|&name| name.to_owned())
                 .collect::<BTreeSet<_>>()
         };
-        let start = || Reached::new(&folder, Arc::default());
-        let mut reached = start();
-        assert!(!reached.is_awaited(), "nothing is set yet");
-        reached.begin(&digests(&["a", "b"]));
-        reached.registered();
-        assert!(reached.is_awaited());
-        reached.arrived();
-        assert!(!reached.is_awaited());
+        let start = || ReachedNote::new(&folder, Arc::default());
+        let mut note = start();
+        assert!(!note.is_awaited(), "nothing is set yet");
+        note.begin(&digests(&["a", "b"]));
+        note.registered();
+        assert!(note.is_awaited());
+        note.reached();
+        assert!(!note.is_awaited());
 
-        let mut reached = start();
-        reached.begin(&digests(&["a", "b"]));
+        let mut note = start();
+        note.begin(&digests(&["a", "b"]));
         assert!(
-            reached.is_awaited(),
+            note.is_awaited(),
             "Telegram may have another webhook meanwhile"
         );
-        reached.registered();
-        assert!(!reached.is_awaited());
+        note.registered();
+        assert!(!note.is_awaited());
         // A new certificate.
-        reached.begin(&digests(&["a", "c"]));
-        reached.registered();
-        assert!(reached.is_awaited());
+        note.begin(&digests(&["a", "c"]));
+        note.registered();
+        assert!(note.is_awaited());
         fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -1,4 +1,5 @@
-//! What the webhook notices of a bot, for whoever keeps it registered.
+//! What the edge and the workers notice of one bot's webhook and token, for the thread that keeps
+//! the webhook registered.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -6,21 +7,23 @@ use std::time::{Duration, Instant};
 
 use crate::system::lock::lock;
 
-/// So many requests with the right path and another secret, one after the other, and in so long a
-/// time at least: then the webhook was set with another secret. Telegram does not show it. Fewer
-/// can be a stranger's, or from a moment of change.
+/// So many requests with the right path and a wrong secret, with none between them that had the
+/// right one, mean that the webhook was set with another secret; Telegram does not show the secret.
+/// Fewer can come from a stranger, or from the moment of a change.
 const WRONG_SECRETS: u32 = 3;
+/// The least time from the first of them to the last.
 const WRONG_SECRET_TIME: Duration = Duration::from_secs(5);
 
-/// One bot's.
+/// One bot's signals. Some are read by a look, and some ask for a look at once.
 #[derive(Default)]
-pub struct Observations {
+pub struct WebhookSignals {
     wrong_secrets: Mutex<WrongSecrets>,
     is_token_refused: AtomicBool,
+    /// Asks for a look.
     on_news: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
-/// Those since the last request with the right secret.
+/// The requests with a wrong secret since the last one with the right secret.
 #[derive(Default)]
 struct WrongSecrets {
     count: u32,
@@ -29,7 +32,7 @@ struct WrongSecrets {
 }
 
 impl WrongSecrets {
-    /// Takes in one more. Whether it makes a verdict of them.
+    /// Counts one more. Whether it makes the verdict that the webhook has another secret.
     fn add(&mut self, now: Instant) -> bool {
         self.count = self.count.saturating_add(1);
         let time = now.saturating_duration_since(*self.first.get_or_insert(now));
@@ -39,8 +42,8 @@ impl WrongSecrets {
     }
 }
 
-impl Observations {
-    /// Calls `tell` when there is something to look at. For the first who asks.
+impl WebhookSignals {
+    /// Sets what is called when a look is needed. Only the first call has an effect.
     pub(crate) fn on_news(&self, tell: impl Fn() + Send + Sync + 'static) {
         let _ = self.on_news.set(Box::new(tell));
     }
@@ -52,7 +55,7 @@ impl Observations {
         }
     }
 
-    /// One has come with the right secret, or the webhook was set with ours.
+    /// A request has come with the right secret, or the webhook was set with ours.
     pub(crate) fn right_secret(&self) {
         *lock(&self.wrong_secrets) = WrongSecrets::default();
     }
@@ -67,8 +70,8 @@ impl Observations {
         self.is_token_refused.store(true, Ordering::Relaxed);
     }
 
-    /// The Bot API took a call.
-    pub(super) fn call_taken(&self) {
+    /// The Bot API has accepted a call, and so knows the token.
+    pub(super) fn token_accepted(&self) {
         if self.is_token_refused.swap(false, Ordering::Relaxed) {
             self.tell();
         }
@@ -87,46 +90,48 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
 
-    fn observations() -> (Observations, Arc<AtomicUsize>) {
-        let (observations, told) = (Observations::default(), Arc::new(AtomicUsize::new(0)));
+    fn signals() -> (WebhookSignals, Arc<AtomicUsize>) {
+        let signals = WebhookSignals::default();
+        let told = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&told);
-        observations.on_news(move || {
+        signals.on_news(move || {
             count.fetch_add(1, Ordering::Relaxed);
         });
-        (observations, told)
+        (signals, told)
     }
 
     #[test]
-    fn three_wrong_secrets_in_five_seconds_are_a_verdict_and_a_right_one_is_none() {
-        let ((observations, told), start) = (observations(), Instant::now());
+    fn three_wrong_secrets_in_5_s_are_a_verdict_and_a_right_secret_ends_it() {
+        let (signals, told) = signals();
+        let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         for now in [0, 1, 2, 4_999] {
-            observations.wrong_secret(at(now));
+            signals.wrong_secret(at(now));
         }
-        assert!(!observations.is_secret_wrong(), "all within five seconds");
-        observations.wrong_secret(at(5_000));
-        observations.wrong_secret(at(9_000));
+        assert!(!signals.is_secret_wrong(), "all within five seconds");
+        signals.wrong_secret(at(5_000));
+        signals.wrong_secret(at(9_000));
         assert!(
-            observations.is_secret_wrong() && told.load(Ordering::Relaxed) == 1,
+            signals.is_secret_wrong() && told.load(Ordering::Relaxed) == 1,
             "it is told once"
         );
-        observations.right_secret();
-        assert!(!observations.is_secret_wrong());
-        observations.wrong_secret(at(10_000));
-        observations.wrong_secret(at(20_000));
-        assert!(!observations.is_secret_wrong(), "two are not enough");
-        observations.wrong_secret(at(20_001));
-        assert!(observations.is_secret_wrong());
+        signals.right_secret();
+        assert!(!signals.is_secret_wrong());
+        signals.wrong_secret(at(10_000));
+        signals.wrong_secret(at(20_000));
+        assert!(!signals.is_secret_wrong(), "two are not enough");
+        signals.wrong_secret(at(20_001));
+        assert!(signals.is_secret_wrong());
     }
 
     #[test]
-    fn a_call_that_is_taken_is_news_only_where_the_token_was_refused() {
-        let (observations, told) = observations();
-        observations.call_taken();
+    fn an_accepted_call_asks_for_a_look_only_after_a_refused_token() {
+        let (signals, told) = signals();
+        signals.token_accepted();
         assert_eq!(told.load(Ordering::Relaxed), 0);
-        observations.token_refused();
-        observations.call_taken();
-        observations.call_taken();
+        signals.token_refused();
+        signals.token_accepted();
+        signals.token_accepted();
         assert_eq!(told.load(Ordering::Relaxed), 1);
     }
 }

@@ -1,6 +1,6 @@
-//! The owner of the fact that Telegram gets in: by a TLS handshake of a known peer, or by a request
-//! with path and secret. It also knows what such requests were answered, and what shows that
-//! Telegram comes in disguise.
+//! The owner of the fact that Telegram has reached this Pi: a TLS handshake of a known peer shows
+//! it, and a request with path and secret. The owner also knows which statuses such requests got,
+//! and the address from which a router forwards Telegram's connections.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,19 +16,19 @@ use crate::system::lock::lock;
 /// (telegram-bot-api, `WebhookActor::on_update_error`).
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(120);
 
-/// Counts the arrivals, and tells the one who waits for the next.
+/// Counts how often Telegram has reached this Pi, and wakes the task that waits for the next time.
 #[derive(Debug, Default)]
-pub struct Arrivals {
+pub struct Reach {
     count: AtomicU64,
     next: Notify,
     from_home: Mutex<Option<IpAddr>>,
-    /// By the bot's place in the settings; None is for what names no bot.
-    arrived: Mutex<BTreeMap<Option<usize>, Arrived>>,
+    /// By the bot's place in the settings; None is for handshakes and refusals that name no bot.
+    records: Mutex<BTreeMap<Option<usize>, ReachRecord>>,
 }
 
-/// What has come in until one moment.
+/// How Telegram has reached one bot, up to one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Arrived {
+pub(crate) struct ReachRecord {
     /// Handshakes of known peers. A handshake names no bot, so each of them counts for all.
     pub(crate) handshakes: u64,
     /// Requests with the bot's path and secret.
@@ -40,12 +40,12 @@ pub(crate) struct Arrived {
     pub(crate) last: Option<Instant>,
     /// Which statuses other than 200 were answered, and when each was answered last.
     pub(crate) refused: BTreeMap<u16, Instant>,
-    /// Until then Telegram may wait before it delivers an update again that was refused.
+    /// Telegram may wait until then before it delivers a refused update again.
     pub(crate) due: Option<Instant>,
 }
 
-impl Arrived {
-    /// Handshakes and requests.
+impl ReachRecord {
+    /// How often Telegram has reached the bot, by handshakes and requests.
     pub(crate) fn count(&self) -> u64 {
         self.handshakes + self.requests
     }
@@ -59,6 +59,7 @@ impl Arrived {
         self.due = self.due.max(now.checked_add(wait));
     }
 
+    /// Both together.
     fn and(mut self, other: &Self) -> Self {
         self.handshakes += other.handshakes;
         self.requests += other.requests;
@@ -73,18 +74,18 @@ impl Arrived {
     }
 }
 
-impl Arrivals {
-    /// How many handshakes of known peers and requests there were, of all bots.
+impl Reach {
+    /// How often Telegram has reached this Pi, by handshakes and requests of all bots.
     pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// What has come in for the bot at this place in the settings: its requests, and all
+    /// How Telegram has reached the bot at this place in the settings: its requests, and all
     /// handshakes.
-    pub(crate) fn of(&self, bot: usize) -> Arrived {
-        let arrived = lock(&self.arrived);
-        let of_bot = arrived.get(&Some(bot)).cloned().unwrap_or_default();
-        match arrived.get(&None) {
+    pub(crate) fn of(&self, bot: usize) -> ReachRecord {
+        let records = lock(&self.records);
+        let of_bot = records.get(&Some(bot)).cloned().unwrap_or_default();
+        match records.get(&None) {
             Some(of_all) => of_bot.and(of_all),
             None => of_bot,
         }
@@ -92,31 +93,31 @@ impl Arrivals {
 
     /// A known peer has completed a handshake, or has shown that it knows our other certificate.
     pub(super) fn handshake(&self) {
-        self.note(None, |arrived| {
-            arrived.handshakes += 1;
-            arrived.last = Some(Instant::now());
+        self.update(None, |record| {
+            record.handshakes += 1;
+            record.last = Some(Instant::now());
         });
-        self.tell();
+        self.wake();
     }
 
     /// A request with the path and the secret of the bot at this place in the settings has begun.
     pub(super) fn begin(&self, bot: usize) -> Exchange<'_> {
-        self.note(Some(bot), |arrived| {
-            arrived.requests += 1;
-            arrived.in_flight += 1;
+        self.update(Some(bot), |record| {
+            record.requests += 1;
+            record.in_flight += 1;
         });
-        self.tell();
+        self.wake();
         Exchange {
-            arrivals: self,
+            reach: self,
             bot,
             is_answered: false,
         }
     }
 
-    /// A request that is no arrival was answered with this status: to a known peer, or at the path
-    /// of this bot.
+    /// A request that does not show that Telegram has reached us was answered with this status: to a known
+    /// peer, or at the path of this bot.
     pub(super) fn refused(&self, bot: Option<usize>, status: u16) {
-        self.note(bot, |arrived| arrived.refused(status, Instant::now()));
+        self.update(bot, |record| record.refused(status, Instant::now()));
     }
 
     /// A connection from this address of the home's own network was closed, since `allow_from` does
@@ -125,25 +126,25 @@ impl Arrivals {
         *lock(&self.from_home) = Some(address);
     }
 
-    /// The last such address. Where nothing else arrives, it is that of a router that rewrites the
-    /// sources of what it forwards.
+    /// The last such address. Where Telegram does not reach this Pi, it is probably the address of a
+    /// router that puts its own address in place of Telegram's.
     pub(crate) fn last_from_home(&self) -> Option<IpAddr> {
         *lock(&self.from_home)
     }
 
-    /// Waits until there were more than `count`. For one waiter only.
+    /// Waits until [`Reach::count`] is above `count`. For one waiting task only.
     pub(crate) async fn after(&self, count: u64) {
-        // An arrival that nobody waited for wakes the next who waits, too.
+        // A permit can be left from a time when nobody waited, so the count decides.
         while self.count() <= count {
             self.next.notified().await;
         }
     }
 
-    fn note(&self, bot: Option<usize>, what: impl FnOnce(&mut Arrived)) {
-        what(lock(&self.arrived).entry(bot).or_default());
+    fn update(&self, bot: Option<usize>, change: impl FnOnce(&mut ReachRecord)) {
+        change(lock(&self.records).entry(bot).or_default());
     }
 
-    fn tell(&self) {
+    fn wake(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.next.notify_one();
     }
@@ -151,7 +152,7 @@ impl Arrivals {
 
 /// A request of Telegram's that is in flight for as long as this lives.
 pub(super) struct Exchange<'a> {
-    arrivals: &'a Arrivals,
+    reach: &'a Reach,
     bot: usize,
     is_answered: bool,
 }
@@ -165,10 +166,13 @@ impl Exchange<'_> {
             return;
         }
         let now = Instant::now();
-        let wait = retry_after.map_or(LONGEST_BACK_OFF, Duration::from_secs);
-        self.arrivals.note(Some(self.bot), |arrived| {
-            arrived.refused(status, now);
-            arrived.is_due_in(wait, now);
+        let wait = match retry_after {
+            Some(seconds) => Duration::from_secs(seconds),
+            None => LONGEST_BACK_OFF,
+        };
+        self.reach.update(Some(self.bot), |record| {
+            record.refused(status, now);
+            record.is_due_in(wait, now);
         });
     }
 }
@@ -176,11 +180,11 @@ impl Exchange<'_> {
 impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         let now = Instant::now();
-        self.arrivals.note(Some(self.bot), |arrived| {
-            arrived.in_flight -= 1;
-            arrived.last = Some(now);
+        self.reach.update(Some(self.bot), |record| {
+            record.in_flight -= 1;
+            record.last = Some(now);
             if !self.is_answered {
-                arrived.is_due_in(LONGEST_BACK_OFF, now);
+                record.is_due_in(LONGEST_BACK_OFF, now);
             }
         });
     }
@@ -193,72 +197,67 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_arrival_from_before_the_wait_ends_no_wait() {
-        let arrivals = Arrivals::default();
-        arrivals.handshake();
-        let count = arrivals.count();
-        let waited = |count| timeout(Duration::from_secs(60), arrivals.after(count));
+    async fn a_handshake_before_the_wait_does_not_end_the_wait() {
+        let reach = Reach::default();
+        reach.handshake();
+        let count = reach.count();
+        let waited = |count| timeout(Duration::from_secs(60), reach.after(count));
         assert!(waited(count).await.is_err());
-        drop(arrivals.begin(0));
+        drop(reach.begin(0));
         assert!(waited(count).await.is_ok());
     }
 
     #[test]
-    fn an_exchange_is_in_flight_until_its_answer_and_a_refusal_says_when_it_comes_again() {
-        let arrivals = Arrivals::default();
+    fn an_exchange_is_in_flight_until_it_is_dropped_and_a_503_sets_due() {
+        let reach = Reach::default();
         let start = Instant::now();
-        let mut exchange = arrivals.begin(1);
-        let arrived = arrivals.of(1);
+        let mut exchange = reach.begin(1);
+        let record = reach.of(1);
         assert_eq!(
-            (arrived.count(), arrived.in_flight, arrived.last),
+            (record.count(), record.in_flight, record.last),
             (1, 1, None)
         );
         exchange.answered(503, Some(3600));
-        assert_eq!(arrivals.of(1).in_flight, 1, "the answer is on its way");
+        assert_eq!(reach.of(1).in_flight, 1, "the answer is on its way");
         drop(exchange);
 
-        let arrived = arrivals.of(1);
-        assert!(arrived.in_flight == 0 && arrived.last >= Some(start));
-        assert!(arrived.due >= Some(start + Duration::from_secs(3600)));
-        assert!(arrived.refused.keys().eq(&[503]));
+        let record = reach.of(1);
+        assert!(record.in_flight == 0 && record.last >= Some(start));
+        assert!(record.due >= Some(start + Duration::from_secs(3600)));
+        assert!(record.refused.keys().eq(&[503]));
 
         // A later and shorter wait of another chat does not end the long one.
-        arrivals.begin(1).answered(503, Some(5));
-        assert!(arrivals.of(1).due >= Some(start + Duration::from_secs(3600)));
+        reach.begin(1).answered(503, Some(5));
+        assert!(reach.of(1).due >= Some(start + Duration::from_secs(3600)));
     }
 
     #[test]
-    fn one_that_ends_without_an_answer_may_come_again_within_two_minutes() {
-        let arrivals = Arrivals::default();
+    fn an_exchange_without_an_answer_is_due_within_two_minutes() {
+        let reach = Reach::default();
         let start = Instant::now();
-        drop(arrivals.begin(0));
-        let due = arrivals.of(0).due.unwrap();
+        drop(reach.begin(0));
+        let due = reach.of(0).due.unwrap();
         assert!(due >= start + LONGEST_BACK_OFF && due <= Instant::now() + LONGEST_BACK_OFF);
 
-        let arrivals = Arrivals::default();
-        arrivals.begin(0).answered(200, None);
-        assert_eq!(arrivals.of(0).due, None);
+        let reach = Reach::default();
+        reach.begin(0).answered(200, None);
+        assert_eq!(reach.of(0).due, None);
     }
 
     #[test]
     fn a_handshake_counts_for_all_bots_and_a_request_for_its_own() {
-        let arrivals = Arrivals::default();
-        arrivals.handshake();
-        drop(arrivals.begin(0));
-        arrivals.refused(None, 404);
-        arrivals.refused(Some(0), 403);
+        let reach = Reach::default();
+        reach.handshake();
+        drop(reach.begin(0));
+        reach.refused(None, 404);
+        reach.refused(Some(0), 403);
         assert_eq!(
-            (
-                arrivals.of(0).count(),
-                arrivals.of(1).count(),
-                arrivals.count()
-            ),
+            (reach.of(0).count(), reach.of(1).count(), reach.count()),
             (2, 1, 2)
         );
-        assert_eq!((arrivals.of(0).requests, arrivals.of(1).requests), (1, 0));
+        assert_eq!((reach.of(0).requests, reach.of(1).requests), (1, 0));
         assert!(
-            arrivals.of(0).refused.keys().eq(&[403, 404])
-                && arrivals.of(1).refused.keys().eq(&[404])
+            reach.of(0).refused.keys().eq(&[403, 404]) && reach.of(1).refused.keys().eq(&[404])
         );
     }
 }
