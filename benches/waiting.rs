@@ -2,9 +2,9 @@
 //! bot.
 //!
 //! Some chats write many messages each, one chat after the other; then a new chat writes one. A Bot
-//! API call takes 100 ms. Telegram serves chats by the age of their messages, so most of the wait
-//! is Telegram's own: the same table without a bot, beside the figures of the real Telegram, is
-//! `cargo test -p simulated-telegram --test waiting`.
+//! API call takes 100 ms. Telegram delivers the oldest messages first, so most of the wait is
+//! Telegram's own. `cargo test -p simulated-telegram --test waiting` shows the same table without a
+//! bot, beside the figures of the real Telegram.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -28,7 +28,7 @@ const CASES: [(usize, i64, usize); 5] = [
 ];
 
 fn main() {
-    // `cargo test --all-targets` comes by here too.
+    // `cargo test --all-targets` runs this program, too.
     if !std::env::args().any(|argument| argument == "--bench") {
         println!("This takes half a minute: `cargo bench --bench waiting` runs it.");
         return;
@@ -45,7 +45,7 @@ fn main() {
     }
 }
 
-/// When the new chat has its answer, and when all have.
+/// After how long the new chat has its answer, and after how long all have.
 fn wait(connections: usize, chats: i64, messages: usize) -> (Duration, Duration) {
     let telegram = Telegram::start(Options::default()).unwrap();
     telegram.on_call(|call| (call.method == "sendMessage").then_some(Fault::Stall(CALL)));

@@ -11,7 +11,6 @@
     missing_docs,
     unreachable_pub,
     clippy::expect_used,
-    clippy::too_many_lines,
     clippy::unwrap_used
 )]
 

@@ -1,4 +1,4 @@
-//! What the documents say of commands, options and settings is what the program has.
+//! The documents name the commands, options and settings that the program has.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// The options that stand in `text` behind `mark`.
+/// The words behind each `mark` in `text`: the names of options.
 fn options(text: &str, mark: &str) -> BTreeSet<String> {
     let name = |rest: &str| {
         rest.chars()
@@ -37,7 +37,7 @@ fn settings() -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_man_page_has_the_commands_and_options_of_the_help() {
+fn man_page_has_the_commands_and_options_of_the_help() {
     let help = text(
         &Home::new("http://127.0.0.1:1")
             .command_of("pihook", &["help"])
@@ -46,7 +46,7 @@ fn the_man_page_has_the_commands_and_options_of_the_help() {
     );
     let page = read("deploy/pihook.1");
     let mut expected = options(&help, "--");
-    // Everybody knows these.
+    // The help leaves these two out.
     expected.extend(["help".to_owned(), "version".to_owned()]);
     assert_eq!(options(&page, "Fl Fl "), expected);
     let commands: BTreeSet<_> = help
@@ -70,7 +70,7 @@ fn the_man_page_has_the_commands_and_options_of_the_help() {
 }
 
 #[test]
-fn the_readmes_have_all_settings_as_deploy_pihook_toml_has_them() {
+fn readmes_have_all_settings_of_deploy_pihook_toml() {
     let settings = settings();
     assert!(settings.len() > 10, "{settings:?}");
     for readme in ["README.md", "README.ru.md"] {
@@ -90,7 +90,7 @@ fn the_readmes_have_all_settings_as_deploy_pihook_toml_has_them() {
 }
 
 #[test]
-fn both_readmes_have_one_line_that_runs_the_tests() {
+fn readmes_have_one_line_that_runs_the_tests() {
     let [english, russian] = ["README.md", "README.ru.md"].map(|readme| {
         let readme = read(readme);
         let lines = readme
@@ -104,7 +104,7 @@ fn both_readmes_have_one_line_that_runs_the_tests() {
 }
 
 #[test]
-fn every_file_of_tests_belongs_to_a_program() {
+fn every_test_file_belongs_to_a_target() {
     let programs = read("tests/main.rs") + &read("Cargo.toml");
     for entry in fs::read_dir("tests").unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
@@ -118,7 +118,7 @@ fn every_file_of_tests_belongs_to_a_program() {
 }
 
 #[test]
-fn the_workflows_pin_the_actions_of_others() {
+fn workflows_pin_foreign_actions_to_a_commit() {
     let mut pinned = 0;
     for entry in fs::read_dir(".github/workflows").unwrap() {
         let path = entry.unwrap().path();
@@ -150,7 +150,7 @@ fn the_workflows_pin_the_actions_of_others() {
 }
 
 #[test]
-fn both_readmes_show_the_same_bot() {
+fn readmes_show_the_same_bot() {
     let [english, russian] = ["README.md", "README.ru.md"].map(|readme| {
         let readme = read(readme);
         readme

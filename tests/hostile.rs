@@ -26,7 +26,7 @@ use simulated_telegram::{Bot, Fault, Telegram};
 const TELEGRAM: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// An echo comes within this time, whatever else goes on.
 const PROMPTLY: Duration = Duration::from_secs(10);
-/// Echoes after which the bot's memory stays as it is.
+/// After so many echoes, the bot's memory no longer grows.
 const WARM: usize = 100;
 /// Between an echo and the next message.
 const PACE: Duration = Duration::from_millis(50);
@@ -47,7 +47,7 @@ fn open() -> Scene {
 }
 
 fn open_with(more: &str, change: impl Fn(Command) -> Command) -> Scene {
-    // The attackers of all tests hold more connections than the usual 1024.
+    // The attackers of all tests together hold more connections than the usual limit of 1024.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
     let telegram = telegram();
@@ -80,7 +80,8 @@ impl Scene {
         self.bot.wait_sent(sent + 1, PROMPTLY).unwrap();
     }
 
-    /// Users go on writing during `attack`, and get their echoes. After it the bot is as it was.
+    /// Users write during `attack`, and get their echoes. Afterwards the bot has as many threads and
+    /// as much memory as before, and no work.
     fn withstands(&self, attack: impl FnOnce()) {
         // Each worker makes its first echo before anything is measured.
         for number in 0..WARM {
@@ -138,14 +139,14 @@ impl Scene {
         );
     }
 
-    /// The processor time that it takes within `QUIET`.
+    /// The processor time that the bot uses within `QUIET`.
     fn busy(&self) -> Duration {
         let before = self.pihook.cpu();
         thread::sleep(QUIET);
         self.pihook.cpu() - before
     }
 
-    /// What a peer may have sent before it is gone. True means by TLS.
+    /// What a peer may have sent before it is gone, and whether it came over TLS.
     fn stages(&self) -> Vec<(bool, Vec<u8>)> {
         let update = r#"{"update_id":1,"message":{"message_id":1,"date":1,"chat":{"id":7,"type":"private"},"text":"hi"}}"#;
         let hello = hello();
@@ -168,7 +169,7 @@ impl Scene {
     /// Goes as far as `stage`, and does not look at the answer.
     fn visit(&self, source: Ipv4Addr, (tls, bytes): &(bool, Vec<u8>)) -> io::Result<TcpStream> {
         let mut tcp = peer::connect(source, self.pihook.address)?;
-        // It ends with a reset, as a broken line does, and not with a goodbye.
+        // The connection ends with a reset, as when the line breaks, and not with a goodbye.
         peer::reset_when_dropped(&tcp);
         if !tls {
             return tcp.write_all(bytes).map(|()| tcp);
@@ -202,7 +203,7 @@ fn a_body_that_never_comes_has_a_timeout() {
         let start = Instant::now();
         let head = scene.head(5000);
         let mut guesser = scene.tls(stranger(1));
-        // Without the secret, the body is not even waited for.
+        // The bot does not wait for a body without the secret.
         assert_eq!(
             guesser.ask(head.replace(&scene.secret, "guessed").as_bytes()),
             403
@@ -215,7 +216,7 @@ fn a_body_that_never_comes_has_a_timeout() {
             .for_each(|tls| tls.send(head.as_bytes()).unwrap());
         let mut slow = Tls::over(scene.connect(stranger(3)), &[&TLS12]).unwrap();
         slow.send(head.as_bytes()).unwrap();
-        // A byte now and then buys no time.
+        // A byte now and then does not lengthen the timeout.
         slow.tcp()
             .set_read_timeout(Some(Duration::from_secs(1)))
             .unwrap();
@@ -230,7 +231,7 @@ fn a_body_that_never_comes_has_a_timeout() {
     });
 }
 
-/// The bot with no more than so many descriptors.
+/// The command of the bot, with a limit of so many descriptors.
 fn limited(command: &Command, descriptors: usize) -> Command {
     let mut limited = Command::new("/bin/sh");
     let script = format!("ulimit -n {descriptors}; exec \"$@\"");
@@ -245,7 +246,7 @@ fn limited(command: &Command, descriptors: usize) -> Command {
 }
 
 #[test]
-fn where_descriptors_are_few_the_workers_keep_theirs() {
+fn workers_keep_their_descriptors_when_few_are_left() {
     let scene = open_with("max_connections = 4", |command| limited(&command, 70));
     scene.pihook.wait_log("but the limit is 70");
     scene.withstands(|| {
@@ -272,7 +273,7 @@ fn where_descriptors_are_few_the_workers_keep_theirs() {
 }
 
 #[test]
-fn with_too_few_descriptors_the_bot_does_not_start() {
+fn the_bot_does_not_start_with_too_few_descriptors() {
     let bot = format!("[[bot]]\ntoken = '{TOKEN}'\n");
     let home = Home::with(&settings("http://127.0.0.1:1", "max_connections = 4"), &bot);
     let output = limited(&home.command(&["run"]), 53).output().unwrap();
@@ -285,7 +286,7 @@ fn with_too_few_descriptors_the_bot_does_not_start() {
 }
 
 #[test]
-fn the_fewest_descriptors_are_enough_for_telegram_and_the_probe() {
+fn the_least_descriptors_are_enough_for_telegram_and_the_probe() {
     let scene = open_with("max_connections = 4", |command| limited(&command, 54));
     let good = scene.good();
     drop(scene.telegram);
@@ -314,7 +315,7 @@ fn running_out_of_descriptors_is_logged_once() {
                     .success()
             );
         };
-        // Below the number that is open: only new ones are refused.
+        // The limit is below the number of open descriptors: only new ones are refused.
         limit("8:4096");
         let mut held: Vec<_> = (0..20).map(|_| scene.connect(stranger(1))).collect();
         scene.pihook.wait_log("could not be accepted");
@@ -340,13 +341,13 @@ fn a_handshake_that_is_broken_off_uses_no_cpu() {
     scene.withstands(|| {
         let mut held: Vec<_> = (0..12).map(|_| scene.connect(stranger(1))).collect();
         for pair in held.chunks_mut(2) {
-            // A goodbye of TLS, and one of TCP.
+            // One peer says goodbye by TLS, the other by TCP.
             pair[0].write_all(&[&hello(), GOODBYE].concat()).unwrap();
             pair[1].write_all(&hello()).unwrap();
             pair[1].shutdown(Shutdown::Write).unwrap();
         }
         held.iter().for_each(peer::wait_end);
-        // Some of it is for the echoes.
+        // Some of the time is for the echoes.
         assert!(scene.busy() < QUIET / 4);
     });
 }
@@ -362,7 +363,7 @@ fn idle_and_half_open_connections_cost_no_threads_and_end_in_seconds() {
                 .map(|number| scene.connect(stranger(1 + number / 10)))
                 .collect();
             for tcp in &mut held {
-                // Some are evicted already.
+                // Some of them are evicted already, and cannot be written to.
                 let _ = tcp.write_all(&first);
             }
             assert!(scene.pihook.threads() <= threads + THREADS);
@@ -389,7 +390,7 @@ fn an_endless_header_gets_431_and_is_not_kept() {
 }
 
 #[test]
-fn a_listener_that_nobody_calls_for_seconds_still_accepts() {
+fn an_idle_listener_still_accepts_after_seconds() {
     let scene = open();
     // Telegram uses the connection that it has.
     scene.withstands(|| thread::sleep(Duration::from_secs(3)));
@@ -404,7 +405,7 @@ fn a_reset_at_any_stage_of_a_request_harms_nobody() {
                 drop(scene.visit(stranger(1), &stage).unwrap());
             }
         }
-        // Some of them are gone only after a worker has got their update.
+        // Some peers leave only after a worker has got their update.
         scene.pihook.wait_log("chat 7");
     });
 }
@@ -421,7 +422,7 @@ fn all_attacks_at_once_are_withstood() {
                 if done.load(Ordering::Relaxed) {
                     return;
                 }
-                // Some are gone at once, some stay for a while.
+                // Some connections end at once, others stay for a while.
                 let visited = scene.visit(source, stage);
                 if let Ok(tcp) = visited
                     && (round + place) % 3 == 0
@@ -464,15 +465,15 @@ fn strangers_cannot_use_up_the_slots_of_telegram() {
 }
 
 #[test]
-fn of_too_many_strangers_one_is_evicted() {
+fn one_of_too_many_strangers_is_evicted() {
     let scene = open();
     scene.withstands(|| {
         let mut held: Vec<_> = (0..17).map(|_| scene.tls(stranger(1))).collect();
-        // 16 for each address,
+        // At most 16 from one address,
         Tls::wait_one_end(&mut held);
         held.extend((16..64).map(|number| scene.tls(stranger(1 + number / 16))));
         held.push(scene.tls(stranger(5)));
-        // and 64 for all.
+        // and at most 64 from all.
         Tls::wait_one_end(&mut held);
         for mut tls in held {
             assert_eq!(tls.ask(PROBE), 404);
@@ -570,8 +571,8 @@ fn is_answered_from_afar(scene: &Scene) -> bool {
 
 #[test]
 fn half_of_telegrams_attempts_outlive_a_flood_from_its_own_address() {
-    // A router that rewrites sources, which allow_from names; and a tunnel that ends on this
-    // machine.
+    // First, a router that rewrites sources, and that allow_from names; then, a tunnel that ends on
+    // this machine.
     for network in ["127.0.0.1/32", "149.154.160.0/20"] {
         let telegram = telegram();
         let text = settings(&telegram.api_url(), "").replace("127.0.0.0/8", network);
@@ -650,10 +651,10 @@ fn the_largest_updates_at_once_stay_below_memory_max() {
             pihook.peak(),
             pihook.memory()
         );
-        // There is room for 32 at once, and the others wait 10 s for it: how many of them get it
-        // depends on the machine.
+        // There is room for 32 at once. The others wait 10 s for room: how many of them get it depends
+        // on the machine.
         assert!(
-            answers.iter().all(|status| [200, 503].contains(status)) && taken >= 16,
+            answers.iter().all(|status| [200, 503].contains(status)) && taken >= 40,
             "{answers:?}"
         );
         assert!(pihook.peak() < MOST, "{} KiB", pihook.peak());

@@ -1,4 +1,5 @@
-//! `pihook init`: what it asks, checks and writes, and that it changes only what is answered.
+//! `pihook init`: what it asks, checks and writes; and it changes only the settings that are
+//! answered.
 
 use std::fs;
 use std::io::Write;
@@ -12,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 
-/// `pihook init ARGUMENTS` on settings of one line, with this on standard input.
+/// Runs `pihook init ARGUMENTS` on the settings of the home, with `input` on standard input.
 fn init(home: &Home, arguments: &[&str], input: &str) -> Output {
     let settings = home.folder.join("pihook.toml");
     let mut command = home.command(&["init", "--config", settings.to_str().unwrap()]);
@@ -22,7 +23,7 @@ fn init(home: &Home, arguments: &[&str], input: &str) -> Output {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // It may end before it has read all.
+    // The program may end before it has read everything.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -43,7 +44,7 @@ fn mode(home: &Home, name: &str) -> u32 {
 }
 
 #[test]
-fn it_writes_what_is_answered_and_no_more() {
+fn init_writes_the_answers_and_changes_nothing_else() {
     let telegram = telegram();
     telegram.bot(TOKEN);
     telegram.bot(OTHER_TOKEN);
@@ -83,7 +84,7 @@ fn it_writes_what_is_answered_and_no_more() {
             (format!("{TOKEN}\n"), settings.clone())
         );
     }
-    // Flags answer, too, and are not asked again.
+    // What an option answers is not asked: the one line is for the token.
     succeeds(&init(
         &home,
         &[
@@ -108,7 +109,7 @@ fn it_writes_what_is_answered_and_no_more() {
 }
 
 #[test]
-fn a_wrong_answer_changes_nothing_and_is_not_shown() {
+fn init_with_a_wrong_answer_changes_nothing_and_does_not_show_it() {
     let telegram = telegram();
     telegram.bot(TOKEN);
     let api = format!("api_url = '{}'\n", telegram.api_url());
@@ -141,7 +142,7 @@ fn a_wrong_answer_changes_nothing_and_is_not_shown() {
         assert_eq!(home.read("pihook.toml"), before);
         assert!(!home.folder.join("token").exists());
     }
-    // What was wrong before is not made worse.
+    // Settings that are wrong already stay as they are.
     let broken = home.write("pihook.toml", &format!("{before}no_setting = 1\n"));
     let output = init(&home, &["--write-only"], &format!("{TOKEN}\ny\n{HOST}\n"));
     assert!(
@@ -157,7 +158,7 @@ fn a_wrong_answer_changes_nothing_and_is_not_shown() {
 }
 
 #[test]
-fn a_token_that_cannot_be_checked_now_is_kept() {
+fn init_keeps_a_token_that_telegram_cannot_check_now() {
     let home = Home::with("api_url = 'http://127.0.0.1:9'\n", "");
     let said = succeeds(&init(&home, &["--write-only"], &format!("{TOKEN}\nn\n\n")));
     assert!(
@@ -168,7 +169,7 @@ fn a_token_that_cannot_be_checked_now_is_kept() {
 }
 
 #[test]
-fn the_token_goes_where_the_settings_say() {
+fn init_writes_the_token_to_the_token_file_of_the_settings() {
     let home = Home::with(
         "api_url = 'http://127.0.0.1:9'\n",
         "[[bot]]\ntoken_file = 'secret/mine'\n",
@@ -188,7 +189,7 @@ fn the_token_goes_where_the_settings_say() {
 }
 
 #[test]
-fn a_token_in_the_settings_is_not_replaced_beside_them() {
+fn init_refuses_a_second_token_beside_one_in_the_settings() {
     let telegram = telegram();
     telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
@@ -205,7 +206,7 @@ fn a_token_in_the_settings_is_not_replaced_beside_them() {
 }
 
 #[test]
-fn a_signal_at_the_hidden_question_leaves_the_terminal_as_it_was() {
+fn a_signal_at_the_hidden_question_restores_the_echo_of_the_terminal() {
     let home = Home::with("api_url = 'http://127.0.0.1:9'\n", "");
     let terminal = openpty(None, None).unwrap();
     let mut command = home.command(&["init", "--write-only", "--config"]);
@@ -224,15 +225,15 @@ fn a_signal_at_the_hidden_question_leaves_the_terminal_as_it_was() {
         .spawn()
         .unwrap();
     eventually("the question is asked", || !echoes());
-    // A shell has what it runs in its background ignore SIGINT. These tests may be there, and the
-    // child ignores it with them.
+    // SIGTERM: tests that a shell runs in the background ignore SIGINT, and their children do so,
+    // too.
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(15));
     assert!(echoes());
 }
 
 #[test]
-fn flags_are_checked_before_anything_is_asked() {
+fn init_checks_its_options_before_it_asks() {
     let home = Home::with("", "");
     fs::remove_file(home.folder.join("pihook.toml")).unwrap();
     for (flags, complaint) in [

@@ -1,5 +1,5 @@
-//! The rooms of src, and who may know whom: imports point down one list, and no two files import
-//! each other.
+//! The rooms of src: a room imports only from rooms below it in one list, and no files import each
+//! other in a circle.
 //!
 //! Every path in the code counts as an import: in a `use`, also in its groups, and in the middle of
 //! a line. Modules that are compiled only for tests do not count.
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// Each room may know those below it.
+/// The rooms. Each may import from those below it.
 const ROOMS: [&str; 17] = [
     "main",
     "cli",
@@ -30,13 +30,13 @@ const ROOMS: [&str; 17] = [
     "secret",
     "network",
 ];
-/// Rooms that may know no more than these. A name that ends in a slash is a whole room.
+/// Rooms that may import from these alone. A name that ends in a slash is a whole room.
 const STRICT: [(&str, &[&str]); 3] = [
     ("echo", &["bot.rs", "telegram/types.rs"]),
     ("system", &["system/", "secret.rs"]),
     ("secret", &[]),
 ];
-/// The doctor looks at everything, and only the command line may call it.
+/// Rooms that only one other room may import from: the doctor looks at everything.
 const CALLERS: [(&str, &str); 1] = [("doctor", "cli")];
 
 /// Files by their path below src.
@@ -61,7 +61,8 @@ fn project() -> Sources {
     found
 }
 
-/// What a file says of others: the paths that it uses, and the names that it gives to paths.
+/// What a file says about others: the paths that it uses, the names that it gives to paths, and its
+/// child modules.
 #[derive(Default)]
 struct Mentions {
     paths: Vec<Names>,
@@ -112,7 +113,8 @@ impl Mentions {
                     _ => self.children.extend(rest.first().map(ToString::to_string)),
                 },
                 TokenTree::Ident(word) => {
-                    let (mut path, mut length) = (vec![word.to_string()], 0);
+                    let mut path = vec![word.to_string()];
+                    let mut length = 0;
                     while let [a, b, TokenTree::Ident(next), ..] = &rest[length..]
                         && is(a, ':')
                         && is(b, ':')
@@ -132,7 +134,8 @@ impl Mentions {
 
     /// One tree of a `use`: a path, and perhaps a group or another name at its end.
     fn imported(&mut self, before: &Names, tree: &[TokenTree]) {
-        let (mut path, mut alias) = (before.clone(), None);
+        let mut path = before.clone();
+        let mut alias = None;
         for (place, token) in tree.iter().enumerate() {
             match token {
                 TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
@@ -306,72 +309,75 @@ fn circle(arrows: &BTreeMap<&str, BTreeSet<&str>>, start: &str) -> Option<String
 }
 
 #[test]
-fn imports_point_one_way() {
+fn imports_point_one_way_and_in_no_circle() {
     let found = complaints(&project());
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// A file, a line that it must not have, and the complaint.
+const FORBIDDEN: [(&str, &str, &str); 13] = [
+    (
+        "telegram/client.rs",
+        "use crate::updates::retry::Outage;",
+        "telegram/client.rs may not know updates/retry.rs",
+    ),
+    (
+        "telegram/client.rs",
+        "use super::super::updates::retry;",
+        "telegram/client.rs may not know updates/retry.rs",
+    ),
+    (
+        "secret.rs",
+        "use crate::{network::Network};",
+        "secret.rs may not know network.rs",
+    ),
+    (
+        "system/files.rs",
+        "use crate::{secret, network as net};",
+        "system/files.rs may not know network.rs",
+    ),
+    (
+        "echo.rs",
+        "use crate::{telegram::{types, token::{self}}};",
+        "echo.rs may not know telegram/token.rs",
+    ),
+    (
+        "echo.rs",
+        "fn f() { crate::config::load(); }",
+        "echo.rs may not know config/mod.rs",
+    ),
+    (
+        "config/mod.rs",
+        "fn f() { println!(\"{}\", crate::run::run()); }",
+        "config/mod.rs may not know run/mod.rs",
+    ),
+    (
+        "run/mod.rs",
+        "use crate::doctor;",
+        "run/mod.rs may not know doctor/mod.rs",
+    ),
+    (
+        "network.rs",
+        "use crate as root; use root::secret::Secret;",
+        "network.rs may not know secret.rs",
+    ),
+    (
+        "edge/slots.rs",
+        "use crate::edge; type E = edge::accept::Edge;",
+        "is a circle",
+    ),
+    (
+        "edge/slots.rs",
+        "mod inner { use super::super::accept::Edge; }",
+        "is a circle",
+    ),
+    ("certificate/load.rs", "use super::*;", "is a circle"),
+    ("attic.rs", "", "attic.rs stands in no room"),
+];
+
 #[test]
 fn a_forbidden_import_is_found_however_it_is_written() {
-    for (file, line, expected) in [
-        (
-            "telegram/client.rs",
-            "use crate::updates::retry::Outage;",
-            "telegram/client.rs may not know updates/retry.rs",
-        ),
-        (
-            "telegram/client.rs",
-            "use super::super::updates::retry;",
-            "telegram/client.rs may not know updates/retry.rs",
-        ),
-        (
-            "secret.rs",
-            "use crate::{network::Network};",
-            "secret.rs may not know network.rs",
-        ),
-        (
-            "system/files.rs",
-            "use crate::{secret, network as net};",
-            "system/files.rs may not know network.rs",
-        ),
-        (
-            "echo.rs",
-            "use crate::{telegram::{types, token::{self}}};",
-            "echo.rs may not know telegram/token.rs",
-        ),
-        (
-            "echo.rs",
-            "fn f() { crate::config::load(); }",
-            "echo.rs may not know config/mod.rs",
-        ),
-        (
-            "config/mod.rs",
-            "fn f() { println!(\"{}\", crate::run::run()); }",
-            "config/mod.rs may not know run/mod.rs",
-        ),
-        (
-            "run/mod.rs",
-            "use crate::doctor;",
-            "run/mod.rs may not know doctor/mod.rs",
-        ),
-        (
-            "network.rs",
-            "use crate as root; use root::secret::Secret;",
-            "network.rs may not know secret.rs",
-        ),
-        (
-            "edge/slots.rs",
-            "use crate::edge; type E = edge::accept::Edge;",
-            "is a circle",
-        ),
-        (
-            "edge/slots.rs",
-            "mod inner { use super::super::accept::Edge; }",
-            "is a circle",
-        ),
-        ("certificate/load.rs", "use super::*;", "is a circle"),
-        ("attic.rs", "", "attic.rs stands in no room"),
-    ] {
+    for (file, line, expected) in FORBIDDEN {
         let mut sources = project();
         let source = sources.entry(file.to_owned()).or_default();
         source.push_str(line);
@@ -383,10 +389,10 @@ fn a_forbidden_import_is_found_however_it_is_written() {
     }
 }
 
-/// Another program sees no terminal, and its words reach nobody: `system::program` has that in one
-/// place.
+/// Another program must see no terminal, and its output must not reach the user: `system::program`
+/// does both, so nobody else may start one.
 #[test]
-fn other_programs_are_started_in_one_place() {
+fn system_program_alone_starts_other_programs() {
     let starts = |source: &str| {
         let command = ["process", "Command"].map(str::to_owned);
         Mentions::of(source)
@@ -404,12 +410,12 @@ fn other_programs_are_started_in_one_place() {
         .filter(|(_, source)| starts(source))
         .map(|(file, _)| file.as_str())
         .collect();
-    // The other one executes this program itself.
+    // process.rs executes this program again, and no other.
     assert_eq!(files, ["system/process.rs", "system/program.rs"]);
 }
 
 #[test]
-fn what_only_tests_import_does_not_count() {
+fn imports_of_test_modules_do_not_count() {
     let mut sources = project();
     let source = sources.get_mut("secret.rs").unwrap();
     source.push_str(

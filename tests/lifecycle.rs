@@ -31,7 +31,7 @@ fn a_stop_in_the_middle_of_a_slow_reply_loses_nothing() {
         assert!(status.success(), "{status}: {log:#?}");
         assert_eq!(bot.wait_sent(1, SOON).unwrap()[0].text, "slow");
         bot.wait_delivered(1, SOON).unwrap();
-        // It stays registered: what comes now waits at Telegram.
+        // The webhook stays registered: what comes now waits at Telegram.
         assert_ne!(bot.webhook_info()["url"], "");
     }
 }
@@ -57,7 +57,7 @@ fn a_stop_waits_ten_seconds_for_a_reply_that_hangs_and_loses_nothing() {
         log.iter().any(|line| line.contains("not finished in 10 s")),
         "{log:#?}"
     );
-    // A call would have had twice as long.
+    // The timeout of the call itself is twice as long.
     assert!(
         (10..18).contains(&start.elapsed().as_secs()),
         "{:?}",
@@ -68,7 +68,7 @@ fn a_stop_waits_ten_seconds_for_a_reply_that_hangs_and_loses_nothing() {
 }
 
 #[test]
-fn what_came_while_it_was_down_is_answered_after_the_start() {
+fn updates_from_a_downtime_are_answered_after_the_start() {
     let (telegram, bot, home, pihook) = start();
     pihook.wait_log("the webhook is registered");
     assert!(pihook.stop().0.success());
@@ -80,7 +80,7 @@ fn what_came_while_it_was_down_is_answered_after_the_start() {
 }
 
 #[test]
-fn sighup_changes_the_certificate_and_drops_no_connection() {
+fn sighup_reloads_the_certificate_and_drops_no_connection() {
     let (_telegram, _bot, home, pihook) = start();
     let mut old = Tls::connect(pihook.address);
     assert!(home.pihook(&["cert", "--force"]).status.success());
@@ -92,7 +92,7 @@ fn sighup_changes_the_certificate_and_drops_no_connection() {
 }
 
 #[test]
-fn a_bad_pair_is_refused_and_the_old_one_stays() {
+fn sighup_with_a_wrong_certificate_keeps_the_old_one() {
     let (_telegram, _bot, home, pihook) = start();
     let old = Tls::connect(pihook.address).certificate();
     assert!(home.pihook(&["cert", "--out", "other"]).status.success());
@@ -110,7 +110,7 @@ fn a_bad_pair_is_refused_and_the_old_one_stays() {
 }
 
 #[test]
-fn idle_connections_end_in_order_at_a_stop() {
+fn a_stop_ends_idle_connections_in_order() {
     let telegram = telegram();
     let home = Home::new(&telegram.api_url());
     let pihook = home.run();
@@ -158,7 +158,7 @@ fn a_kill_leaves_nothing_in_the_way_of_the_next_start() {
 }
 
 #[test]
-fn its_folders_are_its_own() {
+fn runtime_dir_and_state_files_are_private() {
     use std::os::unix::fs::PermissionsExt;
     let (_telegram, _bot, home, pihook) = start();
     pihook.wait_log("the webhook is registered");

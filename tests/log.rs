@@ -1,10 +1,9 @@
-//! The log: whose lines it has, from which level on, and that no token gets into it.
+//! The log: the crates whose lines it has, their levels, and no token in it.
 
 use crate::common::{HOST, Home, Pihook, SOON, TOKEN, settings, telegram};
 use simulated_telegram::Fault;
 
-/// All that a bot prints with this level of its own, from its start to its end, while a call fails
-/// and a connection breaks.
+/// The whole log of a bot whose own level is `level`, while calls fail and connections break.
 fn run(level: &str, delivery: &str) -> Vec<String> {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
@@ -38,7 +37,7 @@ fn run(level: &str, delivery: &str) -> Vec<String> {
 }
 
 #[test]
-fn at_trace_the_log_has_the_bots_own_lines_alone_and_no_token() {
+fn log_level_trace_shows_lines_of_the_bot_alone_and_no_token() {
     let secret = TOKEN.split_once(':').unwrap().1;
     for delivery in ["webhook", "polling"] {
         let log = run("trace", delivery);
@@ -65,7 +64,7 @@ fn at_trace_the_log_has_the_bots_own_lines_alone_and_no_token() {
 }
 
 #[test]
-fn the_level_is_that_of_the_bots_lines_and_not_of_pihooks() {
+fn log_level_changes_lines_of_the_bot_and_not_of_pihook() {
     for (level, shown, hidden) in [
         ("info", "[INFO] an info of the bot", "[DEBUG]"),
         ("off", "[INFO] ", "of the bot"),

@@ -1,7 +1,7 @@
-//! The bot of the README, in a crate of its own that depends on pihook as `cargo add --path` has
-//! it: built, and run.
+//! The bot of the README, built and run in a crate of its own, which depends on pihook as after
+//! `cargo add --path`.
 //!
-//! Such a crate does not take our Cargo.lock: cargo chooses the newest versions that our Cargo.toml
+//! Such a crate does not use our Cargo.lock: cargo chooses the newest versions that our Cargo.toml
 //! allows.
 
 use std::io::{self, Write};
@@ -11,12 +11,12 @@ use std::process::Output;
 use crate::common::{HOST, Home, Pihook, SOON, TOKEN, telegram, text};
 
 const README: &str = include_str!("../README.md");
-/// A later minor version of ureq, which cargo prefers if our Cargo.toml allows it; it lacks all
-/// that we use.
+/// A later minor version of ureq without any code. cargo prefers it if our Cargo.toml allows it: then
+/// the build fails.
 const LATER_UREQ: &str = "[package]\nname = 'ureq'\nversion = '3.999.0'\nedition = '2024'\n\
                           [features]\njson = []\nmultipart = []\nrustls = []\nsocks-proxy = []\n";
 
-/// The crate's folder, as a user makes it.
+/// Writes the files of the crate, as a user does.
 fn greeter(home: &Home) {
     let ours = env!("CARGO_MANIFEST_DIR");
     let source = README
@@ -38,7 +38,7 @@ fn greeter(home: &Home) {
     home.write("later-ureq/src/lib.rs", "");
 }
 
-/// Runs cargo there; what the network needs is given up soon.
+/// Runs cargo in the crate's folder. It soon gives up what needs the network.
 fn cargo(home: &Home, arguments: &[&str]) -> Output {
     let mut cargo = crate::common::cargo();
     cargo
@@ -49,8 +49,7 @@ fn cargo(home: &Home, arguments: &[&str]) -> Output {
     cargo.output().unwrap()
 }
 
-/// Has cargo choose the versions: the newest ones, or of those that are on this machine if it
-/// reaches no registry.
+/// Has cargo choose the newest versions; if it reaches no registry, the newest ones on this machine.
 fn choose_versions(home: &Home) {
     let newest = cargo(home, &["fetch"]);
     if newest.status.success() {
@@ -71,9 +70,9 @@ fn choose_versions(home: &Home) {
 }
 
 #[test]
-fn the_bot_of_the_readme_is_a_crate_of_its_own() {
+fn the_readme_bot_builds_and_runs_as_a_crate_of_its_own() {
     if std::env::var_os("PIHOOK_BINARY").is_some() {
-        // That is one of ours, perhaps for another machine.
+        // That binary has our own bot, and may be for another machine.
         return;
     }
     let telegram = telegram();
@@ -81,7 +80,8 @@ fn the_bot_of_the_readme_is_a_crate_of_its_own() {
     let home = Home::new(&telegram.api_url());
     greeter(&home);
     choose_versions(&home);
-    // Where it is limited, the author's own lines are silenced in a release.
+    // With a feature max_level of the crate log, the lines of a bot's author would be silent in a
+    // release.
     let log = text(&cargo(
         &home,
         &[
@@ -100,7 +100,7 @@ fn the_bot_of_the_readme_is_a_crate_of_its_own() {
         log.contains("log v0.4") && !log.contains("max_level"),
         "{log}"
     );
-    // Its dependencies are ours, and built already for the most part.
+    // In our own target folder most dependencies are built already.
     let profile = Path::new(env!("CARGO_BIN_EXE_pihook")).parent().unwrap();
     let target = profile.parent().unwrap().to_str().unwrap();
     let built = cargo(

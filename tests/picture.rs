@@ -19,7 +19,7 @@ const HEIGHT: usize = 20;
 const MARGIN: usize = 20;
 
 #[test]
-fn the_picture_shows_what_the_programs_print() {
+fn picture_shows_what_the_demo_and_the_doctor_print() {
     let lines: Vec<_> = demo()
         .into_iter()
         .chain([String::new()])
@@ -60,7 +60,7 @@ fn demo() -> Vec<String> {
         .collect()
 }
 
-/// In a home whose address has changed.
+/// Runs the doctor in a home whose address has changed.
 fn doctor() -> Vec<String> {
     let telegram = telegram();
     let _bot = telegram.bot(TOKEN);
@@ -69,10 +69,10 @@ fn doctor() -> Vec<String> {
     home.write_private("token", TOKEN);
     let pihook = home.run_bot_for("pihook", &telegram);
     pihook.wait_log("the webhook is registered");
-    services
-        .iter()
-        .for_each(|service| service.says("80.100.95.99"));
-    // It listens where it was free, and the doctor looks where the settings say.
+    for service in &services {
+        service.says("80.100.95.99");
+    }
+    // The bot has listened at a free port. The doctor looks at the port in the settings.
     home.write(
         "pihook.toml",
         &settings(&telegram, &services).replace("127.0.0.1:0", &pihook.address.to_string()),
@@ -141,7 +141,8 @@ fn svg(lines: &[String]) -> String {
             _ => "#e6edf3",
         };
         let (head, rest) = line.split_at(line.chars().next().map_or(0, char::len_utf8));
-        let (y, delay) = (MARGIN + number * HEIGHT + 14, number * 400);
+        let y = MARGIN + number * HEIGHT + 14;
+        let delay = number * 400;
         let length = line.chars().count() * WIDTH;
         let _ = writeln!(
             svg,

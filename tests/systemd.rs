@@ -1,4 +1,4 @@
-//! What systemd is told, and that the socket which it hands over is served.
+//! The messages to systemd, and the socket that systemd hands over.
 
 use std::fs::File;
 use std::io;
@@ -15,7 +15,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection};
 
-/// Where systemd would listen.
+/// The socket on which systemd would get messages.
 struct Systemd(UnixDatagram);
 
 impl Systemd {
@@ -33,7 +33,7 @@ impl Systemd {
         command
     }
 
-    /// The next message, as systemd takes it: one that is longer is dropped as a whole.
+    /// The next message. Longer ones are dropped as systemd drops them.
     fn next(&self) -> io::Result<String> {
         const NOTIFY_BUFFER_MAX: usize = 4096;
         loop {
@@ -62,7 +62,7 @@ impl Systemd {
 }
 
 #[test]
-fn readiness_health_and_the_end_are_told() {
+fn systemd_gets_ready_watchdog_status_and_stopping() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let home = Home::new(&telegram.api_url());
@@ -89,7 +89,7 @@ fn readiness_health_and_the_end_are_told() {
 }
 
 #[test]
-fn a_webhook_that_is_not_registered_is_told() {
+fn systemd_status_names_a_webhook_that_is_not_registered() {
     let home = Home::new("http://127.0.0.1:1");
     let systemd = Systemd::new(&home);
     let mut command = systemd.command(&home);
@@ -98,7 +98,8 @@ fn a_webhook_that_is_not_registered_is_told() {
     systemd.wait("bot 110201543: the webhook is not registered: the Bot API cannot be reached");
 }
 
-/// Something in place of the Bot API, with a certificate for 300 other names; that certificate.
+/// Starts a server in place of the Bot API, whose certificate is for 300 other names. Returns its
+/// address and the certificate.
 fn api_of_many_names() -> (SocketAddr, String) {
     let names: Vec<_> = (0..300)
         .map(|number| format!("a-rather-long-name-{number:03}.example.org"))
@@ -127,7 +128,7 @@ fn api_of_many_names() -> (SocketAddr, String) {
 }
 
 #[test]
-fn what_a_stranger_says_keeps_no_health_from_systemd() {
+fn long_names_in_a_certificate_do_not_stop_the_watchdog() {
     let (api, certificate) = api_of_many_names();
     let bots: String = (1..=20)
         .map(|number| format!("[[bot]]\ntoken = '{number}:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw'\n"))
@@ -146,12 +147,12 @@ fn what_a_stranger_says_keeps_no_health_from_systemd() {
         .env("WATCHDOG_USEC", "400000")
         .env("SSL_CERT_FILE", roots);
     let pihook = Pihook::start(command);
-    // All bots are in trouble, and each is told with a part of the names.
+    // The status has a sentence for each bot, with a part of the names.
     pihook.wait_logs(
         "the webhook is not registered: the Bot API cannot be reached: TLS failed",
         20,
     );
-    // The first ones are from before that.
+    // The first status lines were sent before the errors.
     let mut lengths = (0..100).map(|_| {
         assert_eq!(systemd.wait("WATCHDOG=1"), "WATCHDOG=1");
         systemd.wait("STATUS=").len()
@@ -166,7 +167,7 @@ fn what_a_stranger_says_keeps_no_health_from_systemd() {
 }
 
 #[test]
-fn one_that_polls_tells_so_and_feeds_the_watchdog() {
+fn systemd_status_names_polling_and_the_watchdog_is_fed() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let home = Home::with(
@@ -201,7 +202,7 @@ fn one_that_polls_tells_so_and_feeds_the_watchdog() {
 }
 
 #[test]
-fn without_a_watchdog_the_status_is_told_all_the_same() {
+fn systemd_status_is_sent_without_a_watchdog() {
     let home = Home::new("http://127.0.0.1:1");
     let systemd = Systemd::new(&home);
     let _pihook = Pihook::start(systemd.command(&home));
@@ -209,7 +210,7 @@ fn without_a_watchdog_the_status_is_told_all_the_same() {
 }
 
 #[test]
-fn the_socket_that_systemd_bound_is_served() {
+fn a_socket_from_systemd_is_served() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let home = Home::new("http://127.0.0.1:1");
@@ -217,7 +218,7 @@ fn the_socket_that_systemd_bound_is_served() {
         .read("pihook.toml")
         .replace("127.0.0.1:0", "127.0.0.1:8443");
     home.write("pihook.toml", &settings);
-    // Connections wait in it while no program is there.
+    // A connection waits in the socket until the program is there.
     let early = std::thread::spawn(move || Tls::connect(address).ask(b"GET / HTTP/1.1\r\n\r\n"));
     let run = home.command(&["run"]);
     let mut command = Command::new("sh");
@@ -243,7 +244,7 @@ fn the_socket_that_systemd_bound_is_served() {
 }
 
 #[test]
-fn the_probe_feeds_the_watchdog_by_plain_http_where_tls_ends_elsewhere() {
+fn the_watchdog_is_fed_by_a_plain_http_probe_with_tls_off() {
     let settings = "tls = 'off'\npublic_host = 'a.b'\nlisten = '127.0.0.1:0'\napi_url = 'http://127.0.0.1:1'\n";
     let home = Home::with(settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     let systemd = Systemd::new(&home);
@@ -254,7 +255,7 @@ fn the_probe_feeds_the_watchdog_by_plain_http_where_tls_ends_elsewhere() {
 }
 
 #[test]
-fn a_socket_of_systemd_that_the_internet_reaches_is_refused_where_tls_ends_elsewhere() {
+fn a_public_socket_from_systemd_is_refused_with_tls_off() {
     let settings = "tls = 'off'\npublic_host = 'a.b'\napi_url = 'http://127.0.0.1:1'\n";
     let home = Home::with(settings, &format!("[[bot]]\ntoken = '{TOKEN}'\n"));
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
@@ -276,7 +277,7 @@ fn a_socket_of_systemd_that_the_internet_reaches_is_refused_where_tls_ends_elsew
     );
 }
 
-/// Runs the program to its end, with this as the socket of systemd's.
+/// Runs the bot to its end, with `socket` in place of the one from systemd.
 fn handed_over(home: &Home, socket: Stdio) -> Output {
     let run = home.command(&["run"]);
     let mut command = Command::new("sh");
@@ -290,7 +291,7 @@ fn handed_over(home: &Home, socket: Stdio) -> Output {
 }
 
 #[test]
-fn what_systemd_handed_over_must_be_a_listener() {
+fn a_file_from_systemd_in_place_of_a_socket_is_refused() {
     let home = Home::new("http://127.0.0.1:1");
     let output = handed_over(&home, File::open("/dev/null").unwrap().into());
     assert_eq!(output.status.code(), Some(1));

@@ -1,5 +1,5 @@
-//! A Bot API that does as little as it can: it takes every call, and remembers which updates were
-//! echoed.
+//! A Bot API that does as little as possible: it accepts every call, and remembers which updates
+//! were echoed.
 
 use std::io;
 use std::mem::take;
@@ -40,15 +40,15 @@ pub struct Api {
 impl Api {
     pub async fn start(with_tls: bool) -> Result<Api> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let (scheme, port) = (
-            if with_tls { "https" } else { "http" },
-            listener.local_addr()?.port(),
-        );
-        let (root, acceptor) = if with_tls {
-            tls().map(|(root, acceptor)| (Some(root), Some(acceptor)))?
-        } else {
-            (None, None)
-        };
+        let port = listener.local_addr()?.port();
+        let scheme = if with_tls { "https" } else { "http" };
+        let mut root = None;
+        let mut acceptor = None;
+        if with_tls {
+            let (pem, tls) = tls()?;
+            root = Some(pem);
+            acceptor = Some(tls);
+        }
         let api = Api {
             url: format!("{scheme}://localhost:{port}"),
             root,
@@ -58,7 +58,8 @@ impl Api {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 stream.set_nodelay(true).expect("a connection");
-                let (server, acceptor) = (server.clone(), acceptor.clone());
+                let server = server.clone();
+                let acceptor = acceptor.clone();
                 tokio::spawn(async move {
                     match acceptor {
                         Some(acceptor) => server.serve(acceptor.accept(stream).await?).await,
@@ -74,17 +75,17 @@ impl Api {
         self.state.lock().unwrap()
     }
 
-    /// How long every answer takes from now on.
+    /// From now on every answer takes so long.
     pub fn answer_after(&self, delay: Duration) {
         self.state().delay = delay;
     }
 
-    /// What was echoed since this was asked last.
+    /// The updates that were echoed since the last call of this.
     pub fn take_echoes(&self) -> Vec<u64> {
         take(&mut self.state().echoes)
     }
 
-    /// Whether a webhook was set and looked at since this was asked last.
+    /// Whether a bot has set its webhook and asked for it since the last call of this.
     pub fn take_registered(&self) -> bool {
         take(&mut self.state().registered)
     }
@@ -114,7 +115,7 @@ impl Api {
     }
 }
 
-/// A new authority's root, and a server that it vouches for.
+/// The root of a new authority, PEM, and a server whose certificate it has signed.
 fn tls() -> Result<(String, TlsAcceptor)> {
     let (root, (certificate, key)) = authority("localhost", |_| ());
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes())?];

@@ -33,7 +33,7 @@ pub enum Kind {
 impl Kind {
     pub const ALL: [Kind; 3] = [Kind::Pihook, Kind::Bare, Kind::Frankenstein];
 
-    /// Its crate's folder here, and its program.
+    /// The folder of its crate, and the name of its program.
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Kind::Pihook => (".", "pihook"),
@@ -42,7 +42,8 @@ impl Kind {
         }
     }
 
-    /// Builds it by itself: with a benchmark of its own crate come the features of the tests.
+    /// Builds the program alone: with the benchmark, cargo would build it with the features of the
+    /// tests.
     pub fn build(self) -> Result<()> {
         let (folder, program) = self.names();
         if self == Kind::Pihook && env::var_os("PIHOOK_BINARY").is_some() {
@@ -76,14 +77,14 @@ impl Kind {
             "{}/{program}/release/{program}",
             env!("CARGO_TARGET_TMPDIR")
         );
-        // It runs in another folder.
+        // The bot runs in another folder.
         given.map_or(built.into(), |given| {
             std::path::absolute(given).expect("a path")
         })
     }
 }
 
-/// A bot as it runs; it is killed with the value.
+/// A bot that runs. It is killed when this value is dropped.
 pub struct Running {
     pub kind: Kind,
     child: Child,
@@ -94,12 +95,12 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts one, and says how long it took until the first TLS handshake was through.
+    /// Starts a bot. Returns also the time until the first TLS handshake was complete.
     pub async fn start(kind: Kind, api: &Api) -> Result<(Running, Duration)> {
         Running::start_with(kind, api, &[]).await
     }
 
-    /// The same within another program, of which these are the words.
+    /// Like [`Running::start`], but by another program, whose command line begins with `within`.
     pub async fn start_with(kind: Kind, api: &Api, within: &[&str]) -> Result<(Running, Duration)> {
         let address = free_address().ok_or("no port is free")?;
         let memory = Memory::new("bench");
@@ -117,9 +118,9 @@ impl Running {
             _home: home,
             _memory: memory,
         };
-        while let Err(why) = bot.connect().await {
+        while let Err(error) = bot.connect().await {
             if bot.child.try_wait()?.is_some() || start.elapsed() > SOON {
-                return Err(format!("{kind:?} does not serve: {why}").into());
+                return Err(format!("{kind:?} does not serve: {error}").into());
             }
             thread::sleep(Duration::from_micros(50));
         }
@@ -135,7 +136,7 @@ impl Running {
         Ok((bot, time))
     }
 
-    /// A new connection, its TLS handshake through.
+    /// A new connection, after its TLS handshake.
     pub async fn connect(&self) -> Result<Connection> {
         Ok(Connection::open(self.address, Ipv4Addr::LOCALHOST, HOST, &self.trust).await?)
     }
@@ -154,7 +155,7 @@ impl Running {
         Ok(Pid::from_raw(self.child.id().try_into()?))
     }
 
-    /// What it used up to now: user and system, of all threads, those that ended as well.
+    /// The processor time until now: user and system, of all threads, also of those that have ended.
     pub fn cpu(&self) -> Result<Duration> {
         Ok(ClockId::pid_cpu_clock_id(self.pid()?)?.now()?.into())
     }
@@ -179,7 +180,7 @@ impl Running {
         Ok(line.trim_start_matches(':').trim().to_owned())
     }
 
-    /// Ends it as systemd does, so that what it runs within has its say.
+    /// Ends the bot as systemd does, so that the program around it can write its result.
     pub fn end(mut self) -> Result<()> {
         kill(self.pid()?, Signal::SIGTERM)?;
         self.child.wait()?;
@@ -194,8 +195,8 @@ impl Drop for Running {
     }
 }
 
-/// Below the ports that outgoing connections come from: one that is tried before the bot listens
-/// would else, now and then, be connected to itself.
+/// A free address, with a port below those of outgoing connections: a connection that is tried
+/// before the bot listens could be connected to itself, if it had the same port.
 fn free_address() -> Option<SocketAddr> {
     let mut addresses = (18443..32768).map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     addresses.find(|address| TcpListener::bind(address).is_ok())
@@ -229,7 +230,7 @@ fn command(kind: Kind, home: &Home, address: SocketAddr, api: &Api, within: &[&s
         command.env("SSL_CERT_FILE", home.write("roots.pem", root));
     }
     if kind == Kind::Pihook {
-        // As deploy/pihook.service has it.
+        // deploy/pihook.service sets the same.
         command
             .env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")
             .arg("run");
@@ -247,7 +248,7 @@ fn command(kind: Kind, home: &Home, address: SocketAddr, api: &Api, within: &[&s
     command
 }
 
-/// Reads the log, as the journal would, and shows what is not mere information.
+/// Reads the log, as the journal does, and shows the lines above the level info.
 fn pass_on_warnings(log: ChildStderr) {
     for line in BufReader::new(log)
         .lines()

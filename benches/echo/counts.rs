@@ -1,6 +1,6 @@
-//! Two figures that no noise touches: an echo's system calls, counted by strace, and its
-//! instructions outside the kernel, counted by valgrind. Without the one or the other its line is
-//! missing, and a warning says so.
+//! Two figures without noise: an echo's system calls, which strace counts, and its instructions
+//! outside the kernel, which valgrind counts. Without one of these tools its line is missing, and a
+//! warning says so.
 
 use std::fs;
 use std::path::PathBuf;
@@ -35,11 +35,9 @@ pub async fn measure(kind: Kind, api: &Api, report: &mut Report) -> Result<()> {
         );
     }
     if is_there("valgrind") {
-        // Two lives: the difference is free of what a start and an end cost.
-        let (short, long) = (
-            instructions(kind, api, ECHOES / 4).await?,
-            instructions(kind, api, ECHOES).await?,
-        );
+        // The start and the end of the bot cost the same in two runs: they are not in the difference.
+        let short = instructions(kind, api, ECHOES / 4).await?;
+        let long = instructions(kind, api, ECHOES).await?;
         report.add(
             kind,
             Metric::Instructions,
@@ -72,7 +70,8 @@ async fn system_calls(kind: Kind, api: &Api) -> Result<f64> {
     let (bot, _) = Running::start(kind, api).await?;
     let mut load = Load::open(&bot, 1).await?;
     load.run(WARM_UP, api).await?;
-    let (pid, counted) = (bot.pid()?.to_string(), file("system-calls"));
+    let pid = bot.pid()?.to_string();
+    let counted = file("system-calls");
     let mut strace = Command::new("strace")
         .args(["-qq", "-f", "-c", "-p", &pid, "-o"])
         .arg(&counted)
@@ -84,7 +83,7 @@ async fn system_calls(kind: Kind, api: &Api) -> Result<f64> {
         }
         sleep(Duration::from_millis(10)).await;
     }
-    // The bot's other threads come after its first one.
+    // strace attaches to the first thread, and then to the others.
     sleep(WARM_UP).await;
     let echoes = run(&mut load, ECHOES, api).await?;
     kill(Pid::from_raw(strace.id().try_into()?), Signal::SIGINT)?;
@@ -98,7 +97,8 @@ async fn system_calls(kind: Kind, api: &Api) -> Result<f64> {
     Ok(total / echoes)
 }
 
-/// How many a life with at least so many echoes has, and its echoes.
+/// Starts a bot, has it echo at least so many updates, and ends it. Returns its instructions and its
+/// echoes.
 async fn instructions(kind: Kind, api: &Api, at_least: usize) -> Result<(f64, f64)> {
     let counted = file("instructions");
     let log = format!("--log-file={}", counted.display());
@@ -122,7 +122,7 @@ async fn instructions(kind: Kind, api: &Api, at_least: usize) -> Result<(f64, f6
     Ok((sum.trim().replace(',', "").parse()?, echoes))
 }
 
-/// Has at least so many updates echoed; how many there were.
+/// Has at least so many updates echoed. Returns how many there were.
 async fn run(load: &mut Load<'_>, at_least: usize, api: &Api) -> Result<f64> {
     let mut echoes = 0;
     while echoes < at_least {

@@ -1,4 +1,4 @@
-//! Telegram's side of the load: connections that each send one update after the other.
+//! Telegram's side: connections, each of which sends one update after the other.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,34 +10,34 @@ use crate::Result;
 use crate::api::Api;
 use crate::bot::Running;
 
-/// The number of the next update, whoever gets it. They only ever grow, as Telegram's do.
+/// The number of the next update, for all bots together. The numbers only grow, as Telegram's do.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// Connections to one bot.
 pub struct Load<'b> {
     bot: &'b Running,
     connections: Vec<Connection>,
-    /// Each update comes on a new connection.
+    /// Each update is sent on a new connection.
     handshakes: bool,
 }
 
-/// What a load saw.
+/// The figures of one run of a load.
 pub struct Run {
     pub time: Duration,
-    /// Of each update, sorted.
+    /// The round trip of each update, sorted.
     pub round_trips: Vec<Duration>,
 }
 
 impl Run {
-    /// A round trip, in milliseconds.
+    /// A percentile of the round trips, in milliseconds.
     pub fn percentile(&self, percent: usize) -> f64 {
         self.round_trips[(self.round_trips.len() - 1) * percent / 100].as_secs_f64() * 1e3
     }
 }
 
 impl<'b> Load<'b> {
-    /// Opens one connection after the other: a burst of them can leave some of bare's without a
-    /// thread.
+    /// Opens one connection after the other: after a burst of them, the bot `bare` can have too few
+    /// threads.
     pub async fn open(bot: &'b Running, count: usize) -> Result<Self> {
         let mut connections = Vec::with_capacity(count);
         for _ in 0..count {
@@ -58,9 +58,10 @@ impl<'b> Load<'b> {
         })
     }
 
-    /// Sends updates for so long, and sees to it that each was answered and echoed once.
+    /// Sends updates for so long, and checks that each was answered and echoed once.
     pub async fn run(&mut self, time: Duration, api: &Api) -> Result<Run> {
-        let (first, start) = (NEXT.load(Ordering::Relaxed), Instant::now());
+        let first = NEXT.load(Ordering::Relaxed);
+        let start = Instant::now();
         let mut round_trips = Vec::new();
         if self.handshakes {
             while start.elapsed() < time {
@@ -111,7 +112,7 @@ async fn keep_sending(
     Ok((connection, times))
 }
 
-/// Sends one update; how long its answer took.
+/// Sends one update. Returns how long its answer took.
 async fn send(connection: &mut Connection, target: &Target) -> Result<Duration> {
     let update = update(NEXT.fetch_add(1, Ordering::Relaxed));
     let start = Instant::now();
@@ -126,13 +127,11 @@ async fn send(connection: &mut Connection, target: &Target) -> Result<Duration> 
     Ok(start.elapsed())
 }
 
-/// A private text message. The number at its end is how its echo is known again.
+/// A private text message. Its echo is recognized by the number at the end.
 fn update(number: u64) -> String {
-    let (id, user, message) = (
-        471_000_000 + number,
-        5_000_000_000 + number % 1000,
-        number / 1000 + 1,
-    );
+    let id = 471_000_000 + number;
+    let user = 5_000_000_000 + number % 1000;
+    let message = number / 1000 + 1;
     let names = r#""first_name":"Ada","last_name":"Lovelace","username":"ada_l""#;
     format!(
         r#"{{"update_id":{id},"message":{{"message_id":{message},"from":{{"id":{user},"is_bot":false,{names},"language_code":"en"}},"chat":{{"id":{user},{names},"type":"private"}},"date":1764000000,"text":"Shall we meet at nine, at the usual place? 🙂 {number}"}}}}"#

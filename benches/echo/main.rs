@@ -1,7 +1,7 @@
-//! `cargo bench --bench echo`: what an echo costs, beside two other bots that do no more than that.
+//! `cargo bench --bench echo`: the cost of an echo, beside two other bots that only echo.
 //!
-//! * `benches/bare`: the obvious way on tiny_http and ureq, without the edge, the limits and the
-//!   memory of ours;
+//! * `benches/bare`: the simple way on tiny_http and ureq, without our edge, our limits and our
+//!   memory of updates;
 //! * `benches/frankenstein`: frankenstein and axum, as their documentation has them.
 //!
 //! All are built with LTO; the others at opt-level 3 throughout. They take turns, several rounds,
@@ -47,7 +47,7 @@ use report::{Cell, Metric, Report};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Odd: the middle one counts.
+/// An odd number: the median is one of them.
 const ROUNDS: usize = 5;
 const CELLS: [Cell; 5] = [
     Cell {
@@ -76,20 +76,20 @@ const CELLS: [Cell; 5] = [
         handshakes: false,
     },
 ];
-/// The most that Telegram opens.
+/// The most connections that Telegram opens.
 const CROWD: usize = 100;
 /// Starts in each round.
 const STARTS: usize = 4;
 
 const WARM_UP: Duration = Duration::from_millis(200);
 const MEASURE: Duration = Duration::from_millis(1200);
-/// Until what was opened or closed has had its effect.
+/// The time after which opened or closed connections no longer change the figures.
 const SETTLE: Duration = Duration::from_millis(200);
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let has = |word: &str| arguments.iter().any(|argument| argument == word);
-    // `cargo test --all-targets` comes by here too.
+    // `cargo test --all-targets` runs this program, too.
     if !has("--bench") {
         println!("This takes four minutes: `cargo bench --bench echo` runs it.");
         return Ok(());
@@ -112,7 +112,7 @@ async fn measure(with_tls: bool, rounds: usize) -> Result<Report> {
     }
     for round in 0..rounds {
         let mut kinds = Kind::ALL;
-        // Whoever comes later finds the machine warmer.
+        // A bot that runs later finds a warmer machine.
         kinds.rotate_left(round % Kind::ALL.len());
         for kind in kinds {
             eprintln!("round {} of {rounds}: {kind:?}", round + 1);
@@ -127,7 +127,7 @@ async fn measure(with_tls: bool, rounds: usize) -> Result<Report> {
     Ok(report)
 }
 
-/// A bot from its start to its end.
+/// Measures a bot from its start to its end.
 async fn one_life(kind: Kind, api: &Api, report: &mut Report) -> Result<()> {
     let (bot, _) = Running::start(kind, api).await?;
     sleep(SETTLE).await;

@@ -1,4 +1,4 @@
-//! The figures, and the table that they end up in: Markdown, as the README has it.
+//! The figures, and their table in Markdown, as benches/README.md has it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 
 use crate::bot::Kind;
 
-/// What is measured, in the table's order.
+/// The figures, in the order of the table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Metric {
     CpuPerEcho,
@@ -22,7 +22,7 @@ pub enum Metric {
     IdleCpu,
 }
 
-/// The load that it is measured under.
+/// The load during which a figure is measured.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cell {
     pub api_ms: u64,
@@ -92,10 +92,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (cores, way) = (
-            available_parallelism().map_or(0, usize::from),
-            if self.with_tls { "TLS" } else { "plain HTTP" },
-        );
+        let cores = available_parallelism().map_or(0, usize::from);
+        let way = if self.with_tls { "TLS" } else { "plain HTTP" };
         let medians = if self.rounds > 0 {
             format!("Medians of {} rounds. ", self.rounds)
         } else {
@@ -123,7 +121,8 @@ impl fmt::Display for Report {
             let name = cell.map_or(metric.name().into(), |cell| {
                 format!("{}: {cell}", metric.name())
             });
-            let (to_bare, to_axum) = (ratio(ours, bare), ratio(ours, axum));
+            let to_bare = ratio(ours, bare);
+            let to_axum = ratio(ours, axum);
             let [ours, bare, axum] = [ours, bare, axum].map(number);
             writeln!(
                 f,
@@ -157,7 +156,7 @@ fn median(values: &[f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// Three digits: more would be noise.
+/// The value with about three digits: more would be noise.
 fn number(value: f64) -> String {
     let decimals = match value {
         100.0.. => 0,

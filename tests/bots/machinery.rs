@@ -1,9 +1,8 @@
-//! The bot for the tests of everything around a bot: they stay the same when somebody edits
-//! `src/echo.rs`.
+//! The bot for the tests of everything around a bot: a change of `src/echo.rs` does not touch them.
 //!
-//! It answers every text with the same text, as an echo, except for the few words that it obeys.
-//! With CALM in its environment it does not panic, with KINDS=few it asks for messages only, and
-//! LEVEL is the level of its log.
+//! It sends every text back, except for a few words, which are orders. With CALM in its environment
+//! it does not panic. With KINDS=few it asks Telegram for messages only. LEVEL is the level of its
+//! log.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,7 +11,7 @@ use pihook::cli::LogLevel;
 use pihook::telegram::types::{Message, Reply};
 use serde_json::json;
 
-/// A mistake in a bot: it logs a token.
+/// The bot logs its token, as a mistake of its author.
 const TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
 
 #[derive(Default)]

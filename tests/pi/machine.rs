@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-/// How long it may take to boot; 20 s are enough when nothing else is going on.
+/// The longest time for a boot. 20 s are enough on an idle machine.
 const BOOT: Duration = Duration::from_secs(180);
 /// For sudo, which asks the user pi; tests/pi/image has the same.
 const PASSWORD: &str = "correct horse";
@@ -20,7 +20,7 @@ pub struct Machine {
     /// What QEMU needs for the model.
     model: &'static [&'static str],
     ssh: u16,
-    /// Where its port 8443 is reached from here.
+    /// The address on this machine that QEMU forwards to the Pi's port 8443.
     pub webhook: SocketAddr,
     qemu: Option<Child>,
 }
@@ -37,7 +37,7 @@ const PI_5: &[&str] = &[
 
 impl Machine {
     pub fn new(folder: &Path) -> Machine {
-        // Both are bound at once, so that they differ; then QEMU takes them.
+        // Both are bound at the same time, so that they differ. Then QEMU binds them.
         let free: [TcpListener; 2] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let [ssh, webhook] = free.map(|listener| listener.local_addr().unwrap());
         Machine {
@@ -49,7 +49,8 @@ impl Machine {
         }
     }
 
-    /// From the next power-on it has the processor of a Pi 5, and the kernel with pages of 16 KiB.
+    /// From the next power-on the machine has the processor of a Pi 5, and the kernel with pages of
+    /// 16 KiB.
     pub fn become_pi_5(&mut self) {
         self.model = PI_5;
     }
@@ -58,7 +59,7 @@ impl Machine {
         self.start(&[]);
     }
 
-    /// With the clock of a machine that has none, and no network.
+    /// Like [`Machine::power_on`], with a clock from 1970 and without a network.
     pub fn power_on_alone(&mut self) {
         self.start(&["-rtc", "base=1970-01-01T00:00:00", "-S"]);
         self.monitor("set_link n off");
@@ -70,7 +71,7 @@ impl Machine {
             "user,id=n,hostfwd=tcp:127.0.0.1:{}-:22,hostfwd=tcp:{}-:8443",
             self.ssh, self.webhook
         );
-        // It must not outlive this program, whatever ends that.
+        // QEMU must not outlive this program, whatever ends the program.
         let mut qemu = Command::new("setpriv");
         qemu.args([
             "--pdeathsig",
@@ -113,7 +114,7 @@ impl Machine {
         self.qemu = Some(qemu.spawn().unwrap());
     }
 
-    /// Pulls the plug.
+    /// Cuts the power.
     pub fn power_off(&mut self) {
         if let Some(mut qemu) = self.qemu.take() {
             qemu.kill().unwrap();
@@ -121,7 +122,7 @@ impl Machine {
         }
     }
 
-    /// A command to QEMU itself.
+    /// Gives a command to QEMU itself.
     pub fn monitor(&self, command: &str) {
         let path = self.folder.join("monitor");
         let mut monitor = within(Duration::from_secs(20), "QEMU's monitor", || {
@@ -133,7 +134,7 @@ impl Machine {
         monitor
             .write_all(format!("{command}\n").as_bytes())
             .unwrap();
-        // It prompts at first, and again when the command is done.
+        // The first prompt comes before the command, the second one after it.
         let mut heard = String::new();
         while heard.matches("(qemu) ").count() < 2 {
             let mut byte = [0];
@@ -142,8 +143,8 @@ impl Machine {
         }
     }
 
-    /// Waits until something speaks TLS on its port 8443: it answers nonsense with an alert. The
-    /// port itself is always open, since QEMU holds it.
+    /// Waits until a program speaks TLS on the Pi's port 8443: it answers nonsense with an alert. That
+    /// the port is open means nothing, since QEMU holds it.
     pub fn wait_webhook(&self) {
         within(BOOT, "the webhook is served", || {
             let mut stream = TcpStream::connect(self.webhook).ok()?;
@@ -157,7 +158,7 @@ impl Machine {
         });
     }
 
-    /// Waits until it has written `text` on its serial console since it was powered on.
+    /// Waits until the serial console has shown `text` since the power-on.
     pub fn wait_console(&self, text: &str) {
         within(BOOT, text, || self.console().contains(text).then_some(()));
     }
@@ -171,10 +172,10 @@ impl Machine {
         within(BOOT, "ssh answers", || self.try_ssh("true").ok());
     }
 
-    /// Runs a script there as root; what it prints.
+    /// Runs a script on the Pi as root, which must succeed. Returns what it prints.
     pub fn ssh(&self, script: &str) -> String {
         self.try_ssh(script)
-            .unwrap_or_else(|why| panic!("on the Pi: {script}: {why}"))
+            .unwrap_or_else(|error| panic!("on the Pi: {script}: {error}"))
     }
 
     fn try_ssh(&self, script: &str) -> Result<String, String> {
@@ -191,7 +192,7 @@ impl Machine {
         }
     }
 
-    /// Writes a file there.
+    /// Writes a file on the Pi.
     pub fn put(&self, path: &str, content: &str) {
         let folder = Path::new(path).parent().unwrap().display();
         self.ssh(&format!(
@@ -199,7 +200,7 @@ impl Machine {
         ));
     }
 
-    /// Copies a file of the folder there.
+    /// Copies a file of the folder to the Pi.
     pub fn copy(&self, name: &str, path: &str) {
         let port = self.ssh.to_string();
         let mut ssh = self.command("ssh", 120, "");
@@ -218,8 +219,8 @@ impl Machine {
         assert!(output.status.success(), "{}", all(&output));
     }
 
-    /// Runs `deploy.sh` as the user pi, in the folder, with sudo's password and `input`; whether it
-    /// succeeded, and all it said.
+    /// Runs `deploy.sh` as the user pi, in the folder, with sudo's password and `input`. Returns
+    /// whether it succeeded, and all that it printed.
     pub fn deploy(&self, arguments: &[&str], input: &str) -> (bool, String) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/deploy.sh");
         let port = self.ssh.to_string();
@@ -231,8 +232,8 @@ impl Machine {
         (output.status.success(), all(&output))
     }
 
-    /// A program of this machine, with a limit in seconds and an input, for which `ssh` is that of
-    /// the folder.
+    /// A program of this machine, with a limit in seconds and an input. Its `ssh` is the one in the
+    /// folder.
     fn command(&self, program: &str, limit: u32, input: &str) -> Command {
         let path = format!(
             "{}:{}",
@@ -264,14 +265,14 @@ impl Drop for Machine {
             let journal = "journalctl --unit pihook --lines 60 --no-pager; systemctl status pihook";
             println!(
                 "Its log:\n{}",
-                self.try_ssh(journal).unwrap_or_else(|why| why)
+                self.try_ssh(journal).unwrap_or_else(|error| error)
             );
         }
         self.power_off();
     }
 }
 
-/// Waits for `condition`, asked again and again.
+/// Waits until `condition` has a result, and returns it.
 pub fn within<T>(limit: Duration, what: &str, condition: impl Fn() -> Option<T>) -> T {
     let end = Instant::now() + limit;
     loop {

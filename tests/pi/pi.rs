@@ -1,8 +1,8 @@
-//! What a Raspberry Pi goes through at home, on an emulated one: `tests/pi/run`, which brings the
-//! machine and the binaries.
+//! A Raspberry Pi's life at home, on an emulated Pi: `tests/pi/run`, which makes the machine and the
+//! binaries.
 //!
-//! The simulated Telegram is on this side; the Pi has this machine as 10.0.2.2, and its webhook is
-//! called through a port that QEMU forwards. So both ways go through the Pi's own network.
+//! The simulated Telegram runs on this machine, which is 10.0.2.2 for the Pi. It calls the webhook
+//! through a port that QEMU forwards. So both ways go through the Pi's own network.
 
 #[path = "../common/authority.rs"]
 mod authority;
@@ -24,12 +24,13 @@ const TOKEN: &str = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw";
 const HOST: &str = "80.100.95.20";
 /// This machine, as the Pi sees it.
 const HERE: &str = "10.0.2.2";
-/// A chat that no load is in.
+/// A chat of which no load is a part.
 const CHAT: i64 = 42;
-/// How long an echo may take, whatever has just happened.
+/// The longest time for an echo, whatever has just happened.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// systemd sets a clock that is older than systemd; this is after that.
+/// At its start, systemd moves a clock forward that is older than systemd. This unit sets the clock
+/// back after that.
 const OLD_CLOCK: &str = "\
 [Unit]
 DefaultDependencies=no
@@ -68,26 +69,27 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A Pi, and Telegram.
+/// The Pi, and Telegram.
 struct Home {
     folder: PathBuf,
     pi: Machine,
     telegram: Telegram,
     bot: Bot,
-    /// From power-on to the first echo.
+    /// The time from a power-on to the first echo.
     power_on: Duration,
 }
 
-/// The update's number, and the text, which no other message has.
+/// The update's number, and its text. No other message has that text.
 type Said = (i64, String);
 
 impl Home {
     fn new(folder: &Path) -> Home {
-        // It is a day old: by a clock from 1970 it is not valid yet.
+        // The certificate is a day old: by a clock from 1970 it is not valid yet.
         let yesterday = SystemTime::now() - Duration::from_secs(86400);
         let (root, pair) = authority(HERE, |leaf| leaf.not_before = yesterday.into());
         fs::write(folder.join("root.pem"), root).unwrap();
-        // A quarter of Telegram's own waits: it would take minutes to come back after an outage.
+        // Telegram's waits are a quarter as long: after an outage, its next call would come only after
+        // minutes.
         let telegram = Telegram::start(Options {
             speed: 4.0,
             api_tls: Some(pair),
@@ -132,7 +134,7 @@ impl Home {
         tell(start, "the first echo");
     }
 
-    /// deploy.sh and `pihook init` would ask for the address, but know no other Bot API.
+    /// Writes the settings before deploy.sh: neither it nor `pihook init` asks for another Bot API.
     fn write_settings(&self) {
         let port = self
             .telegram
@@ -153,12 +155,13 @@ impl Home {
     }
 
     fn another_version(&mut self) {
-        // The port is open for as long as this stays the same, and nobody who calls is refused.
+        // While this stays the same, the port is open, and no call is refused.
         let socket = || {
             self.pi
                 .ssh("systemctl show --property InvocationID pihook.socket")
         };
-        let (before, open) = (self.bot.deliveries().len(), socket());
+        let before = self.bot.deliveries().len();
+        let open = socket();
         let load = Load::start(&self.bot, "another version");
         self.under_load();
         self.deploy("another", "");
@@ -207,7 +210,7 @@ impl Home {
 
     fn alone(&mut self) {
         self.pi.put("/etc/systemd/system/1970.service", OLD_CLOCK);
-        // What it has noted is registered, it would not register again.
+        // Without its note of the webhook the bot has to register again.
         self.pi
             .ssh("systemctl --quiet enable 1970; rm /var/lib/private/pihook/webhook-*; sync");
         self.pi.power_off();
@@ -226,7 +229,7 @@ impl Home {
         assert!(date.contains(" 1970"), "{date}");
         println!("   {date}");
         self.print("systemctl show --property ActiveState,StatusText,NRestarts pihook");
-        // As a time server would.
+        // The right time comes, as from a time server.
         let start = Instant::now();
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
         self.pi.ssh(&format!(
@@ -257,8 +260,8 @@ impl Home {
         self.echoes(when);
         tell(start, &format!("it echoes {when}"));
         self.pi.ssh("systemctl restart pihook");
-        self.echoes(&format!("{when}, anew"));
-        tell(start, "also when it is started anew");
+        self.echoes(&format!("{when}, again"));
+        tell(start, "also when it is started again");
     }
 
     fn figures(&mut self) {
@@ -308,7 +311,7 @@ impl Home {
         self.write_settings();
         self.pi.copy("pihook.deb", "/root/pihook.deb");
         let start = Instant::now();
-        // The image has no apt, whose way through dpkg is that of the containers.
+        // The image has no apt. tests/nspawn uses apt.
         let said = self.pi.ssh("dpkg --install /root/pihook.deb 2>&1");
         assert!(said.contains("Now run: sudo pihook init"), "{said}");
         tell(start, "dpkg --install");
@@ -319,7 +322,7 @@ impl Home {
         tell(start, "from the package to the first echo");
     }
 
-    /// Runs `deploy.sh`; the version is to be taken. tests/nspawn has those that are rolled back.
+    /// Runs `deploy.sh` with a version that works. tests/nspawn has those that are rolled back.
     fn deploy(&self, version: &str, input: &str) {
         let start = Instant::now();
         let (succeeded, output) = self.pi.deploy(&["--binary", version], input);
@@ -330,19 +333,19 @@ impl Home {
         );
     }
 
-    /// Prints what a command says on the Pi.
+    /// Runs a command on the Pi, and prints its output.
     fn print(&self, command: &str) {
         println!("   {}", self.pi.ssh(command).replace('\n', "\n   "));
     }
 
-    /// Waits until some of the load are answered.
+    /// Waits until some messages of the load are answered.
     fn under_load(&self) {
         self.bot
             .wait_sent(self.bot.sent().len() + 20, PATIENCE)
             .unwrap();
     }
 
-    /// One more message is answered.
+    /// Says `text`, and waits for its echo.
     fn echoes(&self, text: &str) {
         self.bot.say(CHAT, text);
         within(PATIENCE, text, || {
@@ -354,7 +357,8 @@ impl Home {
         });
     }
 
-    /// Until the Pi is back, Telegram finds nobody: QEMU would take its calls before that.
+    /// Telegram reaches nobody until the next route: QEMU would accept its calls before the Pi is
+    /// there.
     fn nowhere(&self) {
         self.telegram.route(HOST, 8443, ([127, 0, 0, 1], 1).into());
     }
@@ -367,7 +371,7 @@ impl Home {
             .count()
     }
 
-    /// The updates that were on their way at some moment between the two.
+    /// The updates that were on their way at some moment between `start` and `end`.
     fn in_flight(&self, start: Instant, end: Instant) -> HashSet<i64> {
         let deliveries = self.bot.deliveries().into_iter();
         deliveries
@@ -378,7 +382,7 @@ impl Home {
             .collect()
     }
 
-    /// Each of these is answered in the end, and once; but for those that may be twice.
+    /// Each message is answered in the end, and once; those of `may_be_twice` perhaps twice.
     fn all_answered(&self, said: &[Said], may_be_twice: &HashSet<i64>) {
         within(PATIENCE, "Telegram has delivered all", || {
             (self.bot.pending() == 0).then_some(())
@@ -402,7 +406,8 @@ impl Home {
             wrong.is_empty(),
             "answered twice, and not on their way: {wrong:?}"
         );
-        let (said, on_their_way) = (said.len(), may_be_twice.len());
+        let said = said.len();
+        let on_their_way = may_be_twice.len();
         println!(
             "   {said} messages, 0 lost, {} answered twice ({on_their_way} were on their way)",
             twice.len()
@@ -410,7 +415,7 @@ impl Home {
     }
 }
 
-/// A message every 100 ms, in one of ten chats after the other, until it is stopped.
+/// A message every 100 ms, in ten chats in turn, until it is stopped.
 struct Load {
     stop: Sender<()>,
     thread: JoinHandle<Vec<Said>>,
@@ -419,7 +424,8 @@ struct Load {
 impl Load {
     fn start(bot: &Bot, name: &str) -> Load {
         let (stop, stopped) = mpsc::channel();
-        let (bot, name) = (bot.clone(), name.to_owned());
+        let bot = bot.clone();
+        let name = name.to_owned();
         let thread = thread::spawn(move || {
             let mut said = Vec::new();
             for chat in (100..110).cycle() {
