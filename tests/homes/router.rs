@@ -49,7 +49,7 @@ pub fn main() {
                     packets: false,
                     upnp: true,
                 },
-            )
+            );
         }),
         ("this Pi gets another address at home", moved_in),
         ("a router that speaks PCP and NAT-PMP alone", |test| {
@@ -59,10 +59,10 @@ pub fn main() {
                     packets: true,
                     upnp: false,
                 },
-            )
+            );
         }),
         ("the port is another machine's, by PCP", |test| {
-            taken(test, ALL)
+            taken(test, ALL);
         }),
         ("the port is another machine's, by UPnP", |test| {
             taken(
@@ -71,7 +71,7 @@ pub fn main() {
                     packets: false,
                     upnp: true,
                 },
-            )
+            );
         }),
         ("a router that is connected, and forwards nothing", unable),
         ("a router without any of the three", mute),
