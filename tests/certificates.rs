@@ -374,7 +374,9 @@ fn a_certificate_that_cannot_serve_is_refused_in_one_sentence() {
         &format!("/CN={HOST}"),
         " -addext extendedKeyUsage=clientAuth",
     );
-    assert_refused(&home, "not for a TLS server");
+    let checked = home.pihook(&["check"]);
+    assert!(!checked.status.success());
+    assert!(text(&checked).contains("not for a TLS server"));
     self_sign(&home, &format!("/CN={HOST}"), "");
     openssl(&home, "genrsa -out webhook_pkey.pem 2048");
     assert_refused(&home, "does not belong to the certificate");

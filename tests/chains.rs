@@ -2,15 +2,18 @@
 //! down from that code and from OpenSSL 3.0.22, which it uses; the command openssl must say the
 //! same. Needs the command openssl.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::SystemTime;
 
-use crate::common::{HOST, Home, SOON, TOKEN, openssl, settings, telegram, text, tool};
+use crate::common::{HOST, Home, TOKEN, openssl, settings, telegram, text, tool};
+use pihook::certificate::{self, CertificateFiles};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CidrSubnet, CustomExtension,
     DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair,
     KeyUsagePurpose, NameConstraints, SanType, SerialNumber, date_time_ymd,
 };
-use simulated_telegram::Bot;
 
 type Change = fn(&mut CertificateParams);
 type Issuer = CertifiedIssuer<'static, KeyPair>;
@@ -441,7 +444,7 @@ fn a_chain_with_a_weak_key_or_signature_is_refused() {
 }
 
 #[test]
-fn a_chain_that_pihook_cannot_check_is_accepted_with_a_warning() {
+fn a_chain_whose_root_has_a_key_unknown_to_rustls_is_accepted() {
     let home = Home::new("http://127.0.0.1:1");
     openssl(
         &home,
@@ -466,14 +469,48 @@ fn a_chain_that_pihook_cannot_check_is_accepted_with_a_warning() {
     );
     assert!(openssl_takes(&home, &made.0));
     let (code, said) = check(&home, &made);
+    assert!(code == Some(0) && !said.contains("cannot say"), "{said}");
+}
+
+#[test]
+fn a_chain_that_begins_with_its_root_is_accepted_and_served_from_the_certificate_of_the_key() {
+    let home = Home::new("http://127.0.0.1:1");
+    let root = root(same);
+    let (leaf, key) = leaf(&root, same);
+    let (code, said) = check(&home, &(root.pem() + &leaf, key));
+    assert_eq!(code, Some(0), "{said}");
+
+    let files = CertificateFiles::within(&home.folder.join("certs"));
+    let loaded = certificate::load(&files).unwrap();
+    loaded.check(HOST, SystemTime::now()).unwrap();
+}
+
+#[test]
+fn the_environment_changes_no_verdict_of_openssl() {
+    let home = Home::new("http://127.0.0.1:1");
+    let (chain, key) = pair(same, same);
+    home.write("certs/webhook_cert.pem", &chain);
+    home.write_private("certs/webhook_pkey.pem", &key);
+    // A command of this name that refuses all.
+    fs::create_dir(home.folder.join("bin")).unwrap();
+    let refusal = "#!/bin/sh\necho error 20 at 0 depth lookup: no >&2\nexit 2\n";
+    let path = home.write("bin/openssl", refusal);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+
+    let mut command = home.command(&["check"]);
+    command.env("OPENSSL_CONF", "/nowhere/openssl.cnf");
+    command.env("SSL_CERT_FILE", "/nowhere/roots.pem");
+    command.env("PATH", home.folder.join("bin"));
+    let output = command.output().unwrap();
+    let said = text(&output);
     assert!(
-        code == Some(0) && said.contains("pihook cannot check"),
+        output.status.success() && !said.contains("cannot say"),
         "{said}"
     );
 }
 
 #[test]
-fn a_refused_chain_is_served_and_registered_once_with_a_warning() {
+fn a_refused_chain_is_served_and_check_and_doctor_say_why() {
     let telegram = telegram();
     let bot = telegram.bot(TOKEN);
     let settings = settings(
@@ -485,35 +522,19 @@ fn a_refused_chain_is_served_and_registered_once_with_a_warning() {
     let (leaf, key) = leaf(&middle(&root, same), same);
     check(&home, &(leaf + &root.pem(), key));
     let pihook = home.run();
-    let line = pihook.wait_log("The bot uses this certificate anyway.");
-    assert!(
-        line.contains("[WARN]") && line.contains("Home Middle"),
-        "{line}"
-    );
     let said = text(&home.pihook(&["doctor"]));
     assert!(
         said.contains("✗ certificate: Telegram refuses this"),
         "{said}"
     );
     pihook.wait_log("the webhook is registered");
-    let looks = |bot: &Bot, method: &str| {
-        bot.calls()
-            .iter()
-            .filter(|call| call.method.eq_ignore_ascii_case(method))
-            .count()
-    };
-    for _ in 0..2 {
-        bot.fail("SSL error {error:0A000086:SSL routines::certificate verify failed}");
-        bot.wait_call("getWebhookInfo", looks(&bot, "getWebhookInfo") + 2, SOON)
-            .unwrap();
-    }
+
+    let failed = "SSL error {error:0A000086:SSL routines::certificate verify failed}";
+    bot.fail(failed);
     let line = pihook.wait_log("Telegram could not deliver an update: ");
-    assert!(line.contains("Home Middle"), "{line}");
-    assert_eq!(
-        looks(&bot, "setWebhook"),
-        1,
-        "the same chain again would be refused again"
-    );
+    assert!(line.contains("run `pihook check`"), "{line}");
+    let said = text(&home.pihook(&["check"]));
+    assert!(said.contains("Home Middle"), "{said}");
 }
 
 /// A home whose settings name a host, and whose machine trusts this root.

@@ -1,20 +1,119 @@
-//! Holds a chain against what OpenSSL checks when Telegram calls: it names no reason but
+//! Asks `openssl verify` about a chain: Telegram checks it with OpenSSL, too, and names no reason but
 //! "certificate verify failed".
 
 use std::fmt;
-use std::time::SystemTime;
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+use std::time::{Duration, SystemTime};
 
-use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, UnixTime};
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
-use x509_cert::ext::pkix::constraints::name::GeneralSubtrees;
-use x509_cert::ext::pkix::name::GeneralName;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use rustls::pki_types::CertificateDer;
 
-use super::x509::X509;
+use super::x509::{X509, pem};
 use crate::secret::printable;
+use crate::system::program;
 
-/// Telegram's limit (tdlib/td, `do_create_ssl_ctx`).
-const DEPTH_LIMIT: usize = 10;
+/// The command of Debian's package openssl. No other one of the PATH is asked.
+pub(super) const OPENSSL: &str = "/usr/bin/openssl";
+/// A Pi with a tired SD card needs seconds to start a program.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// With these flags OpenSSL 3 says what Telegram's own code says, which has no other roots, and this
+/// limit of the depth (tdlib/td, `do_create_ssl_ctx`). `tests/verdicts` has the proof.
+const FLAGS: [&str; 9] = [
+    "verify",
+    "-no-CAstore",
+    "-no-CApath",
+    "-auth_level",
+    "2",
+    "-purpose",
+    "sslserver",
+    "-verify_depth",
+    "10",
+];
+
+/// What is asked about a chain.
+pub(super) struct Question<'q> {
+    /// As it is served, the server's certificate first.
+    pub(super) chain: &'q [X509],
+    /// All roots that Telegram trusts for this webhook; the file's own where it is uploaded.
+    pub(super) roots: &'q [CertificateDer<'static>],
+    pub(super) host: &'q str,
+    pub(super) is_uploaded: bool,
+    pub(super) now: SystemTime,
+}
+
+/// What OpenSSL refuses: the code of its error (`X509_V_ERR_…` of `openssl/x509_vfy.h`, the same in
+/// all versions of OpenSSL 3), and the place in the chain, 0 for the server's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) code: u32,
+    pub(super) depth: usize,
+}
+
+impl Question<'_> {
+    /// Asks the command at the path `openssl`. Returns None where it accepts the chain.
+    ///
+    /// # Errors
+    /// When the command is missing, or gives no verdict.
+    pub(super) fn ask(&self, openssl: &str) -> io::Result<Option<Refusal>> {
+        let ders: Vec<_> = self.chain.iter().map(|one| one.der.clone()).collect();
+        let chain = memory_file(&ders)?;
+        let roots = memory_file(self.roots)?;
+        let chain_path = path(&chain);
+        let roots_path = path(&roots);
+
+        let since = self.now.duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = since.unwrap_or_default().as_secs().to_string();
+        // Telegram looks for an address among the host names where the certificate is uploaded.
+        let is_address = !self.is_uploaded && self.host.parse::<Ipv4Addr>().is_ok();
+        let name_flag = if is_address {
+            "-verify_ip"
+        } else {
+            "-verify_hostname"
+        };
+
+        let mut arguments = FLAGS.to_vec();
+        arguments.extend(["-attime", &seconds, name_flag, self.host]);
+        arguments.extend(["-CAfile", &roots_path, "-untrusted", &chain_path]);
+        // Of this file it checks the first certificate.
+        arguments.push(&chain_path);
+        let ended = program::run(openssl, &arguments, TIMEOUT)?;
+
+        if ended.is_success {
+            return Ok(None);
+        }
+        match ended.errors.lines().find_map(refusal) {
+            Some(refusal) => Ok(Some(refusal)),
+            None => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+/// A file that is only in memory. The program that is started next inherits it, and can read it at
+/// [`path`].
+fn memory_file(certificates: &[CertificateDer]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("certificates", MFdFlags::empty())?);
+    file.write_all(pem(certificates).as_bytes())?;
+    Ok(file)
+}
+
+/// Where a program that inherits the file can open it.
+fn path(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// Reads the numbers of a line such as `error 20 at 0 depth lookup: unable to get …`.
+fn refusal(line: &str) -> Option<Refusal> {
+    let mut words = line.strip_prefix("error ")?.split(' ');
+    let code = words.next()?.parse().ok()?;
+    if words.next() != Some("at") {
+        return None;
+    }
+    let depth = words.next()?.parse().ok()?;
+    Some(Refusal { code, depth })
+}
 
 /// Why Telegram refuses a chain. Certificates are called by their common names.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,282 +157,260 @@ impl fmt::Display for ChainFault {
     }
 }
 
-/// The server's certificate, and the certificates of its issuers up to a root, as far as they are
-/// known.
+/// The server's certificate and those of its issuers up to a root, as far as the file has them.
 pub(super) struct Path<'c>(Vec<&'c X509>);
 
 impl<'c> Path<'c> {
-    /// Follows the names, first those of `roots` and then those of the chain itself.
-    pub(super) fn find(chain: &'c [X509], roots: &'c [X509], now: SystemTime) -> Self {
+    /// Follows the names as OpenSSL does: of two issuers of one name it takes the one that is valid.
+    pub(super) fn find(chain: &'c [X509], now: SystemTime) -> Self {
         let mut path = Vec::new();
         path.extend(chain.first());
 
         while let Some(last) = path.last().copied()
             && !last.is_self_signed()
-            && path.len() <= DEPTH_LIMIT
         {
-            // The best issuer: one that signed it, ends the chain, and has not expired.
-            let mut best = None;
-            for one in roots.iter().chain(chain) {
-                if !last.may_be_signed_by(one) || path.iter().any(|there| there.der == one.der) {
-                    continue;
-                }
-                let rank = (
-                    last.is_signed_by(one) != Some(false),
-                    one.is_self_signed(),
-                    one.expired(now).is_none(),
-                );
-                match best {
-                    Some((best_rank, _)) if best_rank > rank => {}
-                    _ => best = Some((rank, one)),
+            let mut next: Option<&X509> = None;
+            for one in chain {
+                let is_new = path.iter().all(|there: &&X509| there.der != one.der);
+                let is_better = next.is_none_or(|next| !next.is_valid(now) && one.is_valid(now));
+                if is_new && is_better && last.may_be_signed_by(one) {
+                    next = Some(one);
                 }
             }
 
-            match best {
-                Some((_, issuer)) => path.push(issuer),
-                None => break,
-            }
+            let Some(next) = next else {
+                break;
+            };
+            path.push(next);
         }
         Self(path)
     }
 
-    /// Whether it ends with a root.
-    pub(super) fn is_complete(&self) -> bool {
-        self.0.last().is_some_and(|last| last.is_self_signed())
+    /// The certificate at a depth; None for a root that only the system has.
+    pub(super) fn at(&self, depth: usize) -> Option<&'c X509> {
+        self.0.get(depth).copied()
     }
 
-    /// The root, or the last one that is known.
-    pub(super) fn last(&self) -> Option<&'c X509> {
-        self.0.last().copied()
+    /// The name of the certificate at a depth, for a message.
+    fn title(&self, depth: usize) -> String {
+        let title = match (self.at(depth), self.0.last()) {
+            (Some(one), _) => one.title(),
+            (None, Some(last)) => last.issuer_title(),
+            (None, None) => String::new(),
+        };
+        printable(&title)
     }
 
-    /// Checks all that counts beyond the names and dates of the server's certificate. Returns what
-    /// cannot be known.
-    ///
-    /// # Errors
-    /// What Telegram refuses.
-    pub(super) fn check(&self, now: SystemTime) -> Result<Vec<String>, ChainFault> {
-        let mut doubts = Vec::new();
-        for (place, one) in self.0.iter().enumerate() {
-            self.check_one(place, now)
-                .map_err(|reason| ChainFault::Unfit(printable(&one.title()), reason))?;
-            if one.is_unclear() {
-                doubts.push(doubt(one, "pihook cannot read one of its extensions"));
+    /// Says what a refusal means, beyond what is wrong with the server's name, dates and purpose.
+    pub(super) fn fault(&self, refusal: Refusal, now: SystemTime) -> ChainFault {
+        let Refusal { code, depth } = refusal;
+        let title = self.title(depth);
+        let one = self.at(depth);
+        match code {
+            // UNABLE_TO_GET_ISSUER_CERT, the same _LOCALLY, UNABLE_TO_VERIFY_LEAF_SIGNATURE
+            2 | 20 | 21 => match one {
+                Some(leaf) if depth == 0 => ChainFault::Alone(printable(&leaf.issuer_title())),
+                _ => ChainFault::Missing(title, self.title_of_issuer(depth)),
+            },
+            // CERT_SIGNATURE_FAILURE
+            7 => ChainFault::NotSigned(title, self.title_of_issuer(depth)),
+            // EXCLUDED_VIOLATION and PERMITTED_VIOLATION name the certificate below the limit.
+            47 | 48 => {
+                let above = (depth + 1..).take_while(|place| self.at(*place).is_some());
+                let mut limiting = above.filter(|place| self.0[*place].limits_names());
+                let limiting = self.title(limiting.next().unwrap_or(depth + 1));
+                let reason = format!("its name constraints do not allow the names of \"{title}\"");
+                ChainFault::Unfit(limiting, reason)
             }
+            _ => ChainFault::Unfit(title, reason(code, one, now)),
         }
-
-        for pair in self.0.windows(2) {
-            let one = pair[0];
-            let issuer = pair[1];
-            match one.is_signed_by(issuer) {
-                Some(true) => {}
-                Some(false) => {
-                    return Err(ChainFault::NotSigned(
-                        printable(&one.title()),
-                        printable(&issuer.title()),
-                    ));
-                }
-                None => doubts.push(doubt(one, "pihook cannot check this kind of signature")),
-            }
-        }
-
-        if !self.is_complete()
-            && let Some(last) = self.last()
-        {
-            return Err(self.incomplete(last));
-        }
-
-        doubts.extend(self.check_names(now)?);
-        Ok(doubts)
     }
 
-    /// The fault of a path that ends with `last`, which is no root.
-    fn incomplete(&self, last: &X509) -> ChainFault {
-        let issuer = printable(&last.issuer_title());
-        match self.0.len() {
-            1 => ChainFault::Alone(issuer),
-            length if length > DEPTH_LIMIT => ChainFault::Unfit(
-                printable(&last.title()),
+    fn title_of_issuer(&self, depth: usize) -> String {
+        match self.at(depth) {
+            Some(one) => printable(&one.issuer_title()),
+            None => self.title(depth),
+        }
+    }
+}
+
+/// Why a certificate of the chain cannot serve, by the code of OpenSSL's error. `one` is the
+/// certificate where the file has it.
+fn reason(code: u32, one: Option<&X509>, now: SystemTime) -> String {
+    match code {
+        // CERT_HAS_EXPIRED
+        10 => match one.and_then(|one| one.expired(now)) {
+            Some(past) => format!("it expired {} days ago", past.as_secs() / 86400),
+            None => "it has expired".into(),
+        },
+        // CERT_CHAIN_TOO_LONG
+        22 => "the chain is too long (more than 10 certificates below the root)".into(),
+        // PATH_LENGTH_EXCEEDED
+        25 => match one.and_then(X509::path_limit) {
+            Some(limit) => {
                 format!(
-                    "the chain is too long (more than {DEPTH_LIMIT} certificates below the root)"
-                ),
-            ),
-            _ => ChainFault::Missing(printable(&last.title()), issuer),
-        }
+                    "its path length allows {limit} CA certificates below it, but there are more"
+                )
+            }
+            None => "its path length allows fewer CA certificates below it".into(),
+        },
+        // INVALID_PURPOSE
+        26 => "it is not allowed to sign certificates of TLS servers (extended key usage)".into(),
+        // UNHANDLED_CRITICAL_EXTENSION
+        34 => match one.and_then(X509::unknown_extension) {
+            Some(id) => format!("it has an unknown critical extension ({id})"),
+            None => "it has an unknown critical extension".into(),
+        },
+        // EE_KEY_TOO_SMALL, CA_KEY_TOO_SMALL
+        66 | 67 => "its key is too weak (an RSA key needs 2048 bits or more)".into(),
+        // CA_MD_TOO_WEAK
+        68 => "it is signed with SHA-1 or MD5 (too weak, use SHA-256)".into(),
+        // KEYUSAGE_NO_CERTSIGN, INVALID_CA
+        32 | 79 => match one {
+            Some(one) if one.is_no_signer() => "its key usage does not contain keyCertSign".into(),
+            _ => "it is not a CA (basic constraints)".into(),
+        },
+        _ => format!("it breaks a rule of X.509 (error {code} of `openssl verify`)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::super::error::{CertificateError, FileFault};
+    use super::super::files::CertificateFiles;
+    use super::super::load::{Certificate, load, read_chain};
+    use super::*;
+
+    /// 2026-11-30, when the verdicts were written down.
+    const THEN: Duration = Duration::from_secs(1_796_040_000);
+    /// Files of a public CA whose root is nowhere.
+    const WITHOUT_ROOT: [&str; 4] = ["pub-cn-only", "pub-good", "pub-ip-san", "pub-wild"];
+
+    fn folder() -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/verdicts")
     }
 
-    /// What is wrong with the certificate at this place; the server's is at the first.
-    fn check_one(&self, place: usize, now: SystemTime) -> Result<(), String> {
-        let one = self.0[place];
-        if let Some(extension) = one.unknown_extension() {
-            return Err(format!(
-                "it has an unknown critical extension ({extension})"
-            ));
-        }
-        if one.has_weak_key() {
-            return Err("its key is too weak (an RSA key needs 2048 bits or more)".into());
-        }
-        if one.has_weak_signature() && !one.is_self_signed() {
-            return Err("it is signed with SHA-1 or MD5 (too weak, use SHA-256)".into());
-        }
-        if one.has_senseless_limit() {
-            return Err(
-                "it has a path length limit, but it is not a CA (basic constraints)".into(),
-            );
-        }
-        if place == 0 {
-            return Ok(());
-        }
-        if let Some(past) = one.expired(now) {
-            return Err(format!("it expired {} days ago", past.as_secs() / 86400));
-        }
-        if let Some(reason) = one.signing_fault() {
-            return Err(reason.into());
-        }
-        if !one.serves_purpose() {
-            return Err(
-                "it is not allowed to sign certificates of TLS servers (extended key usage)".into(),
-            );
-        }
-        let between = self.0[1..place]
-            .iter()
-            .filter(|below| !below.is_self_issued())
-            .count();
-        match one.path_limit() {
-            Some(limit) if between > limit => Err(format!(
-                "its path length allows {limit} CA certificates below it, but there are {between}"
-            )),
-            _ => Ok(()),
-        }
+    /// A row of the list.
+    struct Case<'r> {
+        name: &'r str,
+        host: &'r str,
+        is_public: bool,
+        key: &'r str,
+        is_accepted: bool,
     }
 
-    /// Whether all names are among those that the CAs are limited to.
-    fn check_names(&self, now: SystemTime) -> Result<Vec<String>, ChainFault> {
-        let Some((leaf, authorities)) = self.0.split_first() else {
-            return Ok(Vec::new());
-        };
-        let mut limited = Vec::new();
-        for one in authorities {
-            if one.name_constraints().is_some() || one.has_unclear_constraints() {
-                limited.push(*one);
+    impl<'r> Case<'r> {
+        fn of(row: &'r str) -> Self {
+            let fields: Vec<_> = row.split('\t').collect();
+            Self {
+                name: fields[0],
+                host: fields[1],
+                is_public: fields[2] != "uploaded",
+                key: fields[3],
+                is_accepted: fields[4] == "taken",
             }
         }
-        let Some(first) = limited.first() else {
-            return Ok(Vec::new());
-        };
 
-        // OpenSSL looks at the common name, too, where there is no DNS name.
-        if leaf.dns_names().is_empty() {
-            let names = leaf.common_names();
-            for one in &limited {
-                if !names.iter().all(|name| allows(one, name)) {
-                    return Err(names_refused(one, leaf));
+        /// What a user is told where the certificate cannot serve.
+        fn judge(&self) -> Result<(), String> {
+            let files = CertificateFiles {
+                certificate: folder().join(format!("{}.pem", self.name)),
+                private_key: folder().join("keys").join(self.key),
+            };
+            let verdict = match load(&files) {
+                Ok(certificate) => self.judge_loaded(certificate),
+                Err(CertificateError::File(_, FileFault::Key(_))) if self.is_accepted => {
+                    return self.judge_without_key(&files);
                 }
-            }
+                Err(error) => Err(error),
+            };
+            let doubt = verdict.map_err(|error| error.to_string())?;
+            assert_eq!(doubt, None, "{}", self.name);
+            Ok(())
         }
 
-        match self.ask_webpki(now) {
-            Err(webpki::Error::NameConstraintViolation) => Err(names_refused(first, leaf)),
-            Ok(()) if limited.iter().all(|one| has_known_constraints(one)) => Ok(Vec::new()),
-            _ => Ok(vec![doubt(
-                first,
-                "pihook cannot check its name constraints",
-            )]),
+        fn judge_loaded(
+            &self,
+            mut certificate: Certificate,
+        ) -> Result<Option<String>, CertificateError> {
+            let own: Vec<_> = certificate
+                .chain
+                .iter()
+                .map(|one| one.der.clone())
+                .collect();
+            certificate.has_public_root = self.is_public;
+            certificate.judge_by(&own, self.host, SystemTime::UNIX_EPOCH + THEN)
+        }
+
+        /// Judges a certificate of a key that rustls cannot use.
+        fn judge_without_key(&self, files: &CertificateFiles) -> Result<(), String> {
+            let content = fs::read(&files.certificate).unwrap();
+            let chain = read_chain(&files.certificate, &content).unwrap();
+            let own: Vec<_> = chain.iter().map(|one| one.der.clone()).collect();
+            let question = Question {
+                chain: &chain,
+                roots: &own,
+                host: self.host,
+                is_uploaded: true,
+                now: SystemTime::UNIX_EPOCH + THEN,
+            };
+            match question.ask(OPENSSL).unwrap() {
+                Some(refusal) => Err(format!("{refusal:?}")),
+                None => Ok(()),
+            }
         }
     }
 
-    /// Webpki's verdict; of its refusals only those count that are about names.
-    fn ask_webpki(&self, now: SystemTime) -> Result<(), webpki::Error> {
-        let [leaf, between @ .., root] = &self.0[..] else {
-            return Ok(());
+    #[test]
+    fn a_command_openssl_that_is_missing_or_says_nothing_gives_no_verdict() {
+        let path = folder().join("ch-good.pem");
+        let chain = read_chain(&path, &fs::read(&path).unwrap()).unwrap();
+        let question = Question {
+            chain: &chain,
+            roots: &[],
+            host: "80.100.95.20",
+            is_uploaded: true,
+            now: SystemTime::UNIX_EPOCH + THEN,
         };
-        let between: Vec<CertificateDer> = between.iter().map(|one| one.der.clone()).collect();
-        let anchor = anchor_from_trusted_cert(&root.der)?;
-        let leaf = EndEntityCert::try_from(&leaf.der)?;
-        let algorithms = ring::default_provider()
-            .signature_verification_algorithms
-            .all;
-        let since = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        let time = UnixTime::since_unix_epoch(since);
-        let usage = KeyUsage::server_auth();
-
-        leaf.verify_for_usage(algorithms, &[anchor], &between, time, usage, None, None)?;
-        Ok(())
+        for (command, kind) in [
+            ("/nowhere/openssl", io::ErrorKind::NotFound),
+            ("/bin/false", io::ErrorKind::InvalidData),
+        ] {
+            assert_eq!(question.ask(command).unwrap_err().kind(), kind);
+        }
     }
-}
 
-fn doubt(one: &X509, reason: &str) -> String {
-    format!(
-        "pihook cannot say whether Telegram accepts the certificate \"{}\": {reason}.",
-        printable(&one.title())
-    )
-}
+    #[test]
+    fn the_numbers_of_a_refusal_are_read_and_no_words() {
+        let read = refusal("error 20 at 0 depth lookup: whatever it says");
+        assert_eq!(read, Some(Refusal { code: 20, depth: 0 }));
+        for line in [
+            "error stdin: verification failed",
+            "CN = error 20 at 0",
+            "error 20",
+            "OK",
+        ] {
+            assert_eq!(refusal(line), None, "{line}");
+        }
+    }
 
-fn names_refused(authority: &X509, leaf: &X509) -> ChainFault {
-    let reason = format!(
-        "its name constraints do not allow the names of \"{}\"",
-        printable(&leaf.title())
-    );
-    ChainFault::Unfit(printable(&authority.title()), reason)
-}
-
-/// Whether all constraints of a CA are of kinds that webpki checks as OpenSSL does.
-fn has_known_constraints(authority: &X509) -> bool {
-    let Some(limits) = authority.name_constraints() else {
-        return false;
-    };
-    for list in [&limits.permitted_subtrees, &limits.excluded_subtrees] {
-        for subtree in list.iter().flatten() {
-            if !matches!(
-                subtree.base,
-                GeneralName::DnsName(_) | GeneralName::IpAddress(_)
-            ) {
-                return false;
+    #[test]
+    fn the_verdict_of_197_files_is_that_of_telegrams_code() {
+        let list = fs::read_to_string(folder().join("verdicts.tsv")).unwrap();
+        let mut count = 0;
+        let mut wrong = Vec::new();
+        for row in list.lines().skip(1) {
+            let case = Case::of(row);
+            let said = case.judge();
+            count += 1;
+            if said.is_ok() != case.is_accepted {
+                wrong.push(case.name);
             }
         }
-    }
-    true
-}
-
-/// Whether the DNS names among a CA's constraints allow a common name. One that is no DNS name is
-/// not compared.
-fn allows(authority: &X509, name: &str) -> bool {
-    let is_of_dns = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if !name.contains('.') || !name.bytes().all(is_of_dns) {
-        return true;
-    }
-    let Some(limits) = authority.name_constraints() else {
-        return true;
-    };
-
-    let name = name.to_ascii_lowercase();
-    let permitted = dns_bases(&limits.permitted_subtrees);
-    let excluded = dns_bases(&limits.excluded_subtrees);
-    let is_permitted = permitted.is_empty() || permitted.iter().any(|base| is_within(&name, base));
-    let is_excluded = excluded.iter().any(|base| is_within(&name, base));
-    is_permitted && !is_excluded
-}
-
-/// The DNS names of a list of constraints, in lower case.
-fn dns_bases(list: &Option<GeneralSubtrees>) -> Vec<String> {
-    let mut bases = Vec::new();
-    for subtree in list.iter().flatten() {
-        if let GeneralName::DnsName(base) = &subtree.base {
-            bases.push(base.as_str().to_ascii_lowercase());
-        }
-    }
-    bases
-}
-
-/// Whether a name is the base of a constraint, or below it.
-fn is_within(name: &str, base: &str) -> bool {
-    if base.is_empty() || name == base {
-        return true;
-    }
-    match name.strip_suffix(base) {
-        Some(rest) => base.starts_with('.') || rest.ends_with('.'),
-        None => false,
+        assert_eq!(count, 197);
+        assert_eq!(wrong, WITHOUT_ROOT);
     }
 }

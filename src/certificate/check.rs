@@ -1,12 +1,14 @@
 //! Holds a certificate against what Telegram checks, and says when to renew it.
 
+use std::io;
 use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::chain::Path;
+use rustls::pki_types::CertificateDer;
+
+use super::chain::{OPENSSL, Path, Question, Refusal};
 use super::error::{CertificateError, NameRule};
 use super::load::Certificate;
-use super::x509::X509;
 use crate::system::ca_roots;
 
 /// When this version was made, 2026-11-24, since 1970: a clock that says less is wrong.
@@ -14,68 +16,113 @@ pub(super) const RELEASE_TIME: Duration = Duration::from_secs(1_795_478_400);
 /// A certificate of ours is renewed so long before its end; or after two thirds of its life, if
 /// that is later.
 const RENEWAL_LEAD_TIME: Duration = Duration::from_secs(30 * 86400);
+/// Why nothing can be said of a certificate that is not uploaded.
+const NO_ROOTS: &str = "pihook cannot say whether a public CA signed the certificate, because this machine has no \
+                        list of CAs. Install ca-certificates.";
 /// A clock that is further ahead of [`RELEASE_TIME`] than 25 years is not believed.
 const CLOCK_RANGE: Duration = Duration::from_secs(25 * 365 * 86400);
 
 impl Certificate {
-    /// Checks all that Telegram will check when it calls `host`, at the time `now`. Telegram itself
-    /// does not say which check failed: "certificate verify failed" is all that its users ever see.
-    /// Returns what cannot be known here, a sentence each.
+    /// Checks the name and the dates, at the time `now`, as Telegram will when it calls `host`.
     ///
     /// # Errors
     /// The first thing that it would refuse.
-    pub fn check(&self, host: &str, now: SystemTime) -> Result<Vec<String>, CertificateError> {
-        if !self.serves_tls {
-            return Err(CertificateError::Purpose(self.is_ours()));
-        }
+    pub fn check(&self, host: &str, now: SystemTime) -> Result<(), CertificateError> {
         if now > self.not_after {
-            let past = now.duration_since(self.not_after).unwrap_or_default();
-            return Err(CertificateError::Expired(
-                past.as_secs() / 86400,
-                self.is_ours(),
-            ));
+            let days = self.days_since_end(now);
+            return Err(CertificateError::Expired(days, self.is_ours()));
         }
-        let doubts = self.check_chain(host, now)?;
         self.check_name(host)?;
 
         // Last, since here it may be the clock that is wrong.
         match self.begins_in(now) {
             Some(left) => Err(CertificateError::NotYetValid(left)),
-            None => Ok(doubts),
+            None => Ok(()),
         }
     }
 
-    /// How long it is until all of the chain is valid; None when it is.
-    pub(crate) fn begins_in(&self, now: SystemTime) -> Option<Duration> {
-        let begin = self
-            .chain
-            .iter()
-            .map(X509::not_before)
-            .max()
-            .unwrap_or(self.not_before);
+    /// Checks all that Telegram will check, a user's own chain by `openssl verify`. Telegram itself
+    /// does not say which check failed: "certificate verify failed" is all that its users ever see.
+    /// Returns a sentence where it cannot be known here.
+    ///
+    /// # Errors
+    /// The first thing that it would refuse.
+    pub fn judge(&self, host: &str, now: SystemTime) -> Result<Option<String>, CertificateError> {
+        if self.is_uploaded(host) {
+            let own: Vec<_> = self.chain.iter().map(|one| one.der.clone()).collect();
+            self.judge_by(&own, host, now)
+        } else {
+            self.judge_by(&ca_roots::system(), host, now)
+        }
+    }
 
-        if begin > now {
-            begin.duration_since(now).ok()
+    /// Like [`Certificate::judge`], where Telegram trusts these roots.
+    pub(super) fn judge_by(
+        &self,
+        roots: &[CertificateDer<'static>],
+        host: &str,
+        now: SystemTime,
+    ) -> Result<Option<String>, CertificateError> {
+        if self.is_ours() {
+            self.check(host, now)?;
+            return Ok(None);
+        }
+        if roots.is_empty() {
+            self.check(host, now)?;
+            return Ok(Some(NO_ROOTS.to_owned()));
+        }
+
+        let question = Question {
+            chain: &self.chain,
+            roots,
+            host,
+            is_uploaded: self.is_uploaded(host),
+            now,
+        };
+        let doubt = match question.ask(OPENSSL) {
+            Ok(Some(refusal)) => return Err(self.fault(refusal, host, now)),
+            Ok(None) => None,
+            Err(error) => Some(no_verdict(&error)),
+        };
+        // `run` does not ask OpenSSL.
+        self.check(host, now)?;
+        Ok(doubt)
+    }
+
+    /// Says what a refusal of OpenSSL's means.
+    fn fault(&self, refusal: Refusal, host: &str, now: SystemTime) -> CertificateError {
+        let path = Path::find(&self.chain, now);
+        match (refusal.code, refusal.depth) {
+            // CERT_NOT_YET_VALID
+            (9, depth) => {
+                let begin = match path.at(depth) {
+                    Some(one) => one.not_before(),
+                    None => now,
+                };
+                CertificateError::NotYetValid(begin.duration_since(now).unwrap_or_default())
+            }
+            // CERT_HAS_EXPIRED
+            (10, 0) => CertificateError::Expired(self.days_since_end(now), false),
+            // INVALID_PURPOSE
+            (26, 0) => CertificateError::Purpose,
+            // HOSTNAME_MISMATCH, IP_ADDRESS_MISMATCH
+            (62 | 64, _) => CertificateError::Name(host.into(), self.name_rule(host), false),
+            _ => path.fault(refusal, now).into(),
+        }
+    }
+
+    /// How many whole days ago it expired.
+    fn days_since_end(&self, now: SystemTime) -> u64 {
+        let past = now.duration_since(self.not_after).unwrap_or_default();
+        past.as_secs() / 86400
+    }
+
+    /// How long it is until it is valid; None when it is.
+    pub(crate) fn begins_in(&self, now: SystemTime) -> Option<Duration> {
+        if self.not_before > now {
+            self.not_before.duration_since(now).ok()
         } else {
             None
-        }
-    }
-
-    /// Checks the chain as Telegram does: up to the uploaded root, or up to one of a public CA.
-    fn check_chain(&self, host: &str, now: SystemTime) -> Result<Vec<String>, CertificateError> {
-        if self.is_uploaded(host) {
-            return Ok(Path::find(&self.chain, &[], now).check(now)?);
-        }
-
-        let roots = roots();
-        let path = Path::find(&self.chain, &roots, now);
-        match path.check(now) {
-            Err(_) if roots.is_empty() && !path.is_complete() => Ok(vec![
-                "pihook cannot say whether a public CA signed the certificate, because this machine has no list of \
-                 CAs. Install ca-certificates."
-                    .to_owned(),
-            ]),
-            checked => Ok(checked?),
         }
     }
 
@@ -88,15 +135,7 @@ impl Certificate {
         }
 
         let must_be_public = !self.has_name(host) && self.has_address(host) && self.chain.len() > 1;
-        !must_be_public || !self.has_public_root()
-    }
-
-    /// Whether the root in the file is one that this machine trusts.
-    fn has_public_root(&self) -> bool {
-        match Path::find(&self.chain, &[], SystemTime::now()).last() {
-            Some(root) => roots().iter().any(|known| known.der == root.der),
-            None => false,
-        }
+        !must_be_public || !self.has_public_root
     }
 
     /// Whether `host` is an address among the alternative names.
@@ -120,16 +159,26 @@ impl Certificate {
     /// Telegram checks an uploaded certificate's name as a host name even when it is an address
     /// (tdlib/td, `SslStream::init`), and OpenSSL takes the common name only where no DNS name is.
     fn check_name(&self, host: &str) -> Result<(), CertificateError> {
-        let is_address = host.parse::<Ipv4Addr>().is_ok();
-        let (found, rule) = match (is_address, self.is_uploaded(host)) {
-            (true, false) => (self.has_address(host), NameRule::AlternativeAddress),
-            (true, true) => (self.has_name(host), NameRule::CommonName),
-            (false, _) => (self.has_name(host), NameRule::DnsName),
+        let rule = self.name_rule(host);
+        let is_found = match rule {
+            NameRule::AlternativeAddress => self.has_address(host),
+            NameRule::CommonName | NameRule::DnsName => self.has_name(host),
         };
-        if found {
+        if is_found {
             Ok(())
         } else {
             Err(CertificateError::Name(host.into(), rule, self.is_ours()))
+        }
+    }
+
+    /// Where Telegram looks for `host`.
+    fn name_rule(&self, host: &str) -> NameRule {
+        if host.parse::<Ipv4Addr>().is_err() {
+            NameRule::DnsName
+        } else if self.is_uploaded(host) {
+            NameRule::CommonName
+        } else {
+            NameRule::AlternativeAddress
         }
     }
 
@@ -169,13 +218,19 @@ impl Certificate {
     }
 }
 
-/// The roots that this machine trusts; Telegram trusts the same ones, as far as one can know.
-fn roots() -> Vec<X509> {
-    let mut roots = Vec::new();
-    for der in ca_roots::system() {
-        roots.extend(X509::read(&der));
-    }
-    roots
+/// Why there is no verdict.
+fn no_verdict(error: &io::Error) -> String {
+    let reason = match error.kind() {
+        io::ErrorKind::NotFound => {
+            "this machine does not have the command openssl. Install openssl".into()
+        }
+        io::ErrorKind::TimedOut => "the command openssl did not end. Try again".into(),
+        io::ErrorKind::InvalidData => {
+            "the command openssl gave no verdict. Its version must be 3.0 or newer".into()
+        }
+        _ => format!("the command openssl could not be started ({error}). Install openssl again"),
+    };
+    format!("pihook cannot say whether Telegram accepts the certificate, because {reason}.")
 }
 
 /// OpenSSL's rule for host names (`X509_check_host`): letters of either case; one `*` is the first
@@ -244,6 +299,12 @@ fn is_international(label: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_openssl_pihook_cannot_say_and_names_the_package() {
+        let said = no_verdict(&io::ErrorKind::NotFound.into());
+        assert!(said.contains("cannot say") && said.ends_with("Install openssl."));
+    }
 
     #[test]
     fn wildcards_cover_what_they_cover_for_openssl() {

@@ -28,8 +28,8 @@ pub enum CertificateError {
     Expired(u64, bool),
     /// The beginning lies so far ahead.
     NotYetValid(Duration),
-    /// It is for something else than a TLS server; whether it is ours.
-    Purpose(bool),
+    /// It is for something else than a TLS server.
+    Purpose,
     /// It does not name this host where Telegram looks; whether it is ours.
     Name(String, NameRule, bool),
     /// Telegram refuses the chain, and the bot can serve it all the same.
@@ -167,13 +167,11 @@ impl fmt::Display for CertificateError {
                  clock is right, Telegram refuses the certificate until then.",
                 in_words(*left, ["seconds", "minutes", "hours", "days"])
             ),
-            Self::Purpose(is_ours) => {
-                write!(
-                    f,
-                    "The certificate is not for a TLS server (key usage). {}",
-                    replacement(*is_ours)
-                )
-            }
+            Self::Purpose => write!(
+                f,
+                "The certificate is not for a TLS server (key usage). {}",
+                replacement(false)
+            ),
             Self::Name(host, rule, is_ours) => write!(
                 f,
                 "The certificate does not contain the public_host {host} where Telegram looks for it: {rule}. {}",

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use pem::Pem;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -18,8 +17,8 @@ use x509_cert::der::{Reader, SliceReader};
 
 use super::error::{CertificateError, FileFault};
 use super::files::CertificateFiles;
-use super::x509::{X509, rsa_numbers};
-use crate::system::text;
+use super::x509::{X509, pem, rsa_numbers};
+use crate::system::{ca_roots, text};
 
 /// The organization in a certificate's subject that makes it ours: only such are renewed.
 pub(super) const OUR_ORGANIZATION: &str = "pihook";
@@ -36,10 +35,12 @@ pub struct Certificate {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) not_before: SystemTime,
     pub(super) not_after: SystemTime,
-    pub(super) serves_tls: bool,
     is_ours: bool,
     /// Whether a certificate of the file signed itself: then Telegram can know it by upload.
     pub(super) has_root: bool,
+    /// Whether one of them is a root that this machine trusts. It is looked for only where it
+    /// counts: behind a certificate with an address.
+    pub(super) has_public_root: bool,
 }
 
 /// Loads a certificate, the rest of its chain if it has one, and its key (PKCS#8, PKCS#1 or SEC1).
@@ -66,9 +67,7 @@ pub(super) fn parse(
         certificate,
         private_key: key,
     } = files;
-    let chain = read_chain(certificate, pem)?;
-    // The chain is never empty.
-    let leaf = &chain[0];
+    let mut chain = read_chain(certificate, pem)?;
 
     let private = private_key(key, key_pem)?;
     let Ok(signer) = ring::sign::any_supported_type(&private) else {
@@ -78,33 +77,47 @@ pub(super) fn parse(
         ));
     };
 
+    // The server's certificate is the one of the key, wherever it stands in the file. Not rustls'
+    // own comparison: it refuses certificates of version 1, which Telegram accepts.
+    let of_key = signer.public_key();
+    let of_key = of_key.as_deref();
+    let place = chain
+        .iter()
+        .position(|one| one.public_key().as_deref() == of_key);
+    let Some(place) = place else {
+        let fault = FileFault::Mismatch(certificate.clone());
+        return Err(CertificateError::File(key.clone(), fault));
+    };
+    chain[..=place].rotate_right(1);
+
+    let leaf = &chain[0];
     let ders = chain.iter().map(|one| one.der.clone()).collect();
-    let loaded = Certificate {
+    Ok(Certificate {
         key: CertifiedKey::new(ders, signer),
         common_names: leaf.common_names(),
         dns_names: leaf.dns_names(),
         addresses: leaf.addresses(),
         not_before: leaf.not_before(),
         not_after: leaf.not_after(),
-        serves_tls: leaf.serves_tls(),
         is_ours: leaf.is_self_signed() && leaf.organizations() == [OUR_ORGANIZATION],
         has_root: chain.iter().any(X509::is_self_signed),
+        has_public_root: !leaf.addresses().is_empty() && has_public_root(&chain),
         chain,
-    };
+    })
+}
 
-    // Not rustls' own comparison: it refuses certificates of version 1, which Telegram accepts.
-    let of_key = loaded.key.key.public_key();
-    let of_certificate = loaded.chain[0].public_key();
-    if of_key.as_deref() == of_certificate.as_deref() {
-        Ok(loaded)
-    } else {
-        let fault = FileFault::Mismatch(certificate.clone());
-        Err(CertificateError::File(key.clone(), fault))
+/// Whether a root behind the server's certificate is one that this machine trusts.
+fn has_public_root(chain: &[X509]) -> bool {
+    let roots = &chain[1..];
+    if !roots.iter().any(X509::is_self_signed) {
+        return false;
     }
+    let known = ca_roots::system();
+    roots.iter().any(|root| known.contains(&root.der))
 }
 
 /// The certificates of a file: PEM with whatever stands around it, or one as DER.
-fn read_chain(path: &Path, content: &[u8]) -> Result<Vec<X509>, CertificateError> {
+pub(super) fn read_chain(path: &Path, content: &[u8]) -> Result<Vec<X509>, CertificateError> {
     if let Some(one) = X509::read(content) {
         return Ok(vec![one]);
     }
@@ -225,11 +238,7 @@ impl Certificate {
             return None;
         }
 
-        let mut upload = String::new();
-        for der in &self.key.cert {
-            upload += &pem::encode(&Pem::new("CERTIFICATE", der.as_ref()));
-        }
-        Some(upload)
+        Some(pem(&self.key.cert))
     }
 
     /// TLS 1.2 and 1.3 with this certificate; no SNI is needed, since Telegram sends none for an

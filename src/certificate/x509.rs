@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustls::crypto::ring;
+use pem::Pem;
 use rustls::pki_types::CertificateDer;
 use x509_cert::certificate::{CertificateInner, Profile, TbsCertificateInner};
 use x509_cert::der::asn1::{AnyRef, ObjectIdentifier, UintRef};
@@ -12,8 +12,8 @@ use x509_cert::der::oid::AssociatedOid;
 use x509_cert::der::{Any, Decode, Encode, Reader, SliceReader, Tag, TagNumber, Tagged};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::{
-    AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, NameConstraints,
-    SubjectAltName, SubjectKeyIdentifier,
+    AuthorityKeyIdentifier, BasicConstraints, KeyUsage, NameConstraints, SubjectAltName,
+    SubjectKeyIdentifier,
 };
 use x509_cert::name::{Name, RelativeDistinguishedName};
 use x509_cert::serial_number::SerialNumber;
@@ -22,53 +22,8 @@ use x509_cert::spki::SubjectPublicKeyInfoOwned;
 /// The attributes of a name that messages and checks need.
 const COMMON_NAME: &str = "2.5.4.3";
 const ORGANIZATION: &str = "2.5.4.10";
-/// Extended key usage that serves a TLS server: its own, and the server gated cryptography of
-/// Microsoft and Netscape.
-const SERVER_PURPOSES: [&str; 3] = [
-    "1.3.6.1.5.5.7.3.1",
-    "1.3.6.1.4.1.311.10.3.3",
-    "2.16.840.1.113730.4.1",
-];
-/// Netscape's kind of certificate, and its bits for servers and for those that sign them.
-const NETSCAPE_KIND: &str = "2.16.840.1.113730.1.1";
-const NETSCAPE_SERVER: u8 = 0x40;
-const NETSCAPE_AUTHORITY: u8 = 0x04;
-/// The extensions that OpenSSL knows: any other one that is critical is refused (its
-/// `X509_supported_extension`).
-const KNOWN_EXTENSIONS: [&str; 12] = [
-    "2.5.29.15",
-    "2.5.29.17",
-    "2.5.29.19",
-    "2.5.29.30",
-    "2.5.29.31",
-    "2.5.29.32",
-    "2.5.29.33",
-    "2.5.29.35",
-    "2.5.29.36",
-    "2.5.29.37",
-    "2.5.29.54",
-    NETSCAPE_KIND,
-];
-/// The algorithms of keys that have a size to check.
-const RSA: &str = "1.2.840.113549.1.1.1";
-const DSA: &str = "1.2.840.10040.4.1";
-/// P-192 and secp192k1.
-const WEAK_CURVES: [&str; 2] = ["1.2.840.10045.3.1.1", "1.3.132.0.31"];
-/// Signatures with SHA-1, MD5 or MD2.
-const WEAK_SIGNATURES: [&str; 6] = [
-    "1.2.840.113549.1.1.5",
-    "1.2.840.113549.1.1.4",
-    "1.2.840.113549.1.1.2",
-    "1.2.840.10045.4.1",
-    "1.2.840.10040.4.3",
-    "1.3.14.3.2.29",
-];
-/// The sizes of RSA keys by which ring can check a signature.
-const RING_RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
-
-/// The lowest security level that Debian's and Ubuntu's OpenSSL has asks for keys of this size.
-const MIN_RSA_BITS: usize = 2048;
-const MIN_DSA_BYTES: usize = 256;
+/// The arc of the standard extensions: OpenSSL knows all of them that a certificate has.
+const STANDARD_EXTENSIONS: &str = "2.5.29.";
 
 /// A profile that reads serial numbers of any length, as OpenSSL does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,20 +90,11 @@ impl X509 {
         None
     }
 
-    /// Whether an extension that counts is there and cannot be read: what OpenSSL makes of it is
-    /// not known.
-    pub(super) fn is_unclear(&self) -> bool {
-        let content = self.content();
-        content.get::<BasicConstraints>().is_err()
-            || content.get::<KeyUsage>().is_err()
-            || content.get::<ExtendedKeyUsage>().is_err()
-    }
-
-    /// A critical extension that OpenSSL does not know, by its id.
+    /// The id of a critical extension that is none of the standard ones.
     pub(super) fn unknown_extension(&self) -> Option<String> {
         for extension in self.extensions() {
             let id = extension.extn_id.to_string();
-            if extension.critical && !KNOWN_EXTENSIONS.contains(&id.as_str()) {
+            if extension.critical && !id.starts_with(STANDARD_EXTENSIONS) {
                 return Some(id);
             }
         }
@@ -225,6 +171,10 @@ impl X509 {
         UNIX_EPOCH + self.content().validity.not_after.to_unix_duration()
     }
 
+    pub(super) fn is_valid(&self, now: SystemTime) -> bool {
+        self.not_before() <= now && now <= self.not_after()
+    }
+
     /// How long ago it expired; None when it did not.
     pub(super) fn expired(&self, now: SystemTime) -> Option<Duration> {
         if now > self.not_after() {
@@ -234,70 +184,10 @@ impl X509 {
         }
     }
 
-    /// What OpenSSL calls the purpose `sslserver`, without the names of the key usage. A
-    /// certificate that names no purpose serves all.
-    pub(super) fn serves_purpose(&self) -> bool {
-        let Some(purposes) = self.extension::<ExtendedKeyUsage>() else {
-            return true;
-        };
-        for purpose in purposes.0 {
-            if SERVER_PURPOSES.contains(&purpose.to_string().as_str()) {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Whether it may be shown by a TLS server.
-    pub(super) fn serves_tls(&self) -> bool {
-        let usage_allows = match self.extension::<KeyUsage>() {
-            Some(usage) => {
-                usage.digital_signature() || usage.key_encipherment() || usage.key_agreement()
-            }
-            None => true,
-        };
-        let netscape_allows = match self.netscape_kind() {
-            Some(bits) => bits & NETSCAPE_SERVER > 0,
-            None => true,
-        };
-        self.serves_purpose() && usage_allows && netscape_allows
-    }
-
-    /// The bits of Netscape's kind: they are the last byte of the extension.
-    fn netscape_kind(&self) -> Option<u8> {
-        let bytes = self.raw_extension(NETSCAPE_KIND)?;
-        Some(bytes.last().copied().unwrap_or_default())
-    }
-
-    /// The reason why it may not sign others (OpenSSL's `check_ca`); None when it may.
-    pub(super) fn signing_fault(&self) -> Option<&'static str> {
-        let usage = self.extension::<KeyUsage>();
-        if let Some(usage) = usage
-            && !usage.key_cert_sign()
-        {
-            return Some("its key usage does not contain keyCertSign");
-        }
-
-        let is_authority = match self.extension::<BasicConstraints>() {
-            Some(constraints) => constraints.ca,
-            // OpenSSL also takes old certificates, from before there was this extension.
-            None => usage.is_some() || self.is_old_root() || self.is_netscape_authority(),
-        };
-        if is_authority {
-            None
-        } else {
-            Some("it is not a CA (basic constraints)")
-        }
-    }
-
-    /// Whether it is a root of version 1, which has no extensions.
-    fn is_old_root(&self) -> bool {
-        self.content().version == x509_cert::Version::V1 && self.is_self_signed()
-    }
-
-    fn is_netscape_authority(&self) -> bool {
-        match self.netscape_kind() {
-            Some(bits) => bits & NETSCAPE_AUTHORITY > 0,
+    /// Whether its key usage forbids it to sign others.
+    pub(super) fn is_no_signer(&self) -> bool {
+        match self.extension::<KeyUsage>() {
+            Some(usage) => !usage.key_cert_sign(),
             None => false,
         }
     }
@@ -308,21 +198,10 @@ impl X509 {
         constraints.path_len_constraint.map(usize::from)
     }
 
-    /// Whether it has a path length limit, which only a CA can have, and is none.
-    pub(super) fn has_senseless_limit(&self) -> bool {
-        let Some(constraints) = self.extension::<BasicConstraints>() else {
-            return false;
-        };
-        !constraints.ca && constraints.path_len_constraint.unwrap_or_default() > 0
-    }
-
-    pub(super) fn name_constraints(&self) -> Option<NameConstraints> {
-        self.extension()
-    }
-
-    /// Whether the constraints on names are there and cannot be read.
-    pub(super) fn has_unclear_constraints(&self) -> bool {
-        self.content().get::<NameConstraints>().is_err()
+    /// Whether it limits the names of the certificates below it.
+    pub(super) fn limits_names(&self) -> bool {
+        self.raw_extension(&NameConstraints::OID.to_string())
+            .is_some()
     }
 
     pub(super) fn subject(&self) -> ComparedName {
@@ -348,93 +227,24 @@ impl X509 {
         }
     }
 
-    /// Whether issuer and subject have one name.
-    pub(super) fn is_self_issued(&self) -> bool {
-        compared(&self.content().issuer) == self.subject()
-    }
-
     /// Whether it signed itself: a root, or one that stands alone.
     pub(super) fn is_self_signed(&self) -> bool {
         self.may_be_signed_by(self)
-    }
-
-    /// Whether `other` has signed it; None when that cannot be checked here.
-    pub(super) fn is_signed_by(&self, other: &Self) -> Option<bool> {
-        if let Some((bits, _exponent)) = other.rsa()
-            && !RING_RSA_BITS.contains(&bits)
-        {
-            return None;
-        }
-
-        let key = other.key();
-        let key_algorithm = algorithm_content(&key.algorithm)?;
-        let signature_algorithm = algorithm_content(&self.parsed.signature_algorithm)?;
-        let message = signed_part(&self.der)?;
-        let signature = self.parsed.signature.raw_bytes();
-
-        // Several of ring's algorithms can fit, one for each length of a digest.
-        let mut verdict = None;
-        for algorithm in ring::default_provider()
-            .signature_verification_algorithms
-            .all
-        {
-            if algorithm.public_key_alg_id().as_ref() != key_algorithm
-                || algorithm.signature_alg_id().as_ref() != signature_algorithm
-            {
-                continue;
-            }
-            let key_bits = key.subject_public_key.raw_bytes();
-            let is_right = algorithm
-                .verify_signature(key_bits, message, signature)
-                .is_ok();
-            verdict = Some(verdict.unwrap_or(false) || is_right);
-        }
-        verdict
-    }
-
-    /// Whether its signature is of a kind that OpenSSL does not accept any more.
-    pub(super) fn has_weak_signature(&self) -> bool {
-        WEAK_SIGNATURES.contains(&self.parsed.signature_algorithm.oid.to_string().as_str())
-    }
-
-    /// Whether OpenSSL, as Debian and Ubuntu have it, finds its key too weak.
-    pub(super) fn has_weak_key(&self) -> bool {
-        if let Some((bits, _exponent)) = self.rsa()
-            && bits < MIN_RSA_BITS
-        {
-            return true;
-        }
-
-        let algorithm = &self.key().algorithm;
-        if algorithm.oid.to_string() == DSA
-            && self.key().subject_public_key.raw_bytes().len() < MIN_DSA_BYTES
-        {
-            return true;
-        }
-
-        let Some(parameters) = &algorithm.parameters else {
-            return false;
-        };
-        match parameters.decode_as::<ObjectIdentifier>() {
-            Ok(curve) => WEAK_CURVES.contains(&curve.to_string().as_str()),
-            Err(_) => false,
-        }
-    }
-
-    /// The bits of its modulus and the exponent, of an RSA key.
-    pub(super) fn rsa(&self) -> Option<(usize, u64)> {
-        let key = self.key();
-        if key.algorithm.oid.to_string() != RSA {
-            return None;
-        }
-        let mut reader = SliceReader::new(key.subject_public_key.raw_bytes()).ok()?;
-        reader.sequence(rsa_numbers).ok()
     }
 
     /// Its public key, as DER.
     pub(super) fn public_key(&self) -> Option<Vec<u8>> {
         self.key().to_der().ok()
     }
+}
+
+/// The certificates and nothing else, as the text of a PEM file.
+pub(super) fn pem(certificates: &[CertificateDer]) -> String {
+    let mut text = String::new();
+    for der in certificates {
+        text += &pem::encode(&Pem::new("CERTIFICATE", der.as_ref()));
+    }
+    text
 }
 
 /// The bits of a modulus, and the exponent behind it.
@@ -453,20 +263,6 @@ pub(super) fn rsa_numbers<'r, R: Reader<'r>>(
         value = value.saturating_mul(256).saturating_add(u64::from(*byte));
     }
     Ok((bits, value))
-}
-
-/// An algorithm's DER without the frame around it.
-fn algorithm_content(algorithm: &impl Encode) -> Option<Vec<u8>> {
-    let der = algorithm.to_der().ok()?;
-    let framed = AnyRef::from_der(&der).ok()?;
-    Some(framed.value().to_vec())
-}
-
-/// The part of a certificate that its issuer signs, byte for byte.
-fn signed_part(der: &[u8]) -> Option<&[u8]> {
-    let whole = AnyRef::from_der(der).ok()?;
-    let mut reader = SliceReader::new(whole.value()).ok()?;
-    reader.tlv_bytes().ok()
 }
 
 /// The texts of the attributes of a name with this id.

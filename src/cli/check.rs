@@ -10,11 +10,12 @@ use crate::delivery::endpoint;
 pub(super) fn check(options: &Options) -> Result<(), Failure> {
     let source = config::find(options.config.clone(), &environment)?;
     let (config, mut problems) = config::examine(&source, &environment);
-    match endpoint::check_files(&config) {
+    match endpoint::judge_files(&config) {
         // `run` serves it: a Pi may start in 1970.
         Err(why @ CertificateError::NotYetValid(_)) => warn(&why.to_string()),
         Err(why) => problems.push(why.to_string()),
-        Ok(doubts) => doubts.iter().for_each(|doubt| warn(doubt)),
+        Ok(Some(doubt)) => warn(&doubt),
+        Ok(None) => {}
     }
     print(config.to_string().trim_end())?;
     let comments: Vec<_> = config

@@ -392,10 +392,12 @@ fn check(
         _ => environment(name),
     };
     let (config, mut problems) = config::examine_text(path, &text, &with_token);
-    match endpoint::check_files(&config) {
+    match endpoint::judge_files(&config) {
         // A Pi may start in 1970.
         Err(why @ CertificateError::NotYetValid(_)) => terminal::say(&why.to_string()),
-        checked => problems.extend(checked.err().map(|why| why.to_string())),
+        Err(error) => problems.push(error.to_string()),
+        Ok(Some(doubt)) => terminal::say(&doubt),
+        Ok(None) => {}
     }
     if problems.is_empty() {
         Ok(())

@@ -125,47 +125,71 @@ pub(crate) fn known_host(config: &Config, certificate: Option<&Certificate>) -> 
     }
 }
 
-/// Whether `certificate` can serve at `host` under these settings. Returns what cannot be known of
-/// it, a sentence each.
+/// Whether `certificate` names `host` under these settings, and is valid.
 ///
 /// # Errors
 /// Why not.
-pub(crate) fn check_fit(
+fn check_fit(
     config: &Config,
     certificate: &Certificate,
     host: Option<&str>,
-) -> Result<Vec<String>, CertificateError> {
+) -> Result<(), CertificateError> {
+    check_owner(config, certificate)?;
+    match host {
+        Some(host) => certificate.check(host, SystemTime::now()),
+        None => Ok(()),
+    }
+}
+
+/// Whether Telegram will accept `certificate` at `host` under these settings: this asks `openssl
+/// verify`. Returns a sentence where it cannot be known.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn judge(
+    config: &Config,
+    certificate: &Certificate,
+    host: Option<&str>,
+) -> Result<Option<String>, CertificateError> {
+    check_owner(config, certificate)?;
+    match host {
+        Some(host) => certificate.judge(host, SystemTime::now()),
+        None => Ok(None),
+    }
+}
+
+/// Only a certificate of ours follows the address.
+fn check_owner(config: &Config, certificate: &Certificate) -> Result<(), CertificateError> {
     if config.public_host == PublicHost::Auto && !certificate.is_ours() {
         return Err(CertificateError::NotOurs(
             config.certificate_files.certificate.clone(),
         ));
     }
-    host.map_or(Ok(Vec::new()), |host| {
-        certificate.check(host, SystemTime::now())
-    })
+    Ok(())
 }
 
-/// Whether the files hold a certificate that can serve under these settings, or none: then, and
-/// where one of ours does not fit, `pihook run` makes one. Returns what cannot be judged.
+/// Whether the files hold a certificate that Telegram will accept under these settings, or none:
+/// then, and where one of ours does not fit, `pihook run` makes one. Returns a sentence where it
+/// cannot be known.
 ///
 /// # Errors
 /// Why not.
-pub(crate) fn check_files(config: &Config) -> Result<Vec<String>, CertificateError> {
+pub(crate) fn judge_files(config: &Config) -> Result<Option<String>, CertificateError> {
     if config.delivery == Delivery::Polling
         || !config.tls
         || !config.certificate_files.certificate.exists()
     {
-        return Ok(Vec::new());
+        return Ok(None);
     }
     let certificate = certificate::load(&config.certificate_files)?;
     if certificate.is_ours() {
-        Ok(Vec::new())
+        Ok(None)
     } else {
-        check_fit(config, &certificate, config.public_host.given())
+        judge(config, &certificate, config.public_host.given())
     }
 }
 
-/// Like [`check_fit`], but with a warning alone where the certificate serves all the same.
+/// Like [`check_fit`], but with a warning alone where the clock may be wrong.
 fn accept(
     certificate: &Certificate,
     host: Option<&str>,
@@ -173,11 +197,10 @@ fn accept(
 ) -> Result<(), CertificateError> {
     match check_fit(config, certificate, host) {
         // A Pi starts with a clock from the past, and Telegram has one of its own.
-        // And what stands behind the certificate is Telegram's to judge.
-        Err(why @ (CertificateError::NotYetValid(_) | CertificateError::Chain(_))) => {
-            log::warn!("{why} The bot uses this certificate anyway.");
+        Err(error @ CertificateError::NotYetValid(_)) => {
+            log::warn!("{error} The bot uses this certificate anyway.");
         }
-        checked => checked?.iter().for_each(|doubt| log::warn!("{doubt}")),
+        checked => checked?,
     }
     let key = &config.certificate_files.private_key;
     if files::is_world_accessible(key) {

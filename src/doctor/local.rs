@@ -140,7 +140,7 @@ pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certif
     };
 
     let host = endpoint::known_host(config, Some(&certificate));
-    match endpoint::check_fit(config, &certificate, host.as_deref()) {
+    match endpoint::judge(config, &certificate, host.as_deref()) {
         Err(error) => {
             let remedy = remedy(&error, certificate.is_ours());
             doctor.bad(CERTIFICATE, error.to_string(), remedy);
@@ -148,11 +148,11 @@ pub(crate) fn certificate(doctor: &mut Doctor, config: &Config) -> Option<Certif
                 return None;
             }
         }
-        Ok(doubts) if !doubts.is_empty() => {
+        Ok(Some(doubt)) => {
             let remedy = "write to the bot: if it answers, Telegram accepts the certificate";
-            doctor.warn(CERTIFICATE, doubts.join(" "), remedy);
+            doctor.warn(CERTIFICATE, doubt, remedy);
         }
-        Ok(_) => validity(doctor, &certificate),
+        Ok(None) => validity(doctor, &certificate),
     }
     Some(certificate)
 }
