@@ -11,8 +11,7 @@ use std::time::{Duration, SystemTime};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use rustls::pki_types::CertificateDer;
 
-use super::load::pem;
-use super::x509::X509;
+use super::x509::{X509, pem};
 use crate::secret::printable;
 use crate::system::program;
 

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use pem::Pem;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -18,7 +17,7 @@ use x509_cert::der::{Reader, SliceReader};
 
 use super::error::{CertificateError, FileFault};
 use super::files::CertificateFiles;
-use super::x509::{X509, rsa_numbers};
+use super::x509::{X509, pem, rsa_numbers};
 use crate::system::{ca_roots, text};
 
 /// The organization in a certificate's subject that makes it ours: only such are renewed.

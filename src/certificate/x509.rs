@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use pem::Pem;
 use rustls::pki_types::CertificateDer;
 use x509_cert::certificate::{CertificateInner, Profile, TbsCertificateInner};
 use x509_cert::der::asn1::{AnyRef, ObjectIdentifier, UintRef};
@@ -235,6 +236,15 @@ impl X509 {
     pub(super) fn public_key(&self) -> Option<Vec<u8>> {
         self.key().to_der().ok()
     }
+}
+
+/// The certificates and nothing else, as the text of a PEM file.
+pub(super) fn pem(certificates: &[CertificateDer]) -> String {
+    let mut text = String::new();
+    for der in certificates {
+        text += &pem::encode(&Pem::new("CERTIFICATE", der.as_ref()));
+    }
+    text
 }
 
 /// The bits of a modulus, and the exponent behind it.
