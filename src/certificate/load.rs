@@ -151,15 +151,6 @@ pub(super) fn read_chain(path: &Path, content: &[u8]) -> Result<Vec<X509>, Certi
     }
 }
 
-/// The certificates and nothing else, as PEM.
-pub(super) fn pem(certificates: &[CertificateDer]) -> String {
-    let mut text = String::new();
-    for der in certificates {
-        text += &pem::encode(&Pem::new("CERTIFICATE", der.as_ref()));
-    }
-    text
-}
-
 /// The text of a file with `\n` at the end of each line, whatever it has there.
 fn lines(content: &[u8]) -> String {
     text::decode(content)
