@@ -24,7 +24,8 @@ const SOON_DIVISOR: u32 = 10;
 const TOKEN_REFUSALS: u32 = 3;
 /// When a 429 asks for a longer wait, in seconds, it counts as a refusal, and the bots poll.
 const LONGEST_FLOOD_WAIT: u64 = 10;
-/// The bots poll also when setWebhook fails for longer, and the bot has no request meanwhile.
+/// When setWebhook has failed for longer, and no request of Telegram's has come meanwhile, the bots
+/// poll.
 const SET_PATIENCE: Duration = Duration::from_secs(30);
 /// What a person is told when a test has shown that Telegram does not reach the bot.
 const SILENCE: &str = "updates wait at Telegram, but Telegram's calls do not reach this Pi, and Telegram shows no error: \
@@ -238,8 +239,8 @@ impl WebhookMonitor {
         pause
     }
 
-    /// Notes that setWebhook has failed, when there had been so many requests. Whether it has failed
-    /// for long, without a request meanwhile.
+    /// Notes a failed setWebhook; `requests` of Telegram's have come until now. Returns whether
+    /// setWebhook has failed for [`SET_PATIENCE`] without a new request.
     fn fails_for_long(&mut self, requests: u64, now: Instant) -> bool {
         let since = match self.failing {
             Some((since, count)) if count == requests => since,
@@ -289,8 +290,7 @@ impl WebhookMonitor {
             Err(RegistrationError::Api(error)) if error.token_is_refused() => {
                 return self.refused(&error, links);
             }
-            // While the Bot API cannot be reached there is nothing new to know; the workers log
-            // that.
+            // The call failed, so this look shows nothing. The next turn tries again.
             Err(_) => return self.turns.next_in(Instant::now()),
         };
         self.token_refusals = 0;
@@ -304,7 +304,7 @@ impl WebhookMonitor {
         }
         let mut obstacle = self.reachability.look(&self.look_at(&info, reach));
         if agrees.is_err() {
-            // It is an obstacle of another webhook.
+            // The obstacle belongs to another program's webhook.
             obstacle = None;
         }
         let fault = self.registration.fault();
@@ -327,8 +327,8 @@ impl WebhookMonitor {
         report_obstacle(obstacle, links);
 
         // While something waits, Telegram may no longer reach the bot: the next look is soon.
-        let is_waited_for = info.pending_update_count > 0 && agrees.is_ok();
-        if is_waited_for {
+        let has_waiting_updates = info.pending_update_count > 0 && agrees.is_ok();
+        if has_waiting_updates {
             self.interval / SOON_DIVISOR
         } else {
             self.turns.next_in(Instant::now())
@@ -384,7 +384,8 @@ fn report_obstacle(obstacle: Option<Obstacle>, links: &BotLinks) {
     links.report(event);
 }
 
-/// Whether Telegram will not take this webhook, however often it is asked.
+/// Whether the bots should poll because of this refusal: Telegram will not take the webhook, or only
+/// after a long wait.
 fn is_final(error: &ApiError) -> bool {
     match error {
         ApiError::Refused {

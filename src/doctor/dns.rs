@@ -24,10 +24,11 @@ const QUESTIONS: [u8; 2] = [1, 28];
 
 const CHECK_NETWORK: &str = "this machine has no network: check the cable or the Wi-Fi";
 const CHECK_SERVERS: &str = "check the DNS server in /etc/resolv.conf and in the router's settings";
-const REPAIR: &str = "repair this name server; or remove it from the name servers in the router's settings (DHCP), or in the network \
-                      settings of this machine";
+const REPAIR: &str = "restart it (it is often the router); if it stays silent, set another name server, for example 1.1.1.1, in the \
+                      router's settings (DHCP), or in the network settings of this machine";
 const ANOTHER: &str = "run the doctor again; if it says the same, set another name server in the router's settings (DHCP)";
-const BEHIND: &str = "look at the name servers that it asks; `resolvectl status` shows them if it is systemd-resolved";
+const BEHIND: &str = "in the settings of this program, replace the name server that does not answer; if the program is systemd-resolved, `resolvectl status` \
+                      shows its name servers";
 
 /// A look-up by the system.
 pub(super) struct LookUp<'a> {

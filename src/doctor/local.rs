@@ -101,7 +101,7 @@ pub(crate) fn polling(doctor: &mut Doctor, config: &Config) {
         match (conflict, bot.problem) {
             (Some(seconds), Some(_)) => {
                 let found = format!(
-                    "bot {id}: another program polls with this token; {seconds} s ago it took the bot's place"
+                    "bot {id}: another program polls with this token; {seconds} s ago it interrupted this bot"
                 );
                 doctor.bad(CHECK, found, STOP_OTHER);
             }

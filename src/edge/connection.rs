@@ -27,11 +27,12 @@ use crate::updates::webhook_signals::WebhookSignals;
 /// The TLS handshake, and the head of a request from its first byte on.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// For a body, and besides the time that it takes at [`SLOWEST_LINE`]. Together that is 42 s for
-/// the largest body. With the 5 s of the head and the wait for room, it is below the 60 s that
-/// Telegram waits.
+/// the largest body. Head, wait for room and body together stay below the 60 s that Telegram waits
+/// for the answer.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes a second: 130 kbit/s.
 const SLOWEST_LINE: usize = 16 * 1024;
+/// The limit for a body. It also limits how long the rest of a refused body is read.
 const LONGEST_BODY_TIMEOUT: Duration = Duration::from_secs(42);
 /// Between two requests. Telegram closes an idle connection after 60 s. We wait longer, so that no
 /// request meets a connection that we close.
@@ -86,6 +87,7 @@ pub(super) struct Session<'s> {
     pub(super) shared: &'s Shared,
     /// The number of the slot.
     pub(super) number: u64,
+    /// The settings do not name its address. Path and secret do not change that.
     pub(super) is_stranger: bool,
     /// It comes from this machine, as that of our own probe does.
     pub(super) is_local: bool,
@@ -158,7 +160,7 @@ impl Session<'_> {
         accepted
     }
 
-    /// Notes that a whole `ClientHello` has come, and evicts another connection where there are too
+    /// Notes that a whole `ClientHello` has come, or behind a proxy a request head, and evicts another connection where there are too
     /// many.
     ///
     /// # Errors
@@ -236,8 +238,8 @@ impl Session<'_> {
             signals.right_secret();
         }
 
-        // The doctor's health check is known by its body alone, and does not show that Telegram
-        // gets in.
+        // Only Telegram's requests are exchanges. A body of this length may be the doctor's health
+        // check: then the exchange begins when the body is there.
         let may_be_health_check = authorized.body_length == HEALTH_CHECK_UPDATE.len();
         let mut exchange = if may_be_health_check {
             None
@@ -248,7 +250,7 @@ impl Session<'_> {
         if let (Some(exchange), Err(SessionError::Refused { refusal, .. })) =
             (&mut exchange, &answered)
         {
-            exchange.answered(refusal.status(), None);
+            exchange.answered(refusal.status(), refusal.retry_after());
         }
         answered
     }
@@ -300,7 +302,7 @@ impl Session<'_> {
         Ok(!is_last)
     }
 
-    /// A request with path and secret has come; None when it is our own probe's.
+    /// Counts a request of Telegram's. Our own probe is not counted.
     fn begin(&self, recipient: Recipient) -> Option<Exchange<'_>> {
         match recipient {
             Recipient::Bot(index) => Some(self.shared.reach.begin(index)),
@@ -308,8 +310,8 @@ impl Session<'_> {
         }
     }
 
-    /// A status that a known peer gets shows where Telegram gets it from. Where TLS ends elsewhere,
-    /// nobody is known.
+    /// Notes a refusal of a known peer. Telegram may report its status later: then it is known that
+    /// the bot gave it. Where TLS ends elsewhere, no peer is known.
     fn note_refusal(&self, error: &SessionError) {
         let is_known = self.shared.rollover.is_some() && !self.is_stranger && !self.is_local;
         if let SessionError::Refused { refusal, .. } = error
@@ -322,7 +324,7 @@ impl Session<'_> {
 
 /// The error for a refused head, when `read` bytes of the request have come.
 fn refused(refusal: Refusal, head: &Head<'_>, read: usize) -> SessionError {
-    // Only a peer that has shown path and secret gets this refusal, and may write its whole body.
+    // `TooLarge` goes only to a peer that has shown path and secret: it may write its whole body.
     if refusal != Refusal::TooLarge {
         return refusal.into();
     }
@@ -331,9 +333,9 @@ fn refused(refusal: Refusal, head: &Head<'_>, read: usize) -> SessionError {
     SessionError::refused(refusal, whole.saturating_sub(read))
 }
 
-/// Sleeps for [`IDLE_TIMEOUT`], in two parts. A timer that ends before all others costs tokio one
-/// more system call. While some connection sleeps the first part, which is as long as the timer of
-/// an answer and began before, a new answer's timer is not the first to end.
+/// Sleeps for [`IDLE_TIMEOUT`], in two parts. tokio makes one more system call for each timer that
+/// becomes the first to end. The first part is as long as the timer of an answer, and has begun
+/// before: so the timer of a new answer is not the first to end.
 async fn idle_for_too_long() {
     sleep(ANSWER_TIMEOUT).await;
     sleep(IDLE_TIMEOUT.saturating_sub(ANSWER_TIMEOUT)).await;
@@ -452,6 +454,7 @@ impl Connection {
     /// Answers with a refusal, and closes the connection so that the peer can read the answer.
     async fn refuse(mut self, refusal: Refusal, unread: usize) -> io::Result<()> {
         self.write(refusal.answer()).await?;
+        // What is longer is not read to its end: the peer gets a reset.
         if (1..=AUTHENTICATED_LINGER_LIMIT).contains(&unread) {
             self.discard(unread, body_timeout(unread)).await;
         }

@@ -54,6 +54,11 @@ impl Refusal {
         }
     }
 
+    /// Seconds after which Telegram comes again, where the answer says so.
+    pub(super) fn retry_after(self) -> Option<u64> {
+        matches!(self, Self::Busy).then_some(5)
+    }
+
     /// The whole HTTP answer.
     #[must_use]
     pub fn answer(self) -> &'static [u8] {

@@ -33,7 +33,7 @@ use crate::telegram::types::{Me, Update};
 /// positive.
 const HEALTH_CHECK_ID: i64 = 0;
 
-/// One of so many workers may wait for as long as another worker handles the same update.
+/// One worker in this many may wait for as long as another worker handles the same update.
 const WAITING_SHARE: usize = 4;
 /// Any worker may wait for another one for so long. Most updates take no longer.
 const SHORT_WAIT: Duration = Duration::from_millis(100);
@@ -70,7 +70,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// For so many threads.
+    /// `threads` is the number of worker threads.
     pub(crate) fn new(
         bot: Arc<dyn Bot>,
         served: Vec<ServedBot>,
@@ -116,7 +116,8 @@ impl Worker {
             _ => UpdateOutcome::Done,
         };
 
-        // tiny_http answers 500 to a request that is dropped, but not to a writer.
+        // The edge reads nothing from this connection, so tiny_http must not write there. It writes a
+        // 500 for a request that is dropped, and nothing for a writer that is dropped.
         drop(request.into_writer());
         self.answers.send(number, outcome);
     }
@@ -395,7 +396,7 @@ struct Task<'a> {
     /// The longest wait, in seconds, for a kind of update that Telegram keeps only for a short
     /// time.
     longest_wait: Option<u64>,
-    /// When the update came.
+    /// When the worker had read the update. The wait for a worker is not included.
     start: Instant,
 }
 
