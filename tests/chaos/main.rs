@@ -40,8 +40,11 @@ const PACE: Duration = Duration::from_millis(30);
 const LIFE: (u64, u64) = (1500, 5000);
 /// The same where the bot has to change over, which takes it 10 s and more.
 const LONG_LIFE: (u64, u64) = (8000, 20000);
-/// Milliseconds for which a home is open or shut to Telegram.
-const OPEN_OR_SHUT: (u64, u64) = (5000, 12000);
+/// Milliseconds for which a home is open to Telegram.
+const OPEN: (u64, u64) = (5000, 12000);
+/// The same for a home that is shut. While a request is in flight, the bot does not take Telegram's
+/// errors for a shut home, and a request whose call hangs takes 20 s.
+const SHUT: (u64, u64) = (25000, 30000);
 /// Some of the last so many messages come again although they were answered.
 const RECENT: u64 = 100;
 /// Where the bot listens. No outgoing connection has this address, so the port stays free while the
@@ -403,7 +406,8 @@ fn is_send(call: &Call) -> bool {
 /// Shuts the home and opens it again, until all is over.
 fn open_and_shut(telegram: &Telegram, is_over: &mpsc::Receiver<()>, random: &mut Random) {
     for is_shut in [true, false].into_iter().cycle() {
-        if is_over.recv_timeout(random.millis(OPEN_OR_SHUT)) != Err(RecvTimeoutError::Timeout) {
+        let pause = random.millis(if is_shut { OPEN } else { SHUT });
+        if is_over.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
             break;
         }
         if is_shut {
