@@ -27,6 +27,10 @@ const LONGEST_FLOOD_WAIT: u64 = 10;
 /// When setWebhook has failed for longer, and no request of Telegram's has come meanwhile, the bots
 /// poll.
 const SET_PATIENCE: Duration = Duration::from_secs(30);
+/// The look at a test comes so much after the policy's deadline. Where nothing has reached the bot
+/// since the set, the policy's reason says more than Telegram's error: it knows of a router that
+/// rewrites sources.
+const AFTER_DEADLINE: Duration = Duration::from_secs(2);
 /// What a person is told when a test has shown that Telegram does not reach the bot.
 const SILENCE: &str = "updates wait at Telegram, but Telegram's calls do not reach this Pi, and Telegram shows no error: \
                        a firewall, a tunnel or a proxy may close the connections. Run `pihook doctor`";
@@ -162,7 +166,7 @@ impl WebhookMonitor {
             Ok(done) => {
                 self.registered(&done, before, links);
                 if self.reachability.is_tested() {
-                    return REACH_TIMEOUT;
+                    return REACH_TIMEOUT + AFTER_DEADLINE;
                 }
                 // Telegram calls at once, and so knows soon what is wrong.
                 self.interval / SOON_DIVISOR
