@@ -1,7 +1,7 @@
-//! The conflict with another program that polls with our token. Of two long polls, Telegram ends the older one with a
-//! 409; a page that is there at once goes to both. So a 409 can be somebody's single call, or the
-//! begin of a fight in which both programs answer the same updates. When both programs are pihook,
-//! the fight must end, too: chance decides which one gives way. Pure.
+//! The conflict with another program that polls with our token. Of two long polls, Telegram ends
+//! the older one with a 409; a page that is there at once goes to both. So a 409 can be somebody's
+//! single call, or the begin of a fight in which both programs answer the same updates. When both
+//! programs are pihook, the fight must end, too: chance decides which one gives way. Pure.
 //! `token_conflict` has the conflict over a webhook.
 
 use std::collections::BTreeSet;
@@ -86,8 +86,8 @@ impl PollConflict {
         Some(self.next_try? + CALM)
     }
 
-    /// The other program has shown itself at `now`, by a 409 or by a page that it confirmed. `random`
-    /// is any number.
+    /// The other program has shown itself at `now`, by a 409 or by a page that it confirmed.
+    /// `random` is any number.
     pub(crate) fn refused(&mut self, now: Instant, random: u64) {
         let since = *self.since.get_or_insert(now);
         self.has_given_way |= now.saturating_duration_since(since) >= PATIENCE;
